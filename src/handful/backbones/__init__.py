@@ -1,0 +1,114 @@
+"""Pictures → Features, with any timm network, on OpenVINO or torch."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import safetensors.torch
+import torch
+
+from handful.backbones.base import WEIGHTS_PART, Backbone, BackboneSpec, EngineName, Precision
+from handful.errors import SettingError
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"  # its weights arrive with pip
+
+EngineChoice = Literal["auto", "openvino", "torch"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def create(
+    name: str = DEFAULT_BACKBONE,
+    *,
+    levels: Sequence[str | int] | None = None,
+    size: tuple[int, int] | None = None,
+    weights: str = "auto",
+    engine: EngineChoice = "auto",
+    precision: Precision = "f32",
+    device: Device = "auto",
+) -> Backbone:
+    """Make a backbone; `handful.backbones.timm.build` explains name, levels, size and weights.
+
+    Args:
+        engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (2 to 3 times faster than torch there,
+            benchmarks/main_job.md), else torch.
+        precision: "f32", or "bf16" with OpenVINO on a CPU that has it: about twice as fast, but its scores hold only there.
+        device: where torch runs.
+
+    Raises:
+        SettingError: for an option outside what it may be, or options that do not go together.
+        WeightsError: if the weights cannot be had.
+    """
+    for option, value, choices in (("precision", precision, Precision), ("device", device, Device)):
+        if value not in get_args(choices):
+            raise SettingError(f"`{option}` must be one of {', '.join(get_args(choices))}, got {value!r}.")
+    chosen = _choose_engine(engine, device)
+    if precision == "bf16" and chosen == "torch":
+        raise SettingError("`precision` must be f32 with the torch engine, got bf16; use the openvino engine.")
+
+    from handful.backbones import timm  # seconds to import, and not needed to load an inspector made for OpenVINO
+
+    network = timm.build(name, levels=levels, size=size, weights=weights)
+    parts = {WEIGHTS_PART: safetensors.torch.save(network.model.state_dict())}
+    spec = BackboneSpec(
+        name, network.level_names, network.size, network.weights, timm.digest(network), chosen, precision
+    )
+    return _on_engine(network, spec, parts, device)
+
+
+def load(
+    spec: BackboneSpec, parts: Mapping[str, bytes], *, engine: EngineChoice | None = None, device: Device = "auto"
+) -> Backbone:
+    """Make a saved backbone again.
+
+    Args:
+        spec: of the saved backbone.
+        parts: its `parts`.
+        engine: None for the one it was saved with; another gives the same features within float32 rounding.
+        device: where torch runs.
+
+    Raises:
+        SettingError: if the engine, device or precision cannot be had here.
+        InspectorError: if the parts cannot be read.
+    """
+    chosen = spec.engine if engine is None else _choose_engine(engine, device)
+    if chosen == "openvino" and len(parts) > 1:
+        from handful.backbones.openvino_engine import OpenVINOBackbone
+
+        return OpenVINOBackbone(spec, parts)
+
+    from handful.backbones import timm
+
+    state = safetensors.torch.load(parts[WEIGHTS_PART])
+    network = timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
+    precision = spec.precision if chosen == "openvino" else "f32"
+    return _on_engine(network, replace(spec, engine=chosen, precision=precision), parts, device)
+
+
+def _on_engine(network: torch.nn.Module, spec: BackboneSpec, parts: Mapping[str, bytes], device: Device) -> Backbone:
+    if spec.engine == "openvino":
+        from handful.backbones.openvino_engine import OpenVINOBackbone, convert
+
+        return OpenVINOBackbone(spec, {**parts, **convert(network, spec.size)})
+
+    from handful.backbones.torch_engine import TorchBackbone
+
+    return TorchBackbone(network, spec, parts, _choose_device(device))
+
+
+def _choose_engine(engine: EngineChoice, device: Device) -> EngineName:
+    if engine not in get_args(EngineChoice):
+        raise SettingError(f"`engine` must be one of {', '.join(get_args(EngineChoice))}, got {engine!r}.")
+    if engine == "openvino" and device == "cuda":
+        raise SettingError("`device` must be cpu with the openvino engine, got cuda; use the torch engine.")
+    if engine != "auto":
+        return engine
+    on_cuda = device != "cpu" and torch.cuda.is_available()
+    return "openvino" if platform.machine() in ("x86_64", "AMD64") and not on_cuda and device != "cuda" else "torch"
+
+
+def _choose_device(device: Device) -> str:
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise SettingError("`device` must be cpu where torch finds no CUDA, got cuda.")
+    return "cuda" if available and device != "cpu" else "cpu"

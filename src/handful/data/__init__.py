@@ -1,0 +1,1 @@
+"""Folders and pictures → pixels; the only code that reads pictures."""

@@ -1,0 +1,72 @@
+"""Pixels → the model-input frame, and the way back to the original's pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from handful.data.images import Picture
+
+DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a model input.
+
+    The whole picture is resized to `size`, its aspect not kept (bicubic, anti-aliased): references and pictures of any size
+    land in one frame, and nothing is cropped away.
+
+    Attributes:
+        size: (H, W) of the model input.
+        bits: the depth that 16-bit pixels are scaled by, see `bits_of`; 8-bit pixels always by 255.
+    """
+
+    size: tuple[int, int]
+    bits: int = 16
+
+    def __call__(self, picture: Picture) -> Tensor:
+        """Bring a picture into the model-input frame: (3, H, W) float32 in [0, 1]."""
+        height, width = self.size
+        if picture.pixels.dtype == np.uint8:
+            resized = np.asarray(
+                Image.fromarray(picture.pixels).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32
+            )
+            scaled = resized / 255
+        else:
+            scaled = np.clip(_resize_deep(picture.pixels, self.size) / (2**self.bits - 1), 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+def _resize_deep(pixels: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize 16-bit channels one by one in floating point: (h, w, 3) → (H, W, 3)."""
+    channels = [
+        np.asarray(
+            Image.fromarray(channel.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+        )
+        for channel in pixels.transpose(2, 0, 1)
+    ]
+    return np.stack(channels, axis=2)
+
+
+def bits_of(pictures: list[Picture]) -> int:
+    """The fewest bits of `DEPTHS` that hold every 16-bit pixel of the references; 16 where none has 16-bit pixels.
+
+    A 12-bit camera writes 0 to 4095 into a 16-bit file; scaled by 65535 its pictures would be almost black.
+    """
+    deep = [int(picture.pixels.max()) for picture in pictures if picture.pixels.dtype == np.uint16]
+    return next(bits for bits in DEPTHS if max(deep, default=65535) < 2**bits)
+
+
+def thumbnail(picture: Picture, *, longest: int) -> NDArray[np.uint8]:
+    """An 8-bit copy for people to look at, its longer side at most `longest`; 16-bit pixels are stretched to their range."""
+    pixels = picture.pixels
+    if pixels.dtype != np.uint8:
+        low, high = int(pixels.min()), int(pixels.max())
+        pixels = ((pixels.astype(np.float32) - low) * (255 / max(1, high - low))).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return np.asarray(image)

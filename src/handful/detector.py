@@ -1,0 +1,349 @@
+"""Joins pictures, backbone, method and decision into an inspector; nothing else does."""
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from handful import artifact, backbones, decision, methods
+from handful.backbones.base import Backbone, BackboneSpec, Precision
+from handful.data import images
+from handful.data.images import Picture, PictureSource
+from handful.data.preprocessing import Preprocessing, bits_of, thumbnail
+from handful.errors import ImageError, InputError, InspectorError, NotFittedError, SettingError
+from handful.ops.views import mild_views
+from handful.types import Features, Inspection, Scores
+from handful.version import __version__
+
+MAX_VIEWS = 7
+MAX_SCORED_VIEWS = 56  # over all references: what calibration may cost
+MAX_FOLDS = 8
+BLANK = 0.1  # a picture with less than this share of the references' contrast shows nothing
+THUMBNAIL_SIDE = 256
+STATE_PART = "method.safetensors"
+
+Pictures = PictureSource | Sequence[PictureSource]
+Item = TypeVar("Item")
+
+
+class Track(Protocol):
+    """Passes a list of work on, showing how far it has come: `rich.progress.track` is one."""
+
+    def __call__(self, items: Sequence[Item], description: str) -> Iterable[Item]:
+        """Yield the items one by one."""
+
+
+def _quietly(items: Sequence[Item], description: str) -> Iterable[Item]:
+    return items
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One good picture that an inspector has learnt from.
+
+    Attributes:
+        name: its path, or the name given to a picture in memory.
+        sha256: of its file, or of its pixels.
+        thumbnail: a small JPEG of it.
+    """
+
+    name: str
+    sha256: str
+    thumbnail: bytes
+
+
+class Detector:
+    """A visual inspector taught from a handful of good pictures.
+
+        detector = Detector().fit("good/")
+        detector.save("bottle.handful")
+        for inspection in Detector.load("bottle.handful").inspect("incoming/"):
+            print(inspection.path, inspection.verdict, inspection.calibrated_score)
+
+    Args:
+        method: a name in `handful.methods.METHODS`.
+        settings: of the method, by name.
+        backbone, levels, size, weights, engine, precision, device: see `handful.backbones.create`; `size` may be one number for
+            a square input.
+        false_alarm_rate: the share of good parts that the threshold may reject.
+
+    Raises:
+        SettingError: for an unknown method or setting, or a value out of bounds.
+    """
+
+    def __init__(
+        self,
+        method: str = "patchcore",
+        *,
+        settings: Mapping[str, Any] | None = None,
+        backbone: str = backbones.DEFAULT_BACKBONE,
+        levels: Sequence[str | int] | None = None,
+        size: int | tuple[int, int] | None = None,
+        weights: str = "auto",
+        engine: backbones.EngineChoice = "auto",
+        precision: Precision = "f32",
+        device: backbones.Device = "auto",
+        false_alarm_rate: float = 0.01,
+    ) -> None:
+        self.method = methods.create(method, settings or {})
+        frame = (size, size) if isinstance(size, int) else size
+        if frame is not None and not (len(frame) == 2 and all(32 <= side <= 4096 for side in frame)):
+            raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, got {size!r}.")
+        decision.check_rate(false_alarm_rate)
+        self.false_alarm_rate = false_alarm_rate
+        self._backbone_options: dict[str, Any] = {
+            "name": backbone,
+            "levels": levels,
+            "size": frame,
+            "weights": weights,
+            "engine": engine,
+            "precision": precision,
+            "device": device,
+        }
+        self._fitted: _Fitted | None = None
+
+    def fit(self, references: Pictures, *, track: Track = _quietly) -> Self:
+        """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
+
+        Args:
+            references: a folder (its own pictures, not those of its subfolders), or one or several pictures, see
+                `handful.data.images.read_picture`.
+            track: shows progress.
+
+        Raises:
+            InputError: without a picture, or with the same picture twice; ImageError for one that cannot be read.
+            SettingError, WeightsError: see `handful.backbones.create`.
+        """
+        sources = images.gather(references, recursive=False)
+        backbone = backbones.create(**self._backbone_options)
+        size = backbone.spec.size
+        pictures = [images.read_picture(source, name=name, detail=max(size)) for source, name in sources]
+        digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
+        _check_distinct(pictures, digests)
+        preprocessing = Preprocessing(size, bits_of(pictures))
+        inputs = [preprocessing(picture) for picture in pictures]
+
+        view_count = max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // len(inputs)))
+        views = [
+            [backbone(view[None]) for view in mild_views(image, view_count)]
+            for image in track(inputs, description="features")
+        ]
+        self.method.fit(join([of_picture[0] for of_picture in views]))
+        image_scores, map_peaks = _good_scores(self.method, views, track)
+        self._fitted = _Fitted(
+            backbone=backbone,
+            preprocessing=preprocessing,
+            calibration=decision.calibrate(image_scores, map_peaks, false_alarm_rate=self.false_alarm_rate),
+            references=tuple(
+                Reference(picture.name, digest, _thumbnail_jpeg(picture))
+                for picture, digest in zip(pictures, digests, strict=True)
+            ),
+            contrast=min(float(image.std()) for image in inputs),
+        )
+        return self
+
+    @property
+    def calibration(self) -> decision.Calibration:
+        """The threshold and what it rests on."""
+        return self._needed.calibration
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The good pictures that it has learnt from."""
+        return self._needed.references
+
+    @property
+    def backbone(self) -> BackboneSpec:
+        """What computes the features."""
+        return self._needed.backbone.spec
+
+    def inspect(self, pictures: Pictures) -> list[Inspection]:
+        """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
+
+        A picture that cannot be read gets the verdict ERROR and the others go on.
+
+        Raises:
+            InputError: if there is no picture at all.
+            NotFittedError: before `fit`.
+        """
+        return list(self.stream(pictures))
+
+    def stream(self, pictures: Pictures) -> Iterator[Inspection]:
+        """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps."""
+        for source, name in images.gather(pictures, recursive=True):
+            try:
+                yield self.inspect_picture(self.read(source, name=name))
+            except ImageError as error:
+                yield Inspection(name, "ERROR", reason=str(error))
+
+    def read(self, source: PictureSource, *, name: str | None = None) -> Picture:
+        """Read a picture in the detail that this inspector needs; see `handful.data.images.read_picture`."""
+        return images.read_picture(source, name=name, detail=max(self._needed.preprocessing.size))
+
+    def inspect_picture(self, picture: Picture) -> Inspection:
+        """Inspect a picture that has been read."""
+        fitted = self._needed
+        calibration = fitted.calibration
+        image = fitted.preprocessing(picture)
+        if float(image.std()) < BLANK * fitted.contrast:
+            reason = f"{picture.name} must show the part, got an almost uniform picture; take it again."
+            return Inspection(picture.name, "RETAKE", size=picture.size, reason=reason)
+        scores = self.method.score(fitted.backbone(image[None]))
+        score = float(scores.image[0])
+        heatmap = calibration.calibrated_map(scores.maps[0].cpu().numpy())
+        defect = score > calibration.threshold
+        return Inspection(
+            path=picture.name,
+            verdict="DEFECT" if defect else "OK",
+            score=score,
+            calibrated_score=calibration.calibrated(score),
+            threshold=calibration.threshold,
+            heatmap=heatmap,
+            regions=decision.regions(heatmap, picture.size) if defect else (),
+            size=picture.size,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
+
+        Raises:
+            NotFittedError: before `fit`.
+            OutputError: if it cannot be written; nothing is then left behind.
+        """
+        fitted = self._needed
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
+        manifest = {
+            "handful": __version__,
+            "method": {"name": self.method.name, "settings": self.method.settings},
+            "backbone": asdict(fitted.backbone.spec),
+            "preprocessing": asdict(fitted.preprocessing),
+            "contrast": fitted.contrast,
+            "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
+        }
+        thumbnails = {_thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
+        parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts, **thumbnails}
+        artifact.write(Path(path), manifest, fitted.calibration.as_dict(), parts)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        engine: backbones.EngineChoice | None = None,
+        device: backbones.Device = "auto",
+    ) -> Self:
+        """Load a saved inspector.
+
+        Args:
+            path: of the file.
+            engine: None for the one it was fitted with.
+            device: where torch runs.
+
+        Raises:
+            InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector.
+            SettingError: if its engine, device or precision cannot be had here.
+        """
+        manifest, calibration, parts = artifact.read(Path(path))
+        try:
+            method = manifest["method"]
+            spec = _spec(manifest["backbone"])
+            detector = cls(method["name"], settings=method["settings"])
+            backbone = backbones.load(
+                spec, {name: parts[name] for name in parts if name.startswith("backbone.")}, engine=engine, device=device
+            )
+            detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
+            preprocessing = Preprocessing(tuple(manifest["preprocessing"]["size"]), manifest["preprocessing"]["bits"])
+            detector._fitted = _Fitted(
+                backbone=backbone,
+                preprocessing=preprocessing,
+                calibration=decision.Calibration.from_dict(calibration),
+                references=tuple(
+                    Reference(reference["name"], reference["sha256"], parts[_thumbnail_part(number)])
+                    for number, reference in enumerate(manifest["references"])
+                ),
+                contrast=float(manifest["contrast"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InspectorError(
+                f"{path} must hold a whole inspector, got one without {error}; fit it again."
+            ) from error
+        detector.false_alarm_rate = detector.calibration.false_alarm_rate
+        return detector
+
+    @property
+    def _needed(self) -> "_Fitted":
+        if self._fitted is None:
+            raise NotFittedError("A detector must be fitted before it is used; call `fit` or `Detector.load` first.")
+        return self._fitted
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """What `fit` adds to a detector, whole or not at all."""
+
+    backbone: Backbone
+    preprocessing: Preprocessing
+    calibration: decision.Calibration
+    references: tuple[Reference, ...]
+    contrast: float  # the smallest standard deviation of a reference's values in [0, 1]
+
+
+def join(features: Sequence[Features]) -> Features:
+    """Several batches of features as one."""
+    return Features(tuple(torch.cat(levels) for levels in zip(*(f.levels for f in features), strict=True)), features[0].size)
+
+
+def _good_scores(
+    method: methods.Method, views: Sequence[Sequence[Features]], track: Track
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.
+
+    One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left out:
+    then its variations, without the unchanged picture itself, are scored by the method that has seen it.
+    """
+    if len(views) == 1:
+        rows = [[method.score(view) for view in views[0][1:]]]
+    else:
+        folds = min(len(views), MAX_FOLDS)
+        by_row: dict[int, list[Scores]] = {}
+        for fold in track(range(folds), description="threshold"):
+            others = [of_picture[0] for row, of_picture in enumerate(views) if row % folds != fold]
+            blind = methods.create(method.name, method.settings).fit(join(others))
+            for row in range(fold, len(views), folds):
+                by_row[row] = [blind.score(view) for view in views[row]]
+        rows = [by_row[row] for row in range(len(views))]
+    image = np.array([[float(scores.image[0]) for scores in row] for row in rows])
+    peaks = np.array([[float(scores.maps.max()) for scores in row] for row in rows])
+    return image, peaks
+
+
+def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for picture, digest in zip(pictures, digests, strict=True):
+        if digest in seen:
+            raise InputError(
+                f"References must be different pictures, got the same in {seen[digest]} and {picture.name}; leave one out."
+            )
+        seen[digest] = picture.name
+
+
+def _spec(fields: Mapping[str, Any]) -> BackboneSpec:
+    return BackboneSpec(**{**fields, "levels": tuple(fields["levels"]), "size": tuple(fields["size"])})
+
+
+def _thumbnail_part(number: int) -> str:
+    return f"reference-{number:03d}.jpg"
+
+
+def _thumbnail_jpeg(picture: Picture) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(thumbnail(picture, longest=THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,102 @@
+"""The contract of a method: Features in, Scores out, and a state that can be saved."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from handful.errors import InputError, NotFittedError, SettingError
+from handful.types import Features, Scores
+
+
+@dataclass(kw_only=True, eq=False)
+class Method(ABC):
+    """What every method is: settings as dataclass fields, `fit`, `score`, and what `fit` learnt in attributes ending in `_`.
+
+    A subclass is a dataclass whose fields are its settings, and implements `_fit`, `_score`, `state` and `_restore`.
+    Construction only stores and checks; `fit` forgets any earlier fit; `score` changes nothing.
+
+    Attributes:
+        name: what the command line and saved inspectors call the method.
+        depths_: channels of each level seen in `fit`, None before it.
+    """
+
+    name: ClassVar[str]
+    depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """The names of the settings that the constructor takes."""
+        return [setting.name for setting in fields(cls) if setting.init]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, ready for JSON."""
+        return {name: getattr(self, name) for name in self.setting_names()}
+
+    def fit(self, references: Features) -> Self:
+        """Learn from the features of 1 or more good pictures.
+
+        Raises:
+            InputError: without a picture, or with a value that is not finite.
+        """
+        _check_finite(references)
+        self.depths_ = references.depths
+        self._fit(references)
+        return self
+
+    @torch.inference_mode()
+    def score(self, queries: Features) -> Scores:
+        """Score pictures; each one's scores do not depend on the others in the batch.
+
+        Raises:
+            NotFittedError: before `fit`.
+            InputError: without a picture, with a value that is not finite, or with other channels than in `fit`.
+        """
+        if self.depths_ is None:
+            raise NotFittedError(f"{type(self).__name__} must be fitted before it scores; call `fit` first.")
+        _check_finite(queries)
+        if queries.depths != self.depths_:
+            raise InputError(
+                f"Features must have {self.depths_} channels as in `fit`, got {queries.depths}; use the same backbone."
+            )
+        return self._score(queries)
+
+    def load_state(self, state: dict[str, Tensor]) -> Self:
+        """Take over what another fitted method of the same settings gave as `state`."""
+        self.depths_ = tuple(state["depths"].tolist())
+        self._restore(state)
+        return self
+
+    def to(self, device: str) -> Self:
+        """Move what `fit` learnt to a device."""
+        return self.load_state({name: tensor.to(device) for name, tensor in self.state().items()})
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """What `fit` learnt, with the levels' channels under `depths`: enough for `load_state` to score bit for bit equal."""
+
+    @abstractmethod
+    def _fit(self, references: Features) -> None: ...
+
+    @abstractmethod
+    def _score(self, queries: Features) -> Scores: ...
+
+    @abstractmethod
+    def _restore(self, state: dict[str, Tensor]) -> None: ...
+
+
+def require(holds: bool, setting: str, rule: str, value: object) -> None:
+    """Raise the house's sentence about a setting unless its rule holds."""
+    if not holds:
+        raise SettingError(f"`{setting}` must be {rule}, got {value!r}.")
+
+
+def _check_finite(features: Features) -> None:
+    if not features.levels or not len(features):
+        raise InputError("Features must hold at least one picture, got none.")
+    for number, level in enumerate(features.levels):
+        if not torch.isfinite(level).all():
+            raise InputError(f"Features must be finite, got NaN or infinity in level {number}; look at that picture.")

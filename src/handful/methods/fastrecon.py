@@ -1,0 +1,117 @@
+"""FastRecon: reconstruct each patch from a few good patches, kept near the mean good patch of its place.
+
+Paper: Fang et al., FastRecon: Few-shot Industrial Anomaly Detection via Fast Feature Reconstruction, ICCV 2023.
+Reference code: FzJun26th/FastRecon at fcffadb.
+
+With Q the query's patches (N, C), S the coreset of the good patches (n, C) and mu the position-wise mean of the
+references (N, C), the reconstruction is W S where W minimises
+
+    || Q - W S ||² + λ || W S - mu ||²,   so   W = (Q + λ mu) Sᵀ [(1 + λ) S Sᵀ]⁻¹,
+
+and W S is the projection of (Q + λ mu) / (1 + λ) onto the rows of S. The patch score is the distance of Q from W S.
+
+Left out, because they are errors of the released code: only the last batch of references stays in its memory (one
+picture at its default batch size); its default input of 7200x2400 belongs to a private data set; its plain float32
+inverse of S Sᵀ, which near-duplicate patches make singular, is a float64 Cholesky solve with a small ridge here.
+Its un-fitted random projection, which fails and is skipped there too, has no counterpart.
+
+Ours: the coreset never has more rows than half the channels. With n ≥ C rows S spans the whole space, the projection is
+the identity and the method collapses into a position-wise difference from the mean (into 0 everywhere for λ = 0).
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from handful.methods.base import Method, require
+from handful.ops.coreset import greedy_coreset
+from handful.ops.maps import merge_levels, pixel_map, pool_neighbourhood, top_share
+from handful.types import Features, Scores
+
+RIDGE = 1e-6  # of the mean diagonal of S Sᵀ
+
+
+@dataclass(kw_only=True, eq=False)
+class FastRecon(Method):
+    """FastRecon in closed form; the order of the references matters through the coreset's first row.
+
+    Attributes:
+        lam: λ, how strongly the reconstruction is held to the position-wise mean; the code's default is 2.
+            Parts that lie anywhere and at any angle want a small one: their position-wise mean is a blur.
+        coreset_ratio: share of the good patches in the coreset; the published description says 1 %, the code's default is 0.1 %.
+        share: of the patch scores that the image score averages; 0, the maximum, as in the code.
+        sigma: of the map's Gaussian blur, in model-input pixels.
+    """
+
+    name: ClassVar[str] = "fastrecon"
+
+    lam: float = 2.0
+    coreset_ratio: float = 0.01
+    share: float = 0.0
+    sigma: float = 4.0
+
+    coreset_: Tensor = field(init=False, repr=False)
+    mean_: Tensor = field(init=False, repr=False)
+    solver_: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        require(self.lam >= 0, "lam", "at least 0", self.lam)
+        require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
+        require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)
+        require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
+
+    def _fit(self, references: Features) -> None:
+        patches = _patches(references)  # (B, h, w, C)
+        rows = patches.flatten(0, 2)  # (B·h·w, C)
+        size = min(int(self.coreset_ratio * len(rows)), rows.shape[1] // 2)
+        self.coreset_ = rows[greedy_coreset(rows, max(1, size))]
+        self.mean_ = patches.mean(0)
+        self.solver_ = reconstruction_solver(self.coreset_)
+
+    def _score(self, queries: Features) -> Scores:
+        patches = _patches(queries)
+        residuals = torch.stack([self._residuals(picture) for picture in patches])
+        return Scores(pixel_map(residuals, queries.size, sigma=self.sigma), top_share(residuals, share=self.share))
+
+    def _residuals(self, picture: Tensor) -> Tensor:
+        """The distance of each patch of one picture from its reconstruction: (h, w, C) → (h, w)."""
+        if picture.shape != self.mean_.shape:
+            picture_grid, mean_grid = tuple(picture.shape[:2]), tuple(self.mean_.shape[:2])
+            require(False, "size", f"that of `fit`, which gave a grid of {mean_grid}", picture_grid)
+        blend = (picture + self.lam * self.mean_) / (1 + self.lam)
+        reconstruction = (blend @ self.solver_) @ self.coreset_
+        return torch.linalg.vector_norm(picture - reconstruction, dim=2)
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            "depths": torch.tensor(self.depths_ or ()),
+            "coreset": self.coreset_,
+            "mean": self.mean_,
+            "solver": self.solver_,
+        }
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        self.coreset_, self.mean_, self.solver_ = state["coreset"], state["mean"], state["solver"]
+
+
+def reconstruction_solver(coreset: Tensor) -> Tensor:
+    """B = Sᵀ (S Sᵀ + εI)⁻¹ of a coreset S (n, C): coefficients of any rows X are X B, their projection X B S.
+
+    Solved in float64; ε is `RIDGE` of the mean diagonal, far below what features differ by.
+
+    Returns:
+        (C, n) in the coreset's dtype.
+    """
+    wide = coreset.double()
+    gram = wide @ wide.T  # (n, n)
+    # An all-zero coreset (a blank picture through a ReLU) has no scale of its own.
+    ridge = (RIDGE * gram.diagonal().mean()).clamp_min(torch.finfo(torch.float64).tiny)
+    factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+    return torch.cholesky_solve(wide, factor).T.to(coreset.dtype)
+
+
+def _patches(features: Features) -> Tensor:
+    """Average 3x3 neighbourhoods, repeat the coarse levels on the finest grid, join: (B, h, w, C)."""
+    return merge_levels(tuple(pool_neighbourhood(level, size=3) for level in features.levels), mode="nearest")

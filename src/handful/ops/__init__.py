@@ -1,0 +1,1 @@
+"""Pure tensor functions that methods share: no state, no files, no names of data sets."""

@@ -1,0 +1,79 @@
+"""Levels to patches, patch scores to pixel maps, patch scores to an image score."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pool_neighbourhood(level: Tensor, *, size: int) -> Tensor:
+    """Average each patch with its neighbours in a size x size window, stride 1: (B, h, w, D) → (B, h, w, D).
+
+    Outside the grid counts as zero, so border patches are damped. FastRecon's and anomalib's code do the same; it
+    also keeps the backbone's own border artefacts from standing out as anomalies.
+    """
+    if size == 1:
+        return level
+    channels_first = level.permute(0, 3, 1, 2)
+    return F.avg_pool2d(channels_first, size, stride=1, padding=size // 2).permute(0, 2, 3, 1)
+
+
+def merge_levels(levels: tuple[Tensor, ...], *, mode: Literal["bilinear", "nearest"]) -> Tensor:
+    """Bring every level onto the first one's grid and join the channels: → (B, h, w, sum of D)."""
+    grid = levels[0].shape[1:3]
+    return torch.cat([resize_grid(level, grid, mode=mode) for level in levels], dim=3)
+
+
+def resize_grid(level: Tensor, grid: tuple[int, ...], *, mode: Literal["bilinear", "nearest"]) -> Tensor:
+    """Interpolate (B, h, w, D) onto another grid, pixel centres half a step in (`align_corners` false)."""
+    if level.shape[1:3] == grid:
+        return level
+    channels_first = level.permute(0, 3, 1, 2)
+    aligned = {"align_corners": False} if mode == "bilinear" else {}
+    return F.interpolate(channels_first, size=grid, mode=mode, **aligned).permute(0, 2, 3, 1)
+
+
+def pixel_map(patch_scores: Tensor, size: tuple[int, int], *, sigma: float) -> Tensor:
+    """Bring patch scores into the model-input frame: bilinear, then a Gaussian blur.
+
+    Args:
+        patch_scores: (B, h, w).
+        size: (H, W).
+        sigma: of the blur, in model-input pixels. The papers' 4 was set at 224 to 256 pixels; 0 for none.
+
+    Returns:
+        (B, H, W).
+    """
+    enlarged = F.interpolate(patch_scores[:, None], size=size, mode="bilinear", align_corners=False)
+    return gaussian_blur(enlarged[:, 0], sigma=sigma) if sigma > 0 else enlarged[:, 0]
+
+
+def gaussian_blur(maps: Tensor, *, sigma: float) -> Tensor:
+    """Blur (B, H, W) as `scipy.ndimage.gaussian_filter` does: cut off at 4 sigma, borders mirrored."""
+    radius = int(4 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma).square())
+    kernel = (kernel / kernel.sum())[None, None]
+    for axis in (1, 2):
+        rows = maps.movedim(axis, -1)  # (B, other, length)
+        padded = rows[..., _mirrored(rows.shape[-1], radius, maps.device)]
+        blurred = F.conv1d(padded.reshape(-1, 1, padded.shape[-1]), kernel)
+        maps = blurred.reshape(rows.shape).movedim(-1, axis)
+    return maps
+
+
+def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
+    """Positions -radius … length+radius-1 folded back into 0 … length-1, the border pixel repeated."""
+    positions = torch.arange(-radius, length + radius, device=device) % (2 * length)
+    return torch.where(positions < length, positions, 2 * length - 1 - positions)
+
+
+def top_share(patch_scores: Tensor, *, share: float) -> Tensor:
+    """The image score: mean of the highest `share` of the patch scores, at least one: (B, h, w) → (B,).
+
+    A share of 0 is the plain maximum.
+    """
+    flat = patch_scores.flatten(1)
+    count = max(1, round(share * flat.shape[1]))
+    return flat.topk(count, dim=1).values.mean(1)

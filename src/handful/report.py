@@ -1,0 +1,380 @@
+"""What people look at: the heatmap laid over its picture, and one HTML page that needs nothing but itself."""
+
+import base64
+import html
+import io
+import math
+import os
+import re
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from handful.data.images import Picture
+from handful.data.preprocessing import thumbnail
+from handful.errors import OutputError
+from handful.types import Inspection, Region, VerdictName
+
+VERDICTS: tuple[VerdictName, ...] = ("DEFECT", "OK", "RETAKE", "ERROR")
+
+# The one colour scale, the same for every picture: at a calibrated value, its red, green, blue (0 to 255) and opacity.
+# It darkens and turns towards blue as it rises, so that the order shows without telling red from green.
+CLEAR_UP_TO, SATURATED_FROM = 0.7, 2.5
+_SCALE = np.array(
+    [
+        (CLEAR_UP_TO, 255, 240, 110, 0.00),
+        (1.00, 255, 225, 40, 0.24),
+        (1.12, 255, 200, 0, 0.50),
+        (1.50, 255, 125, 0, 0.64),
+        (2.00, 225, 25, 35, 0.72),
+        (SATURATED_FROM, 205, 0, 165, 0.80),
+    ]
+)
+_STEPS = 255
+_RAMP = np.stack(  # (256, 4) the scale from CLEAR_UP_TO to SATURATED_FROM, evenly; its first row is fully transparent
+    [np.interp(np.linspace(CLEAR_UP_TO, SATURATED_FROM, _STEPS + 1), _SCALE[:, 0], _SCALE[:, c]) for c in range(1, 5)], 1
+)
+
+_FILE_LONGEST, _CARD_LONGEST = 1024, 420  # pixels of the longer side
+_TINY = 96  # up to this longer side a picture in the page is a PNG: JPEG would smear it and save nothing
+_LISTED_REGIONS = 12  # rows of a card's table
+
+_Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two not included
+
+
+def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uint8]:
+    """Lay the heatmap and the outlines of the regions over a picture, in the one colour scale of all reports.
+
+    The scale is never fitted to a picture: it is fully transparent up to `CLEAR_UP_TO`, faint up to 1 (the threshold),
+    clear above and the same from `SATURATED_FROM` on. So a good part stays as it is, and one colour means one value.
+
+    Args:
+        pixels: (h, w, 3) a display copy, of any size, of the whole upright picture.
+        inspection: without a heatmap the picture comes back as it is.
+
+    Returns:
+        (h, w, 3), a new array.
+    """
+    laid = pixels.copy()
+    height, width = laid.shape[:2]
+    if inspection.heatmap is not None:
+        heatmap = np.asarray(Image.fromarray(inspection.heatmap).resize((width, height), Image.Resampling.BILINEAR))
+        level = (heatmap - CLEAR_UP_TO) * (_STEPS / (SATURATED_FROM - CLEAR_UP_TO))
+        step = np.clip(np.rint(level), 0, _STEPS).astype(np.uint8)  # (h, w)
+        shown = step > 0
+        colour, opacity = _RAMP[step[shown], :3], _RAMP[step[shown], 3:]
+        laid[shown] = np.rint(laid[shown] * (1 - opacity) + colour * opacity)
+    if inspection.regions and inspection.size is not None:
+        across, down = width / inspection.size[0], height / inspection.size[1]
+        return _outlined(laid, [_scaled(region, across, down) for region in inspection.regions])
+    return laid
+
+
+def _scaled(region: Region, across: float, down: float) -> _Box:
+    left, top, width, height = region.box
+    return (
+        math.floor(left * across),
+        math.floor(top * down),
+        math.ceil((left + width) * across),
+        math.ceil((top + height) * down),
+    )
+
+
+def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]:
+    """Draw a white line with a dark rim around each box, then its number 1.. where there is room for it."""
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
+    line = max(1, round(max(image.size) / 400))
+    for left, top, right, bottom in boxes:
+        # Around the box, not on it: a small defect stays visible. At the picture's edge the line moves inwards.
+        x0, y0 = max(0, left - line), max(0, top - line)
+        x1, y1 = min(image.width, right + line) - 1, min(image.height, bottom + line) - 1
+        draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(20, 20, 20))
+        draw.rectangle((x0, y0, x1, y1), outline=(255, 255, 255), width=line)
+    font = ImageFont.load_default(max(11, round(max(image.size) / 38)))
+    taken: list[_Box] = []
+    for number, box in enumerate(boxes, 1):
+        x0, y0, x1, y1 = (int(edge) for edge in draw.textbbox((0, 0), str(number), font=font))
+        size = (x1 - x0 + 6, y1 - y0 + 6)
+        place = _room(box, size, image.size, taken, [other for other in boxes if other is not box])
+        if place is not None:
+            taken.append(place)
+            draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=(20, 20, 20))
+            draw.text((place[0] + 3 - x0, place[1] + 3 - y0), str(number), font=font, fill=(255, 255, 255))
+    return np.asarray(image)
+
+
+def _room(
+    box: _Box, size: tuple[int, int], picture: tuple[int, int], taken: list[_Box], others: list[_Box]
+) -> _Box | None:
+    """Where a label of `size` fits: beside its box and on no other box or label, else inside a large box, else nowhere."""
+    (left, top, right, bottom), (width, height), gap = box, size, 4
+    corners = [(left, top - height - gap), (left, bottom + gap), (right + gap, top), (left - width - gap, top)]
+    roomy = right - left > 3 * width and bottom - top > 3 * height
+    for place, obstacles in [(corner, taken + others) for corner in corners] + [((left, top), taken)] * roomy:
+        x0, y0 = place
+        x1, y1 = x0 + width, y0 + height
+        inside = x0 >= 0 and y0 >= 0 and x1 <= picture[0] and y1 <= picture[1]
+        if inside and not any(x0 < o[2] and o[0] < x1 and y0 < o[3] and o[1] < y1 for o in obstacles):
+            return x0, y0, x1, y1
+    return None
+
+
+def write_heatmap(file: Path, picture: Picture, inspection: Inspection) -> None:
+    """Write the picture with its overlay as a PNG, its longer side at most 1024 pixels.
+
+    Raises:
+        OutputError: if it cannot be written; a file that was there before is then left as it was.
+    """
+    laid = Image.fromarray(overlay(thumbnail(picture, longest=_FILE_LONGEST), inspection))
+    with _replacing(file) as output:
+        laid.save(output, "PNG")
+
+
+class Report:
+    """One self-contained page `index.html` about many pictures; used with `with`, in which cards are added one by one.
+
+    The cards wait in a temporary file beside the page, so memory does not grow with their number. The page appears,
+    or replaces an older one, when the block ends well; if it raises, what was there before is all that remains.
+
+    Attributes:
+        path: where the page will lie.
+
+    Raises:
+        OutputError: on entering, adding or leaving, if the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, str], references: Sequence[tuple[str, bytes]]) -> None:
+        """Prepare a report; nothing is written yet.
+
+        Args:
+            folder: where the page goes; made with its parents where missing.
+            facts: label → value, the rows at the page's top.
+            references: name and JPEG or PNG of each good picture that the inspector was fitted with.
+        """
+        self.path = folder / "index.html"
+        self._facts = dict(facts)
+        self._references = tuple(references)
+        self._counts: Counter[VerdictName] = Counter()
+        self._made: list[Path] = []  # folders, innermost first
+
+    def __enter__(self) -> Self:
+        folder = self.path.parent
+        try:
+            self._made = [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            self._cards_path = _beside(self.path)
+            self._cards = self._cards_path.open("x+b")
+        except OSError as error:
+            self._remove_folders()
+            raise _output_error(self.path, error) from error
+        return self
+
+    def add(self, inspection: Inspection, picture: Picture | None) -> None:
+        """Append the card of one picture; None where it could not be read."""
+        card = _card(inspection, None if picture is None else thumbnail(picture, longest=_CARD_LONGEST))
+        try:
+            self._cards.write(_utf8(card))
+        except OSError as error:
+            raise _output_error(self.path, error) from error
+        self._counts[inspection.verdict] += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        finished = False
+        try:
+            if error is None:
+                with _replacing(self.path) as page:
+                    self._write_page(page)
+                finished = True
+        finally:
+            with suppress(OSError):
+                self._cards.close()
+            with suppress(OSError):
+                self._cards_path.unlink()
+            if not finished:
+                self._remove_folders()
+
+    def _write_page(self, page: BinaryIO) -> None:
+        total = self._counts.total()
+        template = resources.files("handful").joinpath("report.html").read_text("utf-8")
+        head, foot = template.split("{{CARDS}}")
+        values = {
+            "TITLE": f"Inspection report: {self._counts['DEFECT']} DEFECT of {total}",
+            "SUMMARY": _summary(self._counts),
+            "FACTS": "".join(f"<dt>{_text(label)}</dt><dd>{_text(value)}</dd>\n" for label, value in self._facts.items()),
+            "REFERENCES": _reference_row(self._references),
+            "LEGEND": _legend(),
+            "FILTERS": _filters(self._counts),
+        }
+        # In one pass, so that a placeholder's name inside a value stays text.
+        page.write(_utf8(re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], head)))
+        self._cards.seek(0)
+        shutil.copyfileobj(self._cards, page, 1 << 20)
+        page.write(_utf8(foot))
+
+    def _remove_folders(self) -> None:
+        for folder in self._made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _card(inspection: Inspection, pixels: NDArray[np.uint8] | None) -> str:
+    """One picture's part of the page; `pixels` (h, w, 3) for display."""
+    folder, name = os.path.split(inspection.path)
+    score = "" if inspection.calibrated_score is None else f"{inspection.calibrated_score:.9g}"
+    directory = f'<span class="folder">{_text(os.path.join(folder, ""))}</span>' if folder else ""
+    parts = [
+        f'<article class="card" data-verdict="{inspection.verdict}" data-score="{score}">',
+        f'<header><h2 class="name" dir="auto">{directory}<bdi>{_text(name)}</bdi></h2>{_badge(inspection.verdict)}</header>',
+        _score_bar(inspection),
+        "" if inspection.reason is None else f'<p class="reason">{_text(inspection.reason)}</p>',
+        "" if pixels is None else _figures(inspection, pixels),
+        _region_table(inspection.regions) if inspection.regions else "",
+        "</article>\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _score_bar(inspection: Inspection) -> str:
+    if inspection.score is None or inspection.calibrated_score is None or inspection.threshold is None:
+        return ""
+    filled = 100 * min(1.0, max(0.0, inspection.calibrated_score / SATURATED_FROM))
+    return (
+        f'<div class="score"><b>{inspection.calibrated_score:.2f}</b>'
+        f'<div class="bar" aria-hidden="true"><i style="width:{filled:.1f}%"></i></div>'
+        f"<small>raw {inspection.score:.5g}, threshold {inspection.threshold:.5g}</small></div>"
+    )
+
+
+def _figures(inspection: Inspection, pixels: NDArray[np.uint8]) -> str:
+    """The picture and, where there is a heatmap, its overlay; words instead where both would look the same."""
+    figures = [_figure(pixels, "Picture")]
+    if inspection.heatmap is not None:
+        laid = overlay(pixels, inspection)
+        same = np.array_equal(laid, pixels)
+        figures.append(
+            f'<p class="nothing">Nothing on the map comes near the threshold: no value above {CLEAR_UP_TO}.</p>'
+            if same
+            else _figure(laid, "Heatmap")
+        )
+    return f'<div class="pictures">{"".join(figures)}</div>'
+
+
+def _figure(pixels: NDArray[np.uint8], caption: str) -> str:
+    height, width = pixels.shape[:2]
+    buffer = io.BytesIO()
+    if max(height, width) <= _TINY:
+        Image.fromarray(pixels).save(buffer, "PNG")
+    else:
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=82)
+    return (
+        f'<figure><img alt="{caption}" width="{width}" height="{height}" decoding="async" '
+        f'src="{_data_uri(buffer.getvalue())}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _region_table(regions: Sequence[Region]) -> str:
+    rows = "".join(
+        f"<tr><td>{number}</td><td>{', '.join(map(str, r.box))}</td><td>{r.area}</td><td>{r.peak:.2f}</td></tr>\n"
+        for number, r in enumerate(regions[:_LISTED_REGIONS], 1)
+    )
+    notes = []
+    if len(regions) > _LISTED_REGIONS:
+        notes.append(f"and {len(regions) - _LISTED_REGIONS} weaker ones")
+    if max(region.peak for region in regions) <= 1:
+        notes.append("No single place is beyond the map's threshold; outlined is where the part differs most.")
+    return (
+        '<table><thead><tr><th scope="col">No.</th><th scope="col">Box x, y, w, h (px)</th>'
+        f'<th scope="col">Area (px²)</th><th scope="col">Peak</th></tr></thead><tbody>\n{rows}</tbody></table>'
+        + "".join(f'<p class="note">{note}</p>' for note in notes)
+    )
+
+
+def _badge(verdict: VerdictName) -> str:
+    return f'<span class="badge {verdict.lower()}">{verdict}</span>'
+
+
+def _summary(counts: Counter[VerdictName]) -> str:
+    total = counts.total()
+    badges = " ".join(f"<li><b>{counts[verdict]}</b> {_badge(verdict)}</li>" for verdict in VERDICTS)
+    return f'<p class="total"><b>{total}</b> {"picture" if total == 1 else "pictures"}</p><ul>{badges}</ul>'
+
+
+def _filters(counts: Counter[VerdictName]) -> str:
+    choices = [("", "All", counts.total()), *((verdict, verdict, counts[verdict]) for verdict in VERDICTS)]
+    return "".join(
+        f'<button type="button" data-show="{value}" aria-pressed="{"false" if value else "true"}">'
+        f"{word} <span>{count}</span></button>"
+        for value, word, count in choices
+    )
+
+
+def _reference_row(references: Sequence[tuple[str, bytes]]) -> str:
+    figures = "".join(
+        f'<figure><img alt="" src="{_data_uri(data)}"><figcaption><bdi>{_text(os.path.basename(name))}</bdi></figcaption>'
+        "</figure>\n"
+        for name, data in references
+    )
+    return f'<div class="references" tabindex="0">{figures}</div>' if references else "<p>None are kept.</p>"
+
+
+def _legend() -> str:
+    """The colour scale from 0 to `SATURATED_FROM`, as stops of a CSS gradient and the words under it."""
+    stops = [
+        f"rgb({red:.0f} {green:.0f} {blue:.0f} / {opacity:.3f}) {100 * value / SATURATED_FROM:.1f}%"
+        for value, red, green, blue, opacity in _SCALE
+    ]
+    marks = ((0, "typical good part"), (1, "threshold"), (SATURATED_FROM, "far beyond"))
+    words = "".join(f'<li style="left:{100 * v / SATURATED_FROM:.1f}%"><b>{v:g}</b> {word}</li>' for v, word in marks)
+    return f'<div class="scale" style="--ramp:linear-gradient(to right, {", ".join(stops)})"></div><ul>{words}</ul>'
+
+
+def _data_uri(data: bytes) -> str:
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _text(value: str) -> str:
+    return html.escape(value, quote=True)
+
+
+def _utf8(page: str) -> bytes:
+    """UTF-8; what it cannot hold, as undecodable bytes of a file's name, is spelled out."""
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _beside(path: Path) -> Path:
+    """A hidden temporary name in the same folder."""
+    return path.with_name(f".{secrets.token_hex(8)}.part")
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path} must be writable, got: {error.strerror or error}; choose another place.")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` to write to, which takes its place when the block ends well and vanishes when it raises."""
+    temporary = _beside(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _output_error(path, error) from error
+        raise

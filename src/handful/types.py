@@ -1,0 +1,129 @@
+"""The records that pass between the rooms; shapes are defined here once.
+
+Letters: B pictures, H W pixels of the model-input frame, h w patch grid, D channels.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+VerdictName = Literal["OK", "DEFECT", "RETAKE", "ERROR"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a labelled data set.
+
+    Attributes:
+        path: where the picture lies.
+        anomalous: False for a good part, True for a defect, None where nobody said.
+        kind: the defect's type as the data set names it, "good" for good parts.
+        mask: where the defect's mask lies, None where there is none.
+    """
+
+    path: str
+    anomalous: bool | None
+    kind: str
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone says of a batch of pictures.
+
+    Attributes:
+        levels: one tensor (B, h, w, D) float32 for each level, finest grid first.
+        size: (H, W), the model-input frame that the grids cover.
+    """
+
+    levels: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.levels[0])
+
+    def __getitem__(self, rows: list[int]) -> "Features":
+        """The features of some of the pictures, by row, as a batch."""
+        return Features(tuple(level[rows] for level in self.levels), self.size)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The channels D of each level."""
+        return tuple(level.shape[-1] for level in self.levels)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a method says of a batch of pictures; higher is more anomalous, the unit is the method's own.
+
+    Attributes:
+        maps: (B, H, W) float32 in the model-input frame.
+        image: (B,) float32.
+    """
+
+    maps: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected defect region, in pixels of the upright original picture.
+
+    Attributes:
+        box: left, top, width, height.
+        area: pixels that belong to the region.
+        peak: highest calibrated map value inside (1 = the map's threshold).
+        peak_at: x, y of that peak.
+    """
+
+    box: tuple[int, int, int, int]
+    area: int
+    peak: float
+    peak_at: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """The answer for one picture.
+
+    Attributes:
+        path: the picture's path, or the name given to a picture in memory.
+        verdict: OK, DEFECT, RETAKE (the picture cannot be judged: take it again) or ERROR (it cannot be read).
+        score: the method's raw image score, higher is more anomalous; None for RETAKE and ERROR, as the next three.
+        calibrated_score: the same on one scale for every inspector: 0 a typical good part, 1 the threshold.
+        threshold: the raw score above which a picture is a DEFECT.
+        heatmap: (H, W) float32 in the model-input frame, calibrated: 0 typical of good parts, 1 the map's threshold.
+        regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
+        size: width, height of the upright original picture; None for ERROR.
+        reason: a sentence for RETAKE and ERROR, else None.
+    """
+
+    path: str
+    verdict: VerdictName
+    score: float | None = None
+    calibrated_score: float | None = None
+    threshold: float | None = None
+    heatmap: NDArray[np.float32] | None = None
+    regions: tuple[Region, ...] = ()
+    size: tuple[int, int] | None = None
+    reason: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the heatmap, ready for JSON; `reason` only where there is one."""
+        answer: dict[str, Any] = {
+            "path": self.path,
+            "verdict": self.verdict,
+            "score": self.score,
+            "calibrated_score": self.calibrated_score,
+            "threshold": self.threshold,
+            "regions": [
+                {"box": list(r.box), "area": r.area, "peak": r.peak, "peak_at": list(r.peak_at)} for r in self.regions
+            ],
+            "size": list(self.size) if self.size else None,
+        }
+        if self.reason is not None:
+            answer["reason"] = self.reason
+        return answer
