@@ -16,10 +16,13 @@ from scipy import ndimage, special
 from handful.errors import InspectorError, SettingError
 from handful.types import Region
 
-# Assumptions, from good test pictures of 18 development categories (benchmarks/good_scores.md); no defect went into them.
-PRIOR_SPREAD = 0.07  # standard deviation of the log score between good parts of one product (measured: half of them 0.04 to 0.10)
+# Assumptions, from good test pictures of 18 development categories (benchmarks/good_scores.md); no defect went into
+# them.
+# Standard deviation of the log score between good parts of one product (measured: half of them 0.04 to 0.10)
+PRIOR_SPREAD = 0.07
 PRIOR_WEIGHT = 12  # how many pictures that is worth
-SINGLE_WIDENING = 2.0  # k = 1: another good part's score over that of a mild variation (measured: half of them 1.9 to 2.1)
+# K = 1: another good part's score over that of a mild variation (measured: half of them 1.9 to 2.1)
+SINGLE_WIDENING = 2.0
 SINGLE_SPREAD = 0.12  # standard deviation of that factor's logarithm
 
 
@@ -63,12 +66,15 @@ class Calibration:
         """Read back what `as_dict` gave, which a person may have edited since.
 
         Raises:
-            InspectorError: if a field is missing or unknown, is no number, or a threshold does not lie above its typical score.
+            InspectorError: if a field is missing or unknown, is no number, or a threshold does not lie above its
+                typical score.
         """
         known = {field.name: field.type for field in dataclass_fields(cls)}
         if set(fields) != set(known):
             odd = sorted(set(fields) ^ set(known))[0]
-            raise InspectorError(f"The calibration must hold {', '.join(known)}, got a difference in {odd}; correct it.")
+            raise InspectorError(
+                f"The calibration must hold {', '.join(known)}, got a difference in {odd}; correct it."
+            )
         for name in known:
             if name != "rests_on" and (isinstance(fields[name], bool) or not isinstance(fields[name], (int, float))):
                 raise InspectorError(f"The calibration's {name} must be a number, got {fields[name]!r}; correct it.")
@@ -106,14 +112,18 @@ def calibrate(
     typical, threshold = _predict(image_scores, false_alarm_rate)
     map_typical, map_threshold = _predict(map_peaks, false_alarm_rate)
     references, views = image_scores.shape
-    basis = (
-        f"{references} good pictures, each scored by an inspector that had not seen it"
-        if references > 1
-        else "a single good picture and how mild variations of it score, widened by what other good parts usually differ by"
-    )
+    if references > 1:
+        basis = (
+            f"{references} good pictures, each scored in {views} mild variations by an inspector that had not seen it"
+        )
+    else:
+        basis = (
+            f"a single good picture: {views} mild variations of it, and the assumption that other good parts score "
+            f"{SINGLE_WIDENING:g} times as high"
+        )
     words = (
-        f"{basis} ({views} views a picture); about {false_alarm_rate:.3g} of good parts taken like these should be rejected. "
-        f"So few pictures cannot prove that rate, and pictures from another day or light may score higher."
+        f"{basis}. About {100 * false_alarm_rate:.3g} of 100 good parts taken like these should be rejected; so few "
+        f"pictures cannot prove that rate, and pictures from another day or light may score higher."
     )
     return Calibration(threshold, typical, map_threshold, map_typical, false_alarm_rate, references, words)
 
@@ -122,19 +132,21 @@ def _predict(scores: NDArray[np.float64], rate: float) -> tuple[float, float]:
     """The typical score of the next good picture, and the score it exceeds with probability `rate`.
 
     Good scores are taken as log-normal with unknown mean and spread. The spread between pictures has a
-    scaled inverse chi-square prior (`PRIOR_SPREAD`, `PRIOR_WEIGHT`), so the next picture's log score follows Student's t
-    with PRIOR_WEIGHT + k - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, section 3.3).
+    scaled inverse chi-square prior (`PRIOR_SPREAD`, `PRIOR_WEIGHT`), so the next picture's log score follows Student's
+    t with PRIOR_WEIGHT + k - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, section 3.3).
     """
     logs = np.log(np.maximum(scores, np.finfo(np.float64).tiny))  # (k, V)
     pictures = logs.mean(1)
     count = len(pictures)
     freedom = PRIOR_WEIGHT + count - 1
     between = (PRIOR_WEIGHT * PRIOR_SPREAD**2 + float(((pictures - pictures.mean()) ** 2).sum())) / freedom
-    variance = between * (1 + 1 / count) + float(logs.var(axis=1).mean())
-    middle = float(pictures.mean())
-    if count == 1:
-        middle += math.log(SINGLE_WIDENING)
+    variance = between * (1 + 1 / count)
+    if count == 1:  # its variations differ by what was done to them, which says nothing about other parts
+        middle = float(np.median(logs)) + math.log(SINGLE_WIDENING)
         variance += SINGLE_SPREAD**2
+    else:
+        middle = float(pictures.mean())
+        variance += float(logs.var(axis=1).mean())
     spread = math.sqrt(variance)
     return math.exp(middle), math.exp(middle + float(special.stdtrit(freedom, 1 - rate)) * spread)
 
@@ -143,13 +155,13 @@ def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region
     """The connected regions (8 neighbours) of a defective picture's map, strongest first.
 
     Args:
-        heatmap: (H, W) calibrated; a region is where it exceeds 1. Where it exceeds 1 nowhere (a picture may be rejected for many
-            slightly strange patches), the region is the highest 1 % of its pixels.
+        heatmap: (H, W) calibrated; a region is where it exceeds 1. Where it exceeds 1 nowhere (a picture may be
+            rejected for many slightly strange patches), the region is the highest 1 % of its pixels.
         size: width, height of the original picture, in whose pixels the regions are given.
     """
     cut = min(1.0, float(np.quantile(heatmap, 0.99)))
     cut = cut if cut < heatmap.max() else float(np.nextafter(heatmap.max(), -np.inf, dtype=np.float32))
-    labels, count = ndimage.label(heatmap > cut, structure=np.ones((3, 3)))
+    labels, _ = ndimage.label(heatmap > cut, structure=np.ones((3, 3)))
     height, width = heatmap.shape
     across, down = size[0] / width, size[1] / height
     found = []

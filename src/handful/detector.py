@@ -71,8 +71,8 @@ class Detector:
     Args:
         method: a name in `handful.methods.METHODS`.
         settings: of the method, by name.
-        backbone, levels, size, weights, engine, precision, device: see `handful.backbones.create`; `size` may be one number for
-            a square input.
+        backbone, levels, size, weights, engine, precision, device: see `handful.backbones.create`; `size` may be one
+            number for a square input.
         false_alarm_rate: the share of good parts that the threshold may reject.
 
     Raises:
@@ -137,7 +137,7 @@ class Detector:
             for image in track(inputs, description="features")
         ]
         self.method.fit(join([of_picture[0] for of_picture in views]))
-        image_scores, map_peaks = _good_scores(self.method, views, track)
+        image_scores, map_peaks = good_scores(self.method, views, track)
         self._fitted = _Fitted(
             backbone=backbone,
             preprocessing=preprocessing,
@@ -257,7 +257,10 @@ class Detector:
             spec = _spec(manifest["backbone"])
             detector = cls(method["name"], settings=method["settings"])
             backbone = backbones.load(
-                spec, {name: parts[name] for name in parts if name.startswith("backbone.")}, engine=engine, device=device
+                spec,
+                {name: parts[name] for name in parts if name.startswith("backbone.")},
+                engine=engine,
+                device=device,
             )
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
             preprocessing = Preprocessing(tuple(manifest["preprocessing"]["size"]), manifest["preprocessing"]["bits"])
@@ -298,16 +301,18 @@ class _Fitted:
 
 def join(features: Sequence[Features]) -> Features:
     """Several batches of features as one."""
-    return Features(tuple(torch.cat(levels) for levels in zip(*(f.levels for f in features), strict=True)), features[0].size)
+    return Features(
+        tuple(torch.cat(levels) for levels in zip(*(f.levels for f in features), strict=True)), features[0].size
+    )
 
 
-def _good_scores(
+def good_scores(
     method: methods.Method, views: Sequence[Sequence[Features]], track: Track
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.
 
-    One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left out:
-    then its variations, without the unchanged picture itself, are scored by the method that has seen it.
+    One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left
+    out: then its variations, without the unchanged picture itself, are scored by the method that has seen it.
     """
     if len(views) == 1:
         rows = [[method.score(view) for view in views[0][1:]]]
@@ -330,7 +335,8 @@ def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None
     for picture, digest in zip(pictures, digests, strict=True):
         if digest in seen:
             raise InputError(
-                f"References must be different pictures, got the same in {seen[digest]} and {picture.name}; leave one out."
+                f"References must be different pictures, got the same in {seen[digest]} and {picture.name}; "
+                f"leave one out."
             )
         seen[digest] = picture.name
 

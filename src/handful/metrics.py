@@ -25,9 +25,7 @@ def image_auroc(anomalous: ArrayLike, scores: ArrayLike) -> float:
     truth, values = np.asarray(anomalous, dtype=bool), np.asarray(scores, dtype=np.float64)
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not positives or not negatives:
-        raise InputError(
-            f"AUROC needs at least one normal and one anomalous picture, got {negatives} and {positives}."
-        )
+        raise InputError(f"AUROC needs at least one normal and one anomalous picture, got {negatives} and {positives}.")
     if not np.isfinite(values).all():
         raise InputError(f"Scores must be finite, got {values[~np.isfinite(values)][0]}; look at that picture.")
     ranks = rankdata(values)

@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import math
 import os
 import re
 import secrets
@@ -41,14 +40,14 @@ _SCALE = np.array(
     ]
 )
 _STEPS = 255
-_RAMP = np.stack(  # (256, 4) the scale from CLEAR_UP_TO to SATURATED_FROM, evenly; its first row is fully transparent
-    [np.interp(np.linspace(CLEAR_UP_TO, SATURATED_FROM, _STEPS + 1), _SCALE[:, 0], _SCALE[:, c]) for c in range(1, 5)], 1
-)
+_VALUES = np.linspace(CLEAR_UP_TO, SATURATED_FROM, _STEPS + 1)
+_RAMP = np.stack([np.interp(_VALUES, _SCALE[:, 0], channel) for channel in _SCALE.T[1:]], 1)  # (256, 4), row 0 is clear
 
 _FILE_LONGEST, _CARD_LONGEST = 1024, 420  # pixels of the longer side
-_TINY = 96  # up to this longer side a picture in the page is a PNG: JPEG would smear it and save nothing
+_TINY = 105  # up to this longer side a picture in the page is enlarged by a whole factor, and a PNG
 _LISTED_REGIONS = 12  # rows of a card's table
 
+_WHITE, _DARK = (255, 255, 255), (20, 20, 20)
 _Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two not included
 
 
@@ -75,19 +74,11 @@ def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uin
         colour, opacity = _RAMP[step[shown], :3], _RAMP[step[shown], 3:]
         laid[shown] = np.rint(laid[shown] * (1 - opacity) + colour * opacity)
     if inspection.regions and inspection.size is not None:
-        across, down = width / inspection.size[0], height / inspection.size[1]
-        return _outlined(laid, [_scaled(region, across, down) for region in inspection.regions])
+        scale = np.tile(np.array([width, height]) / inspection.size, 2)
+        corners = np.array([(x, y, x + w, y + h) for x, y, w, h in (r.box for r in inspection.regions)]) * scale
+        grown = np.concatenate((np.floor(corners[:, :2]), np.ceil(corners[:, 2:])), 1).astype(int)
+        return _outlined(laid, [(x0, y0, x1, y1) for x0, y0, x1, y1 in grown.tolist()])
     return laid
-
-
-def _scaled(region: Region, across: float, down: float) -> _Box:
-    left, top, width, height = region.box
-    return (
-        math.floor(left * across),
-        math.floor(top * down),
-        math.ceil((left + width) * across),
-        math.ceil((top + height) * down),
-    )
 
 
 def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]:
@@ -99,32 +90,34 @@ def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]
         # Around the box, not on it: a small defect stays visible. At the picture's edge the line moves inwards.
         x0, y0 = max(0, left - line), max(0, top - line)
         x1, y1 = min(image.width, right + line) - 1, min(image.height, bottom + line) - 1
-        draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(20, 20, 20))
-        draw.rectangle((x0, y0, x1, y1), outline=(255, 255, 255), width=line)
-    font = ImageFont.load_default(max(11, round(max(image.size) / 38)))
-    taken: list[_Box] = []
+        draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=_DARK)
+        draw.rectangle((x0, y0, x1, y1), outline=_WHITE, width=line)
+    font = ImageFont.load_default(max(15, round(max(image.size) / 45)))
+    labels: list[_Box] = []
     for number, box in enumerate(boxes, 1):
-        x0, y0, x1, y1 = (int(edge) for edge in draw.textbbox((0, 0), str(number), font=font))
-        size = (x1 - x0 + 6, y1 - y0 + 6)
-        place = _room(box, size, image.size, taken, [other for other in boxes if other is not box])
-        if place is not None:
-            taken.append(place)
-            draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=(20, 20, 20))
-            draw.text((place[0] + 3 - x0, place[1] + 3 - y0), str(number), font=font, fill=(255, 255, 255))
-    return np.asarray(image)
+        x0, y0, x1, y1 = (round(edge) for edge in draw.textbbox((0, 0), str(number), font=font))
+        label = _room(box, (x1 - x0 + 8, y1 - y0 + 8), image.size, labels, [b for b in boxes if b is not box])
+        if label is not None:
+            labels.append(label)
+            draw.rectangle((label[0], label[1], label[2] - 1, label[3] - 1), fill=_WHITE, outline=_DARK)
+            draw.text((label[0] + 4 - x0, label[1] + 4 - y0), str(number), font=font, fill=_DARK)
+    return np.array(image)
 
 
 def _room(
-    box: _Box, size: tuple[int, int], picture: tuple[int, int], taken: list[_Box], others: list[_Box]
+    box: _Box, size: tuple[int, int], picture: tuple[int, int], labels: list[_Box], others: list[_Box]
 ) -> _Box | None:
-    """Where a label of `size` fits: beside its box and on no other box or label, else inside a large box, else nowhere."""
+    """Where a label fits: beside its box and on no other box or label, else inside a large box, else nowhere."""
     (left, top, right, bottom), (width, height), gap = box, size, 4
-    corners = [(left, top - height - gap), (left, bottom + gap), (right + gap, top), (left - width - gap, top)]
-    roomy = right - left > 3 * width and bottom - top > 3 * height
-    for place, obstacles in [(corner, taken + others) for corner in corners] + [((left, top), taken)] * roomy:
-        x0, y0 = place
+    if 40 * width * height > picture[0] * picture[1]:
+        return None
+    beside = ((left, top - height - gap), (left, bottom + gap), (right + gap, top), (left - width - gap, top))
+    places = [(place, labels + others) for place in beside]
+    if right - left > 3 * width and bottom - top > 3 * height:
+        places.append(((left + gap, top + gap), labels))
+    for (x0, y0), obstacles in places:
         x1, y1 = x0 + width, y0 + height
-        inside = x0 >= 0 and y0 >= 0 and x1 <= picture[0] and y1 <= picture[1]
+        inside = min(x0, y0) >= 0 and x1 <= picture[0] and y1 <= picture[1]
         if inside and not any(x0 < o[2] and o[0] < x1 and y0 < o[3] and o[1] < y1 for o in obstacles):
             return x0, y0, x1, y1
     return None
@@ -213,7 +206,7 @@ class Report:
         values = {
             "TITLE": f"Inspection report: {self._counts['DEFECT']} DEFECT of {total}",
             "SUMMARY": _summary(self._counts),
-            "FACTS": "".join(f"<dt>{_text(label)}</dt><dd>{_text(value)}</dd>\n" for label, value in self._facts.items()),
+            "FACTS": "\n".join(f"<dt>{_text(k)}</dt><dd>{_text(value)}</dd>" for k, value in self._facts.items()),
             "REFERENCES": _reference_row(self._references),
             "LEGEND": _legend(),
             "FILTERS": _filters(self._counts),
@@ -232,12 +225,12 @@ class Report:
 
 def _card(inspection: Inspection, pixels: NDArray[np.uint8] | None) -> str:
     """One picture's part of the page; `pixels` (h, w, 3) for display."""
-    folder, name = os.path.split(inspection.path)
     score = "" if inspection.calibrated_score is None else f"{inspection.calibrated_score:.9g}"
-    directory = f'<span class="folder">{_text(os.path.join(folder, ""))}</span>' if folder else ""
+    folder, name = (_text(part) for part in _split(inspection.path))
+    title = f'<h2 class="name" dir="auto"><span class="folder">{folder}</span><bdi>{name}</bdi></h2>'
     parts = [
         f'<article class="card" data-verdict="{inspection.verdict}" data-score="{score}">',
-        f'<header><h2 class="name" dir="auto">{directory}<bdi>{_text(name)}</bdi></h2>{_badge(inspection.verdict)}</header>',
+        f"<header>{title}{_badge(inspection.verdict)}</header>",
         _score_bar(inspection),
         "" if inspection.reason is None else f'<p class="reason">{_text(inspection.reason)}</p>',
         "" if pixels is None else _figures(inspection, pixels),
@@ -260,27 +253,22 @@ def _score_bar(inspection: Inspection) -> str:
 
 def _figures(inspection: Inspection, pixels: NDArray[np.uint8]) -> str:
     """The picture and, where there is a heatmap, its overlay; words instead where both would look the same."""
-    figures = [_figure(pixels, "Picture")]
+    factor = max(1, 2 * _TINY // max(pixels.shape))
+    pixels = pixels.repeat(factor, 0).repeat(factor, 1)
+    kind = "PNG" if factor > 1 else "JPEG"
+    figures = _figure(pixels, "Picture", kind)
     if inspection.heatmap is not None:
         laid = overlay(pixels, inspection)
-        same = np.array_equal(laid, pixels)
-        figures.append(
-            f'<p class="nothing">Nothing on the map comes near the threshold: no value above {CLEAR_UP_TO}.</p>'
-            if same
-            else _figure(laid, "Heatmap")
-        )
-    return f'<div class="pictures">{"".join(figures)}</div>'
+        nothing = f'<p class="nothing">Nothing on the map comes near the threshold: no value above {CLEAR_UP_TO}.</p>'
+        figures += nothing if np.array_equal(laid, pixels) else _figure(laid, "Heatmap", kind)
+    return f'<div class="pictures">{figures}</div>'
 
 
-def _figure(pixels: NDArray[np.uint8], caption: str) -> str:
-    height, width = pixels.shape[:2]
+def _figure(pixels: NDArray[np.uint8], caption: str, kind: str) -> str:
     buffer = io.BytesIO()
-    if max(height, width) <= _TINY:
-        Image.fromarray(pixels).save(buffer, "PNG")
-    else:
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=82)
+    Image.fromarray(pixels).save(buffer, kind, quality=82)
     return (
-        f'<figure><img alt="{caption}" width="{width}" height="{height}" decoding="async" '
+        f'<figure><img alt="{caption}" width="{pixels.shape[1]}" height="{pixels.shape[0]}" decoding="async" '
         f'src="{_data_uri(buffer.getvalue())}"><figcaption>{caption}</figcaption></figure>'
     )
 
@@ -323,8 +311,7 @@ def _filters(counts: Counter[VerdictName]) -> str:
 
 def _reference_row(references: Sequence[tuple[str, bytes]]) -> str:
     figures = "".join(
-        f'<figure><img alt="" src="{_data_uri(data)}"><figcaption><bdi>{_text(os.path.basename(name))}</bdi></figcaption>'
-        "</figure>\n"
+        f'<figure><img alt="" src="{_data_uri(data)}"><figcaption><bdi>{_text(_split(name)[1])}</bdi></figcaption></figure>'
         for name, data in references
     )
     return f'<div class="references" tabindex="0">{figures}</div>' if references else "<p>None are kept.</p>"
@@ -336,9 +323,11 @@ def _legend() -> str:
         f"rgb({red:.0f} {green:.0f} {blue:.0f} / {opacity:.3f}) {100 * value / SATURATED_FROM:.1f}%"
         for value, red, green, blue, opacity in _SCALE
     ]
-    marks = ((0, "typical good part"), (1, "threshold"), (SATURATED_FROM, "far beyond"))
+    marks = ((0, "good part"), (1, "threshold"), (SATURATED_FROM, "far beyond"))
     words = "".join(f'<li style="left:{100 * v / SATURATED_FROM:.1f}%"><b>{v:g}</b> {word}</li>' for v, word in marks)
-    return f'<div class="scale" style="--ramp:linear-gradient(to right, {", ".join(stops)})"></div><ul>{words}</ul>'
+    gradient = f"--ramp:linear-gradient(to right, {', '.join(stops)})"
+    heading = f"Heatmaps and score bars: one scale for every picture, no colour up to {CLEAR_UP_TO}"
+    return f'<h2>{heading}</h2><div class="scale" style="{gradient}"></div><ul>{words}</ul>'
 
 
 def _data_uri(data: bytes) -> str:
@@ -348,6 +337,12 @@ def _data_uri(data: bytes) -> str:
 
 def _text(value: str) -> str:
     return html.escape(value, quote=True)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The folder, with its last separator, and the name."""
+    cut = max(path.rfind("/"), path.rfind(os.sep)) + 1
+    return path[:cut], path[cut:]
 
 
 def _utf8(page: str) -> bytes:

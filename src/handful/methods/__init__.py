@@ -8,6 +8,8 @@ from handful.methods.base import Method
 from handful.methods.fastrecon import FastRecon
 from handful.methods.patchcore import PatchCore
 
+__all__ = ["METHODS", "Method", "create"]
+
 METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon)}
 
 

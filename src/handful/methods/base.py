@@ -13,7 +13,7 @@ from handful.types import Features, Scores
 
 @dataclass(kw_only=True, eq=False)
 class Method(ABC):
-    """What every method is: settings as dataclass fields, `fit`, `score`, and what `fit` learnt in attributes ending in `_`.
+    """What every method is: settings as fields, `fit`, `score`, and what `fit` learnt in attributes ending in `_`.
 
     A subclass is a dataclass whose fields are its settings, and implements `_fit`, `_score`, `state` and `_restore`.
     Construction only stores and checks; `fit` forgets any earlier fit; `score` changes nothing.
@@ -76,7 +76,7 @@ class Method(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """What `fit` learnt, with the levels' channels under `depths`: enough for `load_state` to score bit for bit equal."""
+        """What `fit` learnt, and the levels' channels as `depths`: `load_state` then scores bit for bit equal."""
 
     @abstractmethod
     def _fit(self, references: Features) -> None: ...

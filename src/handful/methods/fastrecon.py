@@ -40,7 +40,8 @@ class FastRecon(Method):
     Attributes:
         lam: λ, how strongly the reconstruction is held to the position-wise mean; the code's default is 2.
             Parts that lie anywhere and at any angle want a small one: their position-wise mean is a blur.
-        coreset_ratio: share of the good patches in the coreset; the published description says 1 %, the code's default is 0.1 %.
+        coreset_ratio: share of the good patches in the coreset; the published description says 1 %, the code's default
+            is 0.1 %.
         share: of the patch scores that the image score averages; 0, the maximum, as in the code.
         sigma: of the map's Gaussian blur, in model-input pixels.
     """
@@ -82,7 +83,8 @@ class FastRecon(Method):
             require(False, "size", f"that of `fit`, which gave a grid of {mean_grid}", picture_grid)
         blend = (picture + self.lam * self.mean_) / (1 + self.lam)
         reconstruction = (blend @ self.solver_) @ self.coreset_
-        return torch.linalg.vector_norm(picture - reconstruction, dim=2)
+        residuals: Tensor = torch.linalg.vector_norm(picture - reconstruction, dim=2)
+        return residuals
 
     def state(self) -> dict[str, Tensor]:
         return {

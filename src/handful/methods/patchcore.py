@@ -5,12 +5,12 @@ Reference code: amazon-science/patchcore-inspection at fcaa92f.
 
 Departures, each a setting:
 - `dimensions` None keeps the channels that the backbone has and averages the 3x3 neighbourhood. The code's
-  re-sampling of every neighbourhood to a fixed 1024 values is there as `dimensions=1024`. On a small backbone it spreads 40
-  channels over 1024 and costs accuracy (benchmarks/main_job.md).
-- `level_weights` "equal" divides each level by its root mean square on the references, so that no level rules because its
-  values happen to be large; the paper's is "raw".
-- `image_score` "top_share", the mean of the highest 1 % of the patch distances, is steadier with few references than the
-  paper's re-weighted maximum ("reweighted") or the code's plain maximum ("max").
+  re-sampling of every neighbourhood to a fixed 1024 values is there as `dimensions=1024`. On a small backbone it
+  spreads 40 channels over 1024 and costs accuracy (benchmarks/main_job.md).
+- `level_weights` "equal" divides each level by its root mean square on the references, so that no level rules because
+  its values happen to be large; the paper's is "raw".
+- `image_score` "top_share", the mean of the highest 1 % of the patch distances, is steadier with few references than
+  the paper's re-weighted maximum ("reweighted") or the code's plain maximum ("max").
 - All good patches stay in the bank (`coreset_ratio` 1): a handful of pictures leaves no need to drop any.
 - Distances are Euclidean as in the paper; the code's search returns their squares.
 """
@@ -143,7 +143,7 @@ def _resampled_neighbourhoods(levels: tuple[Tensor, ...], neighbourhood: int, di
     grid = levels[0].shape[1:3]
     per_level = []
     for level in levels:
-        batch, height, width, depth = level.shape
+        batch, height, width, _ = level.shape
         windows = F.unfold(level.permute(0, 3, 1, 2), neighbourhood, padding=neighbourhood // 2)  # (B, D·n·n, h·w)
         windows = windows.transpose(1, 2).reshape(batch, height, width, -1)
         windows = resize_grid(windows, grid, mode="bilinear")

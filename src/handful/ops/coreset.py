@@ -14,7 +14,8 @@ def greedy_coreset(points: Tensor, size: int, *, start: int = 0) -> Tensor:
     Args:
         points: (N, D).
         size: how many rows, 1 to N.
-        start: the row chosen first. Row 0 is what FastRecon's code arrives at; another order of rows gives another coreset.
+        start: the row chosen first. Row 0 is what FastRecon's code arrives at; another order of rows gives another
+            coreset.
 
     Returns:
         (size,) int64 row numbers in the order of choice. Rows that repeat a chosen one come last, lowest number first.

@@ -40,4 +40,5 @@ def nearest(queries: Tensor, bank: Tensor, *, neighbours: int = 1) -> tuple[Tens
 
 def distance(one: Tensor, other: Tensor) -> Tensor:
     """The Euclidean distance of rows: (N, D), (N, D) → (N,)."""
-    return torch.linalg.vector_norm(one - other, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(one - other, dim=1)
+    return norms

@@ -1,6 +1,7 @@
 """Mild variations of a good picture: what the next photograph of a good part may look like."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,8 @@ from torch import Tensor
 def mild_views(image: Tensor, count: int) -> list[Tensor]:
     """The picture itself and then up to six mild variations of it, always the same ones in the same order.
 
-    Moved by 1 % of the side, turned by 2 degrees either way, 2 % nearer, 5 % brighter, 5 % darker. These amounts are ours:
-    what a fixed camera and a hand-placed part vary by. Borders are mirrored, values stay in [0, 1].
+    Moved by 1 % of the side, turned by 2 degrees either way, 2 % nearer, 5 % brighter, 5 % darker. These amounts are
+    ours: what a fixed camera and a hand-placed part vary by. Borders are mirrored, values stay in [0, 1].
 
     Args:
         image: (3, H, W) in [0, 1].
@@ -20,7 +21,7 @@ def mild_views(image: Tensor, count: int) -> list[Tensor]:
     Returns:
         `count` tensors (3, H, W).
     """
-    recipes = (
+    recipes: tuple[Callable[[], Tensor], ...] = (
         lambda: image,
         lambda: _moved(image, shift=0.01),
         lambda: _moved(image, degrees=2.0),
