@@ -159,8 +159,8 @@ def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region
             rejected for many slightly strange patches), the region is the highest 1 % of its pixels.
         size: width, height of the original picture, in whose pixels the regions are given.
     """
-    cut = min(1.0, float(np.quantile(heatmap, 0.99)))
-    cut = cut if cut < heatmap.max() else float(np.nextafter(heatmap.max(), -np.inf, dtype=np.float32))
+    highest = float(heatmap.max())
+    cut = 1.0 if highest > 1 else min(float(np.quantile(heatmap, 0.99)), float(np.nextafter(highest, -np.inf)))
     labels, _ = ndimage.label(heatmap > cut, structure=np.ones((3, 3)))
     height, width = heatmap.shape
     across, down = size[0] / width, size[1] / height

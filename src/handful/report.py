@@ -45,7 +45,7 @@ _RAMP = np.stack([np.interp(_VALUES, _SCALE[:, 0], channel) for channel in _SCAL
 
 _FILE_LONGEST, _CARD_LONGEST = 1024, 420  # pixels of the longer side
 _TINY = 105  # up to this longer side a picture in the page is enlarged by a whole factor, and a PNG
-_LISTED_REGIONS = 12  # rows of a card's table
+_LISTED_REGIONS = 12  # how many get a number and a row of the card's table
 
 _WHITE, _DARK = (255, 255, 255), (20, 20, 20)
 _Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two not included
@@ -82,7 +82,7 @@ def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uin
 
 
 def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]:
-    """Draw a white line with a dark rim around each box, then its number 1.. where there is room for it."""
+    """Draw a white line with a dark rim around each box, then the strongest ones' numbers where there is room."""
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     line = max(1, round(max(image.size) / 400))
@@ -94,7 +94,7 @@ def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]
         draw.rectangle((x0, y0, x1, y1), outline=_WHITE, width=line)
     font = ImageFont.load_default(max(15, round(max(image.size) / 45)))
     labels: list[_Box] = []
-    for number, box in enumerate(boxes, 1):
+    for number, box in enumerate(boxes[:_LISTED_REGIONS], 1):
         x0, y0, x1, y1 = (round(edge) for edge in draw.textbbox((0, 0), str(number), font=font))
         label = _room(box, (x1 - x0 + 8, y1 - y0 + 8), image.size, labels, [b for b in boxes if b is not box])
         if label is not None:
@@ -124,7 +124,7 @@ def _room(
 
 
 def write_heatmap(file: Path, picture: Picture, inspection: Inspection) -> None:
-    """Write the picture with its overlay as a PNG, its longer side at most 1024 pixels.
+    """Write the picture with its overlay as a PNG, its longer side at most 1024 pixels; makes the folder where missing.
 
     Raises:
         OutputError: if it cannot be written; a file that was there before is then left as it was.
@@ -311,7 +311,8 @@ def _filters(counts: Counter[VerdictName]) -> str:
 
 def _reference_row(references: Sequence[tuple[str, bytes]]) -> str:
     figures = "".join(
-        f'<figure><img alt="" src="{_data_uri(data)}"><figcaption><bdi>{_text(_split(name)[1])}</bdi></figcaption></figure>'
+        f'<figure><img alt="" src="{_data_uri(data)}">'
+        f"<figcaption><bdi>{_text(_split(name)[1])}</bdi></figcaption></figure>"
         for name, data in references
     )
     return f'<div class="references" tabindex="0">{figures}</div>' if references else "<p>None are kept.</p>"
@@ -364,6 +365,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path` to write to, which takes its place when the block ends well and vanishes when it raises."""
     temporary = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             yield file
         temporary.replace(path)

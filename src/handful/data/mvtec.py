@@ -15,11 +15,12 @@ def read_category(root: Path) -> tuple[list[Path], list[Sample]]:
     """
     if not (root / "test").is_dir():
         raise InputError(f"{root} must hold train/good and test, got no test folder; name one category's folder.")
-    samples = []
-    for folder in sorted(path for path in (root / "test").iterdir() if path.is_dir()):
+    folders = sorted(path for path in (root / "test").iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise InputError(f"{root / 'test'} must hold a folder good and one for each kind of defect, got none.")
+    samples: list[Sample] = []
+    for folder in folders:
         for path in list_pictures(folder, recursive=False):
             mask = root / "ground_truth" / folder.name / f"{path.stem}_mask.png"
-            samples.append(
-                Sample(str(path), folder.name != "good", folder.name, str(mask) if mask.is_file() else None)
-            )
+            samples.append(Sample(str(path), folder.name != "good", folder.name, str(mask) if mask.is_file() else None))
     return list_pictures(root / "train" / "good", recursive=False), samples

@@ -17,8 +17,8 @@ DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
 class Preprocessing:
     """How a picture becomes a model input.
 
-    The whole picture is resized to `size`, its aspect not kept (bicubic, anti-aliased): references and pictures of any size
-    land in one frame, and nothing is cropped away.
+    The whole picture is resized to `size`, its aspect not kept (bicubic, anti-aliased): references and pictures of any
+    size land in one frame, and nothing is cropped away.
 
     Attributes:
         size: (H, W) of the model input.
@@ -41,12 +41,10 @@ class Preprocessing:
         return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
 
 
-def _resize_deep(pixels: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.float32]:
+def _resize_deep(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float32]:
     """Resize 16-bit channels one by one in floating point: (h, w, 3) → (H, W, 3)."""
     channels = [
-        np.asarray(
-            Image.fromarray(channel.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-        )
+        np.asarray(Image.fromarray(channel.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BICUBIC))
         for channel in pixels.transpose(2, 0, 1)
     ]
     return np.stack(channels, axis=2)
@@ -62,7 +60,7 @@ def bits_of(pictures: list[Picture]) -> int:
 
 
 def thumbnail(picture: Picture, *, longest: int) -> NDArray[np.uint8]:
-    """An 8-bit copy for people to look at, its longer side at most `longest`; 16-bit pixels are stretched to their range."""
+    """An 8-bit copy to look at, its longer side at most `longest`; 16-bit pixels are stretched to their range."""
     pixels = picture.pixels
     if pixels.dtype != np.uint8:
         low, high = int(pixels.min()), int(pixels.max())

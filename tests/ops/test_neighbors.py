@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from handful.ops import neighbors
+from handful.ops.neighbors import nearest
+
+
+def brute_force(queries, bank, neighbours):
+    distances = (queries.double()[:, None] - bank.double()[None]).square().sum(2).sqrt()
+    return distances.topk(neighbours, dim=1, largest=False)
+
+
+@pytest.mark.parametrize("neighbours", [1, 3])
+def test_equals_brute_force_in_float64(neighbours):
+    generator = torch.Generator().manual_seed(0)
+    queries, bank = torch.randn(50, 12, generator=generator), torch.randn(70, 12, generator=generator)
+    distances, indices = nearest(queries, bank, neighbours=neighbours)
+    expected = brute_force(queries, bank, neighbours)
+    assert torch.equal(indices, expected.indices)
+    assert torch.allclose(distances.double(), expected.values, rtol=1e-6)  # float32 rounding
+
+
+def test_a_query_of_the_bank_is_exactly_zero_away():
+    # Far from the origin the expanded square alone would be off by more than 1, and name the wrong neighbour.
+    bank = torch.randn(40, 8, generator=torch.Generator().manual_seed(0)) + 1000
+    distances, indices = nearest(bank, bank)
+    assert torch.equal(distances, torch.zeros(40, 1))
+    assert torch.equal(indices[:, 0], torch.arange(40))
+
+
+def test_chunks_do_not_change_the_answer(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    queries, bank = torch.randn(33, 5, generator=generator), torch.randn(20, 5, generator=generator)
+    whole = nearest(queries, bank, neighbours=2)
+    monkeypatch.setattr(neighbors, "CHUNK_ELEMENTS", 47)  # two queries at a time, one at the end
+    in_chunks = nearest(queries, bank, neighbours=2)
+    assert torch.equal(whole[1], in_chunks[1])
+    assert torch.equal(whole[0], in_chunks[0])
+
+
+def test_neighbours_come_nearest_first():
+    bank = torch.tensor([[3.0], [1.0], [2.0]])
+    distances, indices = nearest(torch.zeros(1, 1), bank, neighbours=3)
+    assert distances.tolist() == [[1, 2, 3]]
+    assert indices.tolist() == [[1, 2, 0]]

@@ -1,0 +1,154 @@
+"""What every method in METHODS promises; a new one is tested here by standing in that list."""
+
+import pytest
+import safetensors.torch
+import torch
+
+from handful.errors import InputError, NotFittedError, SettingError
+from handful.methods import METHODS, create
+from handful.types import Features
+
+ORDER_MATTERS = {"fastrecon"}  # as documented at the class: its coreset starts from the first row
+
+
+def make(count, *, seed):
+    """Pictures of one product: a common structure and a little of their own."""
+    generator = torch.Generator().manual_seed(7)
+    common = [torch.rand(1, n, n, d, generator=generator) for n, d in ((12, 10), (6, 14))]
+    own = torch.Generator().manual_seed(seed)
+    levels = tuple(level + 0.1 * torch.rand(count, *level.shape[1:], generator=own) for level in common)
+    return Features(levels, (96, 96))
+
+
+def planted(row, column):
+    """One picture with a defect at a patch of the fine grid."""
+    picture = make(1, seed=99)
+    fine, coarse = (level.clone() for level in picture.levels)
+    fine[0, row : row + 2, column : column + 2] += 1.5 * torch.rand(10, generator=torch.Generator().manual_seed(3))
+    coarse[0, row // 2, column // 2] += 1.5 * torch.rand(14, generator=torch.Generator().manual_seed(4))
+    return Features((fine, coarse), picture.size)
+
+
+@pytest.fixture(params=sorted(METHODS))
+def name(request):
+    return request.param
+
+
+def equal(one, other):
+    return torch.equal(one.maps, other.maps) and torch.equal(one.image, other.image)
+
+
+def test_fit_returns_self_and_forgets_earlier_fits(name):
+    method, queries = create(name, {}), make(2, seed=50)
+    assert method.fit(make(3, seed=1)) is method
+    refitted = method.fit(make(2, seed=2)).score(queries)
+    assert equal(refitted, create(name, {}).fit(make(2, seed=2)).score(queries))
+
+
+def test_shapes_and_types_are_as_promised(name):
+    scores = create(name, {}).fit(make(2, seed=1)).score(make(3, seed=2))
+    assert scores.maps.shape == (3, 96, 96)
+    assert scores.image.shape == (3,)
+    assert scores.maps.dtype == scores.image.dtype == torch.float32
+
+
+def test_scoring_changes_nothing(name):
+    method, queries = create(name, {}).fit(make(2, seed=1)), make(2, seed=2)
+    before = {key: tensor.clone() for key, tensor in method.state().items()}
+    copies = [level.clone() for level in queries.levels]
+    first = method.score(queries)
+    assert equal(first, method.score(queries))
+    assert all(torch.equal(tensor, method.state()[key]) for key, tensor in before.items())
+    assert all(torch.equal(level, copy) for level, copy in zip(queries.levels, copies, strict=True))
+
+
+def test_a_batch_gives_what_its_pictures_give_alone(name):
+    method, queries = create(name, {}).fit(make(3, seed=1)), make(4, seed=2)
+    together = method.score(queries)
+    alone = [method.score(queries[[row]]) for row in range(4)]
+    assert torch.equal(together.image, torch.cat([scores.image for scores in alone]))
+    assert torch.equal(together.maps, torch.cat([scores.maps for scores in alone]))
+
+
+@pytest.mark.parametrize("references", [1, 4])
+@pytest.mark.parametrize("place", [(2, 8), (8, 2)])
+def test_a_planted_defect_scores_highest_at_its_place(name, references, place):
+    method = create(name, {}).fit(make(references, seed=1))
+    scores, good = method.score(planted(*place)), method.score(make(5, seed=2))
+    assert scores.image.item() > float(good.image.max())
+    row, column = divmod(int(scores.maps[0].argmax()), 96)
+    assert abs(row - 8 * (place[0] + 1)) <= 8 and abs(column - 8 * (place[1] + 1)) <= 8
+
+
+def test_the_order_of_references_does_not_matter(name):
+    if name in ORDER_MATTERS:
+        pytest.skip(f"{name} documents that the order matters")
+    references, queries = make(4, seed=1), make(2, seed=2)
+    one = create(name, {}).fit(references).score(queries)
+    other = create(name, {}).fit(references[[2, 0, 3, 1]]).score(queries)
+    assert torch.allclose(one.image, other.image, rtol=1e-5)  # sums in another order round otherwise
+    assert torch.allclose(one.maps, other.maps, rtol=1e-4, atol=1e-6)
+
+
+def test_saved_and_loaded_it_scores_bit_for_bit_equal(name):
+    method, queries = create(name, {}).fit(make(3, seed=1)), make(2, seed=2)
+    stored = safetensors.torch.load(safetensors.torch.save(method.state()))
+    assert equal(create(name, {}).load_state(stored).score(queries), method.score(queries))
+
+
+def test_an_unfitted_method_says_so(name):
+    with pytest.raises(NotFittedError, match="call `fit` first"):
+        create(name, {}).score(make(1, seed=1))
+
+
+def test_other_channels_than_in_fit_are_refused(name):
+    method = create(name, {}).fit(make(1, seed=1))
+    narrow = Features(tuple(level[..., :5] for level in make(1, seed=2).levels), (96, 96))
+    with pytest.raises(InputError, match="same backbone"):
+        method.score(narrow)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(name, value):
+    bad = make(1, seed=1)
+    bad.levels[1][0, 2, 2, 0] = value
+    with pytest.raises(InputError, match="level 1"):
+        create(name, {}).fit(bad)
+    with pytest.raises(InputError, match="level 1"):
+        create(name, {}).fit(make(1, seed=1)).score(bad)
+
+
+def test_no_picture_is_refused(name):
+    with pytest.raises(InputError, match="at least one picture"):
+        create(name, {}).fit(Features((), (96, 96)))
+    with pytest.raises(InputError, match="at least one picture"):
+        create(name, {}).fit(make(2, seed=1)[[]])
+
+
+def test_unknown_settings_are_refused_with_the_known_ones(name):
+    with pytest.raises(SettingError, match=r"sigma.*got 'colour'"):
+        create(name, {"colour": 1})
+
+
+def test_a_setting_of_the_wrong_type_is_refused(name):
+    with pytest.raises(SettingError, match="types"):
+        create(name, {"sigma": "wide"})
+
+
+def test_settings_read_back_as_given(name):
+    assert create(name, {"sigma": 2.5}).settings["sigma"] == 2.5
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones():
+    with pytest.raises(SettingError, match="fastrecon, patchcore"):
+        create("magic", {})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cpu_and_gpu_agree(name):
+    method, queries = create(name, {}).fit(make(3, seed=1)), make(2, seed=2)
+    on_cpu = method.score(queries)
+    on_gpu = method.to("cuda").score(Features(tuple(level.cuda() for level in queries.levels), queries.size))
+    assert torch.allclose(on_cpu.image, on_gpu.image.cpu(), rtol=1e-4)  # another order of float32 sums
+    assert torch.allclose(on_cpu.maps, on_gpu.maps.cpu(), rtol=1e-3, atol=1e-4)
