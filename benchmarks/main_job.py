@@ -2,11 +2,12 @@
 
     python3 scripts/bench main_job --data DIR
 
-DIR holds DATASET/CATEGORY folders in the MVTec AD layout. References are drawn as the protocol says (a seeded permutation of the
-sorted names of train/good); labels are used for the metrics alone.
+DIR holds DATASET/CATEGORY folders in the MVTec AD layout. References are drawn as the protocol says (a seeded
+permutation of the sorted names of train/good); labels are used for the metrics alone.
 """
 
 import argparse
+import math
 import platform
 import statistics
 import subprocess
@@ -77,7 +78,7 @@ def accuracy(options: argparse.Namespace) -> list[str]:
             print(table[-1], file=sys.stderr, flush=True)
     return [
         "## Accuracy and verdicts",
-        f"{options.shots} references; the threshold is the shipped one (from the references alone, 1 of 100 good parts).",
+        f"{options.shots} references; false alarms and misses at the shipped threshold, which rests on them alone.",
         "\n".join(table),
     ]
 
@@ -91,7 +92,8 @@ def cell(folder: Path, method: str, settings: dict[str, Any], shots: int, seed: 
     rejected = [inspection.verdict == "DEFECT" for inspection in inspections]
     alarms = [out for out, bad in zip(rejected, truth, strict=True) if not bad]
     misses = [not out for out, bad in zip(rejected, truth, strict=True) if bad]
-    auroc = image_auroc(truth, [inspection.score for inspection in inspections])
+    scores = [math.nan if inspection.score is None else inspection.score for inspection in inspections]
+    auroc = image_auroc(truth, scores)
     return auroc, statistics.mean(alarms), statistics.mean(misses)
 
 
@@ -110,11 +112,13 @@ def engines() -> list[str]:
             middle = time.perf_counter()
             other = slow(image)
             ratios.append((time.perf_counter() - middle) / (middle - begin))
-        off = max(
-            float((a - b).abs().max() / b.abs().max()) for a, b in zip(one.levels, other.levels, strict=True)
-        )
+        off = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(one.levels, other.levels, strict=True))
         table.append(f"| {name} | {statistics.median(ratios):.1f} | {off:.0e} of the largest value |")
-    return ["## OpenVINO against torch on the CPU, float32", "Median of 15 pairs, one picture at a time.", "\n".join(table)]
+    return [
+        "## OpenVINO against torch on the CPU, float32",
+        "Median of 15 pairs, one picture at a time.",
+        "\n".join(table),
+    ]
 
 
 def times(folder: Path, shots: int) -> list[str]:
@@ -139,11 +143,11 @@ def times(folder: Path, shots: int) -> list[str]:
         shares.append((middle - begin) / (time.perf_counter() - middle))
     return [
         "## Times",
-        f"{folder.parent.name}/{folder.name}, {shots} references; seconds on a shared machine, medians, for orientation only.",
+        f"{folder.parent.name}/{folder.name}, {shots} references; medians on a shared machine, for orientation only.",
         f"- `handful fit`, start-up included: {statistics.median(fits):.1f} s of 3 runs\n"
         f"- `handful inspect` of one picture from a cold start: {statistics.median(cold):.1f} s of 5 runs\n"
-        f"- a whole inspection (reading, features, search, map, verdict) takes {statistics.median(shares):.1f} times the "
-        f"backbone alone\n"
+        f"- a whole inspection (reading, features, search, map, verdict) takes {statistics.median(shares):.1f} times "
+        f"the backbone alone\n"
         f"- saved inspector: {megabytes:.1f} MB, its backbone included",
     ]
 

@@ -24,6 +24,7 @@ PRIOR_WEIGHT = 12  # how many pictures that is worth
 # K = 1: another good part's score over that of a mild variation (measured: half of them 1.9 to 2.1)
 SINGLE_WIDENING = 2.0
 SINGLE_SPREAD = 0.12  # standard deviation of that factor's logarithm
+SMALLEST_SCORE = 1e-9  # what a score of 0 (a part like a reference to the last bit) counts as
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _predict(scores: NDArray[np.float64], rate: float) -> tuple[float, float]:
     scaled inverse chi-square prior (`PRIOR_SPREAD`, `PRIOR_WEIGHT`), so the next picture's log score follows Student's
     t with PRIOR_WEIGHT + k - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, section 3.3).
     """
-    logs = np.log(np.maximum(scores, np.finfo(np.float64).tiny))  # (k, V)
+    logs = np.log(np.maximum(scores, SMALLEST_SCORE))  # (k, V)
     pictures = logs.mean(1)
     count = len(pictures)
     freedom = PRIOR_WEIGHT + count - 1
@@ -159,9 +160,8 @@ def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region
             rejected for many slightly strange patches), the region is the highest 1 % of its pixels.
         size: width, height of the original picture, in whose pixels the regions are given.
     """
-    highest = float(heatmap.max())
-    cut = 1.0 if highest > 1 else min(float(np.quantile(heatmap, 0.99)), float(np.nextafter(highest, -np.inf)))
-    labels, _ = ndimage.label(heatmap > cut, structure=np.ones((3, 3)))
+    inside_any = heatmap > 1 if heatmap.max() > 1 else heatmap >= np.quantile(heatmap, 0.99)
+    labels, _ = ndimage.label(inside_any, structure=np.ones((3, 3)))
     height, width = heatmap.shape
     across, down = size[0] / width, size[1] / height
     found = []

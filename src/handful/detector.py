@@ -136,8 +136,10 @@ class Detector:
             [backbone(view[None]) for view in mild_views(image, view_count)]
             for image in track(inputs, description="features")
         ]
-        self.method.fit(join([of_picture[0] for of_picture in views]))
-        image_scores, map_peaks = good_scores(self.method, views, track)
+        method = methods.create(self.method.name, self.method.settings)
+        method.fit(join([of_picture[0] for of_picture in views]))
+        image_scores, map_peaks = good_scores(method, views, track)
+        self.method = method
         self._fitted = _Fitted(
             backbone=backbone,
             preprocessing=preprocessing,
@@ -307,7 +309,7 @@ def join(features: Sequence[Features]) -> Features:
 
 
 def good_scores(
-    method: methods.Method, views: Sequence[Sequence[Features]], track: Track
+    method: methods.Method, views: Sequence[Sequence[Features]], track: Track = _quietly
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.
 

@@ -158,7 +158,9 @@ def test_weights_for_another_head_serve(tmp_path):
 
 def test_position_embeddings_of_a_file_are_interpolated_to_the_size(tmp_path):
     safetensors.torch.save_file(networks._create("vit_tiny_patch16_224").state_dict(), tmp_path / "vit.safetensors")
-    network = networks.build("vit_tiny_patch16_224", levels=None, size=(64, 96), weights=str(tmp_path / "vit.safetensors"))
+    network = networks.build(
+        "vit_tiny_patch16_224", levels=None, size=(64, 96), weights=str(tmp_path / "vit.safetensors")
+    )
     assert network.model.pos_embed.shape[1] == 4 * 6 + 1
 
 

@@ -18,8 +18,8 @@ def golden_features(which):
 
 @pytest.mark.parametrize(("lam", "key"), [(2.0, "lam2"), (0.5, "lam05")])
 def test_gives_the_values_of_the_authors_code(lam, key):
-    # tests/golden/fastrecon.md says how they were made. Ours solves with a ridge of 1e-6 of the diagonal and theirs inverts in
-    # float32: both are within 1e-4 of the exact reconstruction, of values around 1.
+    # tests/golden/fastrecon.md says how they were made. Ours solves with a ridge of 1e-6 of the diagonal and theirs
+    # inverts in float32: both are within 1e-4 of the exact reconstruction, of values around 1.
     method = FastRecon(lam=lam, coreset_ratio=0.05).fit(golden_features("support"))
     assert torch.equal(method.coreset_, GOLDEN["support_embedding"][GOLDEN["coreset_indices"]])
     assert torch.allclose(method.mean_.flatten(0, 1), GOLDEN["mu"], atol=1e-6)

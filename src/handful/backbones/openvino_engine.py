@@ -37,7 +37,7 @@ def convert(network: nn.Module, size: tuple[int, int]) -> dict[str, bytes]:
     """Turn a torch network into OpenVINO's graph and constants, unrounded, for one picture at a time."""
     example = torch.zeros(1, 3, *size)
     with warnings.catch_warnings():
-        # OpenVINO traces, which torch deprecates, and which warns of every decision that depends on a shape: fixed here.
+        # OpenVINO traces. torch deprecates that, and warns of every decision that depends on a shape: fixed here.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         model = openvino.convert_model(network, example_input=example, input=[1, 3, *size])

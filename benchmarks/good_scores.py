@@ -1,0 +1,165 @@
+"""How good parts score, and how the shipped threshold does: writes good_scores.md beside itself.
+
+    python3 scripts/bench good_scores --data DIR
+
+DIR holds DATASET/CATEGORY folders in the MVTec AD layout. The first table rests on good pictures alone; it is where the
+assumptions at the top of handful/decision.py come from. The second uses labels, to measure the threshold and nothing
+else.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import handful
+from handful import backbones, decision, methods
+from handful.backbones.base import Backbone
+from handful.data.images import read_picture
+from handful.data.mvtec import read_category
+from handful.data.preprocessing import Preprocessing
+from handful.data.shots import draw
+from handful.detector import MAX_VIEWS, good_scores, join
+from handful.ops.views import mild_views
+from handful.types import Features
+from main_job import commit
+
+MOST_TESTED = 60  # pictures of either kind in a category: enough for a rate in percent
+RATES = (0.01, 0.05)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    options = parser.parse_args()
+    backbone = backbones.create()
+    cells: list[Cell] = []
+    for folder in sorted(path.parent for path in options.data.glob("*/*/test")):
+        cells += category_cells(folder, backbone, options.shots, options.seeds)
+        print(folder, file=sys.stderr, flush=True)
+    shots, seeds = (" ".join(map(str, values)) for values in (options.shots, options.seeds))
+    command = f"python3 scripts/bench good_scores --data DIR --shots {shots} --seeds {seeds}"
+    page = [
+        "# Good parts' scores and the shipped threshold",
+        f"`{command}`, handful {handful.__version__} at {commit()}, PatchCore as shipped, "
+        f"tf_efficientnet_lite0 with its weights on board, 320 x 320; {len({cell.category for cell in cells})} "
+        f"categories, at most {MOST_TESTED} good and {MOST_TESTED} defective pictures of each.",
+        *assumptions(cells),
+        *verdicts(cells),
+    ]
+    Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
+    print("\n\n".join(page))
+
+
+class Cell:
+    """One category, number of references and seed: scores of the test pictures and of the references' views."""
+
+    def __init__(
+        self,
+        category: str,
+        shots: int,
+        references: NDArray[np.float64],
+        peaks: NDArray[np.float64],
+        good: NDArray[np.float64],
+        bad: NDArray[np.float64],
+    ) -> None:
+        self.category, self.shots, self.references, self.peaks = category, shots, references, peaks
+        self.good, self.bad = good, bad
+
+    @property
+    def beyond(self) -> float:
+        """How far a typical good test picture lies beyond the references' views: ratio of medians."""
+        return float(np.median(self.good) / np.median(self.references))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the log scores of good test pictures."""
+        return float(np.log(self.good).std())
+
+    def rates(self, rate: float) -> tuple[float, float, float]:
+        """Measured false-alarm and miss rate, and the miss rate of the oracle threshold with `rate` false alarms."""
+        threshold = decision.calibrate(self.references, self.peaks, false_alarm_rate=rate).threshold
+        oracle = np.quantile(self.good, 1 - rate, method="higher")
+        # Type: ignore[return-value]
+        alarms, misses, least = (
+            (self.good > threshold).mean(),
+            (self.bad <= threshold).mean(),
+            (self.bad <= oracle).mean(),
+        )
+        return float(alarms), float(misses), float(least)
+
+
+def category_cells(folder: Path, backbone: Backbone, shots: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
+    """Every cell of one category; the test pictures' features are computed once."""
+    train, test = read_category(folder)
+    preprocessing = Preprocessing(backbone.spec.size)
+    kinds = [[s.path for s in test if s.anomalous is kind][:MOST_TESTED] for kind in (False, True)]
+    good, bad = ([backbone(preprocessing(read_picture(path))[None]) for path in paths] for paths in kinds)
+    cells = []
+    for count in shots:
+        for seed in seeds if count <= len(train) else ():
+            images = [preprocessing(read_picture(path)) for path in draw(train, shots=count, seed=seed)]
+            views = [[backbone(view[None]) for view in mild_views(image, MAX_VIEWS)] for image in images]
+            method = methods.create("patchcore", {}).fit(join([of_picture[0] for of_picture in views]))
+            references, peaks = good_scores(method, views)
+            name = f"{folder.parent.name}/{folder.name}"
+            cells.append(Cell(name, count, references, peaks, scores(method, good), scores(method, bad)))
+    return cells
+
+
+def scores(method: methods.Method, features: list[Features]) -> NDArray[np.float64]:
+    """The image scores of some pictures."""
+    return np.array([float(method.score(picture).image[0]) for picture in features])
+
+
+def assumptions(cells: list[Cell]) -> list[str]:
+    """What good pictures alone say, as quantiles over categories and seeds."""
+    table = [
+        "| quantity | references | least | quarter | half | three quarters | most |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for title, values in (
+        ("typical good test score over that of the references' views", [(cell.shots, cell.beyond) for cell in cells]),
+        ("standard deviation of the log scores of good test pictures", [(cell.shots, cell.spread) for cell in cells]),
+    ):
+        for count in sorted({cell.shots for cell in cells}):
+            quantiles = np.quantile([value for shots, value in values if shots == count], [0, 0.25, 0.5, 0.75, 1])
+            table.append(f"| {title} | {count} | {' | '.join(f'{q:.2f}' for q in quantiles)} |")
+    note = (
+        "With two or more references a view is scored by an inspector that had not seen its picture; with one, by an "
+        "inspector that had: that is the factor that a single reference's threshold is widened by."
+    )
+    return ["## Good pictures alone", note, "\n".join(table)]
+
+
+def verdicts(cells: list[Cell]) -> list[str]:
+    """Rates at the shipped threshold, mean over categories and seeds, and the worst categories."""
+    table = [
+        "| asked for | references | false alarms | in the worst category | misses | misses of the oracle threshold |",
+        "|---|---|---|---|---|---|",
+    ]
+    for rate in RATES:
+        for count in sorted({cell.shots for cell in cells}):
+            some = [cell for cell in cells if cell.shots == count]
+            alarms, misses, oracle = np.array([cell.rates(rate) for cell in some]).T
+            worst = max(
+                (float(np.mean([c.rates(rate)[0] for c in some if c.category == name])), name)
+                for name in {cell.category for cell in some}
+            )
+            table.append(
+                f"| {100 * rate:g} % | {count} | {100 * alarms.mean():.1f} % | {100 * worst[0]:.0f} % ({worst[1]}) "
+                f"| {100 * misses.mean():.1f} % | {100 * oracle.mean():.1f} % |"
+            )
+    note = "The oracle threshold is the one that gives the rate asked for on the test pictures themselves."
+    return ["## The shipped threshold", note, "\n".join(table)]
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()

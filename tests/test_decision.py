@@ -1,0 +1,139 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from handful import decision
+from handful.decision import Calibration, calibrate, regions
+from handful.errors import InspectorError, SettingError
+
+
+def good_scores(count, views=5, *, seed=0, spread=0.08):
+    generator = np.random.default_rng(seed)
+    middle = 2.0 * np.exp(generator.normal(0, spread, (count, 1)))
+    return middle * np.exp(generator.normal(0, 0.01, (count, views)))
+
+
+def test_the_threshold_is_the_predictive_quantile():
+    scores = np.array([[1.0, 1.0], [math.e, math.e]])  # logs 0 and 1, no spread between views
+    calibration = calibrate(scores, scores, false_alarm_rate=0.05)
+    freedom = decision.PRIOR_WEIGHT + 1
+    between = (decision.PRIOR_WEIGHT * decision.PRIOR_SPREAD**2 + 0.5) / freedom
+    expected = 0.5 + stats.t.ppf(0.95, freedom) * math.sqrt(between * 1.5)
+    assert math.log(calibration.threshold) == pytest.approx(expected)
+    assert math.log(calibration.typical) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_there_is_always_a_threshold_above_the_typical_score(count):
+    calibration = calibrate(good_scores(count), good_scores(count), false_alarm_rate=0.01)
+    assert calibration.threshold > calibration.typical > 0
+    assert calibration.map_threshold > calibration.map_typical
+    assert calibration.references == count
+
+
+def test_equal_or_zero_scores_still_give_a_threshold():
+    for scores in (np.ones((3, 2)), np.zeros((2, 2))):
+        calibration = calibrate(scores, scores, false_alarm_rate=0.01)
+        assert calibration.threshold > calibration.typical
+        assert math.isfinite(calibration.calibrated(1.0))
+
+
+def test_a_stricter_rate_means_a_higher_threshold():
+    thresholds = [calibrate(good_scores(4), good_scores(4), false_alarm_rate=r).threshold for r in (0.2, 0.05, 0.01)]
+    assert thresholds == sorted(thresholds) and len(set(thresholds)) == 3
+
+
+def test_a_larger_unit_scales_the_threshold():
+    one, ten = (calibrate(factor * good_scores(4), good_scores(4), false_alarm_rate=0.01) for factor in (1, 10))
+    assert ten.threshold == pytest.approx(10 * one.threshold)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_good_parts_are_rejected_about_as_often_as_promised(count):
+    # Scores as the model takes them, over many draws of references: the rate must hold on average.
+    rejected = []
+    for seed in range(400):
+        scores = good_scores(count + 20, views=3, seed=seed)
+        calibration = calibrate(scores[:count], scores[:count], false_alarm_rate=0.05)
+        rejected.append((scores[count:, 0] > calibration.threshold).mean())
+    assert 0.02 < np.mean(rejected) < 0.08
+
+
+def test_one_reference_says_what_it_assumes():
+    words = calibrate(good_scores(1), good_scores(1), false_alarm_rate=0.01).rests_on
+    assert "single good picture" in words and "assumption" in words
+    assert "1 of 100 good parts" in words and "cannot prove" in words
+
+
+@pytest.mark.parametrize("rate", [0, 0.5, -1, 2, float("nan")])
+def test_a_rate_out_of_bounds_is_refused(rate):
+    with pytest.raises(SettingError, match="false_alarm_rate"):
+        calibrate(good_scores(2), good_scores(2), false_alarm_rate=rate)
+
+
+def test_calibrated_scores_put_typical_at_0_and_the_threshold_at_1():
+    calibration = calibrate(good_scores(4), 3 * good_scores(4), false_alarm_rate=0.01)
+    assert calibration.calibrated(calibration.typical) == 0
+    assert calibration.calibrated(calibration.threshold) == 1
+    raw = np.array([[calibration.map_typical, calibration.map_threshold]], dtype=np.float32)
+    assert np.allclose(calibration.calibrated_map(raw), [[0, 1]], atol=1e-5)
+
+
+def test_a_calibration_reads_back_as_written():
+    calibration = calibrate(good_scores(4), good_scores(4), false_alarm_rate=0.01)
+    assert Calibration.from_dict(calibration.as_dict()) == calibration
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"threshold": 0.1}, "threshold must be above the typical"),
+        ({"map_threshold": -5}, "map_threshold must be above the typical"),
+        ({"threshold": "high"}, "threshold must be a number, got 'high'"),
+        ({"threshold": True}, "must be a number"),
+        ({"colour": 1}, "difference in colour"),
+    ],
+)
+def test_an_edited_calibration_that_cannot_be_is_refused(change, sentence):
+    fields = calibrate(good_scores(4), good_scores(4), false_alarm_rate=0.01).as_dict() | change
+    with pytest.raises(InspectorError, match=sentence):
+        Calibration.from_dict(fields)
+
+
+def test_regions_are_boxes_in_the_originals_pixels_strongest_first():
+    heatmap = np.zeros((10, 20), dtype=np.float32)
+    heatmap[2:4, 3:6] = 1.5
+    heatmap[3, 4] = 2.0
+    heatmap[8, 19] = 3.0
+    first, second = regions(heatmap, (200, 50))  # 10 times as wide, 5 times as high
+    assert first.box == (190, 40, 10, 5) and first.peak == 3 and first.area == 50
+    assert second.box == (30, 10, 30, 10) and second.peak == 2 and second.area == 300
+    assert second.peak_at == (45, 17)
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region():
+    heatmap = np.zeros((6, 6), dtype=np.float32)
+    heatmap[1, 1] = heatmap[2, 2] = 2
+    assert len(regions(heatmap, (6, 6))) == 1
+
+
+def test_noise_below_the_threshold_makes_no_region_beside_a_small_defect():
+    heatmap = np.random.default_rng(0).normal(0.05, 0.1, (200, 200)).astype(np.float32)
+    heatmap[50:55, 60:65] = 2.5  # far less than 1 % of the map
+    (region,) = regions(heatmap, (200, 200))
+    assert region.box == (60, 50, 5, 5)
+
+
+@pytest.mark.parametrize("heatmap", [np.zeros((8, 8)), np.linspace(0, 0.9, 64).reshape(8, 8)])
+def test_a_map_below_the_threshold_still_shows_its_highest_place(heatmap):
+    found = regions(heatmap.astype(np.float32), (8, 8))
+    assert found and found[0].peak == pytest.approx(heatmap.max())
+
+
+def test_a_region_of_one_pixel_in_a_smaller_picture_has_a_size():
+    heatmap = np.zeros((300, 300), dtype=np.float32)
+    heatmap[299, 299] = 2
+    (region,) = regions(heatmap, (10, 10))
+    assert region.box == (9, 9, 1, 1) and region.area == 1 and region.peak_at == (9, 9)

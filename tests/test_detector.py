@@ -1,0 +1,223 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from handful import Detector
+from handful.errors import ImageError, InputError, NotFittedError, SettingError
+
+QUICK = {"size": 64, "engine": "torch", "device": "cpu"}
+
+
+def disc(seed, *, defect=None, size=96):
+    """A textured disc on grey; `defect` (left, top, side) paints a dark square."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] - size / 2
+    grey = np.where(np.hypot(x, y) < 0.4 * size, 170, 60) + generator.normal(0, 6, (size, size))
+    pixels = np.repeat(grey.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    if defect:
+        left, top, side = defect
+        pixels[top : top + side, left : left + side] = (20, 10, 10)
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector(**QUICK).fit([disc(seed) for seed in range(4)])
+
+
+def same(one, other):
+    return (
+        one.score == other.score
+        and np.array_equal(one.heatmap, other.heatmap)
+        and one.regions == other.regions
+        and one.verdict == other.verdict
+    )
+
+
+def test_a_defect_is_rejected_at_its_place_and_a_good_part_is_not(detector):
+    good, bad = detector.inspect([disc(50), disc(51, defect=(40, 55, 14))])
+    assert (good.verdict, bad.verdict) == ("OK", "DEFECT")
+    assert good.regions == () and good.calibrated_score < 1 < bad.calibrated_score
+    left, top, width, height = bad.regions[0].box
+    assert left < 47 < left + width and top < 62 < top + height
+    assert bad.size == (96, 96)
+    assert bad.heatmap.shape == (64, 64) and bad.heatmap.dtype == np.float32
+    assert float(bad.heatmap.max()) == pytest.approx(bad.regions[0].peak)
+
+
+def test_a_good_parts_map_stays_below_its_threshold(detector):
+    for inspection in detector.inspect([disc(seed) for seed in range(60, 66)]):
+        assert float(inspection.heatmap.max()) < 1
+
+
+def test_every_kind_of_source_gives_the_same_answer(detector, tmp_path):
+    pixels = disc(51, defect=(40, 55, 14))
+    file = tmp_path / "part.png"
+    Image.fromarray(pixels).save(file)
+    sources = [file, str(file), Image.open(file), pixels, torch.from_numpy(pixels).movedim(2, 0), tmp_path]
+    first, *others = [detector.inspect(source)[0] for source in sources]
+    assert all(same(first, other) for other in others)
+    assert first.path == str(file)
+    assert detector.inspect([pixels, pixels])[1].path == "picture 1"
+
+
+def test_an_unreadable_picture_is_an_error_and_the_others_go_on(detector, tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    Image.fromarray(disc(50)).save(tmp_path / "b.png")
+    broken, fine = detector.inspect(tmp_path)
+    assert broken.verdict == "ERROR" and "a.png" in broken.reason and broken.score is None
+    assert fine.verdict == "OK"
+
+
+def test_a_blank_picture_is_to_be_taken_again(detector):
+    for value in (0, 128, 255):
+        (inspection,) = detector.inspect(np.full((50, 50, 3), value, dtype=np.uint8))
+        assert inspection.verdict == "RETAKE" and "uniform" in inspection.reason
+
+
+def test_references_of_different_sizes_and_aspects_are_taken(detector):
+    mixed = Detector(**QUICK).fit([disc(0), disc(1, size=200), Image.fromarray(disc(2)).resize((120, 60))])
+    assert len(mixed.references) == 3
+    assert mixed.inspect(disc(50, size=300))[0].size == (300, 300)
+
+
+def test_an_oblong_input_keeps_places_right():
+    oblong = Detector(size=(64, 128), engine="torch", device="cpu").fit([disc(seed) for seed in range(3)])
+    (bad,) = oblong.inspect(disc(51, defect=(30, 60, 16)))
+    x, y = bad.regions[0].peak_at
+    assert abs(x - 38) <= 8 and abs(y - 68) <= 8
+    assert bad.heatmap.shape == (64, 128)
+
+
+def test_one_reference_answers():
+    alone = Detector(**QUICK).fit(disc(0))
+    good, bad = alone.inspect([disc(50), disc(51, defect=(30, 30, 30))])
+    assert (good.verdict, bad.verdict) == ("OK", "DEFECT")
+    assert "single good picture" in alone.calibration.rests_on
+
+
+@pytest.mark.parametrize("method", ["patchcore", "fastrecon"])
+def test_saved_and_loaded_it_answers_bit_for_bit_equal(method, tmp_path):
+    fitted = Detector(method, **QUICK).fit([disc(seed) for seed in range(3)])
+    fitted.save(tmp_path / "part.handful")
+    loaded = Detector.load(tmp_path / "part.handful", device="cpu")
+    pictures = [disc(50), disc(51, defect=(40, 55, 14))]
+    assert all(same(a, b) for a, b in zip(fitted.inspect(pictures), loaded.inspect(pictures), strict=True))
+    assert loaded.calibration == fitted.calibration
+    assert loaded.backbone == fitted.backbone
+    assert loaded.references == fitted.references
+    assert loaded.method.settings == fitted.method.settings
+    loaded.save(tmp_path / "again.handful")
+    assert (tmp_path / "again.handful").read_bytes() == (tmp_path / "part.handful").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["patchcore", "fastrecon"])
+def test_both_engines_give_the_same_scores(method, tmp_path):
+    fitted = Detector(method, size=64, engine="openvino").fit([disc(seed) for seed in range(3)])
+    fitted.save(tmp_path / "part.handful")
+    other = Detector.load(tmp_path / "part.handful", engine="torch", device="cpu")
+    assert (fitted.backbone.engine, other.backbone.engine) == ("openvino", "torch")
+    for seed in range(50, 54):
+        (one,), (two,) = fitted.inspect(disc(seed, defect=(40, 55, 14))), other.inspect(disc(seed, defect=(40, 55, 14)))
+        assert two.score == pytest.approx(one.score, rel=1e-4)  # the stated tolerance: float32 sums in another order
+        assert np.abs(one.heatmap - two.heatmap).max() < 1e-2
+        assert one.verdict == two.verdict
+
+
+def test_a_picture_and_its_sixteen_bit_copy_score_alike(detector):
+    pixels = disc(51, defect=(40, 55, 14))
+    deep = pixels.astype(np.uint16) * 257
+    fitted = Detector(**QUICK).fit([disc(seed).astype(np.uint16) * 257 for seed in range(4)])
+    (shallow,), (same_part,) = detector.inspect(pixels), fitted.inspect(deep)
+    assert same_part.score == pytest.approx(shallow.score, rel=0.02)  # 8-bit resizing rounds, 16-bit does not
+
+
+def test_twelve_bits_in_a_sixteen_bit_file_are_no_dark_picture(detector):
+    references = [disc(seed).astype(np.uint16) * 16 for seed in range(4)]  # 0 to 4080
+    fitted = Detector(**QUICK).fit(references)
+    good, bad = fitted.inspect([disc(50).astype(np.uint16) * 16, disc(51, defect=(40, 55, 14)).astype(np.uint16) * 16])
+    assert (good.verdict, bad.verdict) == ("OK", "DEFECT")
+    assert bad.score == pytest.approx(detector.inspect(disc(51, defect=(40, 55, 14)))[0].score, rel=0.05)
+
+
+def test_the_order_of_references_does_not_matter(detector):
+    other = Detector(**QUICK).fit([disc(seed) for seed in (2, 0, 3, 1)])
+    assert other.inspect(disc(50))[0].score == pytest.approx(detector.inspect(disc(50))[0].score, rel=1e-5)
+    assert other.calibration.threshold == pytest.approx(detector.calibration.threshold, rel=1e-5)
+
+
+def test_the_same_fit_twice_is_the_same_to_the_byte(detector, tmp_path):
+    detector.save(tmp_path / "one.handful")
+    Detector(**QUICK).fit([disc(seed) for seed in range(4)]).save(tmp_path / "two.handful")
+    assert (tmp_path / "one.handful").read_bytes() == (tmp_path / "two.handful").read_bytes()
+
+
+def test_a_threshold_never_sees_the_reference_it_scores(detector):
+    # A picture's own patches are 0 away from itself; the references' calibration scores are those of strangers.
+    inside = detector.inspect(disc(0))[0]
+    assert inside.score == 0
+    assert detector.calibration.typical > 0.5 * np.mean([i.score for i in detector.inspect([disc(50), disc(51)])])
+
+
+def test_more_references_than_eight_are_taken():
+    many = Detector(**QUICK).fit([disc(seed) for seed in range(11)])
+    assert many.calibration.references == 11
+    assert many.inspect(disc(50))[0].verdict == "OK"
+
+
+def test_a_failed_fit_leaves_the_earlier_one(detector):
+    before = detector.inspect(disc(50))[0]
+    with pytest.raises(ImageError):
+        detector.fit(["nowhere.png"])
+    assert same(detector.inspect(disc(50))[0], before)
+
+
+def test_references_must_differ():
+    with pytest.raises(InputError, match="the same in picture 0 and picture 2"):
+        Detector(**QUICK).fit([disc(0), disc(1), disc(0)])
+
+
+@pytest.mark.parametrize("use", ["inspect", "save", "calibration"])
+def test_an_unfitted_detector_says_so(use, tmp_path):
+    detector = Detector(**QUICK)
+    with pytest.raises(NotFittedError, match="must be fitted"):
+        {"inspect": lambda: detector.inspect(disc(0)), "save": lambda: detector.save(tmp_path / "x.handful")}.get(
+            use, lambda: detector.calibration
+        )()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "magic"}, "patchcore"),
+        ({"settings": {"coreset_ratio": 1.5}}, r"`coreset_ratio` must be in \(0, 1\], got 1.5"),
+        ({"size": 5}, "32 to 4096"),
+        ({"size": (64, 64, 3)}, "32 to 4096"),
+        ({"false_alarm_rate": 0}, "false_alarm_rate"),
+    ],
+)
+def test_options_out_of_bounds_are_refused_before_anything_is_loaded(options, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        Detector(**options)
+
+
+def test_an_inspection_is_frozen_and_ready_for_json(detector):
+    (inspection,) = detector.inspect(disc(51, defect=(40, 55, 14)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        inspection.score = 0
+    fields = inspection.as_dict()
+    assert set(fields) == {"path", "verdict", "score", "calibrated_score", "threshold", "regions", "size"}
+    assert set(fields["regions"][0]) == {"box", "area", "peak", "peak_at"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_fitted_on_cuda_it_answers_on_the_cpu(tmp_path):
+    fitted = Detector(size=64, engine="torch", device="cuda").fit([disc(seed) for seed in range(3)])
+    fitted.save(tmp_path / "part.handful")
+    on_cpu = Detector.load(tmp_path / "part.handful", device="cpu")
+    (one,), (two,) = fitted.inspect(disc(50)), on_cpu.inspect(disc(50))
+    assert two.score == pytest.approx(one.score, rel=5e-3)  # cuDNN may take TF32's shorter mantissa

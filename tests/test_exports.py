@@ -1,0 +1,27 @@
+import subprocess
+import sys
+
+import pytest
+
+import handful
+
+
+def test_public_names_are_sorted_complete_and_there():
+    assert handful.__all__ == sorted(handful.__all__)
+    assert set(handful.__all__) == {*handful._HOMES, "__version__"}
+    for name in handful.__all__:
+        assert getattr(handful, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Inspector'"):
+        handful.Inspector  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("module", ["handful", "handful.cli", "handful.artifact"])
+def test_light_modules_do_not_import_torch(module):
+    code = (
+        f"import sys, {module}; print([m for m in ('torch', 'timm', 'openvino', 'scipy', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

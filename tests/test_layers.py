@@ -1,0 +1,73 @@
+"""A module imports only from the rows below its own; a folder's own files may import each other's bases."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "handful"
+ROWS = [
+    {"errors", "version"},
+    {"types"},
+    {"ops", "metrics"},
+    {"data", "backbones", "methods", "decision", "artifact"},
+    {"detector"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+]
+ROW = {module: number for number, modules in enumerate(ROWS) for module in modules}
+ONLY_IN = {  # the one file or room that may import a package
+    "timm": {"backbones/timm.py"},
+    "torchvision": {"backbones/timm.py"},
+    "huggingface_hub": {"backbones/timm.py"},
+    "openvino": {"backbones/openvino_engine.py"},
+    "typer": {"cli.py"},
+    "rich": {"cli.py"},
+    "safetensors": {"backbones/__init__.py", "detector.py"},
+    "PIL": {"data/images.py", "data/preprocessing.py", "detector.py", "report.py"},
+    "scipy": {"metrics.py", "decision.py"},
+}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            if node.module == "handful":
+                yield from (f"handful.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def room(file):
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_imports_come_from_lower_rows_only(file):
+    own = room(file)
+    if own == "__init__":
+        return  # the public names; nothing is imported until used
+    for name in imports(file):
+        top, _, rest = name.partition(".")
+        if top == "handful" and rest:
+            other = rest.split(".")[0]
+            assert other == own or ROW[other] < ROW[own], f"{own} (row {ROW[own]}) imports {other} (row {ROW[other]})"
+        elif top in ONLY_IN:
+            assert str(file.relative_to(SOURCE)) in ONLY_IN[top], f"{top} may be imported in {ONLY_IN[top]} only"
+
+
+@pytest.mark.parametrize("file", sorted((SOURCE / "methods").glob("*.py")), ids=lambda file: file.name)
+def test_methods_are_strangers_to_each_other(file):
+    if file.name == "__init__.py":
+        return
+    siblings = {name for name in imports(file) if name.startswith("handful.methods")}
+    assert siblings <= {"handful.methods.base"}
+
+
+def test_every_module_has_a_row():
+    assert {room(file) for file in FILES} - {"__init__"} == set(ROW)
