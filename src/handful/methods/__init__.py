@@ -25,7 +25,4 @@ def create(name: str, settings: Mapping[str, Any]) -> Method:
     for setting in settings:
         if setting not in known:
             raise SettingError(f"{name} has the settings {', '.join(known)}, got {setting!r}.")
-    try:
-        return METHODS[name](**settings)
-    except TypeError as error:
-        raise SettingError(f"The settings of {name} must be of their types, got {dict(settings)} ({error}).") from error
+    return METHODS[name](**settings)

@@ -1,8 +1,9 @@
 """The contract of a method: Features in, Scores out, and a state that can be saved."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -25,6 +26,17 @@ class Method(ABC):
 
     name: ClassVar[str]
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that every setting has its type; subclasses then check its bounds.
+
+        Raises:
+            SettingError: for a setting of another type, or a number that is not finite.
+        """
+        hints = get_type_hints(type(self))
+        for name in self.setting_names():
+            value, kinds = getattr(self, name), get_args(hints[name]) or (hints[name],)
+            require(any(_is_a(value, kind) for kind in kinds), name, _words(kinds), value)
 
     @classmethod
     def setting_names(cls) -> list[str]:
@@ -86,6 +98,22 @@ class Method(ABC):
 
     @abstractmethod
     def _restore(self, state: dict[str, Tensor]) -> None: ...
+
+
+def _is_a(value: object, kind: object) -> bool:
+    """Whether a value may stand for a type or a literal: a whole number for a float, but no bool for a number."""
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return value == kind if isinstance(kind, str) else value is None and kind is type(None)
+
+
+def _words(kinds: tuple[object, ...]) -> str:
+    if all(isinstance(kind, str) for kind in kinds):
+        return f"one of {', '.join(map(str, kinds))}"
+    names: dict[object, str] = {float: "a finite number", int: "a whole number", type(None): "None"}
+    return " or ".join(names[kind] for kind in kinds)
 
 
 def require(holds: bool, setting: str, rule: str, value: object) -> None:

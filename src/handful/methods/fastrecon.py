@@ -58,6 +58,7 @@ class FastRecon(Method):
     solver_: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.lam >= 0, "lam", "at least 0", self.lam)
         require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
         require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)

@@ -16,7 +16,7 @@ Departures, each a setting:
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -65,16 +65,13 @@ class PatchCore(Method):
     scales_: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.neighbourhood >= 1 and self.neighbourhood % 2 == 1, "neighbourhood", "odd, from 1", self.neighbourhood
         )
         require(self.dimensions is None or self.dimensions >= 1, "dimensions", "None or at least 1", self.dimensions)
-        levels = get_args(LevelWeights)
-        require(self.level_weights in levels, "level_weights", f"one of {', '.join(levels)}", self.level_weights)
         require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
         require(self.neighbours >= 1, "neighbours", "at least 1", self.neighbours)
-        kinds = get_args(ImageScore)
-        require(self.image_score in kinds, "image_score", f"one of {', '.join(kinds)}", self.image_score)
         require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)
         require(self.reweight_neighbours >= 2, "reweight_neighbours", "at least 2", self.reweight_neighbours)
         require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
