@@ -24,7 +24,9 @@ from handful.errors import InspectorError, OutputError
 FORMAT_VERSION = 1
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
 
-_DAMAGED = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error, MemoryError)
+_ZIP = b"PK\x03\x04"  # how a zip begins
+# What a damaged zip raises; OSError, as the file has been opened by then, is for places outside of it.
+_DAMAGED = (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OverflowError, struct.error, MemoryError, OSError)
 
 
 def write(path: Path, manifest: Mapping[str, Any], calibration: Mapping[str, Any], parts: Mapping[str, bytes]) -> None:
@@ -78,28 +80,33 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
 def _contents(path: Path) -> dict[str, bytes]:
     """Every part of the zip by name, the manifest surely among them."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if MANIFEST not in archive.namelist():
-                raise _foreign(path)
-            for entry in entries:
-                if entry.compress_type != zipfile.ZIP_STORED:
-                    raise InspectorError(
-                        f"{path} must be a zip without compression, got a compressed {entry.filename}; zip it so."
-                    )
-            return {entry.filename: archive.read(entry) for entry in entries}
-    except InspectorError:
-        raise
-    except _DAMAGED as error:
-        if not _begins_as_zip(path):
-            raise InspectorError(
-                f"{path} must be an inspector saved by Handful, got a file of another kind; name a .handful file."
-            ) from error
-        raise InspectorError(f"{path} must be whole, got a damaged inspector; copy or fit it again.") from error
+        file = path.open("rb")
     except OSError as error:
         raise InspectorError(
             f"An inspector must exist and be readable, got {path}: {error.strerror or error}; check the path."
         ) from error
+    with file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                compressed = [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
+                ours = MANIFEST in names and not compressed
+                contents = {name: archive.read(name) for name in names} if ours else {}
+        except _DAMAGED as error:
+            file.seek(0)
+            if file.read(4) == _ZIP:
+                raise InspectorError(f"{path} must be whole, got a damaged inspector; copy or fit it again.") from error
+            raise InspectorError(
+                f"{path} must be an inspector saved by Handful, got a file of another kind; name a .handful file."
+            ) from error
+    if MANIFEST not in names:
+        raise _foreign(path)
+    if compressed:
+        raise InspectorError(
+            f"{path} must be an inspector saved by Handful, a zip without compression, got a compressed "
+            f"{compressed[0]}; zip it again without."
+        )
+    return contents
 
 
 def _foreign(path: Path) -> InspectorError:
@@ -121,10 +128,11 @@ def _check_version(path: Path, manifest: Mapping[str, Any]) -> None:
 
 def _object(path: Path, name: str, part: bytes, *, remedy: str) -> dict[str, Any]:
     try:
-        value = json.loads(part)
+        value: dict[str, Any] = json.loads(part)
+        whole = isinstance(value, dict) and _finite(value)
     except (ValueError, RecursionError) as error:
         raise InspectorError(f"{path} must hold {name} as JSON, got: {error}; {remedy}.") from error
-    if not isinstance(value, dict) or not _finite(value):
+    if not whole:
         raise InspectorError(f"{path} must hold {name} as an object of finite numbers, got something else; {remedy}.")
     return value
 
@@ -148,8 +156,3 @@ def _digests(parts: Mapping[str, bytes]) -> dict[str, str]:
 
 def _check_line(described: bytes) -> bytes:
     return f"{hashlib.sha256(described).hexdigest()}  {MANIFEST}\n".encode()
-
-
-def _begins_as_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"

@@ -1,14 +1,19 @@
-"""The command line: parse, call, print. Results go to stdout, everything else to stderr; torch is imported by the verbs alone."""
+"""The command line: parse, call, print. Results go to stdout, everything else to stderr.
 
+torch takes seconds to import, so the verbs import it, not this module.
+"""
+
+import io
 import json
 import os
+import re
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -25,8 +30,13 @@ OK, DEFECT, FAILED = 0, 1, 2  # exit codes
 Item = TypeVar("Item")
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+# What typer raises for a wrong command line; it has no public name, and its home differs between typer's versions.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, instead of words.")]
 EngineOption = Annotated[str | None, typer.Option(help="auto, openvino or torch.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda, for the torch engine.")]
@@ -56,7 +66,9 @@ def fit(
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
     method: Annotated[str, typer.Option(help="patchcore or fastrecon.")] = "patchcore",
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
+    ] = None,
     backbone: Annotated[str, typer.Option(help="Any timm name.")] = "tf_efficientnet_lite0",
     levels: Annotated[
         str | None, typer.Option(help="Modules or indices, with commas; default: strides 8 and 16.")
@@ -85,8 +97,8 @@ def fit(
         method,
         settings=dict(_setting(text) for text in set_ or ()),
         backbone=backbone,
-        levels=[int(level) if level.lstrip("-").isdigit() else level for level in levels.split(",")] if levels else None,
-        size=_size(size) if size else None,
+        levels=None if levels is None else [_level(text) for text in levels.split(",")],
+        size=None if size is None else _size(size),
         weights=weights,
         engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
         precision=precision,  # type: ignore[arg-type]
@@ -102,8 +114,9 @@ def fit(
     if as_json:
         _print_json({"path": str(output), "seconds": seconds, **_facts_json(detector)})
         return
-    print(f"{output}: {detector.method.name} on {detector.backbone.name}, {len(references)} good pictures, {seconds:.1f} s")
-    print(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
+    pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
+    _say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s")
+    _say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
 
 
 @app.command()
@@ -133,15 +146,16 @@ def inspect(
         for source, name in stack.enter_context(_progress(sources)):
             picture, inspection = _inspect(detector, source, name)
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
-            _print_json(inspection.as_dict()) if as_json else print(_line(inspection))
+            _print_json(inspection.as_dict()) if as_json else _say(_line(inspection))
             if inspection.reason and not as_json:
-                print(f"handful: {inspection.reason}", file=sys.stderr)
+                _complain(inspection.reason)
             if page:
                 page.add(inspection, picture)
             if names and picture and inspection.heatmap is not None:
                 names.write(picture, inspection)
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("OK", "DEFECT", "RETAKE", "ERROR") if verdict in counts)
-    print(said + (f"; report: {page.path}" if page else ""), file=sys.stderr)
+    order = ("OK", "DEFECT", "RETAKE", "ERROR")
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if verdict in counts)
+    print(said + (f"; report: {_one_line(str(page.path))}" if page else ""), file=sys.stderr)
     raise typer.Exit(FAILED if counts.keys() & {"RETAKE", "ERROR"} else DEFECT if "DEFECT" in counts else OK)
 
 
@@ -151,10 +165,12 @@ def info(
 ) -> None:
     """Say what a saved inspector is and what its threshold rests on."""
     from handful import artifact
+    from handful.decision import Calibration
 
-    manifest, calibration, parts = artifact.read(inspector)
+    manifest, fields, _ = artifact.read(inspector)
+    calibration = Calibration.from_dict(fields)
     if as_json:
-        _print_json({"path": str(inspector), **manifest, "calibration": calibration})
+        _print_json({"path": str(inspector), **manifest, "calibration": fields})
         return
     backbone, method = manifest["backbone"], manifest["method"]
     settings = ", ".join(f"{name}={value}" for name, value in method["settings"].items())
@@ -166,31 +182,73 @@ def info(
         "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
-        "threshold": f"{calibration['threshold']:.4g} (typical good part {calibration['typical']:.4g})",
-        "rests on": calibration["rests_on"],
+        "threshold": f"{calibration.threshold:.4g} (typical good part {calibration.typical:.4g})",
+        "rests on": calibration.rests_on,
     }
     for label, value in rows.items():
-        print(f"{label:<11} {value}")
+        _say(f"{label:<11} {value}")
 
 
 def main() -> None:
     """Run the command line; an error is one sentence on stderr and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
-        app()
+        code = app(prog_name="handful", standalone_mode=False)  # else typer exits with 1, DEFECT, for some errors
+    except UsageError as error:
+        _fail(_usage(error))
     except HandfulError as error:
-        _fail(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever reads has gone: nothing more to say
-        sys.exit(FAILED)
-    except Exception as error:  # exit code 1 would say DEFECT
+        _fail("" if isinstance(error.__cause__, BrokenPipeError) else str(error))
+    except typer.Abort:
+        _fail("interrupted.")
+    except OSError as error:
+        _fail(
+            f"Files must be readable and writable, got: {error.strerror or error} ({error.filename}); check the path."
+        )
+    except Exception as error:
         _fail(f"this should not have happened: {type(error).__name__}: {error}; run `handful --debug …` and report it.")
+    sys.exit(code)
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str) -> NoReturn:
     if "--debug" in sys.argv:
         traceback.print_exc()
-    print(f"handful: {sentence}", file=sys.stderr)
+    if sentence:
+        _complain(sentence)
     sys.exit(FAILED)
+
+
+def _usage(error: Exception) -> str:
+    """What typer says of a wrong command line, in one sentence; nothing where it has printed its help instead."""
+    said, context = error.format_message(), error.ctx  # type: ignore[attr-defined]
+    return f"{said.rstrip('.')}; see `{context.command_path} --help`." if said else ""
+
+
+def _say(line: str) -> None:
+    _print(_one_line(line))
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    _print(json.dumps(value))  # plain ASCII: the same whatever stdout's encoding
+
+
+def _print(line: str) -> None:
+    """Print one line of the answer at once: a program may be waiting for it."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more when it ends
+        raise OutputError(f"Standard output must be writable, got: {error.strerror}; send it elsewhere.") from error
+
+
+def _complain(sentence: str) -> None:
+    print(f"handful: {_one_line(sentence)}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    """The text with control characters spelled out: a file's name may hold line breaks, or commands to the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -205,10 +263,14 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _size(text: str) -> int | tuple[int, int]:
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+    if not re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})?", text.lower()):
         raise SettingError(f"`--size` must be one number or HEIGHTxWIDTH, got {text!r}.")
-    return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+    height, _, width = text.lower().partition("x")
+    return (int(height), int(width)) if width else int(height)
+
+
+def _level(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
 
 
 def _inspect(detector: "Detector", source: Any, name: str) -> tuple["Picture | None", "Inspection"]:
@@ -280,6 +342,12 @@ class _HeatmapNames:
             number += 1
             file = self.folder / f"{inside}.{number}.heatmap.png"
         self.used.add(file)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"The folder {file.parent} must be writable, got: {error.strerror}; choose another place."
+            ) from error
         write_heatmap(file, picture, inspection)
 
 
@@ -290,9 +358,8 @@ def _progress(items: Sequence[Item]) -> Iterator[Iterable[Item]]:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(
-        console=console, transient=True, disable=not console.is_terminal or len(items) < 2, redirect_stdout=sys.stdout.isatty()
-    ) as bar:
+    quiet = not console.is_terminal or len(items) < 2
+    with Progress(console=console, transient=True, disable=quiet, redirect_stdout=sys.stdout.isatty()) as bar:
         yield bar.track(items, description="inspecting")
 
 
@@ -302,7 +369,3 @@ def _track(items: Sequence[Item], description: str) -> Iterable[Item]:
 
     console = Console(stderr=True)
     return track(items, description, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False))

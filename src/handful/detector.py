@@ -12,13 +12,14 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
 
 from handful import artifact, backbones, decision, methods
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail
-from handful.errors import ImageError, InputError, InspectorError, NotFittedError, SettingError
+from handful.errors import HandfulError, ImageError, InputError, InspectorError, NotFittedError, SettingError
 from handful.ops.views import mild_views
 from handful.types import Features, Inspection, Scores
 from handful.version import __version__
@@ -276,9 +277,11 @@ class Detector:
                 ),
                 contrast=float(manifest["contrast"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except HandfulError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
             raise InspectorError(
-                f"{path} must hold a whole inspector, got one without {error}; fit it again."
+                f"{path} must hold a whole inspector, got one that cannot be read ({error}); fit it again."
             ) from error
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         return detector

@@ -40,9 +40,8 @@ def create(
         SettingError: for an option outside what it may be, or options that do not go together.
         WeightsError: if the weights cannot be had.
     """
-    for option, value, choices in (("precision", precision, Precision), ("device", device, Device)):
-        if value not in get_args(choices):
-            raise SettingError(f"`{option}` must be one of {', '.join(get_args(choices))}, got {value!r}.")
+    if precision not in get_args(Precision):
+        raise SettingError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
     chosen = _choose_engine(engine, device)
     if precision == "bf16" and chosen == "torch":
         raise SettingError("`precision` must be f32 with the torch engine, got bf16; use the openvino engine.")
@@ -72,7 +71,7 @@ def load(
         SettingError: if the engine, device or precision cannot be had here.
         InspectorError: if the parts cannot be read.
     """
-    chosen = spec.engine if engine is None else _choose_engine(engine, device)
+    chosen = _choose_engine(spec.engine if engine is None else engine, device)
     if chosen == "openvino" and len(parts) > 1:
         from handful.backbones.openvino_engine import OpenVINOBackbone
 
@@ -98,6 +97,8 @@ def _on_engine(network: torch.nn.Module, spec: BackboneSpec, parts: Mapping[str,
 
 
 def _choose_engine(engine: EngineChoice, device: Device) -> EngineName:
+    if device not in get_args(Device):
+        raise SettingError(f"`device` must be one of {', '.join(get_args(Device))}, got {device!r}.")
     if engine not in get_args(EngineChoice):
         raise SettingError(f"`engine` must be one of {', '.join(get_args(EngineChoice))}, got {engine!r}.")
     if engine == "openvino" and device == "cuda":
