@@ -1,0 +1,114 @@
+"""The main job on real pictures, where there are some."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handful import Detector
+from handful.data.mvtec import read_category
+from handful.data.shots import draw
+from handful.metrics import image_auroc
+
+DATA = Path(os.environ.get("HANDFUL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+pytestmark = [
+    pytest.mark.dataset,
+    pytest.mark.skipif(not (DATA / "mvtec_ad").is_dir(), reason=f"needs real pictures in {DATA} (or HANDFUL_DATA)"),
+]
+
+
+def references(category, *, shots, seed):
+    return draw(read_category(DATA / category)[0], shots=shots, seed=seed)
+
+
+def handful(*arguments):
+    return subprocess.run([sys.executable, "-m", "handful", *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def pill(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pill") / "pill.handful"
+    Detector().fit(references("mvtec_ad/pill", shots=4, seed=0)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("category", "least"), [("mvtec_ad/pill", 92), ("mvtec_ad/bottle", 99)])
+def test_patchcore_reaches_the_image_auroc_it_claims(category, least):
+    aurocs = []
+    for seed in (0, 1, 2):
+        detector = Detector("patchcore", size=320).fit(references(category, shots=4, seed=seed))
+        _, samples = read_category(DATA / category)
+        inspections = detector.inspect([sample.path for sample in samples])
+        aurocs.append(100 * image_auroc([s.anomalous for s in samples], [i.score for i in inspections]))
+    assert statistics.mean(aurocs) >= least, aurocs
+
+
+@pytest.mark.parametrize("method", ["patchcore", "fastrecon"])
+def test_both_engines_score_real_pictures_alike(method, tmp_path):
+    fitted = Detector(method, engine="openvino").fit(references("mvtec_ad/pill", shots=4, seed=0))
+    fitted.save(tmp_path / "pill.handful")
+    other = Detector.load(tmp_path / "pill.handful", engine="torch", device="cpu")
+    paths = [sample.path for sample in read_category(DATA / "mvtec_ad/pill")[1][::8]]
+    for one, two in zip(fitted.inspect(paths), other.inspect(paths), strict=True):
+        assert two.score == pytest.approx(one.score, rel=1e-4)
+        assert np.abs(one.heatmap - two.heatmap).max() < 1e-2
+
+
+def test_heatmaps_point_at_the_defects():
+    # Of the rejected pictures with a mask, the strongest region's peak mostly lies in it or right beside it.
+    detector = Detector().fit(references("piped/btn01_rl", shots=4, seed=0))
+    hits = []
+    for sample in read_category(DATA / "piped/btn01_rl")[1]:
+        (inspection,) = detector.inspect(sample.path)
+        if sample.mask and inspection.verdict == "DEFECT":
+            hits.append(_near(sample.mask, inspection.regions[0].peak_at, inspection.size))
+    assert len(hits) >= 10 and statistics.mean(hits) >= 0.7, hits
+
+
+def _near(mask, place, size):
+    from PIL import Image
+
+    truth = np.asarray(Image.open(mask).convert("L").resize(size)) > 127
+    y, x = np.nonzero(truth)
+    return float(np.hypot(x - place[0], y - place[1]).min()) <= 0.1 * max(size)
+
+
+def test_good_parts_are_mostly_accepted_at_the_shipped_threshold():
+    _, samples = read_category(DATA / "mvtec_ad/bottle")
+    detector = Detector().fit(references("mvtec_ad/bottle", shots=4, seed=0))
+    verdicts = {True: [], False: []}
+    for sample in samples:
+        verdicts[sample.anomalous].append(detector.inspect(sample.path)[0].verdict == "DEFECT")
+    assert statistics.mean(verdicts[False]) <= 0.2
+    assert statistics.mean(verdicts[True]) >= 0.8
+
+
+def test_a_fit_takes_fifteen_seconds_at_most_and_a_cold_inspection_four(tmp_path, pill):
+    pictures = references("mvtec_ad/pill", shots=4, seed=0)
+    begin = time.perf_counter()
+    assert handful("fit", *pictures, "-o", tmp_path / "pill.handful").returncode == 0
+    assert time.perf_counter() - begin <= 15
+    picture, cold = read_category(DATA / "mvtec_ad/pill")[1][0].path, []
+    for _ in range(3):
+        begin = time.perf_counter()
+        assert handful("inspect", pill, picture).returncode in (0, 1)
+        cold.append(time.perf_counter() - begin)
+    assert statistics.median(cold) <= 4, cold
+
+
+def test_the_command_line_does_the_whole_job(tmp_path, pill):
+    folder = DATA / "mvtec_ad/pill/test/color"
+    options = ("--json", "--report", tmp_path / "report", "--heatmaps", tmp_path / "heatmaps")
+    done = handful("inspect", pill, folder, *options)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == len(list(folder.iterdir())) == len(list((tmp_path / "heatmaps").iterdir()))
+    assert done.returncode == int(any(row["verdict"] == "DEFECT" for row in rows))
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert page.count('class="card"') == len(rows)
