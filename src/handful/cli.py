@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from handful.errors import HandfulError, ImageError, OutputError, SettingError
+from handful.errors import HandfulError, OutputError, SettingError
 from handful.version import __version__
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def inspect(
         page = stack.enter_context(_page(report, inspector, detector)) if report else None
         names = _HeatmapNames(pictures, heatmaps) if heatmaps else None
         for source, name in stack.enter_context(_progress(sources)):
-            picture, inspection = _inspect(detector, source, name)
+            inspection, picture = detector.inspect_source(source, name=name)
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
             _print_json(inspection.as_dict()) if as_json else _say(_line(inspection))
             if inspection.reason and not as_json:
@@ -273,17 +273,6 @@ def _level(text: str) -> int | str:
     return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
 
 
-def _inspect(detector: "Detector", source: Any, name: str) -> tuple["Picture | None", "Inspection"]:
-    """The picture as read, None if it cannot be, and the answer."""
-    from handful.types import Inspection
-
-    try:
-        picture = detector.read(source, name=name)
-    except ImageError as error:
-        return None, Inspection(name, "ERROR", reason=str(error))
-    return picture, detector.inspect_picture(picture)
-
-
 def _line(inspection: "Inspection") -> str:
     """One answer for people: verdict, calibrated score, path, regions."""
     score = "" if inspection.calibrated_score is None else f"{inspection.calibrated_score:.2f}"
@@ -342,12 +331,6 @@ class _HeatmapNames:
             number += 1
             file = self.folder / f"{inside}.{number}.heatmap.png"
         self.used.add(file)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"The folder {file.parent} must be writable, got: {error.strerror}; choose another place."
-            ) from error
         write_heatmap(file, picture, inspection)
 
 

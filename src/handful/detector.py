@@ -182,14 +182,15 @@ class Detector:
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
         """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps."""
         for source, name in images.gather(pictures, recursive=True):
-            try:
-                yield self.inspect_picture(self.read(source, name=name))
-            except ImageError as error:
-                yield Inspection(name, "ERROR", reason=str(error))
+            yield self.inspect_source(source, name=name)[0]
 
-    def read(self, source: PictureSource, *, name: str | None = None) -> Picture:
-        """Read a picture in the detail that this inspector needs; see `handful.data.images.read_picture`."""
-        return images.read_picture(source, name=name, detail=max(self._needed.preprocessing.size))
+    def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
+        """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""
+        try:
+            picture = images.read_picture(source, name=name, detail=max(self._needed.preprocessing.size))
+        except ImageError as error:
+            return Inspection(name, "ERROR", reason=str(error)), None
+        return self.inspect_picture(picture), picture
 
     def inspect_picture(self, picture: Picture) -> Inspection:
         """Inspect a picture that has been read."""

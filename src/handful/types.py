@@ -4,11 +4,13 @@ Letters: B pictures, H W pixels of the model-input frame, h w patch grid, D chan
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # torch takes a second to import, and verdicts need none of it
+    from torch import Tensor
 
 VerdictName = Literal["OK", "DEFECT", "RETAKE", "ERROR"]
 
@@ -39,7 +41,7 @@ class Features:
         size: (H, W), the model-input frame that the grids cover.
     """
 
-    levels: tuple[Tensor, ...]
+    levels: "tuple[Tensor, ...]"
     size: tuple[int, int]
 
     def __len__(self) -> int:
@@ -64,8 +66,8 @@ class Scores:
         image: (B,) float32.
     """
 
-    maps: Tensor
-    image: Tensor
+    maps: "Tensor"
+    image: "Tensor"
 
 
 @dataclass(frozen=True)
