@@ -36,7 +36,8 @@ def ensure(*extras: str) -> Path:
 
 def run(python: Path, *arguments: str) -> int:
     """Run python with these arguments in the project's folder; its exit code."""
-    return subprocess.run([python, *arguments], cwd=ROOT).returncode
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # as handful.cli does, and for the same reason
+    return subprocess.run([python, *arguments], cwd=ROOT, env=environment).returncode
 
 
 def _create(folder: Path) -> None:

@@ -56,7 +56,12 @@ def run(monkeypatch, capsys) -> Run:
 def start(*arguments: object, **options) -> subprocess.CompletedProcess[bytes]:
     """Run the command line as a program of its own."""
     command = [sys.executable, "-m", "handful", *(os.fsencode(str(argument)) for argument in arguments)]
-    return subprocess.run(command, capture_output=options.get("stdout") is None, timeout=120, **options)
+    return subprocess.run(command, capture_output=not options, timeout=120, env=buffered(), **options)
+
+
+def buffered() -> dict[str, str]:
+    """The environment, with Python's own buffering of stdout."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 def assert_refused(ran: Ran, saying: str) -> None:
@@ -650,9 +655,11 @@ def test_heatmaps_of_pictures_with_one_name_do_not_overwrite_each_other(
 def test_heatmaps_never_leave_their_folder(run, ready_backbone, strict, incoming, tmp_path, monkeypatch):
     monkeypatch.chdir(incoming / "more")
     heatmaps = tmp_path / "heatmaps"
-    assert run("inspect", strict, "../a.png", "..", "--heatmaps", heatmaps).code == 1
-    assert len(list(heatmaps.rglob("*.png"))) == 4
+    pictures = ["../a.png", "..", "../../incoming/b.png", incoming / "more" / "../a.png", incoming / "more"]
+    assert run("inspect", strict, *pictures, "--heatmaps", heatmaps).code == 1
+    assert len(list(heatmaps.rglob("*.png"))) == 7
     assert {path.name for path in tmp_path.iterdir()} == {"incoming", "heatmaps", strict.name}
+    assert len(list(incoming.rglob("*.png"))) == 3
 
 
 def test_report_is_written(run, ready_backbone, strict, incoming, tmp_path):
@@ -713,7 +720,7 @@ def test_info_shows_an_edited_threshold(run, saved, rezip):
 
 def test_a_reader_that_has_gone_is_no_noise_and_no_verdict(lenient, incoming):
     command = [sys.executable, "-m", "handful", "inspect", str(lenient), *[str(incoming)] * 3, "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered())
     process.stdout.close()
     noise = process.stderr.read().decode()
     process.stderr.close()

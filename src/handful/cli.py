@@ -191,6 +191,8 @@ def info(
 
 def main() -> None:
     """Run the command line; an error is one sentence on stderr and exit code 2."""
+    # Threads that wait should sleep, not spin: beside another busy program spinning slows everything several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
@@ -224,18 +226,14 @@ def _usage(error: Exception) -> str:
     return f"{said.rstrip('.')}; see `{context.command_path} --help`." if said else ""
 
 
-def _say(line: str) -> None:
-    _print(_one_line(line))
-
-
 def _print_json(value: dict[str, Any]) -> None:
-    _print(json.dumps(value))  # plain ASCII: the same whatever stdout's encoding
+    _say(json.dumps(value))  # plain ASCII: the same whatever stdout's encoding
 
 
-def _print(line: str) -> None:
+def _say(line: str) -> None:
     """Print one line of the answer at once: a program may be waiting for it."""
     try:
-        print(line, flush=True)
+        print(_one_line(line), flush=True)
     except OSError as error:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more when it ends
@@ -325,7 +323,9 @@ class _HeatmapNames:
         from handful.report import write_heatmap
 
         path = Path(picture.name)
-        inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))
+        inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), path)
+        if inside.is_absolute() or ".." in inside.parts:  # the heatmap's path would lead out of the folder
+            inside = Path(path.name)
         file, number = self.folder / f"{inside}.heatmap.png", 1
         while file in self.used:
             number += 1
