@@ -93,6 +93,7 @@ def test_a_calibration_reads_back_as_written():
         ({"map_threshold": -5}, "map_threshold must be above the typical"),
         ({"threshold": "high"}, "threshold must be a number, got 'high'"),
         ({"threshold": True}, "must be a number"),
+        ({"rests_on": 7}, "rests_on must be text, got 7"),
         ({"colour": 1}, "difference in colour"),
     ],
 )

@@ -323,8 +323,8 @@ class _HeatmapNames:
         from handful.report import write_heatmap
 
         path = Path(picture.name)
-        inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), path)
-        if inside.is_absolute() or ".." in inside.parts:  # the heatmap's path would lead out of the folder
+        inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))
+        if ".." in inside.parts:  # it would lead out of the folder
             inside = Path(path.name)
         file, number = self.folder / f"{inside}.heatmap.png", 1
         while file in self.used:

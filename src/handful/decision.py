@@ -76,6 +76,8 @@ class Calibration:
             raise InspectorError(
                 f"The calibration must hold {', '.join(known)}, got a difference in {odd}; correct it."
             )
+        if not isinstance(fields["rests_on"], str):
+            raise InspectorError(f"The calibration's rests_on must be text, got {fields['rests_on']!r}; correct it.")
         for name in known:
             if name != "rests_on" and (isinstance(fields[name], bool) or not isinstance(fields[name], (int, float))):
                 raise InspectorError(f"The calibration's {name} must be a number, got {fields[name]!r}; correct it.")

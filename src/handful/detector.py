@@ -19,7 +19,7 @@ from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail
-from handful.errors import HandfulError, ImageError, InputError, InspectorError, NotFittedError, SettingError
+from handful.errors import HandfulError, InputError, InspectorError, NotFittedError, SettingError
 from handful.ops.views import mild_views
 from handful.types import Features, Inspection, Scores
 from handful.version import __version__
@@ -188,9 +188,9 @@ class Detector:
         """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""
         try:
             picture = images.read_picture(source, name=name, detail=max(self._needed.preprocessing.size))
-        except ImageError as error:
+            return self.inspect_picture(picture), picture
+        except InputError as error:
             return Inspection(name, "ERROR", reason=str(error)), None
-        return self.inspect_picture(picture), picture
 
     def inspect_picture(self, picture: Picture) -> Inspection:
         """Inspect a picture that has been read."""
