@@ -30,7 +30,7 @@ def create(
     """Make a backbone; `handful.backbones.timm.build` explains name, levels, size and weights.
 
     Args:
-        engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (2 to 3 times faster than torch there,
+        engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (faster than torch there,
             benchmarks/main_job.md), else torch.
         precision: "f32", or "bf16" with OpenVINO on a CPU that has it: about twice as fast, but its scores hold only
             there.
