@@ -717,6 +717,19 @@ def test_info_shows_an_edited_threshold(run, saved, rezip):
     assert "threshold   1234 " in "\n".join(run("info", with_threshold(saved, rezip, 1234.0)).out)
 
 
+# --- the machine it runs on
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(run, before, after, monkeypatch):
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+    assert run("--version").code == 0
+    assert os.environ["OMP_WAIT_POLICY"] == after
+
+
 # --- the streams and the end
 
 
