@@ -114,6 +114,13 @@ def test_saved_and_loaded_it_answers_bit_for_bit_equal(method, tmp_path):
     assert (tmp_path / "again.handful").read_bytes() == (tmp_path / "part.handful").read_bytes()
 
 
+def test_a_loaded_inspector_is_fitted_anew_on_its_own_backbone(detector, tmp_path):
+    detector.save(tmp_path / "part.handful")
+    again = Detector.load(tmp_path / "part.handful", device="cpu").fit([disc(seed) for seed in range(10, 13)])
+    assert again.backbone == detector.backbone  # 64 pixels and torch, not the defaults
+    assert len(again.references) == 3 and again.inspect(disc(10))[0].score == 0
+
+
 @pytest.mark.parametrize("method", ["patchcore", "fastrecon"])
 def test_both_engines_give_the_same_scores(method, tmp_path):
     fitted = Detector(method, size=64, engine="openvino").fit([disc(seed) for seed in range(3)])

@@ -124,7 +124,8 @@ class Detector:
             SettingError, WeightsError: see `handful.backbones.create`.
         """
         sources = images.gather(references, recursive=False)
-        backbone = backbones.create(**self._backbone_options)
+        # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
+        backbone = self._fitted.backbone if self._fitted else backbones.create(**self._backbone_options)
         size = backbone.spec.size
         pictures = [images.read_picture(source, name=name, detail=max(size)) for source, name in sources]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
