@@ -134,6 +134,23 @@ def test_both_engines_give_the_same_scores(method, tmp_path):
         assert one.verdict == two.verdict
 
 
+def test_bf16_is_recorded_and_calibrated_at_or_refused_where_the_cpu_lacks_it(tmp_path):
+    bf16 = Detector(size=64, engine="openvino", precision="bf16")
+    try:
+        bf16.fit([disc(seed) for seed in range(3)])
+    except SettingError as error:
+        assert "use f32" in str(error)
+        return
+    bf16.save(tmp_path / "part.handful")
+    loaded = Detector.load(tmp_path / "part.handful")
+    assert loaded.backbone.precision == "bf16"
+    (one,), (two,) = bf16.inspect(disc(51)), loaded.inspect(disc(51))
+    assert same(one, two) and one.verdict == "OK"
+    exact = Detector(size=64, engine="openvino").fit([disc(seed) for seed in range(3)]).inspect(disc(51))[0]
+    assert one.score != exact.score  # it really is another precision
+    assert one.score == pytest.approx(exact.score, rel=0.1)
+
+
 def test_a_picture_and_its_sixteen_bit_copy_score_alike(detector):
     pixels = disc(51, defect=(40, 55, 14))
     deep = pixels.astype(np.uint16) * 257

@@ -64,7 +64,8 @@ def load(
     Args:
         spec: of the saved backbone.
         parts: its `parts`.
-        engine: None for the one it was saved with; another gives the same features within float32 rounding.
+        engine: None for the one it was saved with; another gives the same features within float32 rounding, or, for one
+            saved at bf16, within that precision's.
         device: where torch runs.
 
     Raises:
