@@ -18,7 +18,7 @@ from handful.types import Region
 
 # Assumptions, from good test pictures of 18 development categories (benchmarks/good_scores.md); no defect went into
 # them.
-# Standard deviation of the log score between good parts of one product (measured: half of them 0.04 to 0.10)
+# Standard deviation of the log score between good parts of one product (measured: half of them 0.04 to 0.14)
 PRIOR_SPREAD = 0.07
 PRIOR_WEIGHT = 12  # how many pictures that is worth
 # K = 1: another good part's score over that of a mild variation (measured: half of them 1.9 to 2.1)
