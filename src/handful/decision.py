@@ -16,12 +16,11 @@ from scipy import ndimage, special
 from handful.errors import InspectorError, SettingError
 from handful.types import Region
 
-# Assumptions, from good test pictures of 18 development categories (benchmarks/good_scores.md); no defect went into
-# them.
-# Standard deviation of the log score between good parts of one product (measured: half of them 0.04 to 0.14)
+# Assumptions, from good test pictures of 18 development categories (benchmarks/good_scores.md), never from defects.
+# Standard deviation of the log score between good parts of one product (measured: half of them 0.04 to 0.14).
 PRIOR_SPREAD = 0.07
 PRIOR_WEIGHT = 12  # how many pictures that is worth
-# K = 1: another good part's score over that of a mild variation (measured: half of them 1.9 to 2.1)
+# One reference: another good part's score over that of a mild variation of it (measured: half of them 1.9 to 2.1).
 SINGLE_WIDENING = 2.0
 SINGLE_SPREAD = 0.12  # standard deviation of that factor's logarithm
 SMALLEST_SCORE = 1e-9  # what a score of 0 (a part like a reference to the last bit) counts as
