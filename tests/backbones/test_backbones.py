@@ -57,6 +57,13 @@ def test_openvino_equals_torch(backbone):
     assert fast.spec.precision == "f32"
 
 
+def test_an_engine_is_named_as_it_runs_whichever_was_saved():
+    fast = backbones.create("resnet18", size=(64, 64), levels=["layer1"], weights="random", engine="openvino")
+    slow = backbones.load(fast.spec, fast.parts, engine="torch", device="cpu")
+    assert (fast.spec.engine, slow.spec.engine) == ("openvino", "torch")
+    assert backbones.load(slow.spec, slow.parts, engine="openvino").spec.engine == "openvino"
+
+
 def test_saved_parts_make_the_same_backbone_again(backbone):
     again = backbones.load(backbone.spec, backbone.parts, device="cpu")
     batch = images(backbone.spec.size)

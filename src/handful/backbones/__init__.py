@@ -76,7 +76,7 @@ def load(
     if chosen == "openvino" and len(parts) > 1:
         from handful.backbones.openvino_engine import OpenVINOBackbone
 
-        return OpenVINOBackbone(spec, parts)
+        return OpenVINOBackbone(replace(spec, engine=chosen), parts)  # the graph is among the parts
 
     from handful.backbones import timm
 
