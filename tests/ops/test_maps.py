@@ -1,16 +1,20 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 
-from handful.ops.maps import gaussian_blur, merge_levels, pixel_map, pool_neighbourhood, top_share
+from handful.ops.maps import merge_levels, pixel_map, pool_neighbourhood, top_share
 
 
-@pytest.mark.parametrize(("shape", "sigma"), [((40, 60), 4.0), ((7, 5), 4.0), ((30, 30), 0.8)])
-def test_blur_equals_scipy(shape, sigma):
-    image = np.random.default_rng(0).random(shape, dtype=np.float32)
-    ours = gaussian_blur(torch.from_numpy(image)[None], sigma=sigma)[0].numpy()
-    assert np.abs(ours - ndimage.gaussian_filter(image, sigma)).max() < 1e-5
+@pytest.mark.parametrize(("grid", "size"), [((10, 15), (40, 60)), ((40, 40), (320, 320)), ((7, 5), (7, 5))])
+@pytest.mark.parametrize("sigma", [4.0, 0.8, 0.0])
+def test_map_is_the_bilinear_enlargement_blurred_as_scipy_does(grid, size, sigma):
+    patches = torch.from_numpy(np.random.default_rng(0).random((1, *grid), dtype=np.float32))
+    enlarged = F.interpolate(patches[None], size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    expected = ndimage.gaussian_filter(enlarged, sigma) if sigma else enlarged
+    ours = pixel_map(patches, size, sigma=sigma)[0].numpy()
+    assert np.abs(ours - expected).max() < 1e-5  # float32 sums in another order
 
 
 def test_map_peaks_at_the_hottest_patch():

@@ -1,5 +1,6 @@
 """Levels to patches, patch scores to pixel maps, patch scores to an image score."""
 
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -37,6 +38,9 @@ def resize_grid(level: Tensor, grid: tuple[int, ...], *, mode: Literal["bilinear
 def pixel_map(patch_scores: Tensor, size: tuple[int, int], *, sigma: float) -> Tensor:
     """Bring patch scores into the model-input frame: bilinear, then a Gaussian blur.
 
+    Both are linear and separable, so together they are one small matrix for each axis. The blur is that of
+    `scipy.ndimage.gaussian_filter`: cut off at 4 sigma, borders mirrored.
+
     Args:
         patch_scores: (B, h, w).
         size: (H, W).
@@ -45,27 +49,28 @@ def pixel_map(patch_scores: Tensor, size: tuple[int, int], *, sigma: float) -> T
     Returns:
         (B, H, W).
     """
-    enlarged = F.interpolate(patch_scores[:, None], size=size, mode="bilinear", align_corners=False)
-    return gaussian_blur(enlarged[:, 0], sigma=sigma) if sigma > 0 else enlarged[:, 0]
+    down, across = (
+        _enlargement(grid, pixels, sigma).to(patch_scores)
+        for grid, pixels in zip(patch_scores.shape[1:], size, strict=True)
+    )
+    return torch.stack([down @ picture @ across.T for picture in patch_scores])  # alone, a picture gives the same
 
 
-def gaussian_blur(maps: Tensor, *, sigma: float) -> Tensor:
-    """Blur (B, H, W) as `scipy.ndimage.gaussian_filter` does: cut off at 4 sigma, borders mirrored."""
-    radius = int(4 * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel = (kernel / kernel.sum())[None, None]
-    for axis in (1, 2):
-        rows = maps.movedim(axis, -1)  # (B, other, length)
-        padded = rows[..., _mirrored(rows.shape[-1], radius, maps.device)]
-        blurred = F.conv1d(padded.reshape(-1, 1, padded.shape[-1]), kernel)
-        maps = blurred.reshape(rows.shape).movedim(-1, axis)
-    return maps
+@lru_cache(maxsize=32)
+def _enlargement(grid: int, pixels: int, sigma: float) -> Tensor:
+    """What each of `grid` patches in a row gives to each of `pixels`: (pixels, grid) float64."""
+    patches = torch.eye(grid, dtype=torch.float64)
+    rows = F.interpolate(patches[:, None], size=pixels, mode="linear", align_corners=False)  # (grid, 1, pixels)
+    if sigma > 0:
+        radius = int(4 * sigma + 0.5)
+        kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma).square())
+        rows = F.conv1d(rows[..., _mirrored(pixels, radius)], (kernel / kernel.sum())[None, None])
+    return rows[:, 0].T
 
 
-def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
+def _mirrored(length: int, radius: int) -> Tensor:
     """Positions -radius … length+radius-1 folded back into 0 … length-1, the border pixel repeated."""
-    positions = torch.arange(-radius, length + radius, device=device) % (2 * length)
+    positions = torch.arange(-radius, length + radius) % (2 * length)
     return torch.where(positions < length, positions, 2 * length - 1 - positions)
 
 
