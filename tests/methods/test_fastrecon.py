@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 
 from handful.errors import SettingError
-from handful.methods.fastrecon import FastRecon, _patches, reconstruction_solver
+from handful.methods.fastrecon import FastRecon, _patches, alignment, reconstruction_solver
 from handful.ops.coreset import greedy_coreset
 from handful.types import Features
 
@@ -105,3 +105,31 @@ def test_another_grid_than_in_fit_is_refused():
     method = FastRecon().fit(Features((torch.rand(1, 8, 8, 16),), (64, 64)))
     with pytest.raises(SettingError, match=r"\(8, 8\), got \(4, 4\)"):
         method.score(Features((torch.rand(1, 4, 4, 16),), (32, 32)))
+
+
+def test_alignment_is_the_mean_cosine_of_different_pictures_at_the_same_place():
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.rand(3, 4, 5, 6, generator=generator)
+    centred = patches - patches.mean((0, 1, 2))
+    pairs = [
+        torch.nn.functional.cosine_similarity(centred[i], centred[j], dim=2).mean() for i, j in ((0, 1), (0, 2), (1, 2))
+    ]
+    assert alignment(patches).item() == pytest.approx(max(0.0, float(torch.stack(pairs).mean())), abs=1e-6)
+
+
+def test_alignment_is_1_for_equal_pictures_and_about_0_for_turned_ones():
+    picture = torch.rand(1, 12, 12, 8, generator=torch.Generator().manual_seed(0))
+    assert alignment(picture.repeat(3, 1, 1, 1)).item() == pytest.approx(1, abs=1e-5)
+    assert alignment(torch.cat([picture, picture.rot90(1, (1, 2))])).item() < 0.1
+
+
+def test_the_gate_scales_lambda_by_the_alignment_of_the_references():
+    picture = torch.rand(1, 8, 8, 6, generator=torch.Generator().manual_seed(0))
+    references = Features((torch.cat([picture, picture + 0.2 * picture.flip(1)]),), (64, 64))
+    gated = FastRecon(gate=True).fit(references)
+    agreement = alignment(_patches(references)).item()
+    assert 0.1 < agreement < 0.9
+    queries = Features((picture.rot90(1, (1, 2)),), (64, 64))
+    by_hand = FastRecon(lam=2 * agreement).fit(references).score(queries)
+    assert torch.allclose(gated.score(queries).maps, by_hand.maps, rtol=1e-5)
+    assert torch.equal(FastRecon(gate=True).fit(references[[0]]).lam_, torch.tensor(2.0))  # one cannot tell

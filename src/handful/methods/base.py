@@ -104,6 +104,8 @@ def _is_a(value: object, kind: object) -> bool:
     """Whether a value may stand for a type or a literal: a whole number for a float, but no bool for a number."""
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is bool:
+        return isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return value == kind if isinstance(kind, str) else value is None and kind is type(None)
@@ -112,7 +114,12 @@ def _is_a(value: object, kind: object) -> bool:
 def _words(kinds: tuple[object, ...]) -> str:
     if all(isinstance(kind, str) for kind in kinds):
         return f"one of {', '.join(map(str, kinds))}"
-    names: dict[object, str] = {float: "a finite number", int: "a whole number", type(None): "None"}
+    names: dict[object, str] = {
+        bool: "true or false",
+        float: "a finite number",
+        int: "a whole number",
+        type(None): "None",
+    }
     return " or ".join(names[kind] for kind in kinds)
 
 

@@ -17,12 +17,19 @@ Its un-fitted random projection, which fails and is skipped there too, has no co
 
 Ours: the coreset never has more rows than half the channels. With n ≥ C rows S spans the whole space, the projection is
 the identity and the method collapses into a position-wise difference from the mean (into 0 everywhere for λ = 0).
+
+Ours too: `gate`. The mean of a place says something only where the references show the same thing there; for a part
+that lies anyhow it is a blur, and a large λ hurts. The references tell which it is: the cosine between two references
+at the same place, once the mean of all good patches has been taken off, is 1 for equal pictures and about 0 for
+unrelated ones. The gate multiplies λ by its mean over places and pairs, at least 0. One reference alone cannot tell,
+and its λ stays.
 """
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from handful.methods.base import Method, require
@@ -43,6 +50,7 @@ class FastRecon(Method):
         coreset_ratio: share of the good patches in the coreset; the published description says 1 %, the code's default
             is 0.1 %.
         share: of the patch scores that the image score averages; 0, the maximum, as in the code.
+        gate: whether λ is multiplied by how well the references agree place by place.
         sigma: of the map's Gaussian blur, in model-input pixels.
     """
 
@@ -51,8 +59,10 @@ class FastRecon(Method):
     lam: float = 2.0
     coreset_ratio: float = 0.01
     share: float = 0.0
+    gate: bool = False
     sigma: float = 4.0
 
+    lam_: Tensor = field(init=False, repr=False)
     coreset_: Tensor = field(init=False, repr=False)
     mean_: Tensor = field(init=False, repr=False)
     solver_: Tensor = field(init=False, repr=False)
@@ -70,6 +80,7 @@ class FastRecon(Method):
         size = min(int(self.coreset_ratio * len(rows)), rows.shape[1] // 2)
         self.coreset_ = rows[greedy_coreset(rows, max(1, size))]
         self.mean_ = patches.mean(0)
+        self.lam_ = self.lam * alignment(patches) if self.gate and len(patches) > 1 else rows.new_tensor(self.lam)
         self.solver_ = reconstruction_solver(self.coreset_)
 
     def _score(self, queries: Features) -> Scores:
@@ -82,7 +93,7 @@ class FastRecon(Method):
         if picture.shape != self.mean_.shape:
             picture_grid, mean_grid = tuple(picture.shape[:2]), tuple(self.mean_.shape[:2])
             require(False, "size", f"that of `fit`, which gave a grid of {mean_grid}", picture_grid)
-        blend = (picture + self.lam * self.mean_) / (1 + self.lam)
+        blend = (picture + self.lam_ * self.mean_) / (1 + self.lam_)
         reconstruction = (blend @ self.solver_) @ self.coreset_
         residuals: Tensor = torch.linalg.vector_norm(picture - reconstruction, dim=2)
         return residuals
@@ -90,13 +101,15 @@ class FastRecon(Method):
     def state(self) -> dict[str, Tensor]:
         return {
             "depths": torch.tensor(self.depths_ or ()),
+            "lam": self.lam_,
             "coreset": self.coreset_,
             "mean": self.mean_,
             "solver": self.solver_,
         }
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        self.coreset_, self.mean_, self.solver_ = state["coreset"], state["mean"], state["solver"]
+        self.lam_, self.coreset_ = state["lam"], state["coreset"]
+        self.mean_, self.solver_ = state["mean"], state["solver"]
 
 
 def reconstruction_solver(coreset: Tensor) -> Tensor:
@@ -113,6 +126,25 @@ def reconstruction_solver(coreset: Tensor) -> Tensor:
     ridge = (RIDGE * gram.diagonal().mean()).clamp_min(torch.finfo(torch.float64).tiny)
     factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
     return torch.cholesky_solve(wide, factor).T.to(coreset.dtype)
+
+
+def alignment(patches: Tensor) -> Tensor:
+    """How well pictures agree place by place: from 0, not at all, to 1, everywhere.
+
+    The mean, over places and pairs of different pictures, of the cosine between patches from which the mean of all
+    patches has been taken; 0 where that is negative.
+
+    Args:
+        patches: (B, h, w, C), at least two pictures.
+
+    Returns:
+        ().
+    """
+    directions = F.normalize(patches - patches.mean((0, 1, 2)), dim=3)
+    pictures = len(patches)
+    # The sum over all pairs, a picture with itself included, is the squared length of the sum.
+    pairs = directions.sum(0).square().sum(2) - directions.square().sum((0, 3))  # (h, w)
+    return (pairs / (pictures * (pictures - 1))).mean().clamp_min(0)
 
 
 def _patches(features: Features) -> Tensor:
