@@ -144,7 +144,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_beside_it(small, monkey
     assert small.read_bytes() == before
     assert_alone(small)
     if isinstance(failure, OSError):
-        expected = f"The inspector must be writable as {small}, got: No space left on device; choose another place."
+        expected = f"{small} must be writable, got: No space left on device; choose another place."
         assert str(error.value) == expected
 
 
@@ -165,14 +165,14 @@ def test_an_unwritable_place_is_refused(tmp_path, place):
     (tmp_path / "file").write_bytes(b"a file")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OutputError, match=r"^The inspector must be writable as .*; choose another place\.$"):
+    with pytest.raises(OutputError, match=r"^.* must be writable, got: .*; choose another place\.$"):
         artifact.write(tmp_path / place, MANIFEST, CALIBRATION, PARTS)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("place", [".", "/"])
 def test_a_place_without_a_name_is_refused(place):
-    with pytest.raises(OutputError, match="must be writable as"):
+    with pytest.raises(OutputError, match="must be writable, got"):
         artifact.write(Path(place), MANIFEST, CALIBRATION, PARTS)
 
 

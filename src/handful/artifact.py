@@ -10,16 +10,15 @@ Nothing is unpickled or run, and nothing is unpacked to disk.
 
 import hashlib
 import json
-import secrets
 import struct
 import sys
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from handful.errors import InspectorError, OutputError
+from handful.errors import InspectorError
+from handful.files import replacing
 
 FORMAT_VERSION = 1
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
@@ -37,20 +36,9 @@ def write(path: Path, manifest: Mapping[str, Any], calibration: Mapping[str, Any
     """
     described = _json({"format_version": FORMAT_VERSION, **manifest, "sha256": _digests(parts)})
     contents = {MANIFEST: described, MANIFEST_DIGEST: _check_line(described), CALIBRATION: _json(calibration), **parts}
-    temporary = path.parent / f".{secrets.token_hex(8)}.part"
-    try:
-        with temporary.open("xb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name, part in contents.items():
-                archive.writestr(zipfile.ZipInfo(name), part)  # ZipInfo's fixed date: equal contents, equal bytes
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(
-                f"The inspector must be writable as {path}, got: {error.strerror or error}; choose another place."
-            ) from error
-        raise
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, part in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), part)  # ZipInfo's fixed date: equal contents, equal bytes
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:

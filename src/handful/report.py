@@ -5,11 +5,10 @@ import html
 import io
 import os
 import re
-import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from handful.data.images import Picture
 from handful.data.preprocessing import thumbnail
-from handful.errors import OutputError
+from handful.files import beside, output_error, replacing
 from handful.types import Inspection, Region, VerdictName
 
 VERDICTS: tuple[VerdictName, ...] = ("DEFECT", "OK", "RETAKE", "ERROR")
@@ -130,7 +129,7 @@ def write_heatmap(file: Path, picture: Picture, inspection: Inspection) -> None:
         OutputError: if it cannot be written; a file that was there before is then left as it was.
     """
     laid = Image.fromarray(overlay(thumbnail(picture, longest=_FILE_LONGEST), inspection))
-    with _replacing(file) as output:
+    with replacing(file, make_folder=True) as output:
         laid.save(output, "PNG")
 
 
@@ -166,11 +165,11 @@ class Report:
         try:
             self._made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            self._cards_path = _beside(self.path)
+            self._cards_path = beside(self.path)
             self._cards = self._cards_path.open("x+b")
         except OSError as error:
             self._remove_folders()
-            raise _output_error(self.path, error) from error
+            raise output_error(self.path, error) from error
         return self
 
     def add(self, inspection: Inspection, picture: Picture | None) -> None:
@@ -179,7 +178,7 @@ class Report:
         try:
             self._cards.write(_utf8(card))
         except OSError as error:
-            raise _output_error(self.path, error) from error
+            raise output_error(self.path, error) from error
         self._counts[inspection.verdict] += 1
 
     def __exit__(
@@ -188,7 +187,7 @@ class Report:
         finished = False
         try:
             if error is None:
-                with _replacing(self.path) as page:
+                with replacing(self.path, make_folder=True) as page:
                     self._write_page(page)
                 finished = True
         finally:
@@ -349,29 +348,3 @@ def _split(path: str) -> tuple[str, str]:
 def _utf8(page: str) -> bytes:
     """UTF-8; what it cannot hold, as undecodable bytes of a file's name, is spelled out."""
     return page.encode("utf-8", "backslashreplace")
-
-
-def _beside(path: Path) -> Path:
-    """A hidden temporary name in the same folder."""
-    return path.with_name(f".{secrets.token_hex(8)}.part")
-
-
-def _output_error(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path} must be writable, got: {error.strerror or error}; choose another place.")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` to write to, which takes its place when the block ends well and vanishes when it raises."""
-    temporary = _beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _output_error(path, error) from error
-        raise
