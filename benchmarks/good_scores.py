@@ -20,9 +20,9 @@ import handful
 from handful import backbones, decision, methods
 from handful.backbones.base import Backbone
 from handful.data.images import read_picture
-from handful.data.mvtec import read_category
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
+from handful.data.tree import read_category
 from handful.detector import MAX_VIEWS, good_scores, join
 from handful.ops.views import mild_views
 from handful.types import Features
@@ -97,14 +97,14 @@ class Cell:
 
 def category_cells(folder: Path, backbone: Backbone, shots: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
     """Every cell of one category; the test pictures' features are computed once."""
-    train, test = read_category(folder)
+    category, _ = read_category(folder)
     preprocessing = Preprocessing(backbone.spec.size)
-    kinds = [[s.path for s in test if s.anomalous is kind][:MOST_TESTED] for kind in (False, True)]
+    kinds = [[s.path for s in category.test if s.anomalous is kind][:MOST_TESTED] for kind in (False, True)]
     good, bad = ([backbone(preprocessing(read_picture(path))[None]) for path in paths] for paths in kinds)
     cells = []
     for count in shots:
-        for seed in seeds if count <= len(train) else ():
-            images = [preprocessing(read_picture(path)) for path in draw(train, shots=count, seed=seed)]
+        for seed in seeds if count <= len(category.train) else ():
+            images = [preprocessing(read_picture(path)) for path in draw(category.train, shots=count, seed=seed)]
             views = [[backbone(view[None]) for view in mild_views(image, MAX_VIEWS)] for image in images]
             method = methods.create("patchcore", {}).fit(join([of_picture[0] for of_picture in views]))
             references, peaks = good_scores(method, views)

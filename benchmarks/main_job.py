@@ -23,9 +23,9 @@ import torch
 import handful
 from handful import backbones
 from handful.data.images import read_picture
-from handful.data.mvtec import read_category
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
+from handful.data.tree import read_category
 from handful.detector import Detector
 from handful.metrics import image_auroc
 
@@ -90,10 +90,10 @@ def accuracy(options: argparse.Namespace) -> list[str]:
 
 def cell(folder: Path, method: str, settings: dict[str, Any], shots: int, seed: int) -> tuple[float, float, float]:
     """Image AUROC, false-alarm rate and miss rate of one fit."""
-    train, test = read_category(folder)
-    detector = Detector(method, settings=settings).fit(draw(train, shots=shots, seed=seed))
-    inspections = detector.inspect([sample.path for sample in test])
-    truth = [bool(sample.anomalous) for sample in test]
+    category, _ = read_category(folder)
+    detector = Detector(method, settings=settings).fit(draw(category.train, shots=shots, seed=seed))
+    inspections = detector.inspect([sample.path for sample in category.test])
+    truth = [bool(sample.anomalous) for sample in category.test]
     rejected = [inspection.verdict == "DEFECT" for inspection in inspections]
     alarms = [out for out, bad in zip(rejected, truth, strict=True) if not bad]
     misses = [not out for out, bad in zip(rejected, truth, strict=True) if bad]
@@ -128,19 +128,19 @@ def engines() -> list[str]:
 
 def times(folder: Path, shots: int) -> list[str]:
     """Whole commands from a cold start, and where an inspection's time goes."""
-    train, test = read_category(folder)
-    references = [str(path) for path in draw(train, shots=shots, seed=0)]
+    category, _ = read_category(folder)
+    references = draw(category.train, shots=shots, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
         inspector = f"{scratch}/inspector.handful"
         fits = [timed("fit", *references, "-o", inspector) for _ in range(3)]
-        cold = [timed("inspect", inspector, test[0].path) for _ in range(5)]
+        cold = [timed("inspect", inspector, category.test[0].path) for _ in range(5)]
         megabytes = Path(inspector).stat().st_size / 1e6
         detector = Detector.load(inspector)
-        detector.inspect(test[0].path)
+        detector.inspect(category.test[0].path)
         backbone = backbones.create()
-    image = Preprocessing(detector.backbone.size)(read_picture(test[0].path))[None]
+    image = Preprocessing(detector.backbone.size)(read_picture(category.test[0].path))[None]
     shares = []
-    for sample in test[:30]:
+    for sample in category.test[:30]:
         begin = time.perf_counter()
         detector.inspect(sample.path)
         middle = time.perf_counter()

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from handful import Detector
-from handful.data.mvtec import read_category
 from handful.data.shots import draw
+from handful.data.tree import read_category
 from handful.metrics import image_auroc
 
 DATA = Path(os.environ.get("HANDFUL_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -24,8 +24,12 @@ pytestmark = [
 ]
 
 
+def category_in(folder):
+    return read_category(DATA / folder)[0]
+
+
 def references(category, *, shots, seed):
-    return draw(read_category(DATA / category)[0], shots=shots, seed=seed)
+    return draw(category_in(category).train, shots=shots, seed=seed)
 
 
 def handful(*arguments):
@@ -44,7 +48,7 @@ def test_patchcore_reaches_the_image_auroc_it_claims(category, least):
     aurocs = []
     for seed in (0, 1, 2):
         detector = Detector("patchcore", size=320).fit(references(category, shots=4, seed=seed))
-        _, samples = read_category(DATA / category)
+        samples = category_in(category).test
         inspections = detector.inspect([sample.path for sample in samples])
         aurocs.append(100 * image_auroc([s.anomalous for s in samples], [i.score for i in inspections]))
     assert statistics.mean(aurocs) >= least, aurocs
@@ -55,7 +59,7 @@ def test_both_engines_score_real_pictures_alike(method, tmp_path):
     fitted = Detector(method, engine="openvino").fit(references("mvtec_ad/pill", shots=4, seed=0))
     fitted.save(tmp_path / "pill.handful")
     other = Detector.load(tmp_path / "pill.handful", engine="torch", device="cpu")
-    paths = [sample.path for sample in read_category(DATA / "mvtec_ad/pill")[1][::8]]
+    paths = [sample.path for sample in category_in("mvtec_ad/pill").test[::8]]
     for one, two in zip(fitted.inspect(paths), other.inspect(paths), strict=True):
         assert two.score == pytest.approx(one.score, rel=1e-4)
         assert np.abs(one.heatmap - two.heatmap).max() < 1e-2
@@ -65,10 +69,10 @@ def test_heatmaps_point_at_the_defects():
     # Of the rejected pictures with a mask, the strongest region's peak mostly lies in it or right beside it.
     detector = Detector().fit(references("piped/btn01_rl", shots=4, seed=0))
     hits = []
-    for sample in read_category(DATA / "piped/btn01_rl")[1]:
+    for sample in category_in("piped/btn01_rl").test:
         (inspection,) = detector.inspect(sample.path)
-        if sample.mask and inspection.verdict == "DEFECT":
-            hits.append(_near(sample.mask, inspection.regions[0].peak_at, inspection.size))
+        if sample.masks and inspection.verdict == "DEFECT":
+            hits.append(_near(sample.masks[0], inspection.regions[0].peak_at, inspection.size))
     assert len(hits) >= 10 and statistics.mean(hits) >= 0.7, hits
 
 
@@ -81,7 +85,7 @@ def _near(mask, place, size):
 
 
 def test_good_parts_are_mostly_accepted_at_the_shipped_threshold():
-    _, samples = read_category(DATA / "mvtec_ad/bottle")
+    samples = category_in("mvtec_ad/bottle").test
     detector = Detector().fit(references("mvtec_ad/bottle", shots=4, seed=0))
     verdicts = {True: [], False: []}
     for sample in samples:
@@ -95,7 +99,7 @@ def test_a_fit_takes_fifteen_seconds_at_most_and_a_cold_inspection_four(tmp_path
     begin = time.perf_counter()
     assert handful("fit", *pictures, "-o", tmp_path / "pill.handful").returncode == 0
     assert time.perf_counter() - begin <= 15
-    picture, cold = read_category(DATA / "mvtec_ad/pill")[1][0].path, []
+    picture, cold = category_in("mvtec_ad/pill").test[0].path, []
     for _ in range(3):
         begin = time.perf_counter()
         assert handful("inspect", pill, picture).returncode in (0, 1)

@@ -23,13 +23,75 @@ class Sample:
         path: where the picture lies.
         anomalous: False for a good part, True for a defect, None where nobody said.
         kind: the defect's type as the data set names it, "good" for good parts.
-        mask: where the defect's mask lies, None where there is none.
+        masks: where the defect's masks lie: none, one, or one for each defect.
     """
 
     path: str
     anomalous: bool | None
     kind: str
-    mask: str | None = None
+    masks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """How much of a defect must be found before it counts as wholly found (MVTec LOCO, section 5).
+
+    Attributes:
+        pixel_value: the value that a defect of this type has in its mask.
+        area: that much: pixels of the original picture, or a share of the defect's own area.
+        relative: whether `area` is such a share.
+    """
+
+    pixel_value: int
+    area: float
+    relative: bool
+
+
+@dataclass(frozen=True)
+class Category:
+    """One product of a labelled data set.
+
+    Attributes:
+        name: as the data set names it.
+        train: paths of good pictures, sorted: references are drawn from these.
+        test: labelled pictures, sorted by path.
+        saturation: of each type of defect, where the data set says so.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    test: tuple[Sample, ...]
+    saturation: tuple[Saturation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a folder holds.
+
+    Attributes:
+        layout: the reader that knows it, a name in `handful.data.datasets.LAYOUTS`.
+        root: the folder.
+        categories: sorted by name.
+        missing: what the layout promises and the folder lacks, a sentence each.
+    """
+
+    layout: str
+    root: str
+    categories: tuple[Category, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TrueRegion:
+    """One defect as the data set marks it.
+
+    Attributes:
+        mask: (H, W) bool, in the frame of the maps that it is compared with.
+        saturation: the share of its pixels, in (0, 1], that must be found for it to count as wholly found.
+    """
+
+    mask: NDArray[np.bool_]
+    saturation: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""Masks → the true regions of a picture, in the frame of its map."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handful.data.images import read_picture
+from handful.errors import InputError
+from handful.types import Sample, Saturation, TrueRegion
+
+
+def read_regions(
+    sample: Sample, size: tuple[int, int], saturation: tuple[Saturation, ...] = ()
+) -> tuple[TrueRegion, ...]:
+    """The defects of one picture as its masks mark them: any pixel that is not black belongs to a defect.
+
+    Without saturation all masks are united into one region. With it each mask is one region, and its largest value
+    says which type of defect it marks (MVTec LOCO). Masks are resized to nearest neighbours; a region that vanishes
+    in that is dropped.
+
+    Args:
+        sample: a picture; one that is not anomalous, or has no masks, has no regions.
+        size: (H, W) of the map.
+        saturation: of each type of defect.
+
+    Raises:
+        ImageError: if a mask cannot be read.
+        InputError: if `saturation` lacks the type of a mask.
+    """
+    if not sample.anomalous:
+        return ()
+    grey = {path: read_picture(path).pixels.max(axis=2) for path in sample.masks}  # (h, w)
+    if saturation:
+        regions = [
+            TrueRegion(_resize(values > 0, size), _share(path, values, saturation))
+            for path, values in grey.items()
+            if values.any()
+        ]
+    else:
+        united = np.zeros(size, bool)
+        for values in grey.values():
+            united |= _resize(values > 0, size)
+        regions = [TrueRegion(united)]
+    return tuple(region for region in regions if region.mask.any())
+
+
+def _resize(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Take for each pixel of the new frame the one that its middle lies in: (h, w) → (H, W)."""
+    rows, columns = ((np.arange(new) * 2 + 1) * old // (2 * new) for new, old in zip(size, mask.shape, strict=True))
+    resized: NDArray[np.bool_] = mask[rows][:, columns]
+    return resized
+
+
+def _share(path: str, values: NDArray[np.integer], saturation: tuple[Saturation, ...]) -> float:
+    """The share of a defect's pixels that must be found."""
+    largest = int(values.max())
+    known = {entry.pixel_value: entry for entry in saturation}
+    if largest not in known:
+        raise InputError(
+            f"The mask {path} must hold one of the values {', '.join(map(str, sorted(known)))}, got {largest}; "
+            f"add its saturation or correct the mask."
+        )
+    entry = known[largest]
+    return entry.area if entry.relative else min(1.0, entry.area / int((values > 0).sum()))

@@ -1,0 +1,281 @@
+"""Categories in the MVTec AD layout under any names: train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.
+
+A mask may also be called NAME, and pictures and masks may have any suffix that pictures have. The root holds categories
+or is one. What every reader needs (its folders, its pictures, its sentences on what is missing) stands here too.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from handful.data.images import list_pictures
+from handful.errors import InputError
+from handful.types import Category, Dataset, Sample, Saturation
+
+Item = TypeVar("Item")
+Reading = tuple[Category, list[str]]  # a category, and a sentence on each thing that it lacks
+Counts = tuple[int, int, int]  # pictures of the official set: good for training, good for testing, defects
+MasksOf = Callable[[Path], tuple[str, ...]]  # picture → its masks
+
+
+def detect(root: Path) -> bool:
+    """Whether the folder is a category in this layout, or holds one."""
+    return is_category(root) or any(is_category(folder) for folder in subfolders(root))
+
+
+def read(root: Path) -> Dataset:
+    """Every category below the folder, or the one that it is.
+
+    Raises:
+        InputError: if no category has a good training picture and a test picture.
+    """
+    inside = [root] if is_category(root) else [folder for folder in subfolders(root) if is_category(folder)]
+    return read_all("tree", root, inside, read_category)
+
+
+def ground_truth(root: Path, kind: str) -> MasksOf:
+    """How the pictures of one type of defect find their masks: ground_truth/DEFECT/NAME_mask, else NAME."""
+    masks = by_stem(root / "ground_truth" / kind)
+    return lambda picture: mask_of(picture, masks)
+
+
+def read_category(
+    root: Path, *, good: str = "good", inner: str = ".", find_masks: Callable[[Path, str], MasksOf] = ground_truth
+) -> Reading:
+    """One category, and a sentence on each thing that it lacks.
+
+    Args:
+        root: the category's folder.
+        good: what the folders of good pictures are called.
+        inner: the folder inside train/good and test/DEFECT that the pictures lie in.
+        find_masks: of the category's folder and a type of defect, how its pictures find their masks.
+
+    Raises:
+        InputError: if it has no good training picture or no test picture, or a folder cannot be read.
+    """
+    name, samples, missing = name_of(root), [], []
+    for folder in subfolders(root / "test"):
+        found = pictures(folder / inner)
+        if folder.name == good:
+            samples += [Sample(str(path), False, "good") for path in found]
+        else:
+            masks_of = find_masks(root, folder.name)
+            samples += [Sample(str(path), True, folder.name, masks_of(path)) for path in found]
+        if not found:
+            missing.append(f"{name}: test/{folder.name} holds no pictures.")
+    if not (root / "test" / good).is_dir():
+        missing.append(f"{name}: the folder test/{good} is absent.")
+    return assemble(name, pictures(root / "train" / good / inner), samples, root=root, missing=missing)
+
+
+def is_category(folder: Path, *, good: str = "good") -> bool:
+    """Whether the folder has the training and test folders of this layout."""
+    return (folder / "train" / good).is_dir() and (folder / "test").is_dir()
+
+
+def holds_official(root: Path, defects: Mapping[str, str]) -> bool:
+    """Whether a folder inside has an official category's name, this layout, and no other defects than that category.
+
+    Names like tile and screw stand in more than one data set; the types of their defects tell them apart.
+
+    Args:
+        root: the data set's folder.
+        defects: by official category, the types of its defects, separated by blanks.
+    """
+    return any(
+        is_category(folder)
+        and {kind.name for kind in subfolders(folder / "test")} <= {"good", *defects[folder.name].split()}
+        for folder in subfolders(root)
+        if folder.name in defects
+    )
+
+
+def read_all(
+    layout: str,
+    root: Path,
+    inside: Iterable[Item],
+    read_one: Callable[[Item], Reading],
+    *,
+    missing: Sequence[str] = (),
+) -> Dataset:
+    """Read categories; one that cannot be used is left out with a sentence.
+
+    Args:
+        layout: the reader's name.
+        root: the data set's folder.
+        inside: the categories' folders or names, sorted.
+        read_one: reads one of them, or raises InputError.
+        missing: sentences that are known already.
+
+    Raises:
+        InputError: if none can be used.
+    """
+    categories, said, failures = [], list(missing), []
+    for item in inside:
+        try:
+            category, sentences = read_one(item)
+        except InputError as error:
+            said.append(str(error))
+            failures.append(error)
+        else:
+            categories.append(category)
+            said += sentences
+    if not categories:
+        raise (
+            failures[0]
+            if failures
+            else InputError(
+                f"{root} must hold a category with good training pictures and test pictures, got none; check the path."
+            )
+        )
+    return Dataset(layout, str(root), tuple(categories), tuple(said))
+
+
+def read_official(
+    layout: str,
+    root: Path,
+    official: Mapping[str, Counts],
+    read_one: Callable[[Path], Reading] = read_category,
+) -> Dataset:
+    """Read a data set whose categories and numbers of pictures are known; other categories are left out and named.
+
+    Args:
+        layout: the reader's name.
+        root: the data set's folder.
+        official: numbers of pictures by category.
+        read_one: reads one category.
+
+    Raises:
+        InputError: if no category can be used.
+    """
+
+    def read_and_count(folder: Path) -> Reading:
+        category, missing = read_one(folder)
+        return category, [*differences(category, official[category.name]), *missing]
+
+    there = {folder.name: folder for folder in subfolders(root)}
+    absent = [f"{name}: the category is absent." for name in sorted(official) if name not in there]
+    foreign = [
+        f"{name}: no category of this data set, left out."
+        for name, folder in there.items()
+        if name not in official and (folder / "train").is_dir()
+    ]
+    inside = [folder for name, folder in there.items() if name in official]
+    return read_all(layout, root, inside, read_and_count, missing=absent + foreign)
+
+
+def differences(category: Category, official: Counts) -> list[str]:
+    """A sentence on each number of pictures that is not the official one."""
+    defects = sum(bool(sample.anomalous) for sample in category.test)
+    came = (len(category.train), len(category.test) - defects, defects)
+    what = ("training pictures", "good test pictures", "defect test pictures")
+    return [
+        f"{category.name}: {count} of {expected} {which}."
+        if count < expected
+        else f"{category.name}: {count} {which}, {count - expected} more than the official {expected}."
+        for count, expected, which in zip(came, official, what, strict=True)
+        if count != expected
+    ]
+
+
+def assemble(
+    name: str,
+    train: Iterable[Path | str],
+    samples: Iterable[Sample],
+    *,
+    root: Path,
+    missing: Iterable[str] = (),
+    saturation: tuple[Saturation, ...] = (),
+) -> Reading:
+    """Put a category together, in order, and say which defects have no mask.
+
+    Args:
+        name: the category's.
+        train: good pictures.
+        samples: test pictures.
+        root: what paths are named from in sentences.
+        missing: sentences that are known already.
+        saturation: of each type of defect.
+
+    Raises:
+        InputError: if there is no good training picture or no test picture, or a picture is both.
+    """
+    test = tuple(sorted(samples, key=lambda sample: sample.path))
+    category = Category(name, tuple(sorted(map(str, train))), test, saturation)
+    if not category.train or not test:
+        lacks = "test pictures" if category.train else "good training pictures"
+        raise InputError(
+            f"The category {name} must hold good training pictures and test pictures, got no {lacks} in {root}; "
+            f"add some."
+        )
+    both = sorted({*category.train} & {sample.path for sample in test})
+    if both:
+        raise InputError(f"The category {name} must not test on training pictures, got {some(both)}; split them anew.")
+    defects = [sample for sample in test if sample.anomalous]
+    bare = [relative(sample.path, root) for sample in defects if not sample.masks]
+    said = list(missing)
+    if bare and len(bare) == len(defects):
+        said.append(f"{name}: there are no masks: image-level metrics only.")
+    elif bare:
+        said.append(f"{name}: no mask for {len(bare)} of {len(defects)} defect pictures: {some(bare)}.")
+    return category, said
+
+
+def not_there(name: str, source: str, what: str, paths: Sequence[str]) -> list[str]:
+    """A sentence on the pictures or masks that a file lists and that are absent; none where all are there."""
+    return [f"{name}: {source} lists {what} that are not there ({len(paths)}): {some(paths)}."] if paths else []
+
+
+def subfolders(root: Path) -> list[Path]:
+    """The folders in a folder, sorted, hidden ones passed over; none where it is no folder.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        inside = list(root.iterdir()) if root.is_dir() else []
+    except OSError as error:
+        raise InputError(
+            f"The folder {root} must be readable, got: {error.strerror}; check its permissions."
+        ) from error
+    return sorted(path for path in inside if not path.name.startswith(".") and path.is_dir())
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures in a folder, sorted; none where it is empty or absent.
+
+    Raises:
+        InputError: if the folder is there and cannot be read.
+    """
+    try:
+        return list_pictures(folder, recursive=False)
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return []
+
+
+def by_stem(folder: Path) -> dict[str, str]:
+    """The pictures in a folder by their names without suffix."""
+    return {path.stem: str(path) for path in pictures(folder)}
+
+
+def mask_of(picture: Path, masks: Mapping[str, str]) -> tuple[str, ...]:
+    """The mask NAME_mask, else NAME, of the picture NAME among masks by stem; none where there is neither."""
+    names = (f"{picture.stem}_mask", picture.stem)
+    return next(((masks[name],) for name in names if name in masks), ())
+
+
+def name_of(root: Path) -> str:
+    """What a folder is called, also where the path to it is `.` or `..`."""
+    return root.name if root.name not in ("", "..") else root.resolve().name
+
+
+def relative(path: str, root: Path) -> str:
+    """A path as it is named in sentences: from `root` where it lies inside."""
+    return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three names, and whether there are more."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
