@@ -1,0 +1,84 @@
+"""Where the part lies in a good picture, told from the border's colour alone.
+
+REB takes a saliency network's maps, computed beforehand and shipped with its data; a user's pictures have none. This
+stands in for it: simpler, without weights, and it says "everywhere" where it cannot tell.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+GRID = 64  # pixels of the shorter side that the map is worked out at
+RING = 3  # of those, how wide the border is that background is learnt from
+# Share of the border that may belong to the part: none in pictures of a part on a ground, nearly always an eighth or
+# more in those of a surface or of a part that is cut off (measured on 18 development categories).
+RING_SHARE = 0.1
+SEPARATION = 0.75  # what Otsu's measure gives for evenly spread distances: less is no two groups
+SMALLEST = 0.05  # share of the picture below which the part was missed; the border's share keeps it below 0.95
+
+
+def foreground(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Mark the part in front of an even background; the whole picture where there is no such background.
+
+    The colour's distance from the median of the border is split in two by Otsu's threshold (A Threshold Selection
+    Method from Gray-Level Histograms, 1979), and what the part encloses belongs to it. The whole picture is returned if
+    the border itself is split, the distances form no two groups, or the part would fill less than 5 %: a texture, a
+    close-up, a crowded scene. A surface lit much brighter in the middle passes for a part there.
+
+    Args:
+        picture: (H, W, 3).
+
+    Returns:
+        (H, W), true on the part; true somewhere in every picture.
+    """
+    height, width = picture.shape[:2]
+    scale = min(1.0, GRID / min(height, width))
+    grid = (max(1, round(scale * height)), max(1, round(scale * width)))
+    channels = torch.from_numpy(np.array(picture, dtype=np.float32).transpose(2, 0, 1))
+    small = F.interpolate(channels[None], size=grid, mode="bilinear", antialias=True, align_corners=False)
+    colours = small[0].permute(1, 2, 0).numpy()  # (h, w, 3)
+    ring = np.ones(grid, dtype=bool)
+    ring[RING:-RING, RING:-RING] = False
+    distances = np.linalg.norm(colours - np.median(colours[ring], axis=0), axis=2)
+    threshold, separation = _otsu(distances)
+    part = distances > threshold
+    if separation < SEPARATION or part[ring].mean() > RING_SHARE:
+        return np.ones((height, width), dtype=bool)
+    part = _filled(part)
+    if part.mean() < SMALLEST:
+        return np.ones((height, width), dtype=bool)
+    rows = (np.arange(height) * grid[0]) // height
+    columns = (np.arange(width) * grid[1]) // width
+    enlarged: NDArray[np.bool_] = part[rows[:, None], columns]
+    return enlarged
+
+
+def _otsu(values: NDArray[np.float32]) -> tuple[float, float]:
+    """The threshold that splits the values best, and the share of their variance that lies between the two groups."""
+    counts, edges = np.histogram(values, 256, range=(0.0, max(1.0, float(values.max()))))
+    middles = (edges[1:] + edges[:-1]) / 2
+    shares = counts / counts.sum()
+    below = np.cumsum(shares)[:-1]
+    partial = np.cumsum(shares * middles)[:-1]
+    mean = float((shares * middles).sum())
+    between = (mean * below - partial) ** 2 / np.maximum(below * (1 - below), 1e-9)
+    best = int(between.argmax())
+    return float(edges[best + 1]), float(between[best] / max(float((shares * (middles - mean) ** 2).sum()), 1e-9))
+
+
+def _filled(part: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Add what cannot be reached from outside the picture without crossing the part."""
+    free = np.pad(~part, 1, constant_values=True)
+    outside = np.zeros_like(free)
+    outside[0, 0] = True
+    while True:
+        grown = outside.copy()
+        grown[1:] |= outside[:-1]
+        grown[:-1] |= outside[1:]
+        grown[:, 1:] |= outside[:, :-1]
+        grown[:, :-1] |= outside[:, 1:]
+        grown &= free
+        if np.array_equal(grown, outside):
+            return ~outside[1:-1, 1:-1]
+        outside = grown
