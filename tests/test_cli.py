@@ -320,8 +320,8 @@ def test_fit_refuses_the_same_picture_twice_and_names_both(run, ready_backbone, 
         (["--set", "image_score=min"], "`image_score` must be one of top_share, max, reweighted, got 'min'"),
         (["--set", "colour=red"], "patchcore has the settings .*, got 'colour'"),
         (["--method", "fastrecon", "--set", "neighbours=3"], "fastrecon has the settings .*, got 'neighbours'"),
-        (["--set", "coreset_ratio"], "`--set` must be NAME=VALUE, got 'coreset_ratio'"),
-        (["--set", "=1"], "`--set` must be NAME=VALUE"),
+        (["--set", "coreset_ratio"], "A setting must be NAME=VALUE, got 'coreset_ratio'"),
+        (["--set", "=1"], "A setting must be NAME=VALUE"),
         (["--size", "big"], "`--size` must be one number or HEIGHTxWIDTH, got 'big'"),
         (["--size", "320x"], "`--size` must be"),
         (["--size", "1x2x3"], "`--size` must be"),
@@ -372,7 +372,7 @@ def test_a_missing_argument_is_one_sentence(run, arguments):
 
 
 def test_an_unknown_verb_and_option_are_one_sentence(run):
-    assert_refused(run("teach"), r"No such command 'teach'; see `handful --help`\.$")
+    assert_refused(run("teachers"), r"No such command 'teachers'; see `handful --help`\.$")
     assert_refused(run("--loud"), r"No such option: --loud; see `handful --help`\.$")
 
 
@@ -389,9 +389,9 @@ def test_fit_refuses_a_missing_output_folder_before_it_reads_anything(run, tmp_p
 @pytest.mark.parametrize(
     ("output", "saying"),
     [
-        ("folder", "The inspector must be writable as .*folder, got: Is a directory; choose another place"),
+        ("folder", ".*folder must be writable, got: Is a directory; choose another place"),
         ("file/part.handful", "The folder of the inspector must exist, got .*file; create it first"),
-        ("x" * 300, "The inspector must be writable as .*xx, got: File name too long; choose another place"),
+        ("x" * 300, ".*xx must be writable, got: File name too long; choose another place"),
         ("x" * 300 + "/part.handful", r"got: File name too long \(.*xx\); check the path"),
     ],
     ids=["folder", "under a file", "long name", "long folder name"],

@@ -73,7 +73,7 @@ class Detector:
         method: a name in `handful.methods.METHODS`.
         settings: of the method, by name.
         backbone, levels, size, weights, engine, precision, device: see `handful.backbones.create`; `size` may be one
-            number for a square input.
+            number for a square input. `backbone` may also be one that was made before, whose other options then hold.
         false_alarm_rate: the share of good parts that the threshold may reject.
 
     Raises:
@@ -85,7 +85,7 @@ class Detector:
         method: str = "patchcore",
         *,
         settings: Mapping[str, Any] | None = None,
-        backbone: str = backbones.DEFAULT_BACKBONE,
+        backbone: str | Backbone = backbones.DEFAULT_BACKBONE,
         levels: Sequence[str | int] | None = None,
         size: int | tuple[int, int] | None = None,
         weights: str = "auto",
@@ -100,6 +100,7 @@ class Detector:
             raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, got {size!r}.")
         decision.check_rate(false_alarm_rate)
         self.false_alarm_rate = false_alarm_rate
+        self._ready_backbone = None if isinstance(backbone, str) else backbone
         self._backbone_options: dict[str, Any] = {
             "name": backbone,
             "levels": levels,
@@ -125,7 +126,9 @@ class Detector:
         """
         sources = images.gather(references, recursive=False)
         # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
-        backbone = self._fitted.backbone if self._fitted else backbones.create(**self._backbone_options)
+        backbone = self._fitted.backbone if self._fitted else self._ready_backbone
+        if backbone is None:
+            backbone = backbones.create(**self._backbone_options)
         size = backbone.spec.size
         pictures = [images.read_picture(source, name=name, detail=max(size)) for source, name in sources]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
@@ -133,19 +136,17 @@ class Detector:
         preprocessing = Preprocessing(size, bits_of(pictures))
         inputs = [preprocessing(picture) for picture in pictures]
 
-        view_count = max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // len(inputs)))
         views = [
-            [backbone(view[None]) for view in mild_views(image, view_count)]
+            [backbone(view[None]) for view in mild_views(image, view_count(len(inputs)))]
             for image in track(inputs, description="features")
         ]
         method = methods.create(self.method.name, self.method.settings)
-        method.fit(join([of_picture[0] for of_picture in views]))
-        image_scores, map_peaks = good_scores(method, views, track)
+        calibration = learn(method, views, false_alarm_rate=self.false_alarm_rate, track=track)
         self.method = method
         self._fitted = _Fitted(
             backbone=backbone,
             preprocessing=preprocessing,
-            calibration=decision.calibrate(image_scores, map_peaks, false_alarm_rate=self.false_alarm_rate),
+            calibration=calibration,
             references=tuple(
                 Reference(picture.name, digest, _thumbnail_jpeg(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
@@ -311,6 +312,31 @@ def join(features: Sequence[Features]) -> Features:
     return Features(
         tuple(torch.cat(levels) for levels in zip(*(f.levels for f in features), strict=True)), features[0].size
     )
+
+
+def view_count(references: int) -> int:
+    """How many variations of each reference calibration scores, the picture itself included."""
+    return max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // references))
+
+
+def learn(
+    method: methods.Method,
+    views: Sequence[Sequence[Features]],
+    *,
+    false_alarm_rate: float,
+    track: Track = _quietly,
+) -> decision.Calibration:
+    """Fit a method to the references and set its thresholds.
+
+    Args:
+        method: fitted in place.
+        views: of each reference the features of its `view_count` mild variations, the picture itself first.
+        false_alarm_rate: the share of good parts that may be rejected.
+        track: shows progress.
+    """
+    method.fit(join([of_picture[0] for of_picture in views]))
+    image_scores, map_peaks = good_scores(method, views, track)
+    return decision.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate)
 
 
 def good_scores(

@@ -1,13 +1,36 @@
-"""Metrics of an evaluation: arrays in, numbers out; never used for a decision."""
+"""Metrics of an evaluation: arrays in, numbers out; never used for a decision.
+
+Image level: every picture has one score. Pixel level: `PixelCounts` takes one map after another and keeps counts alone,
+so its memory depends on the range of the maps' values and not on how many pictures there are.
+
+Both levels meet in two descending histograms, how many normal and how many anomalous things reach each threshold; a
+threshold is a distinct score at image level and a bin of scores at pixel level.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.stats import rankdata
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
-from handful.errors import InputError
+from handful.errors import InputError, SettingError
+from handful.types import TrueRegion
+
+Counts = NDArray[np.int64]
+Indices = NDArray[np.intp]
+
+COARSE = 9  # a bin holds 2^9 neighbouring float32 values, which is 2^-14 of the value, …
+FINE_ZONE = 2**24  # … but among so many values of greatest magnitude, which is two powers of two, …
+FINE_BINS = 2**19  # … it holds so few that this many bins suffice there
+ROUND = 21  # that zone begins at a multiple of 2^21, so that bins are moved rarely
+BLOCK = 2**16  # room for bins is made by so many, so that it is made rarely; one that is not used takes no memory
+WHOLE = 2**40  # a region found wholly, in whole numbers: sums are exact and no order of pictures changes them
+INFINITY = 0x7F800000  # its key; those of NaN lie beyond
 
 
-def image_auroc(anomalous: ArrayLike, scores: ArrayLike) -> float:
+def image_auroc(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
     """The area under the ROC curve over pictures: the chance that an anomalous one scores above a normal one.
 
     Ties count half (Mann-Whitney).
@@ -15,6 +38,7 @@ def image_auroc(anomalous: ArrayLike, scores: ArrayLike) -> float:
     Args:
         anomalous: (N,) truth values.
         scores: (N,), higher is more anomalous.
+        names: (N,) the pictures' names, for the error about one of them.
 
     Returns:
         0 to 1.
@@ -22,11 +46,328 @@ def image_auroc(anomalous: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         InputError: without at least one normal and one anomalous picture, or with a score that is not finite.
     """
-    truth, values = np.asarray(anomalous, dtype=bool), np.asarray(scores, dtype=np.float64)
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    if not positives or not negatives:
-        raise InputError(f"AUROC needs at least one normal and one anomalous picture, got {negatives} and {positives}.")
+    return _auroc(*_image_counts(anomalous, scores, names, "AUROC"))
+
+
+def image_ap(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
+    """The average precision over pictures: the precision at each score, weighted by the recall that it adds.
+
+    No interpolation, equal scores are one threshold: scikit-learn's `average_precision_score`. Arguments, range and
+    errors are those of `image_auroc`.
+    """
+    return _average_precision(*_image_counts(anomalous, scores, names, "Average precision"))
+
+
+def image_f1_max(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
+    """The oracle F1 over pictures: the best of all thresholds, chosen with the very labels that it is measured on.
+
+    No inspector can know that threshold. Arguments, range and errors are those of `image_auroc`.
+    """
+    return _f1_max(*_image_counts(anomalous, scores, names, "F1"))
+
+
+def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a rate, such as that of false alarms (E. B. Wilson, 1927, JASA 22, 209-212).
+
+    Args:
+        successes: how often it happened.
+        trials: how often it could have.
+        level: how often such an interval holds the true rate, in (0, 1).
+
+    Returns:
+        Its two ends, 0 to 1.
+
+    Raises:
+        InputError: without trials, or with successes outside 0 to trials.
+        SettingError: with a level outside (0, 1).
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise InputError(
+            f"A rate needs trials and at most as many successes, got {successes} of {trials}; count again."
+        )
+    if not 0 < level < 1:
+        raise SettingError(f"`level` must be in (0, 1), got {level}.")
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    centre = (successes + z2 / 2) / (trials + z2)
+    half = (z2 * (successes * (trials - successes) / trials + z2 / 4)) ** 0.5 / (trials + z2)
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return low if successes else 0.0, high if successes < trials else 1.0  # exact there, whatever the rounding
+
+
+@dataclass(frozen=True, eq=False)
+class PixelTruth:
+    """One picture's true regions as `PixelCounts` needs them; made by `pixel_truth`. Pixels are flat indices.
+
+    Attributes:
+        size: (H, W) of the maps that it is compared with.
+        anomalous: (A,) the pixels of any region, each once.
+        whole: (P,) the pixels of the regions that count as found with their last pixel, one region after another.
+        weights: (P,) what each of them adds, in parts of `WHOLE`: a region's pixels together add one `WHOLE`.
+        saturated: for every other region its pixels, and how many of them must be found.
+    """
+
+    size: tuple[int, int]
+    anomalous: Indices
+    whole: Indices
+    weights: Counts
+    saturated: tuple[tuple[Indices, int], ...]
+
+
+def pixel_truth(regions: Sequence[TrueRegion], size: tuple[int, int], *, name: str = "a picture") -> PixelTruth:
+    """Prepare one picture's truth, once for all maps of that picture.
+
+    Every connected component (8 neighbours) of a region with saturation 1 is a region of its own. A region with a
+    smaller saturation stays one, whatever its parts (MVTec LOCO).
+
+    Args:
+        regions: none for a normal picture. Where regions overlap, a pixel counts for each of them in PRO, and once
+            everywhere else.
+        size: (H, W) of the maps.
+        name: the picture's name, for errors.
+
+    Raises:
+        InputError: with a mask of another size or without a pixel, or a saturation outside (0, 1].
+    """
+    union = np.zeros(size, dtype=bool)
+    whole, weights, saturated = [np.zeros(0, np.intp)], [np.zeros(0, np.int64)], []
+    for region in regions:
+        mask = np.asarray(region.mask, dtype=bool)
+        if mask.shape != tuple(size):
+            raise InputError(f"The masks of {name} must be {size}, as its map is, got {mask.shape}; resize them.")
+        if not mask.any():
+            raise InputError(f"A true region must have a pixel, got none in one of {name}; leave that region out.")
+        if not 0 < region.saturation <= 1:
+            raise InputError(f"The saturations of {name} must be in (0, 1], got {region.saturation}; set a share.")
+        union |= mask
+        pixels = np.flatnonzero(mask)
+        if region.saturation < 1:
+            saturated.append((pixels, max(1, round(region.saturation * len(pixels)))))
+        else:
+            labels = ndimage.label(mask, structure=np.ones((3, 3)))[0].ravel()[pixels]
+            whole.append(pixels)
+            weights.append(np.rint(WHOLE / np.bincount(labels)[labels]).astype(np.int64))
+    height, width = size
+    return PixelTruth(
+        (height, width), np.flatnonzero(union), np.concatenate(whole), np.concatenate(weights), tuple(saturated)
+    )
+
+
+class PixelCounts:
+    """Counts of normal and anomalous pixels by their score, from which the pixel metrics follow.
+
+    Pixels of all pictures share one threshold. Counts are whole numbers in bins that lie where float32 lies: the order
+    of pictures, and how they were divided among counts that are merged, change nothing, bit for bit.
+
+    Scores in one bin are taken for ties. A bin is never wider than 2^-14 of its scores, at any scale and sign. Among
+    the greatest magnitudes, down to a quarter of the greatest, it is 2^-18 of them or less, for scores that crowd below
+    an upper end as probabilities do; and where all scores lie close together it is one float32 value alone. So noise of
+    0.01 around an offset of 1000 is counted exactly (float32 itself steps by 6e-5 there); with scores near 0 beside it
+    the steps are 0.002, and with scores above 4000 they are 0.03 to 0.06 and noise of 0.01 is lost.
+
+    A picture with a defect that nobody marked must not be added: without regions it would count as normal.
+    """
+
+    def __init__(self) -> None:
+        self._range: tuple[int, int] | None = None  # keys of the least and the greatest score
+        self._layout = _Layout(0, 0)
+        self._first = 0  # the bin that column 0 counts
+        self._tallies = np.zeros((3, 0), np.int64)  # normal pixels, anomalous pixels, parts of `WHOLE`
+
+    def add(self, anomaly_map: NDArray[np.float32], truth: PixelTruth, *, name: str) -> None:
+        """Count one picture.
+
+        Args:
+            anomaly_map: (H, W), higher is more anomalous; taken as float32.
+            truth: the picture's.
+            name: the picture's name, for errors.
+
+        Raises:
+            InputError: if the map is not as large as the truth, or not finite everywhere; nothing is counted then.
+        """
+        values = np.ascontiguousarray(anomaly_map, dtype=np.float32)
+        if values.shape != truth.size:
+            raise InputError(f"The map of {name} must be {truth.size}, as its truth is, got {values.shape}; resize it.")
+        keys = _keys(values.ravel())
+        lowest, highest = int(keys.min()), int(keys.max())
+        if lowest <= -INFINITY or highest >= INFINITY:
+            raise InputError(f"The map of {name} must be finite, got NaN or infinity in it; look at that picture.")
+        self._widen(lowest, highest)
+        columns = self._layout.bins(keys) - self._first
+        normal, anomalous, found = self._tallies
+        np.add.at(normal, columns, 1)
+        if len(truth.anomalous):
+            np.subtract.at(normal, columns[truth.anomalous], 1)
+            np.add.at(anomalous, columns[truth.anomalous], 1)
+            np.add.at(found, columns[truth.whole], truth.weights)
+        for pixels, enough in truth.saturated:
+            highest_columns = np.partition(columns[pixels], len(pixels) - enough)[len(pixels) - enough :]
+            np.add.at(found, highest_columns, round(WHOLE / enough))
+
+    def merge(self, other: "PixelCounts") -> None:
+        """Add what another has counted; the other stays as it is."""
+        if other._range:
+            contents = other._contents()
+            self._widen(*other._range)
+            self._pour(*contents)
+
+    def auroc(self) -> float:
+        """The area under the ROC curve over pixels, 0 to 1; ties count half.
+
+        Raises:
+            InputError: without a normal or without an anomalous pixel.
+        """
+        return _auroc(*self._descending("AUROC")[:2])
+
+    def average_precision(self) -> float:
+        """The average precision over pixels, 0 to 1, as `image_ap`; raises as `auroc`."""
+        return _average_precision(*self._descending("Average precision")[:2])
+
+    def f1_max(self) -> float:
+        """The oracle F1 over pixels, 0 to 1: the best of all thresholds, which no one can know; raises as `auroc`."""
+        return _f1_max(*self._descending("F1")[:2])
+
+    def aupro(self, *, limit: float = 0.3) -> float:
+        """The normalised area under the PRO curve, 0 to 1, from no false positives to a rate of `limit`.
+
+        With saturated regions it is the area under the sPRO curve (Bergmann et al., 2022, "Beyond Dents and Scratches",
+        section 5). The curve is straight between thresholds, and cut at the limit.
+
+        Raises:
+            InputError: without a normal or without an anomalous pixel.
+            SettingError: with a limit outside (0, 1].
+        """
+        if not 0 < limit <= 1:
+            raise SettingError(f"`limit` must be in (0, 1], got {limit}.")
+        rates, overlaps = self.pro_curve()
+        inside = np.searchsorted(rates, limit, side="right")
+        overlaps = np.append(overlaps[:inside], np.interp(limit, rates, overlaps))
+        return float(np.trapezoid(overlaps, np.append(rates[:inside], limit))) / limit
+
+    def pro_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The PRO curve: the mean share of a region that is found, against the share of normal pixels called anomalous.
+
+        A saturated region's share is that of the pixels that must be found, and never more than 1 (sPRO).
+
+        Returns:
+            (T,) rates of false positives and (T,) overlaps, both rising from 0 to 1.
+
+        Raises:
+            InputError: without a normal or without an anomalous pixel.
+        """
+        normal, _, found = (np.cumsum(tally) for tally in self._descending("PRO"))
+        return np.append(0, normal / normal[-1]), np.append(0, found / found[-1])
+
+    def _descending(self, metric: str) -> Counts:
+        """The three tallies (3, T) of the bins that hold anything, the greatest scores first."""
+        tallies = self._tallies.take(self._occupied()[::-1], axis=1)
+        _require_both(metric, tallies[0], tallies[1], "pixel")
+        return tallies
+
+    def _occupied(self) -> Indices:
+        """The columns (T,) that hold anything, ascending."""
+        return np.flatnonzero(self._tallies[:2].any(axis=0))
+
+    def _contents(self) -> tuple[Counts, Counts]:
+        """The least key (T,) of every bin that holds anything, and the bins' tallies (3, T)."""
+        columns = self._occupied()
+        return self._layout.keys(columns + self._first), self._tallies.take(columns, axis=1)
+
+    def _pour(self, keys: Counts, tallies: Counts) -> None:
+        """Add tallies (3, T) to the bins of these keys (T,)."""
+        columns = self._layout.bins(keys) - self._first
+        for mine, theirs in zip(self._tallies, tallies, strict=True):
+            np.add.at(mine, columns, theirs)
+
+    def _widen(self, lowest: int, highest: int) -> None:
+        """Make the bins hold these keys too."""
+        seen = self._range or (lowest, highest)
+        self._range = min(seen[0], lowest), max(seen[1], highest)
+        layout = _layout(*self._range)
+        first, last = (int(end) // BLOCK * BLOCK for end in layout.bins(np.array(self._range)))
+        if layout != self._layout or first < self._first or last >= self._first + self._tallies.shape[1]:
+            contents = self._contents()
+            self._layout, self._first = layout, first
+            self._tallies = np.zeros((3, last + BLOCK - first), np.int64)
+            self._pour(*contents)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where bins lie.
+
+    Attributes:
+        fine: how many lower bits of a key are dropped beyond ± `limit`.
+        limit: a key, a multiple of 2^COARSE; within ± `limit`, COARSE bits are dropped.
+    """
+
+    fine: int
+    limit: int
+
+    def bins(self, keys: NDArray[np.signedinteger]) -> Indices:
+        """The bins of keys (T,), rising with them."""
+        within = np.clip(keys, -self.limit, self.limit)
+        bins: Indices = ((within >> COARSE) + ((keys - within) >> self.fine)).astype(np.intp)
+        return bins
+
+    def keys(self, bins: Indices) -> Counts:
+        """The least key of each of these bins (T,)."""
+        within = np.clip(bins, -(self.limit >> COARSE), self.limit >> COARSE)
+        return (within << COARSE) + ((bins - within) << self.fine)
+
+
+def _layout(lowest: int, highest: int) -> _Layout:
+    """The bins for scores between these keys; with a wider range every bin lies within one of the new layout."""
+    fine = (min(highest - lowest, FINE_ZONE - 1) // FINE_BINS).bit_length()
+    return _Layout(fine, max(0, max(-lowest, highest) - FINE_ZONE) >> ROUND << ROUND)
+
+
+def _keys(values: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Whole numbers in the order of the values: their own bits, counted down from 0 for negative ones; -0 is 0."""
+    bits = values.view(np.int32)
+    if bits.min() >= 0:
+        return bits
+    sign = bits >> 31  # 0, or -1 for a negative one
+    return ((bits & 0x7FFFFFFF) ^ sign) - sign
+
+
+def _image_counts(
+    anomalous: ArrayLike, scores: ArrayLike, names: Sequence[str] | None, metric: str
+) -> tuple[Counts, Counts]:
+    """Normal and anomalous pictures at each distinct score (T,), the greatest first."""
+    truth, values = np.asarray(anomalous), np.asarray(scores, dtype=np.float64)
+    if truth.shape != values.shape or truth.ndim != 1:
+        raise InputError(f"Every picture needs one label and one score, got shapes {truth.shape} and {values.shape}.")
+    if not np.isin(truth, (False, True)).all():
+        raise InputError(f"{metric} needs labels that are True or False, got others; leave out pictures without one.")
+    truth = truth.astype(bool)
+    _require_both(metric, ~truth, truth, "picture")
     if not np.isfinite(values).all():
-        raise InputError(f"Scores must be finite, got {values[~np.isfinite(values)][0]}; look at that picture.")
-    ranks = rankdata(values)
-    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+        worst = int(np.flatnonzero(~np.isfinite(values))[0])
+        which = f" of {names[worst]}" if names is not None else ""
+        raise InputError(f"Scores must be finite, got {values[worst]}{which}; look at that picture.")
+    thresholds, which_one = np.unique(-values, return_inverse=True)
+    normal, both = (np.bincount(which_one[kept], minlength=len(thresholds)) for kept in (~truth, truth))
+    return normal, both
+
+
+def _require_both(metric: str, normal: NDArray[np.generic], anomalous: NDArray[np.generic], unit: str) -> None:
+    counted = int(normal.sum()), int(anomalous.sum())
+    if not all(counted):
+        raise InputError(
+            f"{metric} needs at least one normal and one anomalous {unit}, got {counted[0]} and {counted[1]}."
+        )
+
+
+def _auroc(normal: Counts, anomalous: Counts) -> float:
+    beaten = np.cumsum(anomalous) - anomalous / 2  # anomalous ones above each normal one, ties half
+    return float(normal @ beaten / (float(normal.sum()) * float(anomalous.sum())))
+
+
+def _average_precision(normal: Counts, anomalous: Counts) -> float:
+    found = np.cumsum(anomalous)
+    return float(anomalous @ (found / (found + np.cumsum(normal))) / anomalous.sum())
+
+
+def _f1_max(normal: Counts, anomalous: Counts) -> float:
+    found = np.cumsum(anomalous)
+    return float((2 * found / (found + np.cumsum(normal) + anomalous.sum())).max())

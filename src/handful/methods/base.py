@@ -3,13 +3,17 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
 from handful.errors import InputError, NotFittedError, SettingError
 from handful.types import Features, Scores
+
+# target-only: learnt from the references alone; auxiliary-trained: from another labelled data set as well.
+# Results of the two never stand in one column.
+Protocol = Literal["target-only", "auxiliary-trained"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -21,10 +25,12 @@ class Method(ABC):
 
     Attributes:
         name: what the command line and saved inspectors call the method.
+        protocol: what it has learnt from before it sees the references, see `Protocol`.
         depths_: channels of each level seen in `fit`, None before it.
     """
 
     name: ClassVar[str]
+    protocol: ClassVar[Protocol] = "target-only"
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +81,26 @@ class Method(ABC):
                 f"Features must have {self.depths_} channels as in `fit`, got {queries.depths}; use the same backbone."
             )
         return self._score(queries)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the image scores of an evaluation are to depend on the test set as a whole, as a paper's code has it.
+
+        Only a setting named `paper_compat` may make it so; see `over_test_set`.
+        """
+        return False
+
+    def over_test_set(self, image: Tensor, peaks: Tensor) -> Tensor:
+        """The image scores that a transductive method's code would report for a whole test set.
+
+        Args:
+            image: (N,) its pictures' own image scores.
+            peaks: (N,) the highest values of their maps.
+
+        Returns:
+            (N,), for evaluation alone: no threshold holds for them.
+        """
+        return image
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
         """Take over what another fitted method of the same settings gave as `state`."""

@@ -1,0 +1,104 @@
+"""What a benchmark ran on, and whether a run may be continued."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handful.errors import InputError
+from handful.files import replacing
+from handful.types import Dataset
+from handful.version import __version__
+
+ENVIRONMENT = "environment.json"
+SAME = ("handful", "commit", "torch", "backbone", "false_alarm_rate")  # what all parts of one table share
+BY_DATASET = ("missing", "test_sets")  # a later part may add data sets, not change one
+
+
+def describe(*, command: str, device: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment as a record ready for JSON: versions, commit, machine, and the facts given."""
+    return {
+        "handful": __version__,
+        "commit": commit(),
+        "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "openvino", "timm", "numpy")},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpu_cores": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        **facts,
+    }
+
+
+def commit() -> str:
+    """The commit of the code that runs, with -dirty where it was changed since; empty outside a checkout."""
+    command = ("git", "describe", "--always", "--dirty", "--abbrev=10")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def write(folder: Path, environment: Mapping[str, Any]) -> None:
+    """Write environment.json.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    with replacing(folder / ENVIRONMENT, make_folder=True) as file:
+        file.write(json.dumps(environment, indent=2).encode())
+
+
+def joined(folder: Path, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment of a table that is gone on with: what is said anew, and the data sets that were there before.
+
+    Raises:
+        InputError: if the table was begun with other code, weights, sizes, rates or data; it names the first
+            difference.
+    """
+    path = folder / ENVIRONMENT
+    new: dict[str, Any] = json.loads(json.dumps(environment))  # as it reads back
+    if not path.exists():
+        return new
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        shared = old["test_sets"].keys() & new["test_sets"].keys()
+        different = [name for name in SAME if old[name] != new[name]]
+        different += [name for name in BY_DATASET if any(old[name][key] != new[name][key] for key in shared)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} must be as written, got: {error!r}; choose another folder.") from error
+    if different:
+        raise InputError(
+            f"A table goes on with the {different[0].replace('_', ' ')} that it began with, got another in {path}; "
+            f"choose another folder."
+        )
+    return {**new, **{name: {**old[name], **new[name]} for name in BY_DATASET}}
+
+
+def test_sets(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """How many good, anomalous and masked test pictures each category has."""
+    return {
+        category.name: {
+            "good": sum(not sample.anomalous for sample in category.test),
+            "anomalous": sum(bool(sample.anomalous) for sample in category.test),
+            "masks": sum(bool(sample.masks) for sample in category.test),
+        }
+        for category in dataset.categories
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

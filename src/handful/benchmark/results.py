@@ -1,0 +1,161 @@
+"""The benchmark's table: one row for each cell, results.csv, and each cell's scores by picture."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from handful.errors import InputError
+from handful.files import replacing
+
+RESULTS = "results.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The outcome of one cell; rates, areas and F1 in percent, None where there is nothing to measure.
+
+    Attributes:
+        dataset, category: what was tested on.
+        method: as `handful.methods.describe` puts it.
+        protocol: target-only or auxiliary-trained, followed by transductive where a paper's leak is asked for.
+        backbone: its name; in brackets where its weights are not the ones that the name stands for.
+        weights_sha256: of the backbone.
+        size: HEIGHTxWIDTH of the model input.
+        shots, seed: of the draw.
+        references: the file names drawn, in order, joined by `|`.
+        image_auroc, image_ap, image_f1_oracle: over the test pictures; the oracle chooses its threshold on them.
+        pixel_auroc, pixel_ap, pixel_f1_oracle: over the pixels of normal pictures and of those with a mask.
+        aupro: to a false-positive rate of 0.3; where the data set sets saturation areas, of sPRO.
+        threshold: the shipped one, from the references alone; None where scores are transductive.
+        false_alarm_rate, miss_rate: of test pictures at that threshold.
+        fit_s: seconds from the references' files to a method with a threshold.
+        ms_per_image: median from a file to its scores and map.
+        peak_rss_mb: the process's highest memory in use while the cell ran.
+        error: why there is no result, else empty.
+    """
+
+    dataset: str
+    category: str
+    method: str
+    protocol: str
+    backbone: str
+    weights_sha256: str
+    size: str
+    shots: int
+    seed: int
+    references: str = ""
+    image_auroc: float | None = None
+    image_ap: float | None = None
+    image_f1_oracle: float | None = None
+    pixel_auroc: float | None = None
+    pixel_ap: float | None = None
+    pixel_f1_oracle: float | None = None
+    aupro: float | None = None
+    threshold: float | None = None
+    false_alarm_rate: float | None = None
+    miss_rate: float | None = None
+    fit_s: float | None = None
+    ms_per_image: float | None = None
+    peak_rss_mb: float | None = None
+    error: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, int, int]:
+        """What tells the cells of one results.csv apart."""
+        return self.dataset, self.category, self.method, self.shots, self.seed
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+_FORMATS = {"threshold": ".6g", "fit_s": ".3f", "peak_rss_mb": ".0f"}  # the others: two decimals
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """One test picture's image score in one cell."""
+
+    path: str
+    anomalous: bool
+    kind: str
+    score: float
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a results.csv; none where there is no such file.
+
+    Raises:
+        InputError: if it has other columns or a value of another type.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise InputError(f"{path} must have the columns {', '.join(COLUMNS)}, got others; choose another folder.")
+        try:
+            return [_row(line) for line in reader]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} must hold results as written, got: {error}; choose another folder.") from error
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Write results.csv whole, sorted.
+
+    Raises:
+        OutputError: if it cannot be written; what was there before then stays.
+    """
+    in_order = sorted(rows, key=lambda row: row.key)
+    _write(path, COLUMNS, [[_text(name, value) for name, value in asdict(row).items()] for row in in_order])
+
+
+def scores_path(out: Path, row: Row) -> Path:
+    """Where a cell's scores by picture lie."""
+    return out / "scores" / row.dataset / row.category / f"{file_name(row.method)}-{row.shots}-{row.seed}.csv"
+
+
+def file_name(method: str) -> str:
+    """A method's text as part of a file's name on any system."""
+    return re.sub(r"[^\w.=,-]", "_", method)
+
+
+def write_scores(path: Path, scores: Sequence[PictureScore]) -> None:
+    """Write a cell's scores by picture as CSV, makes the folder where missing.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    lines = [[score.path, str(int(score.anomalous)), score.kind, repr(score.score)] for score in scores]
+    _write(path, [field.name for field in fields(PictureScore)], lines)
+
+
+def read_scores(path: Path) -> list[PictureScore]:
+    """What `write_scores` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            PictureScore(line["path"], line["anomalous"] == "1", line["kind"], float(line["score"]))
+            for line in csv.DictReader(file)
+        ]
+
+
+def _write(path: Path, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    table = io.StringIO()
+    csv.writer(table).writerows([columns, *lines])
+    with replacing(path, make_folder=True) as file:
+        file.write(table.getvalue().encode())
+
+
+def _text(name: str, value: str | float | None) -> str:
+    if value is None:
+        return ""
+    return format(value, _FORMATS.get(name, ".2f")) if isinstance(value, float) else str(value)
+
+
+def _row(line: dict[str, str]) -> Row:
+    kinds = {field.name: field.type for field in fields(Row)}
+    values = {
+        name: text if kinds[name] is str else int(text) if kinds[name] is int else float(text) if text else None
+        for name, text in line.items()
+    }
+    return Row(**values)  # type: ignore[arg-type]  # by the kinds just read

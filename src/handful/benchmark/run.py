@@ -1,0 +1,313 @@
+"""Every cell of data set × category × method × shots × seed; a picture's features are computed once for all of them."""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby, product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from handful import metrics
+from handful.backbones.base import Backbone, BackboneSpec
+from handful.benchmark import results
+from handful.benchmark.memory import peak_mb, reset_peak
+from handful.benchmark.results import PictureScore, Row
+from handful.data import images
+from handful.data.images import Picture
+from handful.data.masks import read_regions
+from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.shots import draw
+from handful.detector import learn, view_count
+from handful.errors import HandfulError, InputError, SettingError
+from handful.methods import describe, parse
+from handful.ops.views import mild_views
+from handful.types import Category, Dataset, Features, Sample
+
+FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
+
+
+class Cell(NamedTuple):
+    """What one row of the table is about."""
+
+    dataset: str
+    category: Category
+    method: str
+    shots: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, str, int, int]:
+        """As `Row.key`."""
+        return self.dataset, self.category.name, self.method, self.shots, self.seed
+
+
+def plan(
+    datasets: Mapping[str, Dataset], *, methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
+) -> list[Cell]:
+    """Every cell, category by category.
+
+    Raises:
+        SettingError: for an unknown method or setting, or a number below 1 shot or seed 0.
+    """
+    if min(shots) < 1 or min(seeds) < 0:
+        raise SettingError(f"`shots` must be at least 1 and `seeds` at least 0, got {min(shots)} and {min(seeds)}.")
+    names = dict.fromkeys(describe(parse(text)) for text in methods)
+    numbers = list(product(sorted(set(seeds)), sorted(set(shots)), names))
+    return [
+        Cell(dataset, category, method, count, seed)
+        for dataset in datasets
+        for category in datasets[dataset].categories
+        for seed, count, method in numbers
+    ]
+
+
+def unfinished(cells: Sequence[Cell], out: Path) -> list[Cell]:
+    """The cells that have no result yet; one that failed is tried again."""
+    done = {row.key for row in results.read(out / results.RESULTS) if not row.error}
+    return [cell for cell in cells if cell.key not in done]
+
+
+def run(cells: Sequence[Cell], backbone: Backbone, out: Path, *, false_alarm_rate: float) -> Iterator[Row]:
+    """Run cells, writing results.csv and the scores by picture after each one; a cell that fails becomes a row too.
+
+    Args:
+        cells: of a plan, those of one category together.
+        backbone: computes the features of all of them.
+        out: the folder of the results.
+        false_alarm_rate: what the shipped threshold is asked for.
+
+    Yields:
+        Each row when it is finished.
+
+    Raises:
+        OutputError: if the results cannot be written.
+    """
+    path = out / results.RESULTS
+    rows = {row.key: row for row in results.read(path)}
+    for _, group in groupby(cells, key=lambda cell: (cell.dataset, cell.category.name)):
+        for row, scores in _Category(backbone, false_alarm_rate).run(list(group)):
+            if scores:
+                results.write_scores(results.scores_path(out, row), scores)
+            rows[row.key] = row
+            results.write(path, list(rows.values()))
+            yield row
+
+
+def backbone_label(spec: BackboneSpec) -> str:
+    """The backbone's name, and what its weights are where they are not the ones that the name stands for."""
+    if spec.weights.startswith("random"):
+        return f"{spec.name} (random weights)"
+    return f"{spec.name} (weights {spec.weights})" if spec.weights.startswith("file ") else spec.name
+
+
+class _Seen(NamedTuple):
+    """A test picture, ready to be scored by any cell."""
+
+    sample: Sample
+    digest: str
+    features: Features
+    truth: metrics.PixelTruth | None  # None for a defect that no mask marks
+    seconds: float  # from the file to the features
+
+
+Outcome = tuple[Row, list[PictureScore]]
+
+
+class _Category:
+    """The cells of one category, on shared features."""
+
+    def __init__(self, backbone: Backbone, false_alarm_rate: float) -> None:
+        self.backbone, self.false_alarm_rate = backbone, false_alarm_rate
+        self._pictures: dict[str, tuple[Picture, str, float]] = {}
+        self._views: dict[tuple[str, Preprocessing, int], tuple[Features, float]] = {}
+
+    def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
+        """Every cell's row and scores by picture."""
+        running: dict[Preprocessing, list[_Running]] = {}
+        for cell in cells:
+            row = self._row(cell)
+            try:
+                references = draw(cell.category.train, shots=cell.shots, seed=cell.seed)
+                bits = bits_of([self.picture(path)[0] for path in references])
+            except Exception as error:
+                yield _failed(row, error), []
+                continue
+            row = replace(row, references="|".join(Path(path).name for path in references))
+            preprocessing = Preprocessing(self.backbone.spec.size, bits)
+            running.setdefault(preprocessing, []).append(_Running(self, row, references, preprocessing))
+        for preprocessing, group in running.items():  # nearly always one
+            yield from self._score(group, cells[0].category, preprocessing)
+
+    def picture(self, path: str) -> tuple[Picture, str, float]:
+        """A reference, its digest, and the seconds that reading took."""
+        if path not in self._pictures:
+            begin = time.perf_counter()
+            picture = images.read_picture(path, detail=max(self.backbone.spec.size))
+            seconds = time.perf_counter() - begin
+            self._pictures[path] = picture, images.digest(path, picture), seconds
+        return self._pictures[path]
+
+    def views(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
+        """The features of a reference's first `count` mild variations, and the seconds from the file to them."""
+        picture, _, seconds = self.picture(path)
+        found = []
+        missing = [number for number in range(count) if (path, preprocessing, number) not in self._views]
+        if missing:
+            begin = time.perf_counter()
+            inputs = mild_views(preprocessing(picture), count)
+            made = time.perf_counter() - begin
+            for number in missing:
+                begin = time.perf_counter()
+                features = self.backbone(inputs[number][None])
+                self._views[path, preprocessing, number] = features, time.perf_counter() - begin + made / count
+        for number in range(count):
+            features, took = self._views[path, preprocessing, number]
+            found.append(features)
+            seconds += took
+        return found, seconds
+
+    def _score(
+        self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
+    ) -> Iterator[Outcome]:
+        blank = self.backbone(torch.zeros(1, 3, *preprocessing.size))
+        at_a_time = max(1, FEATURE_BYTES // sum(level.nbytes for level in blank.levels))
+        for start in range(0, len(category.test), at_a_time):
+            part = category.test[start : start + at_a_time]
+            try:
+                seen = [self._see(sample, category, preprocessing) for sample in part]
+            except Exception as error:
+                yield from ((_failed(cell.row, error), []) for cell in running)
+                return
+            going_on = []
+            for cell in running:
+                try:
+                    cell.advance(seen)
+                    if start + at_a_time >= len(category.test):
+                        yield cell.finish()
+                    going_on.append(cell)
+                except Exception as error:
+                    yield _failed(cell.row, error), []
+            running = going_on
+
+    def _see(self, sample: Sample, category: Category, preprocessing: Preprocessing) -> _Seen:
+        begin = time.perf_counter()
+        picture = images.read_picture(sample.path, detail=max(preprocessing.size))
+        features = self.backbone(preprocessing(picture)[None])
+        seconds = time.perf_counter() - begin
+        regions = read_regions(sample, preprocessing.size, category.saturation)
+        truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, preprocessing.size)
+        return _Seen(sample, images.digest(sample.path, picture), features, truth, seconds)
+
+    def _row(self, cell: Cell) -> Row:
+        spec, method = self.backbone.spec, parse(cell.method)
+        return Row(
+            dataset=cell.dataset,
+            category=cell.category.name,
+            method=cell.method,
+            protocol=method.protocol + (" transductive" if method.transductive else ""),
+            backbone=backbone_label(spec),
+            weights_sha256=spec.weights_sha256,
+            size=f"{spec.size[0]}x{spec.size[1]}",
+            shots=cell.shots,
+            seed=cell.seed,
+        )
+
+
+class _Running:
+    """A cell on its way through the test pictures."""
+
+    def __init__(self, category: _Category, row: Row, references: Sequence[str], preprocessing: Preprocessing) -> None:
+        self.category, self.row, self.references, self.preprocessing = category, row, references, preprocessing
+        self.method = parse(row.method)
+        self.counts = metrics.PixelCounts()
+        self.marked = False  # whether any defect has been seen that a mask marks
+        self.scores: list[PictureScore] = []
+        self.peaks: list[float] = []
+        self.seconds: list[float] = []
+        self.threshold = self.fit_seconds = 0.0
+        self.peak_mb: float | None = None
+
+    def advance(self, seen: Sequence[_Seen]) -> None:
+        """Score the next pictures, before the first ones fitting the method."""
+        reset_peak()
+        if not self.scores:
+            self._fit()
+        digests = {self.category.picture(path)[1]: path for path in self.references}
+        for picture in seen:
+            if picture.digest in digests:
+                raise InputError(
+                    f"References must not be among the test pictures, got {digests[picture.digest]} and "
+                    f"{picture.sample.path}, which are equal; take one of them out."
+                )
+            self._score(picture)
+        self.peak_mb = max(filter(None, (self.peak_mb, peak_mb())), default=None)
+
+    def finish(self) -> Outcome:
+        """The row and the scores by picture."""
+        truth = [score.anomalous for score in self.scores]
+        image = [score.score for score in self.scores]
+        names = [score.path for score in self.scores]
+        decided: dict[str, float] = self._rates()
+        if self.method.transductive:
+            image = self.method.over_test_set(torch.tensor(image), torch.tensor(self.peaks)).tolist()
+            decided = {}  # these scores and the threshold no longer share a scale
+        measured: dict[str, Any] = {
+            "image_auroc": 100 * metrics.image_auroc(truth, image, names=names),
+            "image_ap": 100 * metrics.image_ap(truth, image, names=names),
+            "image_f1_oracle": 100 * metrics.image_f1_max(truth, image, names=names),
+            **self._pixel_metrics(),
+            **decided,
+            "fit_s": self.fit_seconds,
+            "ms_per_image": 1000 * statistics.median(self.seconds),
+            "peak_rss_mb": self.peak_mb,
+        }
+        return replace(self.row, **measured), self.scores
+
+    def _fit(self) -> None:
+        count = view_count(len(self.references))
+        views, seconds = zip(
+            *(self.category.views(path, self.preprocessing, count) for path in self.references), strict=True
+        )
+        begin = time.perf_counter()
+        calibration = learn(self.method, views, false_alarm_rate=self.category.false_alarm_rate)
+        self.fit_seconds = time.perf_counter() - begin + sum(seconds)
+        self.threshold = calibration.threshold
+
+    def _score(self, picture: _Seen) -> None:
+        begin = time.perf_counter()
+        scores = self.method.score(picture.features)
+        image, values = float(scores.image[0]), scores.maps[0].cpu().numpy()
+        self.seconds.append(picture.seconds + time.perf_counter() - begin)
+        sample = picture.sample
+        self.scores.append(PictureScore(sample.path, bool(sample.anomalous), sample.kind, image))
+        self.peaks.append(float(values.max()))
+        if picture.truth is not None:
+            self.counts.add(values, picture.truth, name=sample.path)
+            self.marked |= bool(sample.anomalous)
+
+    def _pixel_metrics(self) -> dict[str, float]:
+        if not self.marked:
+            return {}
+        return {
+            "pixel_auroc": 100 * self.counts.auroc(),
+            "pixel_ap": 100 * self.counts.average_precision(),
+            "pixel_f1_oracle": 100 * self.counts.f1_max(),
+            "aupro": 100 * self.counts.aupro(),
+        }
+
+    def _rates(self) -> dict[str, float]:
+        """The shipped threshold, and what it does to the test pictures of either kind."""
+        rejected = {
+            anomalous: [score.score > self.threshold for score in self.scores if score.anomalous == anomalous]
+            for anomalous in (False, True)
+        }
+        shares = {anomalous: 100 * sum(those) / max(1, len(those)) for anomalous, those in rejected.items()}
+        return {"threshold": self.threshold, "false_alarm_rate": shares[False], "miss_rate": 100 - shares[True]}
+
+
+def _failed(row: Row, error: Exception) -> Row:
+    said = str(error) if isinstance(error, HandfulError) else f"{type(error).__name__}: {error}"
+    return replace(row, error=" ".join(said.split()))

@@ -1,0 +1,173 @@
+"""The verb bench: compare methods on labelled data sets."""
+
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from handful.cli.options import (
+    BackboneOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    LevelsOption,
+    PrecisionOption,
+    RateOption,
+    SizeOption,
+    WeightsOption,
+    parse_levels,
+    parse_size,
+)
+from handful.cli.output import FAILED, complain, print_json, say
+from handful.errors import SettingError
+
+if TYPE_CHECKING:
+    from handful.benchmark.results import Row
+    from handful.types import Dataset
+
+
+SAY_EVERY = 30  # seconds between two words on the time left, where there is no terminal to show a bar
+
+
+class ManyValues(TyperCommand):
+    """A command whose repeatable options also take several values at once: `--shots 1 2 4`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the option's name before each further value."""
+        repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread: list[str] = []
+        current = None
+        for argument in args:
+            if argument.startswith("-"):
+                current = argument if argument in repeatable else None
+                spread.append(argument)
+            elif current and spread[-1] != current:
+                spread += [current, argument]
+            else:
+                spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+def bench(
+    data: Annotated[list[str], typer.Option(help="A labelled data set, NAME:FOLDER; several may follow.")],
+    out: Annotated[Path, typer.Option(help="The folder of the results; a run that was killed goes on there.")],
+    methods: Annotated[
+        list[str], typer.Option(help="patchcore, fastrecon, or with settings fastrecon:lam=0.5,share=0.01.")
+    ] = ["patchcore", "fastrecon"],  # noqa: B006 - typer copies it
+    shots: Annotated[list[int], typer.Option(help="How many references.")] = [1, 2, 4],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option(help="Of the draws.")] = [0, 1, 2],  # noqa: B006
+    categories: Annotated[list[str] | None, typer.Option(help="Only these, by name; default: all.")] = None,
+    layout: Annotated[str, typer.Option(help="How the data sets are laid out; default: found out.")] = "auto",
+    backbone: BackboneOption = "tf_efficientnet_lite0",
+    levels: LevelsOption = None,
+    weights: WeightsOption = "auto",
+    size: SizeOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "f32",
+    device: DeviceOption = "auto",
+    rate: RateOption = 0.01,
+    sheets: Annotated[bool, typer.Option(help="Write the sheets of pictures.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare methods: every data set, category, method, number of references and seed.
+
+    Writes results.csv, summary.md, environment.json, plots/, sheets/ and scores/. Stopped, it goes on where it was
+    when it is called again; cells that failed are tried again.
+    """
+    from handful import backbones
+    from handful.benchmark.benchmark import Benchmark
+
+    datasets = _open(data, categories, layout)
+    frame = parse_size(size)
+    network = backbones.create(
+        backbone,
+        levels=parse_levels(levels),
+        size=(frame, frame) if isinstance(frame, int) else frame,
+        weights=weights,
+        engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
+        precision=precision,  # type: ignore[arg-type]
+        device=device,  # type: ignore[arg-type]
+    )
+    benchmark = Benchmark(
+        datasets,
+        network,
+        out,
+        methods=methods,
+        shots=shots,
+        seeds=seeds,
+        false_alarm_rate=rate,
+        command=" ".join(["handful", *sys.argv[1:]]),
+    )
+    done = len(benchmark.cells) - len(benchmark.unfinished)
+    print(f"{len(benchmark.cells)} cells{f', {done} done before' if done else ''}", file=sys.stderr)
+    failed = 0
+    for row in _with_time_left(benchmark.run(), len(benchmark.unfinished)):
+        failed += bool(row.error)
+        print_json(asdict(row)) if as_json else say(_line(row))
+    pages = [path for path in benchmark.write_pages(sheets=sheets) if path.suffix == ".md"]
+    print(f"summary: {pages[0]}", file=sys.stderr)
+    if failed:
+        complain(f"{failed} of {len(benchmark.cells)} cells failed; their column error says why.")
+        raise typer.Exit(FAILED)
+
+
+def _open(data: Sequence[str], categories: Sequence[str] | None, layout: str) -> "dict[str, Dataset]":
+    """The data sets by name, with the categories wanted."""
+    from handful.data.datasets import open_dataset
+
+    datasets = {}
+    for text in data:
+        name, colon, folder = text.partition(":")
+        if not colon or not folder or not re.fullmatch(r"[\w.-]+", name):
+            raise SettingError(f"`--data` must be NAME:FOLDER, the name of letters, digits and _.-, got {text!r}.")
+        if name in datasets:
+            raise SettingError(f"The names of `--data` must differ, got {name} twice.")
+        datasets[name] = open_dataset(Path(folder), layout=layout)
+    if not categories:
+        return datasets
+    known = {category.name for dataset in datasets.values() for category in dataset.categories}
+    for wanted in categories:
+        if wanted not in known:
+            raise SettingError(f"`--categories` must be among {', '.join(sorted(known))}, got {wanted!r}.")
+    chosen = {
+        name: replace(dataset, categories=tuple(c for c in dataset.categories if c.name in categories))
+        for name, dataset in datasets.items()
+    }
+    return {name: dataset for name, dataset in chosen.items() if dataset.categories}
+
+
+def _with_time_left(rows: "Iterator[Row]", total: int) -> "Iterator[Row]":
+    """Pass rows on, telling on stderr how many are left and how long they may take."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    begin = said = time.monotonic()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty()
+    ) as bar:
+        task = bar.add_task("cells", total=total)
+        for done, row in enumerate(rows, 1):
+            bar.advance(task)
+            yield row
+            now = time.monotonic()
+            if not console.is_terminal and now - said > SAY_EVERY:
+                said = now
+                minutes = (now - begin) / done * (total - done) / 60
+                print(f"{done} of {total} cells, about {minutes:.0f} min left", file=sys.stderr, flush=True)
+
+
+def _line(row: "Row") -> str:
+    """One row for people."""
+    cell = f"{row.dataset} {row.category}  {row.method}  {row.shots} shots  seed {row.seed}"
+    if row.error:
+        return f"{cell}  FAILED: {row.error}"
+    aupro = "" if row.aupro is None else f"  AUPRO {row.aupro:.1f}"
+    return f"{cell}  image AUROC {row.image_auroc:.1f}{aupro}"

@@ -1,0 +1,216 @@
+"""The verbs about one inspector: fit, inspect, info."""
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handful.cli.options import (
+    BackboneOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    LevelsOption,
+    PrecisionOption,
+    RateOption,
+    SizeOption,
+    WeightsOption,
+    parse_levels,
+    parse_size,
+)
+from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, print_json, progress, say, track
+from handful.errors import OutputError
+
+if TYPE_CHECKING:
+    from handful.data.images import Picture
+    from handful.detector import Detector
+    from handful.types import Inspection
+
+
+def fit(
+    good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
+    method: Annotated[str, typer.Option(help="patchcore or fastrecon.")] = "patchcore",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
+    ] = None,
+    backbone: BackboneOption = "tf_efficientnet_lite0",
+    levels: LevelsOption = None,
+    weights: WeightsOption = "auto",
+    size: SizeOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "f32",
+    device: DeviceOption = "auto",
+    rate: RateOption = 0.01,
+    shots: Annotated[int | None, typer.Option(help="Draw this many of the pictures instead of using all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Teach an inspector from good pictures and save it."""
+    start = time.perf_counter()
+    if not output.parent.is_dir():
+        raise OutputError(f"The folder of the inspector must exist, got {output.parent}; create it first.")
+    from handful.data.images import gather
+    from handful.data.shots import draw
+    from handful.detector import Detector
+    from handful.methods import parse_setting
+
+    detector = Detector(
+        method,
+        settings=dict(parse_setting(text) for text in set_ or ()),
+        backbone=backbone,
+        levels=parse_levels(levels),
+        size=parse_size(size),
+        weights=weights,
+        engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
+        precision=precision,  # type: ignore[arg-type]
+        device=device,  # type: ignore[arg-type]
+        false_alarm_rate=rate,
+    )
+    references = [source for source, _ in gather(good, recursive=False)]
+    if shots is not None:
+        references = draw(references, shots=shots, seed=seed)
+    detector.fit(references, track=track)
+    detector.save(output)
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json({"path": str(output), "seconds": seconds, **_facts_json(detector)})
+        return
+    pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
+    say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s")
+    say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
+
+
+def inspect(
+    inspector: Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them with their subfolders.")],
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page for people, FOLDER/index.html.", metavar="FOLDER")
+    ] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Write each picture with its heatmap laid over.", metavar="FOLDER")
+    ] = None,
+    engine: EngineOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Inspect pictures: a verdict, a score and the defect regions for each."""
+    from handful.data.images import gather
+    from handful.detector import Detector
+
+    sources = gather(pictures, recursive=True)
+    detector = Detector.load(inspector, engine=engine, device=device)  # type: ignore[arg-type]
+    counts: dict[str, int] = {}
+    with ExitStack() as stack:
+        page = stack.enter_context(_page(report, inspector, detector)) if report else None
+        names = _HeatmapNames(pictures, heatmaps) if heatmaps else None
+        for source, name in stack.enter_context(progress(sources)):
+            inspection, picture = detector.inspect_source(source, name=name)
+            counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
+            print_json(inspection.as_dict()) if as_json else say(_line(inspection))
+            if inspection.reason and not as_json:
+                complain(inspection.reason)
+            if page:
+                page.add(inspection, picture)
+            if names and picture and inspection.heatmap is not None:
+                names.write(picture, inspection)
+    order = ("OK", "DEFECT", "RETAKE", "ERROR")
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if verdict in counts)
+    print(said + (f"; report: {one_line(str(page.path))}" if page else ""), file=sys.stderr)
+    raise typer.Exit(FAILED if counts.keys() & {"RETAKE", "ERROR"} else DEFECT if "DEFECT" in counts else OK)
+
+
+def info(
+    inspector: Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")], as_json: JsonOption = False
+) -> None:
+    """Say what a saved inspector is and what its threshold rests on."""
+    from handful import artifact
+    from handful.decision import Calibration
+
+    manifest, fields, _ = artifact.read(inspector)
+    calibration = Calibration.from_dict(fields)
+    if as_json:
+        print_json({"path": str(inspector), **manifest, "calibration": fields})
+        return
+    backbone, method = manifest["backbone"], manifest["method"]
+    settings = ", ".join(f"{name}={value}" for name, value in method["settings"].items())
+    rows = {
+        "inspector": f"{inspector}, {inspector.stat().st_size / 1e6:.1f} MB, saved by handful {manifest['handful']}",
+        "method": f"{method['name']} ({settings})",
+        "backbone": f"{backbone['name']}, levels {', '.join(backbone['levels'])}, weights {backbone['weights']}",
+        "digest": f"sha256 {backbone['weights_sha256']} of its weights",
+        "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
+        "engine": f"{backbone['engine']}, {backbone['precision']}",
+        "references": ", ".join(reference["name"] for reference in manifest["references"]),
+        "threshold": f"{calibration.threshold:.4g} (typical good part {calibration.typical:.4g})",
+        "rests on": calibration.rests_on,
+    }
+    for label, value in rows.items():
+        say(f"{label:<11} {value}")
+
+
+def _line(inspection: "Inspection") -> str:
+    """One answer for people: verdict, calibrated score, path, regions."""
+    score = "" if inspection.calibrated_score is None else f"{inspection.calibrated_score:.2f}"
+    line = f"{inspection.verdict:<6} {score:>6}  {inspection.path}"
+    if inspection.regions:
+        x, y, width, height = inspection.regions[0].box
+        more = f" and {len(inspection.regions) - 1} more" if len(inspection.regions) > 1 else ""
+        line += f"  region {width}x{height} at ({x}, {y}){more}"
+    return line
+
+
+def _facts_json(detector: "Detector") -> dict[str, Any]:
+    calibration = detector.calibration
+    return {
+        "method": detector.method.name,
+        "settings": detector.method.settings,
+        "backbone": detector.backbone.name,
+        "weights_sha256": detector.backbone.weights_sha256,
+        "engine": detector.backbone.engine,
+        "precision": detector.backbone.precision,
+        "references": [reference.name for reference in detector.references],
+        "threshold": calibration.threshold,
+        "false_alarm_rate": calibration.false_alarm_rate,
+        "rests_on": calibration.rests_on,
+    }
+
+
+def _page(folder: Path, inspector: Path, detector: "Detector") -> Any:
+    from handful.report import Report
+
+    facts = {
+        "Inspector": str(inspector),
+        "Method": detector.method.name,
+        "Backbone": f"{detector.backbone.name}, weights {detector.backbone.weights}",
+        "Threshold": f"{detector.calibration.threshold:.4g}",
+        "Rests on": detector.calibration.rests_on,
+    }
+    return Report(folder, facts, [(reference.name, reference.thumbnail) for reference in detector.references])
+
+
+class _HeatmapNames:
+    """Where each picture's heatmap goes: FOLDER/…/NAME.heatmap.png, subfolders kept, no name used twice."""
+
+    def __init__(self, pictures: Sequence[Path], folder: Path) -> None:
+        self.roots = [path for path in pictures if path.is_dir()]
+        self.folder = folder
+        self.used: set[Path] = set()
+
+    def write(self, picture: "Picture", inspection: "Inspection") -> None:
+        from handful.report import write_heatmap
+
+        path = Path(picture.name)
+        inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))
+        if ".." in inside.parts:  # it would lead out of the folder
+            inside = Path(path.name)
+        file, number = self.folder / f"{inside}.heatmap.png", 1
+        while file in self.used:
+            number += 1
+            file = self.folder / f"{inside}.{number}.heatmap.png"
+        self.used.add(file)
+        write_heatmap(file, picture, inspection)

@@ -1,0 +1,61 @@
+"""What the verbs print: answers on stdout, everything else on stderr."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from handful.errors import OutputError
+
+OK, DEFECT, FAILED = 0, 1, 2  # exit codes
+
+Item = TypeVar("Item")
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object as one line of the answer."""
+    say(json.dumps(value))  # plain ASCII: the same whatever stdout's encoding
+
+
+def say(line: str) -> None:
+    """Print one line of the answer at once: a program may be waiting for it."""
+    try:
+        print(one_line(line), flush=True)
+    except OSError as error:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more when it ends
+        raise OutputError(f"Standard output must be writable, got: {error.strerror}; send it elsewhere.") from error
+
+
+def complain(sentence: str) -> None:
+    """Print one sentence on stderr."""
+    print(f"handful: {one_line(sentence)}", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """The text with control characters spelled out: a file's name may hold line breaks, or commands to the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+@contextmanager
+def progress(items: Sequence[Item]) -> Iterator[Iterable[Item]]:
+    """A bar with the time left on stderr, where that is a terminal; lines printed meanwhile stand above it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    quiet = not console.is_terminal or len(items) < 2
+    with Progress(console=console, transient=True, disable=quiet, redirect_stdout=sys.stdout.isatty()) as bar:
+        yield bar.track(items, description="inspecting")
+
+
+def track(items: Sequence[Item], description: str) -> Iterable[Item]:
+    """Pass work on, with a bar on stderr where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, description, console=console, transient=True, disable=not console.is_terminal)

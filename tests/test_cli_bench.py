@@ -1,0 +1,90 @@
+"""`handful bench`: options, rows on stdout, pages in the folder."""
+
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from handful import cli
+
+QUICK = ("--size", "64", "--engine", "torch", "--device", "cpu")
+
+
+@pytest.fixture
+def tree(tmp_path, picture_factory):
+    """One category in MVTec layout."""
+    for part, seeds, defect in (("train/good", 3, False), ("test/good", 2, False), ("test/scratch", 2, True)):
+        folder = tmp_path / "parts/disc" / part
+        folder.mkdir(parents=True)
+        for seed in range(seeds):
+            Image.fromarray(picture_factory(10 * len(part) + seed, defect=defect)).save(folder / f"{seed}.png")
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the command line in this process: exit code, lines of stdout, lines of stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["handful", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out.splitlines(), said.err.splitlines()
+
+    return call
+
+
+def test_a_benchmark_writes_its_folder(run, ready_backbone, tree, tmp_path):
+    out = tmp_path / "out"
+    options = ("--methods", "patchcore", "fastrecon:lam=0.5", "--shots", "1", "2", "--seeds", "0", "1", "--json")
+    code, lines, said = run("bench", "--data", f"parts:{tree}", *options, "--out", out, *QUICK)
+    assert code == 0, said
+    rows = [json.loads(line) for line in lines]
+    assert {(row["method"], row["shots"], row["seed"]) for row in rows} == {
+        (method, shots, seed) for method in ("patchcore", "fastrecon:lam=0.5") for shots in (1, 2) for seed in (0, 1)
+    }
+    assert said[0] == "8 cells"
+    assert "target-only" in (out / "summary.md").read_text()
+    environment = json.loads((out / "environment.json").read_text())
+    assert environment["test_sets"] == {"parts": {"disc": {"good": 2, "anomalous": 2, "masks": 0}}}
+    assert environment["command"].startswith("handful bench --data")
+    assert list((out / "plots").glob("*.png"))
+    sheets = sorted(path.name for path in (out / "sheets/parts").iterdir())
+    assert sheets == ["disc-fastrecon_lam=0.5.png", "disc-patchcore.png"]
+    assert len((out / "results.csv").read_text().splitlines()) == 9
+
+    code, lines, said = run("bench", "--data", f"parts:{tree}", *options, "--out", out, *QUICK)
+    assert (code, lines, said[0]) == (0, [], "8 cells, 8 done before")
+
+
+def test_a_failed_cell_is_said_and_ends_with_2(run, ready_backbone, tree, tmp_path):
+    options = ("--methods", "patchcore", "--shots", "1", "9", "--seeds", "0", "--no-sheets")
+    code, lines, said = run("bench", "--data", f"parts:{tree}", *options, "--out", tmp_path / "out", *QUICK)
+    assert code == 2
+    assert "FAILED: `shots` must be from 1 to the 3 pictures there are, got 9." in lines[0]
+    assert "image AUROC" in lines[1]
+    assert said[-1] == "handful: 1 of 2 cells failed; their column error says why."
+    assert not (tmp_path / "out/sheets").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--data", "{tree}"], "`--data` must be NAME:FOLDER"),
+        (["--data", "a b:{tree}"], "`--data` must be NAME:FOLDER"),
+        (["--data", "parts:{tree}", "parts:{tree}"], "got parts twice"),
+        (["--data", "parts:{tree}/missing"], "A data set must exist"),
+        (["--data", "parts:{tree}", "--categories", "plate"], "`--categories` must be among disc, got 'plate'"),
+        (["--data", "parts:{tree}", "--layout", "magic"], "`layout` must be auto or one of"),
+        (["--data", "parts:{tree}", "--methods", "magic"], "`method` must be one of"),
+        (["--data", "parts:{tree}", "--methods", "fastrecon:lam"], "A setting must be NAME=VALUE"),
+        (["--data", "parts:{tree}", "--shots", "few"], "Invalid value for '--shots'"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_sentence(run, ready_backbone, tree, tmp_path, options, sentence):
+    filled = [option.format(tree=tree) for option in options]
+    code, lines, said = run("bench", *filled, "--out", tmp_path / "out", *QUICK)
+    assert (code, lines, len(said)) == (2, [], 1)
+    assert sentence in said[0]
