@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from handful.cli import bench, inspector
+from handful.cli import bench, data, inspector
 from handful.cli.output import FAILED, complain
 from handful.errors import HandfulError
 from handful.version import __version__
@@ -48,6 +48,7 @@ def _handful(
 for verb in (inspector.fit, inspector.inspect, inspector.info):
     app.command()(verb)
 app.command(cls=bench.ManyValues)(bench.bench)
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:
