@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import handful
 from handful import backbones, decision, methods
 from handful.backbones.base import Backbone
+from handful.benchmark.environment import commit
 from handful.data.images import read_picture
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
@@ -26,7 +27,6 @@ from handful.data.tree import read_category
 from handful.detector import MAX_VIEWS, good_scores, join
 from handful.ops.views import mild_views
 from handful.types import Features
-from main_job import commit
 
 MOST_TESTED = 60  # pictures of either kind in a category: enough for a rate in percent
 RATES = (0.01, 0.05)

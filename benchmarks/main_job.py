@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 
 import handful
 from handful import backbones
+from handful.benchmark.environment import commit
 from handful.data.images import read_picture
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
@@ -164,13 +164,6 @@ def timed(*arguments: str) -> float:
     if done.returncode > 1:
         sys.exit(done.stderr.decode())
     return time.perf_counter() - begin
-
-
-def commit() -> str:
-    """The commit that was measured."""
-    command: Sequence[str] = ("git", "describe", "--always", "--dirty", "--abbrev=10")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
-    return done.stdout.strip() or "an unknown commit"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ IMAGE_METRICS = [image_auroc, image_ap, image_f1_max]
 SIDE = 96
 
 
-def counted(maps, masks, *, saturation=1.0, order=None):
+def counted(maps, masks, *, saturation=None, order=None):
     """Counts of some pictures, each with one true region, or none where its mask is empty."""
     counts = PixelCounts()
     for index in range(len(maps)) if order is None else order:
@@ -133,8 +133,10 @@ def test_wilson_equals_scipy(successes, trials, level):
     assert wilson(successes, trials, level=level) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
-def test_wilson_reaches_the_ends_where_everything_or_nothing_happened():
-    assert wilson(0, 60)[0] == 0 and wilson(60, 60)[1] == 1
+@pytest.mark.parametrize("level", [0.8, 0.9, 0.95, 0.99])
+def test_wilson_reaches_the_ends_where_everything_or_nothing_happened(level):
+    for trials in range(1, 300):
+        assert wilson(0, trials, level=level)[0] == 0 and wilson(trials, trials, level=level)[1] == 1
 
 
 def test_wilson_refuses_what_is_no_rate():
@@ -178,6 +180,7 @@ def test_the_curve_is_cut_straight_at_the_limit():
     mask = np.array([[1, 1, 0, 0]], dtype=bool)
     tied = row(5, 1, 5, 0)  # (0, 0) → (1/2, 1/2) → (1/2, 1) → (1, 1)
     assert counted([tied], [mask]).aupro(limit=0.25) == pytest.approx(0.125)
+    assert counted([tied], [mask]).aupro(limit=0.5) == pytest.approx(0.25)
     assert counted([tied], [mask]).aupro(limit=1) == pytest.approx(0.125 + 0.5)
 
 
@@ -203,6 +206,12 @@ def test_ties_at_the_saturation_count_no_more_than_it():
     mask = np.array([[1, 1, 1, 1, 0]], dtype=bool)
     rates, overlaps = counted([row(3, 2, 2, 2, 1)], [mask], saturation=0.5).pro_curve()
     assert rates.tolist() == [0, 0, 0, 1] and overlaps == pytest.approx([0, 0.5, 1, 1])
+
+
+def test_a_region_of_saturation_1_stays_one_whatever_its_parts():
+    score, mask = row(3, 0, 2, 2, 2), row(1, 0, 1, 1, 1).astype(bool)
+    assert counted([score], [mask], saturation=1.0).pro_curve()[1][1] == pytest.approx(1 / 4)  # 1 of its 4 pixels
+    assert counted([score], [mask]).pro_curve()[1][1] == pytest.approx(1 / 2)  # the smaller of 2 regions
 
 
 def test_the_smallest_saturation_asks_for_one_pixel():
@@ -250,19 +259,24 @@ def test_an_offset_is_exact_until_other_scores_widen_the_bins():
 
 
 def test_no_order_of_pictures_and_no_division_among_workers_changes_a_bit():
-    noise, masks = pictures()
-    maps = np.sinh(np.arange(1, 5).repeat(2)[:, None, None] * noise).astype(
-        np.float32
-    )  # each ranges wider than the last
-    maps[3] = np.abs(maps[3]) + 7
-    one_pass = counted(maps, masks)
-    assert metrics_of(counted(maps, masks, order=range(7, -1, -1))) == metrics_of(one_pass)
-    for cut in (0, 3, 8):
-        merged, rest = counted(maps, masks, order=range(cut)), counted(maps, masks, order=range(cut, 8))
-        before = metrics_of(rest) if cut < 7 else None
+    noise, masks = pictures(count=4)
+    spread = np.arange(1, 5)[:, None, None]  # each picture's scores range wider than the last's
+    maps = np.sinh(spread * noise).astype(np.float32)
+    one_pass = metrics_of(counted(maps, masks))
+    assert metrics_of(counted(maps, masks, order=[3, 2, 1, 0])) == one_pass
+    for cut in (0, 2):
+        merged, rest = counted(maps, masks, order=range(cut)), counted(maps, masks, order=range(cut, 4))
         merged.merge(rest)
-        assert metrics_of(merged) == metrics_of(one_pass)
-        assert before is None or metrics_of(rest) == before
+        assert metrics_of(merged) == one_pass
+
+
+def test_merging_leaves_the_other_as_it_was():
+    noise, masks = pictures(count=2)
+    counts, other = PixelCounts(), counted(noise.astype(np.float32), masks)
+    before = metrics_of(other)
+    counts.merge(other)
+    counts.add(np.full((SIDE, SIDE), 9, np.float32), pixel_truth([], (SIDE, SIDE)), name="later")
+    assert metrics_of(other) == before
 
 
 def test_narrow_maps_before_wide_ones_change_nothing():
@@ -289,6 +303,17 @@ def test_zero_of_either_sign_is_one_score():
 def test_neighbouring_values_of_either_sign_keep_their_order():
     steps = np.float32([-3, -2, -1, 0, 1, 2, 3]) * np.float32(1e-3)
     assert counted([steps[None]], [np.array([[0, 0, 0, 1, 1, 1, 1]], dtype=bool)]).auroc() == 1
+
+
+@pytest.mark.parametrize("score", [1e-30, 1e-3, 1, 1000, 1e10, -1e-30, -1, -1e10])
+def test_scores_that_differ_by_two_parts_in_2_to_the_14_are_told_apart_beside_any_others(score):
+    low, high = sorted((score, score * (1 + 2**-13)))
+    assert counted([row(-1e38, low, high, 1e38)], [np.array([[0, 0, 1, 1]], dtype=bool)]).auroc() == 1
+
+
+@pytest.mark.parametrize(("lowest", "highest", "most"), [(0, 3e38, 2**23), (-3e38, 0, 2**23), (-3e38, 3e38, 2**24)])
+def test_memory_is_bounded_whatever_the_scores(lowest, highest, most):
+    assert counted([row(lowest, highest)], [np.array([[0, 1]], dtype=bool)])._tallies.shape[1] < most
 
 
 def test_memory_does_not_grow_with_the_pictures():

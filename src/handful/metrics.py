@@ -24,8 +24,8 @@ Indices = NDArray[np.intp]
 COARSE = 9  # a bin holds 2^9 neighbouring float32 values, which is 2^-14 of the value, …
 FINE_ZONE = 2**24  # … but among so many values of greatest magnitude, which is two powers of two, …
 FINE_BINS = 2**19  # … it holds so few that this many bins suffice there
-ROUND = 21  # that zone begins at a multiple of 2^21, so that bins are moved rarely
-BLOCK = 2**16  # room for bins is made by so many, so that it is made rarely; one that is not used takes no memory
+OCTAVE = 23  # that zone begins at a power of two, so that bins are moved rarely (2^23 values lie between two)
+BLOCK = 2**18  # room for bins is made by so many, so that it is made rarely; one that is not used takes no memory
 WHOLE = 2**40  # a region found wholly, in whole numbers: sums are exact and no order of pictures changes them
 INFINITY = 0x7F800000  # its key; those of NaN lie beyond
 
@@ -90,8 +90,8 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, 
     z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
     centre = (successes + z2 / 2) / (trials + z2)
     half = (z2 * (successes * (trials - successes) / trials + z2 / 4)) ** 0.5 / (trials + z2)
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return low if successes else 0.0, high if successes < trials else 1.0  # exact there, whatever the rounding
+    # At the ends exactly, whatever the rounding.
+    return centre - half if successes else 0.0, centre + half if successes < trials else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +116,8 @@ class PixelTruth:
 def pixel_truth(regions: Sequence[TrueRegion], size: tuple[int, int], *, name: str = "a picture") -> PixelTruth:
     """Prepare one picture's truth, once for all maps of that picture.
 
-    Every connected component (8 neighbours) of a region with saturation 1 is a region of its own. A region with a
-    smaller saturation stays one, whatever its parts (MVTec LOCO).
+    Every connected component (8 neighbours) of a region without saturation is a region of its own. One with a
+    saturation stays one, whatever its parts (MVTec LOCO).
 
     Args:
         regions: none for a normal picture. Where regions overlap, a pixel counts for each of them in PRO, and once
@@ -136,11 +136,11 @@ def pixel_truth(regions: Sequence[TrueRegion], size: tuple[int, int], *, name: s
             raise InputError(f"The masks of {name} must be {size}, as its map is, got {mask.shape}; resize them.")
         if not mask.any():
             raise InputError(f"A true region must have a pixel, got none in one of {name}; leave that region out.")
-        if not 0 < region.saturation <= 1:
+        if region.saturation is not None and not 0 < region.saturation <= 1:
             raise InputError(f"The saturations of {name} must be in (0, 1], got {region.saturation}; set a share.")
         union |= mask
         pixels = np.flatnonzero(mask)
-        if region.saturation < 1:
+        if region.saturation is not None:
             saturated.append((pixels, max(1, round(region.saturation * len(pixels)))))
         else:
             labels = ndimage.label(mask, structure=np.ones((3, 3)))[0].ravel()[pixels]
@@ -162,7 +162,7 @@ class PixelCounts:
     the greatest magnitudes, down to a quarter of the greatest, it is 2^-18 of them or less, for scores that crowd below
     an upper end as probabilities do; and where all scores lie close together it is one float32 value alone. So noise of
     0.01 around an offset of 1000 is counted exactly (float32 itself steps by 6e-5 there); with scores near 0 beside it
-    the steps are 0.002, and with scores above 4000 they are 0.03 to 0.06 and noise of 0.01 is lost.
+    the steps are 0.002, and with scores above 4096 they are 0.03 and noise of 0.01 is lost.
 
     A picture with a defect that nobody marked must not be added: without regions it would count as normal.
     """
@@ -318,7 +318,7 @@ class _Layout:
 def _layout(lowest: int, highest: int) -> _Layout:
     """The bins for scores between these keys; with a wider range every bin lies within one of the new layout."""
     fine = (min(highest - lowest, FINE_ZONE - 1) // FINE_BINS).bit_length()
-    return _Layout(fine, max(0, max(-lowest, highest) - FINE_ZONE) >> ROUND << ROUND)
+    return _Layout(fine, max(0, max(-lowest, highest) - FINE_ZONE) >> OCTAVE << OCTAVE)
 
 
 def _keys(values: NDArray[np.float32]) -> NDArray[np.int32]:

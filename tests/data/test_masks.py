@@ -34,7 +34,7 @@ def test_masks_are_united_into_one_region_wherever_nobody_says_saturation(defect
     expected = np.zeros((8, 8), bool)
     expected[:2, :2] = expected[6:] = True
     assert region.mask.dtype == bool and np.array_equal(region.mask, expected)
-    assert region.saturation == 1.0
+    assert region.saturation is None
 
 
 @pytest.mark.parametrize("value", [1, 2, 255])
