@@ -257,3 +257,50 @@ def test_peak_memory_is_that_of_the_cell(tmp_path):
     reset_peak()
     without = peak_mb()
     assert with_it - without > 150
+
+
+def test_a_trained_backbone_is_shared_by_the_methods_that_score_on_it(parts, backbone, tmp_path, monkeypatch):
+    trained = []
+
+    def train(cell, on, weights):
+        trained.append((cell.category.name, cell.tuning, cell.shots, cell.seed, weights))
+        return on
+
+    monkeypatch.setattr(run_module, "_trained", train)
+    names = ("patchcore", "patchcore@reb", "fastrecon@reb", "patchcore@reb:updates=3")
+    rows = table(parts, backbone, tmp_path, shots=(1,), seeds=(0, 1), names=names)
+    assert trained == [
+        (category, tuning, 1, seed, "auto")
+        for category in ("disc", "plate")
+        for seed in (0, 1)
+        for tuning in ("reb", "reb:updates=3")
+    ]
+    by_method = {row.method: row for row in rows if row.category == "disc" and row.seed == 0}
+    assert set(by_method) == set(names)
+    assert by_method["patchcore@reb"].image_auroc == by_method["patchcore"].image_auroc  # nothing was trained here
+    assert by_method["patchcore@reb"].backbone == "tf_efficientnet_lite0"
+
+
+def test_a_training_that_fails_fails_its_cells_alone(parts, backbone, tmp_path, monkeypatch):
+    def fail(*_):
+        raise SettingError("The loss must stay finite, got nan.")
+
+    monkeypatch.setattr(run_module, "_trained", fail)
+    rows = table(parts, backbone, tmp_path, shots=(1,), seeds=(0,), names=("patchcore@reb", "patchcore"))
+    assert [row.error for row in rows] == ["", "The loss must stay finite, got nan."] * 2
+
+
+def test_training_changes_the_scores_and_counts_into_the_fit(parts, backbone, tmp_path):
+    one = replace(parts, categories=parts.categories[:1])
+    names = ("patchcore", "patchcore@reb:updates=2,sources=1,size=64,warmup=0,lr=0.1")
+    plain, tuned = table(one, backbone, tmp_path, shots=(1,), seeds=(0,), names=names)
+    assert tuned.threshold != plain.threshold
+    assert tuned.fit_s > plain.fit_s
+    assert tuned.weights_sha256 == plain.weights_sha256  # those that the training began with
+
+
+def test_a_training_is_part_of_a_cells_name(parts):
+    cell = plan({"parts": parts}, methods=["fastrecon:lam=2.0@reb:updates=60,lr=0.5"], shots=[1], seeds=[0])[0]
+    assert (cell.method, cell.scoring, cell.tuning) == ("fastrecon@reb:lr=0.5", "fastrecon", "reb:lr=0.5")
+    with pytest.raises(SettingError, match="`training` must be one of"):
+        plan({"parts": parts}, methods=["patchcore@magic"], shots=[1], seeds=[0])

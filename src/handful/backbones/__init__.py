@@ -94,7 +94,7 @@ def _on_engine(network: torch.nn.Module, spec: BackboneSpec, parts: Mapping[str,
 
     from handful.backbones.torch_engine import TorchBackbone
 
-    return TorchBackbone(network, spec, parts, _choose_device(device))
+    return TorchBackbone(network, spec, parts, choose_device(device))
 
 
 def _choose_engine(engine: EngineChoice, device: Device) -> EngineName:
@@ -110,7 +110,12 @@ def _choose_engine(engine: EngineChoice, device: Device) -> EngineName:
     return "openvino" if platform.machine() in ("x86_64", "AMD64") and not on_cuda and device != "cuda" else "torch"
 
 
-def _choose_device(device: Device) -> str:
+def choose_device(device: Device) -> str:
+    """Where torch is to run: cuda or cpu.
+
+    Raises:
+        SettingError: for cuda where there is none.
+    """
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise SettingError("`device` must be cpu where torch finds no CUDA, got cuda.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from handful.backbones import onboard
@@ -34,6 +35,7 @@ import timm
 
 Network = Any  # a timm network: an nn.Module with attributes that nn.Module does not declare
 
+TRAINED_BY = "trained by"  # where a file of weights says in its metadata what they were trained by
 DEFAULT_SIDE = 320
 DEFAULT_STRIDES = (8, 16)  # the levels of a network with a pyramid: PatchCore's and FastRecon's layer 2 and 3
 
@@ -117,6 +119,53 @@ class FeatureNetwork(nn.Module):
         raise SettingError(f"A level must be a grid of patches, got {tuple(output.shape)} from {level} of {self.name}.")
 
 
+class Trunk(nn.Module):
+    """A whole timm network without its classifier: pictures → the features of its last stage, averaged over places.
+
+    Attributes:
+        name: timm's name.
+        weights: where the weights came from, in words.
+    """
+
+    def __init__(self, model: Network, name: str, weights: str) -> None:
+        super().__init__()
+        self.model, self.name, self.weights = model, name, weights
+        self.mean = nn.Buffer(torch.tensor(model.pretrained_cfg["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(model.pretrained_cfg["std"]).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] → (B, C)."""
+        features: Tensor = self.model.forward_features((images - self.mean) / self.std)
+        if features.ndim == 3:  # tokens
+            return features[:, getattr(self.model, "num_prefix_tokens", 0) :].mean(1)
+        return features.mean((1, 2) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else (2, 3))
+
+
+def trunk(name: str, *, size: int, weights: str) -> Trunk:
+    """Make a network to train.
+
+    Args:
+        name: as `build`.
+        size: side of its square input, in pixels.
+        weights: as `build`.
+
+    Raises:
+        SettingError, WeightsError: as `build`.
+    """
+    model = _create(name)
+    _checked_size(model, name, (size, size))
+    state, source = _find_weights(name, model, weights)
+    unfilled = _fill(model, state)
+    _take_size(model, (size, size))
+    network = Trunk(model, name, source).eval()
+    with torch.enable_grad():
+        network(torch.full((1, 3, size, size), 0.5)).sum().backward()
+    _drop_unused(model, {id(weight) for weight in model.parameters() if weight.grad is not None})  # the classifier
+    model.zero_grad(set_to_none=True)
+    _check_filled(model, unfilled, source)
+    return network
+
+
 class _LastLevelReached(Exception):  # noqa: N818 - it reports no error
     """Ends a forward pass: nothing behind the last level is computed."""
 
@@ -160,8 +209,8 @@ def rebuild(
     return network
 
 
-def digest(network: FeatureNetwork) -> str:
-    """sha256 in hex of the weights that the levels depend on, by sorted name."""
+def digest(network: "FeatureNetwork | Trunk") -> str:
+    """sha256 in hex of a network's weights, by sorted name: of a feature network, those that its levels depend on."""
     total = hashlib.sha256()
     for name, tensor in sorted(network.model.state_dict().items()):
         total.update(name.encode())
@@ -235,7 +284,7 @@ def _find_weights(name: str, model: Network, weights: str) -> tuple[dict[str, Te
     if weights == "random":
         return model.state_dict(), "random"
     if weights != "auto":
-        return _file_state(Path(weights)), f"file {Path(weights).name}"
+        return _file_state(Path(weights)), _file_source(Path(weights))
     file = onboard.weights_file(name)
     if file is not None:
         return onboard.read_state(file, model), f"on board: {file.name}"
@@ -269,6 +318,16 @@ def _file_state(file: Path) -> dict[str, Tensor]:
             f"{file} must be weights in safetensors or plain torch format, got {type(error).__name__}; save it again."
         ) from error
     return state
+
+
+def _file_source(file: Path) -> str:
+    """What to say of a file's weights: what they were trained by where the file says so, else its name."""
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt") as opened:
+            trained_by = (opened.metadata() or {}).get(TRAINED_BY)
+        if trained_by:
+            return f"trained by {trained_by}"
+    return f"file {file.name}"
 
 
 def _fill(model: Network, state: dict[str, Tensor]) -> dict[str, str]:

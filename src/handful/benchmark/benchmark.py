@@ -24,10 +24,12 @@ class Benchmark:
         datasets: by the names that the table calls them.
         backbone: computes every feature, once.
         out: the folder of the results.
-        methods: as `handful.methods.parse` reads them.
+        methods: as `handful.methods.parse` reads them; METHOD@TRAINING scores on the backbone after a training on the
+            references, see `handful.methods.parse_tuning`.
         shots, seeds: of the draws.
         false_alarm_rate: what the shipped thresholds are asked for.
         command: that started it, for the record.
+        weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
 
     Raises:
         SettingError: for an unknown method or setting, or shots or seeds out of bounds.
@@ -46,8 +48,10 @@ class Benchmark:
         seeds: Sequence[int],
         false_alarm_rate: float = 0.01,
         command: str = "",
+        weights: str = "auto",
     ) -> None:
-        self.datasets, self.backbone, self.out, self.false_alarm_rate = datasets, backbone, out, false_alarm_rate
+        self.datasets, self.backbone, self.out = datasets, backbone, out
+        self.false_alarm_rate, self.weights = false_alarm_rate, weights
         self.cells = plan(datasets, methods=methods, shots=shots, seeds=seeds)
         self.environment = environment.describe(
             command=command,
@@ -69,7 +73,9 @@ class Benchmark:
         Raises:
             OutputError: if the results cannot be written.
         """
-        yield from run(self.unfinished, self.backbone, self.out, false_alarm_rate=self.false_alarm_rate)
+        yield from run(
+            self.unfinished, self.backbone, self.out, false_alarm_rate=self.false_alarm_rate, weights=self.weights
+        )
 
     def write_pages(self, *, sheets: bool = True) -> Iterator[Path]:
         """Write summary.md, the plots and, if wished, the sheets of pictures; the path of each when it is there.

@@ -1,6 +1,7 @@
 """Every cell of data set × category × method × shots × seed; a picture's features are computed once for all of them."""
 
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from handful import metrics
+from handful import backbones, metrics
 from handful.backbones.base import Backbone, BackboneSpec
 from handful.benchmark import results
 from handful.benchmark.memory import peak_mb, reset_peak
@@ -22,8 +23,9 @@ from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
 from handful.detector import learn, view_count
 from handful.errors import HandfulError, InputError, SettingError
-from handful.methods import describe, parse
+from handful.methods import describe, parse, parse_tuning
 from handful.ops.views import mild_views
+from handful.training import Training
 from handful.types import Category, Dataset, Features, Sample
 
 FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
@@ -37,6 +39,16 @@ class Cell(NamedTuple):
     method: str
     shots: int
     seed: int
+
+    @property
+    def scoring(self) -> str:
+        """The method that scores, without what the backbone is trained by."""
+        return self.method.partition("@")[0]
+
+    @property
+    def tuning(self) -> str:
+        """What the backbone is trained by on the references; empty where it stays as it is."""
+        return self.method.partition("@")[2]
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
@@ -54,7 +66,7 @@ def plan(
     """
     if min(shots) < 1 or min(seeds) < 0:
         raise SettingError(f"`shots` must be at least 1 and `seeds` at least 0, got {min(shots)} and {min(seeds)}.")
-    names = dict.fromkeys(describe(parse(text)) for text in methods)
+    names = dict.fromkeys(_canonical(text) for text in methods)
     numbers = list(product(sorted(set(seeds)), sorted(set(shots)), names))
     return [
         Cell(dataset, category, method, count, seed)
@@ -64,13 +76,21 @@ def plan(
     ]
 
 
+def _canonical(text: str) -> str:
+    """METHOD or METHOD@TRAINING, each with the settings that differ from the default."""
+    method, _, tuning = text.partition("@")
+    return describe(parse(method)) + (f"@{describe(parse_tuning(tuning))}" if tuning else "")
+
+
 def unfinished(cells: Sequence[Cell], out: Path) -> list[Cell]:
     """The cells that have no result yet; one that failed is tried again."""
     done = {row.key for row in results.read(out / results.RESULTS) if not row.error}
     return [cell for cell in cells if cell.key not in done]
 
 
-def run(cells: Sequence[Cell], backbone: Backbone, out: Path, *, false_alarm_rate: float) -> Iterator[Row]:
+def run(
+    cells: Sequence[Cell], backbone: Backbone, out: Path, *, false_alarm_rate: float, weights: str = "auto"
+) -> Iterator[Row]:
     """Run cells, writing results.csv and the scores by picture after each one; a cell that fails becomes a row too.
 
     Args:
@@ -78,6 +98,7 @@ def run(cells: Sequence[Cell], backbone: Backbone, out: Path, *, false_alarm_rat
         backbone: computes the features of all of them.
         out: the folder of the results.
         false_alarm_rate: what the shipped threshold is asked for.
+        weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
 
     Yields:
         Each row when it is finished.
@@ -88,7 +109,7 @@ def run(cells: Sequence[Cell], backbone: Backbone, out: Path, *, false_alarm_rat
     path = out / results.RESULTS
     rows = {row.key: row for row in results.read(path)}
     for _, group in groupby(cells, key=lambda cell: (cell.dataset, cell.category.name)):
-        for row, scores in _Category(backbone, false_alarm_rate).run(list(group)):
+        for row, scores in _outcomes(list(group), backbone, weights, false_alarm_rate):
             if scores:
                 results.write_scores(results.scores_path(out, row), scores)
             rows[row.key] = row
@@ -101,6 +122,51 @@ def backbone_label(spec: BackboneSpec) -> str:
     if spec.weights.startswith("random"):
         return f"{spec.name} (random weights)"
     return f"{spec.name} (weights {spec.weights})" if spec.weights.startswith("file ") else spec.name
+
+
+def _outcomes(cells: Sequence[Cell], backbone: Backbone, weights: str, false_alarm_rate: float) -> "Iterator[Outcome]":
+    """The outcome of every cell of one category: those on the backbone as it is, then those on each trained one."""
+    as_it_is = [cell for cell in cells if not cell.tuning]
+    if as_it_is:
+        yield from _Category(backbone, backbone.spec, false_alarm_rate).run(as_it_is)
+    groups: dict[tuple[str, int, int], list[Cell]] = {}
+    for cell in cells:
+        if cell.tuning:
+            groups.setdefault((cell.tuning, cell.shots, cell.seed), []).append(cell)
+    for group in groups.values():
+        begin = time.perf_counter()
+        try:
+            trained = _trained(group[0], backbone, weights)
+        except Exception as error:
+            yield from ((_failed(_row(cell, backbone.spec), error), []) for cell in group)
+            continue
+        seconds = time.perf_counter() - begin
+        for row, scores in _Category(trained, backbone.spec, false_alarm_rate).run(group):
+            yield row if row.fit_s is None else replace(row, fit_s=row.fit_s + seconds), scores
+
+
+def _trained(cell: Cell, backbone: Backbone, weights: str) -> Backbone:
+    """The backbone trained on a cell's references."""
+    spec = backbone.spec
+    device: backbones.Device = "cuda" if backbone.device == "cuda" else "cpu"
+    references = draw(cell.category.train, shots=cell.shots, seed=cell.seed)
+    training = Training(
+        parse_tuning(cell.tuning), references, backbone=spec.name, weights=weights, seed=cell.seed, device=device
+    )
+    for _ in training.run():
+        pass
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "trained.safetensors")
+        training.save(file)
+        return backbones.create(
+            spec.name,
+            levels=spec.levels,
+            size=spec.size,
+            weights=str(file),
+            engine=spec.engine,
+            precision=spec.precision,
+            device=device,
+        )
 
 
 class _Seen(NamedTuple):
@@ -119,8 +185,8 @@ Outcome = tuple[Row, list[PictureScore]]
 class _Category:
     """The cells of one category, on shared features."""
 
-    def __init__(self, backbone: Backbone, false_alarm_rate: float) -> None:
-        self.backbone, self.false_alarm_rate = backbone, false_alarm_rate
+    def __init__(self, backbone: Backbone, named: BackboneSpec, false_alarm_rate: float) -> None:
+        self.backbone, self.named, self.false_alarm_rate = backbone, named, false_alarm_rate
         self._pictures: dict[str, tuple[Picture, str, float]] = {}
         self._views: dict[tuple[str, Preprocessing, int], tuple[Features, float]] = {}
 
@@ -128,7 +194,7 @@ class _Category:
         """Every cell's row and scores by picture."""
         running: dict[Preprocessing, list[_Running]] = {}
         for cell in cells:
-            row = self._row(cell)
+            row = _row(cell, self.named)
             try:
                 references = draw(cell.category.train, shots=cell.shots, seed=cell.seed)
                 bits = bits_of([self.picture(path)[0] for path in references])
@@ -201,19 +267,21 @@ class _Category:
         truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, preprocessing.size)
         return _Seen(sample, images.digest(sample.path, picture), features, truth, seconds)
 
-    def _row(self, cell: Cell) -> Row:
-        spec, method = self.backbone.spec, parse(cell.method)
-        return Row(
-            dataset=cell.dataset,
-            category=cell.category.name,
-            method=cell.method,
-            protocol=method.protocol + (" transductive" if method.transductive else ""),
-            backbone=backbone_label(spec),
-            weights_sha256=spec.weights_sha256,
-            size=f"{spec.size[0]}x{spec.size[1]}",
-            shots=cell.shots,
-            seed=cell.seed,
-        )
+
+def _row(cell: Cell, spec: BackboneSpec) -> Row:
+    """A cell's row before there are results; of a trained backbone it names the one that training began with."""
+    method = parse(cell.scoring)
+    return Row(
+        dataset=cell.dataset,
+        category=cell.category.name,
+        method=cell.method,
+        protocol=method.protocol + (" transductive" if method.transductive else ""),
+        backbone=backbone_label(spec),
+        weights_sha256=spec.weights_sha256,
+        size=f"{spec.size[0]}x{spec.size[1]}",
+        shots=cell.shots,
+        seed=cell.seed,
+    )
 
 
 class _Running:
@@ -221,7 +289,7 @@ class _Running:
 
     def __init__(self, category: _Category, row: Row, references: Sequence[str], preprocessing: Preprocessing) -> None:
         self.category, self.row, self.references, self.preprocessing = category, row, references, preprocessing
-        self.method = parse(row.method)
+        self.method = parse(row.method.partition("@")[0])
         self.counts = metrics.PixelCounts()
         self.marked = False  # whether any defect has been seen that a mask marks
         self.scores: list[PictureScore] = []

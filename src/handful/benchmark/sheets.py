@@ -82,7 +82,8 @@ def write_sheets(
     """Write sheets/DATASET/CATEGORY-METHOD.png for each method on each category; one newer than its rows is kept.
 
     The heatmaps are those of the fit with the most references and the lowest seed, in the colours of every report: they
-    begin at the map's threshold. Outlines show what the data set marks as defect.
+    begin at the map's threshold. Outlines show what the data set marks as defect. A method on a backbone that is
+    trained for each cell has no sheet: it would have to be trained again.
 
     Args:
         rows: of results.csv.
@@ -99,7 +100,7 @@ def write_sheets(
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        if row.threshold is not None and (row.dataset, row.category) in categories:
+        if row.threshold is not None and "@" not in row.method and (row.dataset, row.category) in categories:
             groups.setdefault((row.dataset, row.category, row.method), []).append(row)
     for (dataset, name, method), of_method in sorted(groups.items()):
         path = out / "sheets" / dataset / f"{name}-{results.file_name(method)}.png"

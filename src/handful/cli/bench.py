@@ -58,7 +58,10 @@ def bench(
     data: Annotated[list[str], typer.Option(help="A labelled data set, NAME:FOLDER; several may follow.")],
     out: Annotated[Path, typer.Option(help="The folder of the results; a run that was killed goes on there.")],
     methods: Annotated[
-        list[str], typer.Option(help="patchcore, fastrecon, or with settings fastrecon:lam=0.5,share=0.01.")
+        list[str],
+        typer.Option(
+            help="patchcore, with settings fastrecon:lam=0.5,share=0.01, on a trained backbone patchcore@reb."
+        ),
     ] = ["patchcore", "fastrecon"],  # noqa: B006 - typer copies it
     shots: Annotated[list[int], typer.Option(help="How many references.")] = [1, 2, 4],  # noqa: B006
     seeds: Annotated[list[int], typer.Option(help="Of the draws.")] = [0, 1, 2],  # noqa: B006
@@ -103,6 +106,7 @@ def bench(
         seeds=seeds,
         false_alarm_rate=rate,
         command=" ".join(["handful", *sys.argv[1:]]),
+        weights=weights,
     )
     done = len(benchmark.cells) - len(benchmark.unfinished)
     print(f"{len(benchmark.cells)} cells{f', {done} done before' if done else ''}", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from handful.cli import bench, data, inspector
+from handful.cli import bench, data, inspector, train
 from handful.cli.output import FAILED, complain
 from handful.errors import HandfulError
 from handful.version import __version__
@@ -49,6 +49,7 @@ for verb in (inspector.fit, inspector.inspect, inspector.info):
     app.command()(verb)
 app.command(cls=bench.ManyValues)(bench.bench)
 app.add_typer(data.app, name="data")
+app.add_typer(train.app, name="train")
 
 
 def main() -> None:

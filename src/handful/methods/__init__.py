@@ -2,16 +2,32 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from handful.errors import SettingError
-from handful.methods.base import Method
+from handful.methods.base import Configured, Method, Tuning
 from handful.methods.fastrecon import FastRecon
 from handful.methods.patchcore import PatchCore
+from handful.methods.reb_training import DefectClassification
 
-__all__ = ["METHODS", "Method", "create", "describe", "parse", "parse_setting"]
+__all__ = [
+    "METHODS",
+    "TUNINGS",
+    "Method",
+    "Tuning",
+    "create",
+    "create_tuning",
+    "describe",
+    "parse",
+    "parse_setting",
+    "parse_tuning",
+]
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon)}
+TUNINGS: dict[str, type[Tuning]] = {tuning.name: tuning for tuning in (DefectClassification,)}
+
+Kind = TypeVar("Kind", bound=Configured)
 
 
 def create(name: str, settings: Mapping[str, Any]) -> Method:
@@ -20,13 +36,35 @@ def create(name: str, settings: Mapping[str, Any]) -> Method:
     Raises:
         SettingError: for an unknown name or setting (with the known ones), or a value out of bounds or of another type.
     """
-    if name not in METHODS:
-        raise SettingError(f"`method` must be one of {', '.join(sorted(METHODS))}, got {name!r}.")
-    known = METHODS[name].setting_names()
-    for setting in settings:
-        if setting not in known:
-            raise SettingError(f"{name} has the settings {', '.join(known)}, got {setting!r}.")
-    return METHODS[name](**settings)
+    return _create(METHODS, "method", name, settings)
+
+
+def create_tuning(name: str, settings: Mapping[str, Any]) -> Tuning:
+    """Make a training of the backbone by name; raises as `create`."""
+    return _create(TUNINGS, "training", name, settings)
+
+
+def parse(text: str) -> Method:
+    """Make a method from NAME or NAME:SETTING=VALUE,SETTING=VALUE.
+
+    Raises:
+        SettingError: as `create` and `parse_setting`.
+    """
+    return create(*_name_and_settings(text))
+
+
+def parse_tuning(text: str) -> Tuning:
+    """Make a training of the backbone from text as `parse` makes a method."""
+    return create_tuning(*_name_and_settings(text))
+
+
+def describe(configured: Method | Tuning) -> str:
+    """The text that makes the same one again: its name and the settings that differ from the default."""
+    defaults = {setting.name: setting.default for setting in fields(configured)}
+    settings = [
+        f"{name}={_value_text(value)}" for name, value in configured.settings.items() if value != defaults[name]
+    ]
+    return configured.name + (f":{','.join(settings)}" if settings else "")
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -44,23 +82,19 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def parse(text: str) -> Method:
-    """Make a method from NAME or NAME:SETTING=VALUE,SETTING=VALUE.
+def _create(known: Mapping[str, type[Kind]], what: str, name: str, settings: Mapping[str, Any]) -> Kind:
+    if name not in known:
+        raise SettingError(f"`{what}` must be one of {', '.join(sorted(known))}, got {name!r}.")
+    names = known[name].setting_names()
+    for setting in settings:
+        if setting not in names:
+            raise SettingError(f"{name} has the settings {', '.join(names)}, got {setting!r}.")
+    return known[name](**settings)
 
-    Raises:
-        SettingError: as `create` and `parse_setting`.
-    """
+
+def _name_and_settings(text: str) -> tuple[str, dict[str, Any]]:
     name, _, settings = text.partition(":")
-    return create(name, dict(parse_setting(setting) for setting in settings.split(",") if setting))
-
-
-def describe(method: Method) -> str:
-    """The text that `parse` makes the same method from: its name and the settings that differ from the default."""
-    defaults = create(method.name, {}).settings
-    settings = [
-        f"{name}={_value_text(value)}" for name, value in method.settings.items() if value != defaults[name]
-    ]
-    return method.name + (f":{','.join(settings)}" if settings else "")
+    return name, dict(parse_setting(setting) for setting in settings.split(",") if setting)
 
 
 def _value_text(value: object) -> str:

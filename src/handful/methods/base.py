@@ -2,11 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from handful.errors import InputError, NotFittedError, SettingError
 from handful.types import Features, Scores
@@ -17,21 +20,8 @@ Protocol = Literal["target-only", "auxiliary-trained"]
 
 
 @dataclass(kw_only=True, eq=False)
-class Method(ABC):
-    """What every method is: settings as fields, `fit`, `score`, and what `fit` learnt in attributes ending in `_`.
-
-    A subclass is a dataclass whose fields are its settings, and implements `_fit`, `_score`, `state` and `_restore`.
-    Construction only stores and checks; `fit` forgets any earlier fit; `score` changes nothing.
-
-    Attributes:
-        name: what the command line and saved inspectors call the method.
-        protocol: what it has learnt from before it sees the references, see `Protocol`.
-        depths_: channels of each level seen in `fit`, None before it.
-    """
-
-    name: ClassVar[str]
-    protocol: ClassVar[Protocol] = "target-only"
-    depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
+class Configured:
+    """Settings as the fields of a dataclass, each of the type that it is annotated with."""
 
     def __post_init__(self) -> None:
         """Check that every setting has its type; subclasses then check its bounds.
@@ -53,6 +43,24 @@ class Method(ABC):
     def settings(self) -> dict[str, Any]:
         """The settings by name, ready for JSON."""
         return {name: getattr(self, name) for name in self.setting_names()}
+
+
+@dataclass(kw_only=True, eq=False)
+class Method(Configured, ABC):
+    """What every method is: settings as fields, `fit`, `score`, and what `fit` learnt in attributes ending in `_`.
+
+    A subclass is a dataclass whose fields are its settings, and implements `_fit`, `_score`, `state` and `_restore`.
+    Construction only stores and checks; `fit` forgets any earlier fit; `score` changes nothing.
+
+    Attributes:
+        name: what the command line and saved inspectors call the method.
+        protocol: what it has learnt from before it sees the references, see `Protocol`.
+        depths_: channels of each level seen in `fit`, None before it.
+    """
+
+    name: ClassVar[str]
+    protocol: ClassVar[Protocol] = "target-only"
+    depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
 
     def fit(self, references: Features) -> Self:
         """Learn from the features of 1 or more good pictures.
@@ -161,3 +169,46 @@ def _check_finite(features: Features) -> None:
     for number, level in enumerate(features.levels):
         if not torch.isfinite(level).all():
             raise InputError(f"Features must be finite, got NaN or infinity in level {number}; look at that picture.")
+
+
+@dataclass(kw_only=True, eq=False)
+class Tuning(Configured, ABC):
+    """How a paper trains a backbone on the references, before any method is fitted on its features.
+
+    A subclass is a dataclass whose fields are its settings. `start` is called once, then `update` with the numbers 0,
+    1, 2, … until `done`. All that an update draws at random comes from the seed and its number, so that a training
+    that was stopped goes on as if it had not been.
+
+    Attributes:
+        name: what the command line calls the training.
+        authors: the settings of the paper's own schedule, where they differ from the defaults.
+        updates: of the optimiser, at most.
+        size: side of the square pictures that `start` wants, in pixels.
+        learnt_: what is trained: the trunk as `learnt_["trunk"]`, and heads.
+        optimiser_: of `learnt_`.
+    """
+
+    name: ClassVar[str]
+    authors: ClassVar[Mapping[str, Any]] = {}
+    updates: int
+    size: int
+    learnt_: nn.ModuleDict = field(init=False, repr=False)
+    optimiser_: torch.optim.Optimizer = field(init=False, repr=False)
+
+    @abstractmethod
+    def start(self, trunk: nn.Module, pictures: Sequence[NDArray[np.uint8]], *, seed: int) -> None:
+        """Make the heads and the optimiser.
+
+        Args:
+            trunk: (B, 3, H, W) in [0, 1] → (B, C), the pooled features of the network's last stage.
+            pictures: the references, each (size, size, 3).
+            seed: of all that is random.
+        """
+
+    @abstractmethod
+    def update(self, number: int) -> float:
+        """Make one update of the optimiser; its loss."""
+
+    def done(self, number: int) -> bool:
+        """Whether to stop before the update of this number."""
+        return number >= self.updates

@@ -1,0 +1,132 @@
+"""REB's first half: train a backbone to tell seven kinds of pictures apart, good ones and six synthetic defects."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from handful.methods.base import Tuning, require
+from handful.ops.defects import RECIPES, seven_variants
+from handful.ops.foreground import foreground
+
+AUTHORS = {"updates": 300, "sources": 36, "accumulate": 2, "size": 256, "lr": 0.03}  # their few-shot setting
+CLASSES = 1 + len(RECIPES)
+HIDDEN = (512, 256)
+SMALLEST_LR = 1e-5
+
+
+@dataclass(kw_only=True, eq=False)
+class DefectClassification(Tuning):
+    """REB's self-supervised training.
+
+    Attributes:
+        updates: of the optimiser. Authors: 300.
+        sources: pictures drawn for each forward pass; each becomes seven. Authors, few-shot: 36.
+        accumulate: forward passes of one update. Authors, few-shot: 2.
+        size: side of the pictures, in pixels. Authors: 256.
+        warmup: share of the updates in which the trunk stays as it was and the head alone learns. Authors: 40 of 300.
+        lr: learning rate at the beginning. Authors: 0.03.
+        turn: whether pictures are turned and mirrored; to be switched off where orientation may be a defect.
+        frozen_norms: whether normalisation layers of the trunk keep their statistics. Authors: no.
+    """
+
+    name: ClassVar[str] = "reb"
+    authors: ClassVar[Mapping[str, Any]] = AUTHORS
+
+    updates: int = 60
+    sources: int = 4
+    accumulate: int = 1
+    size: int = 224
+    warmup: float = 40 / 300
+    lr: float = 0.01
+    turn: bool = True
+    frozen_norms: bool = False
+
+    _pictures: list[NDArray[np.uint8]] = field(init=False, repr=False)
+    _foregrounds: list[NDArray[np.bool_] | None] = field(init=False, repr=False)
+    _seed: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("updates", "sources", "accumulate"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.size >= 32, "size", "at least 32", self.size)
+        require(0 <= self.warmup <= 1, "warmup", "in [0, 1]", self.warmup)
+        require(self.lr > 0, "lr", "above 0", self.lr)
+
+    def start(self, trunk: nn.Module, pictures: Sequence[NDArray[np.uint8]], *, seed: int) -> None:
+        self._pictures, self._seed = list(pictures), seed
+        self._foregrounds = [foreground(picture) for picture in pictures]
+        device = next(trunk.parameters()).device
+        trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+        with torch.no_grad():
+            width = trunk.eval()(torch.zeros(1, 3, self.size, self.size, device=device)).shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = _head(width)
+        self.learnt_ = nn.ModuleDict({"trunk": trunk, "head": head}).to(device)
+        self.optimiser_ = torch.optim.SGD(self.learnt_.parameters(), lr=self.lr, momentum=0.9, weight_decay=3e-5)
+
+    def update(self, number: int) -> float:
+        generator = np.random.default_rng([self._seed, number])
+        warming = number < round(self.warmup * self.updates)
+        trunk, head = self.learnt_["trunk"], self.learnt_["head"]
+        for weight in trunk.parameters():
+            weight.requires_grad_(not warming)
+        self.learnt_.train()
+        if self.frozen_norms or warming:
+            trunk.eval()
+        for group in self.optimiser_.param_groups:
+            group["lr"] = _learning_rate(number, self.updates, self.lr)
+        self.optimiser_.zero_grad(set_to_none=True)
+        total = 0.0
+        for _ in range(self.accumulate):
+            loss = defect_loss(head(trunk(self._batch(generator)))) / self.accumulate
+            loss.backward()
+            total += loss.item()
+        self.optimiser_.step()
+        trunk.eval()
+        return total
+
+    def _batch(self, generator: np.random.Generator) -> Tensor:
+        """Seven variants of each of `sources` references, drawn so that each comes as often as the others.
+
+        Returns:
+            (7 · sources, 3, size, size) in [0, 1], class after class: of every seven in a row, 0 to 6.
+        """
+        count = len(self._pictures)
+        rows = np.concatenate([generator.permutation(count) for _ in range(math.ceil(self.sources / count))])
+        variants = [
+            seven_variants(self._pictures, self._foregrounds, row=int(row), generator=generator, turn=self.turn)[0]
+            for row in rows[: self.sources]
+        ]
+        pixels = torch.from_numpy(np.concatenate(variants)).permute(0, 3, 1, 2)  # (7 · sources, 3, H, W), channels last
+        return pixels.to(next(self.learnt_.parameters()).device).float() / 255
+
+
+def defect_loss(logits: Tensor) -> Tensor:
+    """The mean binary cross-entropy of seven sigmoids against the class of each picture: (7 · n, 7) → ().
+
+    Pictures come class after class, as `seven_variants` gives them. Not a softmax: as the authors' code.
+    """
+    truth = torch.eye(CLASSES, device=logits.device).repeat(len(logits) // CLASSES, 1)
+    return F.binary_cross_entropy_with_logits(logits, truth)
+
+
+def _head(width: int) -> nn.Sequential:
+    """Two hidden layers with batch normalisation, then the seven logits."""
+    layers: list[nn.Module] = []
+    for before, after in zip((width, *HIDDEN), HIDDEN, strict=False):
+        layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(HIDDEN[-1], CLASSES))
+
+
+def _learning_rate(number: int, updates: int, highest: float) -> float:
+    """Half a cosine from the highest down, over 330 for every 300 updates, as the authors' schedule."""
+    return SMALLEST_LR + (highest - SMALLEST_LR) * (1 + math.cos(math.pi * number / (1.1 * updates))) / 2

@@ -1,0 +1,65 @@
+"""`handful train`: weights that `handful fit --weights` takes."""
+
+import json
+import sys
+
+import pytest
+
+from handful import cli
+
+QUICK = ("--set", "updates=2", "--set", "sources=1", "--set", "size=64", "--device", "cpu")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the command line in this process: exit code, lines of stdout, lines of stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["handful", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out.splitlines(), said.err.splitlines()
+
+    return call
+
+
+def test_trained_weights_are_fitted_with(run, good_folder, tmp_path):
+    weights = tmp_path / "tuned.safetensors"
+    code, lines, _ = run("train", "reb", good_folder, "-o", weights, "--shots", "2", *QUICK, "--json")
+    assert code == 0
+    answer = json.loads(lines[0])
+    assert answer["path"] == str(weights)
+    assert answer["settings"]["updates"] == 2 and answer["loss"] > 0
+    inspector = tmp_path / "part.handful"
+    fitted = ("--weights", weights, "--size", "64", "--engine", "torch", "--device", "cpu")
+    assert run("fit", good_folder, "-o", inspector, *fitted)[0] == 0
+    code, lines, _ = run("info", inspector)
+    assert any("weights trained by reb on 2 references" in line for line in lines)
+
+
+def test_words_say_what_was_trained(run, good_folder, tmp_path):
+    code, lines, _ = run("train", "reb", good_folder, "-o", tmp_path / "tuned.safetensors", *QUICK)
+    assert code == 0
+    assert "tf_efficientnet_lite0 trained by reb on 4 good pictures" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--set", "magic=1"], "reb has the settings"),
+        (["--set", "updates=0"], "`updates` must be at least 1"),
+        (["--backbone", "magic"], "`backbone` must be a name that timm knows"),
+        (["--shots", "9"], "`shots` must be from 1 to the 4 pictures"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_sentence(run, good_folder, tmp_path, options, sentence):
+    code, lines, said = run("train", "reb", good_folder, "-o", tmp_path / "tuned.safetensors", *options)
+    assert (code, lines, len(said)) == (2, [], 1)
+    assert sentence in said[0]
+
+
+def test_a_folder_that_is_not_there_is_said_before_training(run, good_folder, tmp_path):
+    code, _, said = run("train", "reb", good_folder, "-o", tmp_path / "missing/tuned.safetensors", *QUICK)
+    assert code == 2
+    assert "The folder of the weights must exist" in said[0]
