@@ -263,7 +263,7 @@ def one_published(**changes):
         ({"size": "320x320"}, {}, [], "other weights"),
         ({}, {"size": ""}, [], "other weights"),
         ({}, {"backbone": "wide_resnet50_2"}, [], "other weights"),
-        ({}, {}, ["01: 20 of 21 good test pictures."], "same weights, other test set"),
+        ({}, {}, ["01: 20 of 21 good test pictures."], "same weights, incomplete data set"),
         ({}, {}, ["02: 20 of 21 good test pictures.", "010: the category is absent."], "same weights"),
         ({}, {"shots": 2}, [], None),
         ({}, {"category": "02"}, [], None),

@@ -324,7 +324,7 @@ def _beside(here: pl.DataFrame, lines: Sequence[_Line], missing: Sequence[str], 
             if line.category == MEAN and set(ours.categories) != set(official):
                 continue
             weights = "same" if (one.backbone, one.size) == (backbone, size) else "other"
-            marks = f"{weights} weights" + (", other test set" if _differs(ours.categories, missing) else "")
+            marks = f"{weights} weights" + (", incomplete data set" if _differs(ours.categories, missing) else "")
             row = (line.category, line.shots, line.method, one.network, sources.number(one), marks)
             found.setdefault(row, {})[one.metric] = f"{ours.text()} / {one}"
     if found:

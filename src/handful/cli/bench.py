@@ -80,8 +80,8 @@ def bench(
 ) -> None:
     """Compare methods: every data set, category, method, number of references and seed.
 
-    Writes results.csv, summary.md, environment.json, plots/, sheets/ and scores/. Stopped, it goes on where it was
-    when it is called again; cells that failed are tried again.
+    Writes results.csv, summary.md, environment.json, plots/, sheets/ and scores/. Called again after a stop it goes on
+    where it was, and tries cells that failed again.
     """
     from handful import backbones
     from handful.benchmark.benchmark import Benchmark
