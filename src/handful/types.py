@@ -87,8 +87,8 @@ class TrueRegion:
 
     Attributes:
         mask: (H, W) bool, in the frame of the maps that it is compared with.
-        saturation: the share of its pixels, in (0, 1], that must be found for it to count as wholly found; then it is one
-            region whatever its parts (MVTec LOCO). None where every connected component is a region of its own.
+        saturation: the share of its pixels, in (0, 1], that must be found for it to count as wholly found; then it is
+            one region whatever its parts (MVTec LOCO). None where every connected component is a region of its own.
     """
 
     mask: NDArray[np.bool_]

@@ -43,3 +43,25 @@ def test_neighbours_come_nearest_first():
     distances, indices = nearest(torch.zeros(1, 1), bank, neighbours=3)
     assert distances.tolist() == [[1, 2, 3]]
     assert indices.tolist() == [[1, 2, 0]]
+
+
+@pytest.mark.parametrize("neighbours", [1, 2])
+def test_excluded_rows_are_no_neighbours(monkeypatch, neighbours):
+    monkeypatch.setattr(neighbors, "CHUNK_ELEMENTS", 100)  # five queries at a time
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(20, 4, generator=generator)
+    bank[7] = bank[3]  # a row that is not excluded stays a neighbour, however near
+    excluded = torch.stack([torch.arange(20), (torch.arange(20) + 1) % 20], 1)
+    distances, indices = nearest(bank, bank, neighbours=neighbours, excluded=excluded)
+    whole = (bank.double()[:, None] - bank.double()[None]).square().sum(2).sqrt()
+    expected = whole.scatter(1, excluded, float("inf")).topk(neighbours, dim=1, largest=False)
+    assert torch.equal(indices, expected.indices)
+    assert torch.allclose(distances.double(), expected.values, rtol=1e-6)  # float32 rounding
+    assert indices[3, 0] == 7 and distances[3, 0] == 0
+
+
+def test_excluding_a_row_twice_is_excluding_it_once():
+    bank = torch.tensor([[0.0], [1.0], [3.0]])
+    distances, indices = nearest(bank, bank, excluded=torch.arange(3)[:, None].expand(-1, 4))
+    assert distances[:, 0].tolist() == [1, 1, 2]
+    assert indices[:, 0].tolist() == [1, 0, 1]

@@ -31,7 +31,8 @@ _READING = (
     "is an oracle: its threshold is the best one on the test labels. AUPRO goes to a false-positive rate of 0.3. False "
     "alarms and misses are those at the shipped threshold, which rests on the references alone; in brackets their "
     "Wilson 95 % interval for one seed's number of pictures, since all seeds share them. `-`: nothing to measure. A "
-    "mean is over the categories that have the figure at every seed; a number in brackets says how many where they are fewer."
+    "mean is over the categories that have the figure at every seed; a number in brackets says how many where they "
+    "are fewer."
 )
 _CONTEXT = (
     "Image AUROC / pixel AUROC / AUPRO as published: other references, resolutions, backbones and, as the column says, "

@@ -9,6 +9,7 @@ from handful.errors import SettingError
 from handful.methods.base import Configured, Method, Tuning
 from handful.methods.fastrecon import FastRecon
 from handful.methods.patchcore import PatchCore
+from handful.methods.reb import REB
 from handful.methods.reb_training import DefectClassification
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
     "parse_tuning",
 ]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon, REB)}
 TUNINGS: dict[str, type[Tuning]] = {tuning.name: tuning for tuning in (DefectClassification,)}
 
 Kind = TypeVar("Kind", bound=Configured)

@@ -19,17 +19,16 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from handful.methods.base import Method, require
 from handful.ops.coreset import greedy_coreset
-from handful.ops.maps import merge_levels, pixel_map, pool_neighbourhood, resize_grid, top_share
+from handful.ops.maps import pixel_map, top_share
 from handful.ops.neighbors import distance, nearest
+from handful.ops.patches import LevelWeights, level_scales, patch_vectors
 from handful.types import Features, Scores
 
 ImageScore = Literal["top_share", "max", "reweighted"]
-LevelWeights = Literal["equal", "raw"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -77,7 +76,7 @@ class PatchCore(Method):
         require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
 
     def _fit(self, references: Features) -> None:
-        self.scales_ = torch.stack([self._scale(level) for level in references.levels])
+        self.scales_ = level_scales(references.levels, weights=self.level_weights)
         patches = self._patches(references)  # (B, h, w, D)
         bank = patches.flatten(0, 2)  # (B·h·w, D)
         if self.coreset_ratio < 1:
@@ -110,40 +109,12 @@ class PatchCore(Method):
 
     def _patches(self, features: Features) -> Tensor:
         """The patch vectors on the finest grid: (B, h, w, D)."""
-        if self.dimensions is not None:
-            return _resampled_neighbourhoods(features.levels, self.neighbourhood, self.dimensions)
-        pooled = tuple(
-            pool_neighbourhood(level, size=self.neighbourhood) / scale
-            for level, scale in zip(features.levels, self.scales_, strict=True)
+        return patch_vectors(
+            features.levels, self.scales_, neighbourhood=self.neighbourhood, dimensions=self.dimensions
         )
-        return merge_levels(pooled, mode="bilinear")
-
-    def _scale(self, level: Tensor) -> Tensor:
-        """What a level is divided by: its root mean square length on the references, or 1."""
-        if self.level_weights == "raw":
-            return level.new_ones(())
-        return level.square().sum(-1).mean().sqrt().clamp_min(torch.finfo(level.dtype).tiny)
 
     def state(self) -> dict[str, Tensor]:
         return {"depths": torch.tensor(self.depths_ or ()), "bank": self.bank_, "scales": self.scales_}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         self.bank_, self.scales_ = state["bank"], state["scales"]
-
-
-def _resampled_neighbourhoods(levels: tuple[Tensor, ...], neighbourhood: int, dimensions: int) -> Tensor:
-    """The authors' patch vectors: unfold, bring to one grid, re-sample each level and then all of them to `dimensions`.
-
-    Returns:
-        (B, h, w, dimensions).
-    """
-    grid = levels[0].shape[1:3]
-    per_level = []
-    for level in levels:
-        batch, height, width, _ = level.shape
-        windows = F.unfold(level.permute(0, 3, 1, 2), neighbourhood, padding=neighbourhood // 2)  # (B, D·n·n, h·w)
-        windows = windows.transpose(1, 2).reshape(batch, height, width, -1)
-        windows = resize_grid(windows, grid, mode="bilinear")
-        per_level.append(F.adaptive_avg_pool1d(windows.flatten(0, 2)[:, None], dimensions))  # (B·h·w, 1, dimensions)
-    joined = F.adaptive_avg_pool1d(torch.cat(per_level, 2), dimensions)
-    return joined.reshape(len(levels[0]), *grid, dimensions)

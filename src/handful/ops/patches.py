@@ -1,0 +1,70 @@
+"""Levels to patch vectors: one vector for each patch of the finest grid, from every level's neighbourhood of it."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from handful.ops.maps import merge_levels, pool_neighbourhood, resize_grid
+
+LevelWeights = Literal["equal", "raw"]
+
+
+def level_scales(levels: tuple[Tensor, ...], *, weights: LevelWeights) -> Tensor:
+    """What each level is divided by.
+
+    Args:
+        levels: of the references, each (B, h, w, D).
+        weights: "equal" for a level's root mean square length, so that no level rules because its values happen to be
+            large; "raw" for 1.
+
+    Returns:
+        (L,), above 0.
+    """
+    if weights == "raw":
+        return levels[0].new_ones(len(levels))
+    tiny = torch.finfo(levels[0].dtype).tiny
+    return torch.stack([level.square().sum(-1).mean().sqrt().clamp_min(tiny) for level in levels])
+
+
+def patch_vectors(levels: tuple[Tensor, ...], scales: Tensor, *, neighbourhood: int, dimensions: int | None) -> Tensor:
+    """Describe each patch by its neighbourhood in every level, on the finest level's grid.
+
+    Args:
+        levels: each (B, h, w, D), finest grid first.
+        scales: (L,) what each level is divided by; does not go with `dimensions`.
+        neighbourhood: side of the window, odd; 1 for none.
+        dimensions: None to average each window and join the levels' channels, coarse levels brought to the finest grid
+            bilinearly; or the length to which `resampled_neighbourhoods` brings everything.
+
+    Returns:
+        (B, h, w, sum of D), or (B, h, w, dimensions).
+    """
+    if dimensions is not None:
+        return resampled_neighbourhoods(levels, neighbourhood=neighbourhood, dimensions=dimensions)
+    pooled = tuple(
+        pool_neighbourhood(level, size=neighbourhood) / scale for level, scale in zip(levels, scales, strict=True)
+    )
+    return merge_levels(pooled, mode="bilinear")
+
+
+def resampled_neighbourhoods(levels: tuple[Tensor, ...], *, neighbourhood: int, dimensions: int) -> Tensor:
+    """The patch vectors of PatchCore's and REB's code: each window unfolded and re-sampled to a fixed length.
+
+    Every level is unfolded, brought to the finest grid and re-sampled to `dimensions` values; then all levels, set end
+    to end, are re-sampled to `dimensions` once more.
+
+    Returns:
+        (B, h, w, dimensions).
+    """
+    grid = levels[0].shape[1:3]
+    per_level = []
+    for level in levels:
+        batch, height, width, _ = level.shape
+        windows = F.unfold(level.permute(0, 3, 1, 2), neighbourhood, padding=neighbourhood // 2)  # (B, D·n·n, h·w)
+        windows = windows.transpose(1, 2).reshape(batch, height, width, -1)
+        windows = resize_grid(windows, grid, mode="bilinear")
+        per_level.append(F.adaptive_avg_pool1d(windows.flatten(0, 2)[:, None], dimensions))  # (B·h·w, 1, dimensions)
+    joined = F.adaptive_avg_pool1d(torch.cat(per_level, 2), dimensions)
+    return joined.reshape(len(levels[0]), *grid, dimensions)
