@@ -6,8 +6,12 @@ import sys
 import pytest
 
 from handful import cli
+from handful.cli.train import VERBS
+from handful.methods import TUNINGS
 
-QUICK = ("--set", "updates=2", "--set", "sources=1", "--set", "size=64", "--device", "cpu")
+SHORT = ("--set", "updates=2", "--set", "size=64", "--device", "cpu")
+QUICK = (*SHORT, "--set", "sources=1")
+SMALL = {"reb": "sources=1", "coft": "pictures=4"}
 
 
 @pytest.fixture
@@ -24,9 +28,11 @@ def run(monkeypatch, capsys):
     return call
 
 
-def test_trained_weights_are_fitted_with(run, good_folder, tmp_path):
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_trained_weights_are_fitted_with(run, good_folder, tmp_path, name):
     weights = tmp_path / "tuned.safetensors"
-    code, lines, _ = run("train", "reb", good_folder, "-o", weights, "--shots", "2", *QUICK, "--json")
+    options = (*SHORT, "--set", SMALL[name], "--shots", "2", "--json")
+    code, lines, _ = run("train", name, good_folder, "-o", weights, *options)
     assert code == 0
     answer = json.loads(lines[0])
     assert answer["path"] == str(weights)
@@ -35,13 +41,35 @@ def test_trained_weights_are_fitted_with(run, good_folder, tmp_path):
     fitted = ("--weights", weights, "--size", "64", "--engine", "torch", "--device", "cpu")
     assert run("fit", good_folder, "-o", inspector, *fitted)[0] == 0
     code, lines, _ = run("info", inspector)
-    assert any("weights trained by reb on 2 references" in line for line in lines)
+    assert any(f"weights trained by {name} on 2 references" in line for line in lines)
 
 
 def test_words_say_what_was_trained(run, good_folder, tmp_path):
     code, lines, _ = run("train", "reb", good_folder, "-o", tmp_path / "tuned.safetensors", *QUICK)
     assert code == 0
     assert "tf_efficientnet_lite0 trained by reb on 4 good pictures" in lines[0]
+
+
+def test_every_training_has_its_verb_and_says_what_it_does(run):
+    assert list(VERBS) == list(TUNINGS)
+    for name, said in VERBS.items():
+        code, lines, _ = run("train", name, "--help")
+        assert code == 0
+        text = " ".join(" ".join(lines).split())
+        assert said.split(",")[0] in text and "NAME.safetensors.checkpoint holds how far it came" in text
+
+
+def test_a_full_schedule_must_be_known(run, good_folder, tmp_path):
+    code, lines, said = run("train", "coft", good_folder, "-o", tmp_path / "tuned.safetensors", "--full")
+    assert (code, lines, len(said)) == (2, [], 1)
+    assert "authors' schedule is known, got coft" in said[0]
+
+
+def test_the_authors_schedule_is_taken_where_it_is_known(run, good_folder, tmp_path):
+    short = ("--full", "--set", "updates=1", "--set", "sources=1", "--set", "size=64", "--device", "cpu", "--json")
+    code, lines, _ = run("train", "reb", good_folder, "-o", tmp_path / "tuned.safetensors", *short)
+    assert code == 0
+    assert json.loads(lines[0])["settings"]["lr"] == 0.03
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ import torch
 from PIL import Image
 
 from handful import Detector
+from handful.detector import averaged, learn
 from handful.errors import ImageError, InputError, NotFittedError, SettingError
+from handful.methods.coft import COFT
+from handful.types import Features
 
 QUICK = {"size": 64, "engine": "torch", "device": "cpu"}
 
@@ -99,9 +102,9 @@ def test_one_reference_answers():
     assert "single good picture" in alone.calibration.rests_on
 
 
-@pytest.mark.parametrize("method", ["patchcore", "fastrecon"])
-def test_saved_and_loaded_it_answers_bit_for_bit_equal(method, tmp_path):
-    fitted = Detector(method, **QUICK).fit([disc(seed) for seed in range(3)])
+@pytest.mark.parametrize(("method", "settings"), [("patchcore", {}), ("fastrecon", {}), ("coft", {"views": 5})])
+def test_saved_and_loaded_it_answers_bit_for_bit_equal(method, settings, tmp_path):
+    fitted = Detector(method, settings=settings, **QUICK).fit([disc(seed) for seed in range(3)])
     fitted.save(tmp_path / "part.handful")
     loaded = Detector.load(tmp_path / "part.handful", device="cpu")
     pictures = [disc(50), disc(51, defect=(40, 55, 14))]
@@ -184,6 +187,51 @@ def test_a_threshold_never_sees_the_reference_it_scores(detector):
     inside = detector.inspect(disc(0))[0]
     assert inside.score == 0
     assert detector.calibration.typical > 0.5 * np.mean([i.score for i in detector.inspect([disc(50), disc(51)])])
+
+
+def labelled(row, count=1):
+    """Features of reference `row`, none like another's."""
+    levels = torch.rand(count, 3, 3, 4, generator=torch.Generator().manual_seed(row)) + row
+    return Features((levels,), (32, 32))
+
+
+@pytest.mark.parametrize("references", [3, 10])
+def test_a_left_out_reference_takes_its_variations_along(references, monkeypatch):
+    seen = []
+
+    def fit(self, pictures, *, augmented):
+        of_pictures, of_variations = (
+            level.mean((1, 2, 3)).int().tolist() for (level,) in (pictures.levels, augmented.levels)
+        )
+        seen.append((of_pictures, of_variations))
+        return kept(self, pictures, augmented=augmented)
+
+    kept = COFT.fit
+    monkeypatch.setattr(COFT, "fit", fit)
+    views = [[labelled(row), labelled(row)] for row in range(references)]
+    augmented = [[averaged(labelled(row)), averaged(labelled(row))] for row in range(references)]
+    method = COFT(views=2)
+    learn(method, views, augmented, false_alarm_rate=0.01)
+    (whole, whole_augmented), *folds = seen
+    assert whole == list(range(references)) and whole_augmented == [row for row in whole for _ in range(2)]
+    assert len(folds) == min(references, 8)
+    for pictures, variations in folds:
+        assert variations == [row for row in pictures for _ in range(2)]
+    left_out = [set(whole) - set(pictures) for pictures, _ in folds]
+    assert set.union(*left_out) == set(whole) and sum(map(len, left_out)) == references
+
+
+def test_a_detector_gives_a_method_the_variations_it_wants(monkeypatch):
+    asked = []
+    kept = COFT.fit
+
+    def fit(self, pictures, *, augmented):
+        asked.append((len(pictures), len(augmented), augmented.levels[0].shape[1:3]))
+        return kept(self, pictures, augmented=augmented)
+
+    monkeypatch.setattr(COFT, "fit", fit)
+    Detector("coft", settings={"views": 4}, **QUICK).fit([disc(seed) for seed in range(2)])
+    assert asked == [(2, 8, (1, 1)), (1, 4, (1, 1)), (1, 4, (1, 1))]
 
 
 def test_more_references_than_eight_are_taken():

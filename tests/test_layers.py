@@ -28,6 +28,7 @@ ONLY_IN = {  # the one file or room that may import a package
     "rich": {"cli/output.py", "cli/bench.py", "cli/train.py"},
     "safetensors": {"backbones/__init__.py", "backbones/timm.py", "detector.py", "training.py"},
     "PIL": {"data/images.py", "data/preprocessing.py", "data/writing.py", "detector.py", "report.py"},
+    "sklearn": {"methods/coft.py"},
     "scipy": {"metrics.py", "decision.py"},
     "polars": {"benchmark/tables.py", "benchmark/plots.py"},
     "matplotlib": {"benchmark/plots.py", "benchmark/sheets.py"},

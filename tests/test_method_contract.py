@@ -29,6 +29,19 @@ def planted(row, column):
     return Features((fine, coarse), picture.size)
 
 
+def fit(method, references):
+    """Fit with as many variations of each reference, in the same ways, as the method wants."""
+    if not method.views_wanted:
+        return method.fit(references)
+    generator = torch.Generator().manual_seed(5)
+    levels = [
+        level[:, None] + 0.1 * torch.rand(method.views_wanted, *level.shape[1:], generator=generator)
+        for level in references.levels
+    ]
+    averaged = tuple(level.flatten(0, 1).mean((1, 2), keepdim=True) for level in levels)
+    return method.fit(references, augmented=Features(averaged, references.size))
+
+
 @pytest.fixture(params=sorted(METHODS))
 def name(request):
     return request.param
@@ -40,20 +53,20 @@ def equal(one, other):
 
 def test_fit_returns_self_and_forgets_earlier_fits(name):
     method, queries = create(name, {}), make(2, seed=50)
-    assert method.fit(make(3, seed=1)) is method
-    refitted = method.fit(make(2, seed=2)).score(queries)
-    assert equal(refitted, create(name, {}).fit(make(2, seed=2)).score(queries))
+    assert fit(method, make(3, seed=1)) is method
+    refitted = fit(method, make(2, seed=2)).score(queries)
+    assert equal(refitted, fit(create(name, {}), make(2, seed=2)).score(queries))
 
 
 def test_shapes_and_types_are_as_promised(name):
-    scores = create(name, {}).fit(make(2, seed=1)).score(make(3, seed=2))
+    scores = fit(create(name, {}), make(2, seed=1)).score(make(3, seed=2))
     assert scores.maps.shape == (3, 96, 96)
     assert scores.image.shape == (3,)
     assert scores.maps.dtype == scores.image.dtype == torch.float32
 
 
 def test_scoring_changes_nothing(name):
-    method, queries = create(name, {}).fit(make(2, seed=1)), make(2, seed=2)
+    method, queries = fit(create(name, {}), make(2, seed=1)), make(2, seed=2)
     before = {key: tensor.clone() for key, tensor in method.state().items()}
     copies = [level.clone() for level in queries.levels]
     first = method.score(queries)
@@ -63,7 +76,7 @@ def test_scoring_changes_nothing(name):
 
 
 def test_a_batch_gives_what_its_pictures_give_alone(name):
-    method, queries = create(name, {}).fit(make(3, seed=1)), make(4, seed=2)
+    method, queries = fit(create(name, {}), make(3, seed=1)), make(4, seed=2)
     together = method.score(queries)
     alone = [method.score(queries[[row]]) for row in range(4)]
     assert torch.equal(together.image, torch.cat([scores.image for scores in alone]))
@@ -73,7 +86,7 @@ def test_a_batch_gives_what_its_pictures_give_alone(name):
 @pytest.mark.parametrize("references", [1, 4])
 @pytest.mark.parametrize("place", [(2, 8), (8, 2)])
 def test_a_planted_defect_scores_highest_at_its_place(name, references, place):
-    method = create(name, {}).fit(make(references, seed=1))
+    method = fit(create(name, {}), make(references, seed=1))
     scores, good = method.score(planted(*place)), method.score(make(5, seed=2))
     assert scores.image.item() > float(good.image.max())
     row, column = divmod(int(scores.maps[0].argmax()), 96)
@@ -84,14 +97,14 @@ def test_the_order_of_references_does_not_matter(name):
     if name in ORDER_MATTERS:
         pytest.skip(f"{name} documents that the order matters")
     references, queries = make(4, seed=1), make(2, seed=2)
-    one = create(name, {}).fit(references).score(queries)
-    other = create(name, {}).fit(references[[2, 0, 3, 1]]).score(queries)
+    one = fit(create(name, {}), references).score(queries)
+    other = fit(create(name, {}), references[[2, 0, 3, 1]]).score(queries)
     assert torch.allclose(one.image, other.image, rtol=1e-5)  # sums in another order round otherwise
     assert torch.allclose(one.maps, other.maps, rtol=1e-4, atol=1e-6)
 
 
 def test_saved_and_loaded_it_scores_bit_for_bit_equal(name):
-    method, queries = create(name, {}).fit(make(3, seed=1)), make(2, seed=2)
+    method, queries = fit(create(name, {}), make(3, seed=1)), make(2, seed=2)
     stored = safetensors.torch.load(safetensors.torch.save(method.state()))
     assert equal(create(name, {}).load_state(stored).score(queries), method.score(queries))
 
@@ -102,7 +115,7 @@ def test_an_unfitted_method_says_so(name):
 
 
 def test_other_channels_than_in_fit_are_refused(name):
-    method = create(name, {}).fit(make(1, seed=1))
+    method = fit(create(name, {}), make(1, seed=1))
     narrow = Features(tuple(level[..., :5] for level in make(1, seed=2).levels), (96, 96))
     with pytest.raises(InputError, match="same backbone"):
         method.score(narrow)
@@ -113,9 +126,9 @@ def test_values_that_are_not_finite_are_refused(name, value):
     bad = make(1, seed=1)
     bad.levels[1][0, 2, 2, 0] = value
     with pytest.raises(InputError, match="level 1"):
-        create(name, {}).fit(bad)
+        fit(create(name, {}), bad)
     with pytest.raises(InputError, match="level 1"):
-        create(name, {}).fit(make(1, seed=1)).score(bad)
+        fit(create(name, {}), make(1, seed=1)).score(bad)
 
 
 def test_no_picture_is_refused(name):
@@ -148,7 +161,7 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cpu_and_gpu_agree(name):
-    method, queries = create(name, {}).fit(make(3, seed=1)), make(2, seed=2)
+    method, queries = fit(create(name, {}), make(3, seed=1)), make(2, seed=2)
     on_cpu = method.score(queries)
     on_gpu = method.to("cuda").score(Features(tuple(level.cuda() for level in queries.levels), queries.size))
     assert torch.allclose(on_cpu.image, on_gpu.image.cpu(), rtol=1e-4)  # another order of float32 sums

@@ -20,7 +20,7 @@ from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail
 from handful.errors import HandfulError, InputError, InspectorError, NotFittedError, SettingError
-from handful.ops.views import mild_views
+from handful.ops.views import mild_views, random_views
 from handful.types import Features, Inspection, Scores
 from handful.version import __version__
 
@@ -136,12 +136,12 @@ class Detector:
         preprocessing = Preprocessing(size, bits_of(pictures))
         inputs = [preprocessing(picture) for picture in pictures]
 
-        views = [
-            [backbone(view[None]) for view in mild_views(image, view_count(len(inputs)))]
-            for image in track(inputs, description="features")
-        ]
         method = methods.create(self.method.name, self.method.settings)
-        calibration = learn(method, views, false_alarm_rate=self.false_alarm_rate, track=track)
+        views, augmented = [], []
+        for image in track(inputs, description="features"):
+            views.append([backbone(view[None]) for view in mild_views(image, view_count(len(inputs)))])
+            augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
+        calibration = learn(method, views, augmented, false_alarm_rate=self.false_alarm_rate, track=track)
         self.method = method
         self._fitted = _Fitted(
             backbone=backbone,
@@ -314,6 +314,11 @@ def join(features: Sequence[Features]) -> Features:
     )
 
 
+def averaged(features: Features) -> Features:
+    """Every level averaged over places: (B, h, w, D) → (B, 1, 1, D)."""
+    return Features(tuple(level.mean((1, 2), keepdim=True) for level in features.levels), features.size)
+
+
 def view_count(references: int) -> int:
     """How many variations of each reference calibration scores, the picture itself included."""
     return max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // references))
@@ -322,6 +327,7 @@ def view_count(references: int) -> int:
 def learn(
     method: methods.Method,
     views: Sequence[Sequence[Features]],
+    augmented: Sequence[Sequence[Features]] = (),
     *,
     false_alarm_rate: float,
     track: Track = _quietly,
@@ -331,21 +337,28 @@ def learn(
     Args:
         method: fitted in place.
         views: of each reference the features of its `view_count` mild variations, the picture itself first.
+        augmented: of each reference the `averaged` features of as many `random_views` as the method wants; may be
+            left out where it wants none.
         false_alarm_rate: the share of good parts that may be rejected.
         track: shows progress.
     """
-    method.fit(join([of_picture[0] for of_picture in views]))
-    image_scores, map_peaks = good_scores(method, views, track)
+    _fit(method, views, augmented, rows=range(len(views)))
+    image_scores, map_peaks = good_scores(method, views, augmented, track=track)
     return decision.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate)
 
 
 def good_scores(
-    method: methods.Method, views: Sequence[Sequence[Features]], track: Track = _quietly
+    method: methods.Method,
+    views: Sequence[Sequence[Features]],
+    augmented: Sequence[Sequence[Features]] = (),
+    *,
+    track: Track = _quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.
 
     One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left
     out: then its variations, without the unchanged picture itself, are scored by the method that has seen it.
+    `views` and `augmented` are those of `learn`.
     """
     if len(views) == 1:
         rows = [[method.score(view) for view in views[0][1:]]]
@@ -353,14 +366,27 @@ def good_scores(
         folds = min(len(views), MAX_FOLDS)
         by_row: dict[int, list[Scores]] = {}
         for fold in track(range(folds), description="threshold"):
-            others = [of_picture[0] for row, of_picture in enumerate(views) if row % folds != fold]
-            blind = methods.create(method.name, method.settings).fit(join(others))
+            others = [row for row in range(len(views)) if row % folds != fold]
+            blind = methods.create(method.name, method.settings)
+            _fit(blind, views, augmented, rows=others)
             for row in range(fold, len(views), folds):
                 by_row[row] = [blind.score(view) for view in views[row]]
         rows = [by_row[row] for row in range(len(views))]
     image = np.array([[float(scores.image[0]) for scores in row] for row in rows])
     peaks = np.array([[float(scores.maps.max()) for scores in row] for row in rows])
     return image, peaks
+
+
+def _fit(
+    method: methods.Method,
+    views: Sequence[Sequence[Features]],
+    augmented: Sequence[Sequence[Features]],
+    *,
+    rows: Sequence[int],
+) -> None:
+    """Fit a method to some of the references and to their random variations."""
+    variations = [view for row in rows for view in augmented[row]] if augmented else []
+    method.fit(join([views[row][0] for row in rows]), augmented=join(variations) if variations else None)
 
 
 def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:

@@ -119,6 +119,20 @@ def test_a_pictures_features_are_computed_once_for_all_cells(parts, backbone, tm
     assert backbone.pictures == tested + 7 * sum(map(len, drawn)) + blanks
 
 
+def test_a_method_gets_the_variations_it_wants_and_they_are_computed_once(parts, backbone, tmp_path):
+    names, disc = ("coft:views=3", "patchcore", "coft:views=2"), parts.categories[0]
+    rows = table(replace(parts, categories=(disc,)), backbone, tmp_path, shots=(1, 2), seeds=(0,), names=names)
+    drawn = {path for count in (1, 2) for path in draw(disc.train, shots=count, seed=0)}
+    assert backbone.pictures == len(disc.test) + (7 + 3) * len(drawn) + 1
+    (row,) = (row for row in rows if (row.method, row.shots) == ("coft:views=2", 2))
+    references = draw(disc.train, shots=2, seed=0)
+    detector = Detector("coft", settings={"views": 2}, backbone=backbone, false_alarm_rate=0.05).fit(references)
+    assert row.threshold == detector.calibration.threshold
+    written = results.read_scores(results.scores_path(tmp_path, row))
+    inspections = detector.inspect([sample.path for sample in disc.test])
+    assert [(s.path, s.score) for s in written] == [(i.path, i.score) for i in inspections]
+
+
 def test_a_category_in_parts_gives_the_same(parts, backbone, tmp_path, monkeypatch):
     whole = table(parts, backbone, tmp_path / "whole")
     monkeypatch.setattr(run_module, "FEATURE_BYTES", 1)  # one picture at a time
@@ -300,7 +314,7 @@ def test_training_changes_the_scores_and_counts_into_the_fit(parts, backbone, tm
 
 
 def test_a_training_is_part_of_a_cells_name(parts):
-    cell = plan({"parts": parts}, methods=["fastrecon:lam=2.0@reb:updates=60,lr=0.5"], shots=[1], seeds=[0])[0]
+    cell = plan({"parts": parts}, methods=["fastrecon:lam=2.0@reb:updates=100,lr=0.5"], shots=[1], seeds=[0])[0]
     assert (cell.method, cell.scoring, cell.tuning) == ("fastrecon@reb:lr=0.5", "fastrecon", "reb:lr=0.5")
     with pytest.raises(SettingError, match="`training` must be one of"):
         plan({"parts": parts}, methods=["patchcore@magic"], shots=[1], seeds=[0])

@@ -21,10 +21,10 @@ from handful.data.images import Picture
 from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
-from handful.detector import learn, view_count
+from handful.detector import averaged, learn, view_count
 from handful.errors import HandfulError, InputError, SettingError
 from handful.methods import describe, parse, parse_tuning
-from handful.ops.views import mild_views
+from handful.ops.views import mild_views, random_views
 from handful.training import Training
 from handful.types import Category, Dataset, Features, Sample
 
@@ -188,7 +188,7 @@ class _Category:
     def __init__(self, backbone: Backbone, named: BackboneSpec, false_alarm_rate: float) -> None:
         self.backbone, self.named, self.false_alarm_rate = backbone, named, false_alarm_rate
         self._pictures: dict[str, tuple[Picture, str, float]] = {}
-        self._views: dict[tuple[str, Preprocessing, int], tuple[Features, float]] = {}
+        self._views: dict[tuple[str, Preprocessing, bool, int], tuple[Features, float]] = {}
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Every cell's row and scores by picture."""
@@ -217,23 +217,29 @@ class _Category:
         return self._pictures[path]
 
     def views(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
-        """The features of a reference's first `count` mild variations, and the seconds from the file to them."""
-        picture, _, seconds = self.picture(path)
-        found = []
-        missing = [number for number in range(count) if (path, preprocessing, number) not in self._views]
+        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them."""
+        return self._computed(path, preprocessing, count, random=False)
+
+    def augmented(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
+        """The averaged features of a reference's first `count` random variations, and the seconds likewise."""
+        return self._computed(path, preprocessing, count, random=True)
+
+    def _computed(
+        self, path: str, preprocessing: Preprocessing, count: int, *, random: bool
+    ) -> tuple[list[Features], float]:
+        missing = [number for number in range(count) if (path, preprocessing, random, number) not in self._views]
         if missing:
             begin = time.perf_counter()
-            inputs = mild_views(preprocessing(picture), count)
+            image = preprocessing(self.picture(path)[0])
+            inputs = random_views(image, count) if random else mild_views(image, count)
             made = time.perf_counter() - begin
             for number in missing:
                 begin = time.perf_counter()
                 features = self.backbone(inputs[number][None])
-                self._views[path, preprocessing, number] = features, time.perf_counter() - begin + made / count
-        for number in range(count):
-            features, took = self._views[path, preprocessing, number]
-            found.append(features)
-            seconds += took
-        return found, seconds
+                kept = averaged(features) if random else features
+                self._views[path, preprocessing, random, number] = kept, time.perf_counter() - begin + made / count
+        found = [self._views[path, preprocessing, random, number] for number in range(count)]
+        return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def _score(
         self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
@@ -335,13 +341,17 @@ class _Running:
         return replace(self.row, **measured), self.scores
 
     def _fit(self) -> None:
-        count = view_count(len(self.references))
-        views, seconds = zip(
-            *(self.category.views(path, self.preprocessing, count) for path in self.references), strict=True
-        )
+        count, wanted = view_count(len(self.references)), self.method.views_wanted
+        views, augmented, seconds = [], [], 0.0
+        for path in self.references:
+            mild, mild_seconds = self.category.views(path, self.preprocessing, count)
+            random, random_seconds = self.category.augmented(path, self.preprocessing, wanted)
+            views.append(mild)
+            augmented.append(random)
+            seconds += self.category.picture(path)[2] + mild_seconds + random_seconds
         begin = time.perf_counter()
-        calibration = learn(self.method, views, false_alarm_rate=self.category.false_alarm_rate)
-        self.fit_seconds = time.perf_counter() - begin + sum(seconds)
+        calibration = learn(self.method, views, augmented, false_alarm_rate=self.category.false_alarm_rate)
+        self.fit_seconds = time.perf_counter() - begin + seconds
         self.threshold = calibration.threshold
 
     def _score(self, picture: _Seen) -> None:

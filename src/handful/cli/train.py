@@ -10,7 +10,7 @@ import typer
 
 from handful.cli.options import BackboneOption, DeviceOption, JsonOption, WeightsOption
 from handful.cli.output import print_json, say
-from handful.errors import OutputError
+from handful.errors import OutputError, SettingError
 
 if TYPE_CHECKING:
     from handful.training import Progress, Training
@@ -20,14 +20,24 @@ SAY_EVERY = 10  # seconds between two words on the progress, where there is no t
 app = typer.Typer(no_args_is_help=True, help="Train a backbone, slowly, for `fit --weights` to use.")
 
 
-@app.command()
-def reb(
+# The trainings in TUNINGS (importing them takes seconds), and what their help says.
+VERBS = {
+    "reb": "Train a backbone on good pictures to tell them from synthetic defects (REB).",
+    "coft": "Train a backbone on good pictures to see them alike, for `fit --method coft` (COFT-AD).",
+}
+RESUMED = "Interrupted, it goes on where it was when called again: NAME.safetensors.checkpoint holds how far it came."
+
+
+def train(
+    context: typer.Context,
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the weights, NAME.safetensors.")],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the training.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="The authors' own schedule: hours on a CPU.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="The authors' own schedule, where it is known: hours on a CPU.")
+    ] = False,
     backbone: BackboneOption = "tf_efficientnet_lite0",
     weights: WeightsOption = "auto",
     shots: Annotated[int | None, typer.Option(help="Draw this many of the pictures instead of using all.")] = None,
@@ -35,10 +45,7 @@ def reb(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a backbone on good pictures to tell them from synthetic defects (REB).
-
-    Interrupted, it goes on where it was when it is called again: NAME.safetensors.checkpoint holds how far it came.
-    """
+    """Train by the tuning that the command is named after."""
     begin = time.perf_counter()
     if not output.parent.is_dir():
         raise OutputError(f"The folder of the weights must exist, got {output.parent}; create it first.")
@@ -47,13 +54,16 @@ def reb(
     from handful.methods import TUNINGS, create_tuning, parse_setting
     from handful.training import Training
 
-    settings = dict(TUNINGS["reb"].authors) if full else {}
+    name = context.command.name or ""
+    if full and not TUNINGS[name].authors:
+        raise SettingError(f"`--full` must be given to a training whose authors' schedule is known, got {name}.")
+    settings = dict(TUNINGS[name].authors) if full else {}
     settings |= dict(parse_setting(text) for text in set_ or ())
     references = [source for source, _ in gather(good, recursive=False)]
     if shots is not None:
         references = draw(references, shots=shots, seed=seed)
     training = Training(
-        create_tuning("reb", settings),
+        create_tuning(name, settings),
         references,
         backbone=backbone,
         weights=weights,
@@ -71,7 +81,11 @@ def reb(
         print_json({"path": str(output), "seconds": seconds, "loss": loss, "settings": training.tuning.settings})
     else:
         said = "" if loss is None else f", loss {loss:.3f}"
-        say(f"{output}: {backbone} trained by reb on {len(references)} good pictures, {seconds:.0f} s{said}")
+        say(f"{output}: {backbone} trained by {name} on {len(references)} good pictures, {seconds:.0f} s{said}")
+
+
+for _name, _help in VERBS.items():
+    app.command(_name, help=f"{_help}\n\n{RESUMED}")(train)
 
 
 def _shown(training: "Training") -> "Iterator[Progress]":

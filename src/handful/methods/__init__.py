@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from handful.errors import SettingError
 from handful.methods.base import Configured, Method, Tuning
+from handful.methods.coft import COFT, ContrastiveTuning
 from handful.methods.fastrecon import FastRecon
 from handful.methods.patchcore import PatchCore
 from handful.methods.reb import REB
@@ -25,8 +26,8 @@ __all__ = [
     "parse_tuning",
 ]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon, REB)}
-TUNINGS: dict[str, type[Tuning]] = {tuning.name: tuning for tuning in (DefectClassification,)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon, REB, COFT)}
+TUNINGS: dict[str, type[Tuning]] = {tuning.name: tuning for tuning in (DefectClassification, ContrastiveTuning)}
 
 Kind = TypeVar("Kind", bound=Configured)
 

@@ -62,15 +62,35 @@ class Method(Configured, ABC):
     protocol: ClassVar[Protocol] = "target-only"
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
 
-    def fit(self, references: Features) -> Self:
+    @property
+    def views_wanted(self) -> int:
+        """How many random variations of each reference `fit` wants to see besides."""
+        return 0
+
+    def fit(self, references: Features, *, augmented: Features | None = None) -> Self:
         """Learn from the features of 1 or more good pictures.
 
+        Args:
+            references: of the pictures.
+            augmented: of `views_wanted` random variations of each picture, one picture's after the other's, every level
+                averaged over places: (B · views_wanted, 1, 1, D). None where none are wanted.
+
         Raises:
-            InputError: without a picture, or with a value that is not finite.
+            InputError: without a picture, with a value that is not finite, or with other variations than wanted.
         """
         _check_finite(references)
+        got, wanted = 0 if augmented is None else len(augmented), self.views_wanted * len(references)
+        if got != wanted:
+            raise InputError(
+                f"`augmented` must hold {self.views_wanted} variations of each reference, {wanted} in all, got {got}; "
+                f"`Detector` makes them."
+            )
+        if augmented is not None:
+            _check_finite(augmented)
         self.depths_ = references.depths
         self._fit(references)
+        if augmented is not None:
+            self._fit_augmented(references, augmented)
         return self
 
     @torch.inference_mode()
@@ -126,6 +146,10 @@ class Method(Configured, ABC):
 
     @abstractmethod
     def _fit(self, references: Features) -> None: ...
+
+    def _fit_augmented(self, references: Features, augmented: Features) -> None:
+        """Learn, after `_fit`, from variations too: to be written where `views_wanted` is above 0."""
+        raise NotImplementedError
 
     @abstractmethod
     def _score(self, queries: Features) -> Scores: ...

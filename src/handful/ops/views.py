@@ -1,8 +1,9 @@
-"""Mild variations of a good picture: what the next photograph of a good part may look like."""
+"""Variations of a good picture: what the next photograph of a good part may look like."""
 
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,6 +34,60 @@ def mild_views(image: Tensor, count: int) -> list[Tensor]:
     return [recipe() for recipe in recipes[:count]]
 
 
+def random_views(image: Tensor, count: int, *, seed: int = 0) -> list[Tensor]:
+    """Random variations of a picture that leave a good part good, as `random_view` makes them by default.
+
+    Each depends on the picture, the seed and its own number alone: fewer are the first ones of more, and every picture
+    varies in the same ways.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        count: how many to return.
+        seed: of all that is random.
+
+    Returns:
+        `count` tensors (3, H, W) in [0, 1].
+    """
+    return [random_view(image, generator=np.random.default_rng([seed, number])) for number in range(count)]
+
+
+def random_view(
+    image: Tensor,
+    *,
+    generator: np.random.Generator,
+    crop: float = 0.8,
+    jitter: float = 0.15,
+    blur: float = 1.0,
+    turn: bool = False,
+) -> Tensor:
+    """Cut a picture out of a picture, light it anew and blur it.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        generator: of all that is random: the same one in the same state makes the same view.
+        crop: the least share of the picture's area that is kept, in (0, 1]; its aspect stays.
+        jitter: brightness and contrast change by a factor of 1 ± this.
+        blur: the largest sigma of the Gaussian blur, in pixels.
+        turn: whether it may be turned by quarters, an oblong picture by halves, and mirrored.
+
+    Returns:
+        (3, H, W) in [0, 1].
+    """
+    side = math.sqrt(float(generator.uniform(crop, 1)))
+    across, down = (float((1 - side) * generator.uniform(-1, 1)) for _ in range(2))
+    brightness, contrast = (float(generator.uniform(1 - jitter, 1 + jitter)) for _ in range(2))
+    sigma = float(generator.uniform(0, blur))
+    view = _sampled(image, [[side, 0, across], [0, side, down]])
+    view = (brightness * (view.mean() + contrast * (view - view.mean()))).clamp(0, 1)
+    if blur > 0:
+        view = _blurred(view, sigma=sigma, radius=math.ceil(3 * blur))
+    if turn:
+        step = 1 if image.shape[1] == image.shape[2] else 2
+        view = torch.rot90(view, step * int(generator.integers(4 // step)), (1, 2))
+        view = view.flip(2) if generator.integers(2) else view
+    return view.contiguous()
+
+
 def _moved(image: Tensor, *, shift: float = 0.0, degrees: float = 0.0, zoom: float = 1.0) -> Tensor:
     """Shift both ways by a share of the side, turn about the centre, enlarge; bilinear, mirrored borders."""
     height, width = image.shape[1:]
@@ -40,6 +95,19 @@ def _moved(image: Tensor, *, shift: float = 0.0, degrees: float = 0.0, zoom: flo
     cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
     # affine_grid works in [-1, 1] on both axes: the aspect keeps a turn a turn on an oblong picture.
     aspect = width / height
-    matrix = torch.tensor([[[cosine, -sine / aspect, 2 * shift], [sine * aspect, cosine, 2 * shift]]])
-    grid = F.affine_grid(matrix, [1, 3, height, width], align_corners=False)
+    return _sampled(image, [[cosine, -sine / aspect, 2 * shift], [sine * aspect, cosine, 2 * shift]])
+
+
+def _sampled(image: Tensor, matrix: list[list[float]]) -> Tensor:
+    """Look up every pixel where a matrix says, both axes running from -1 to 1; bilinear, mirrored borders."""
+    grid = F.affine_grid(torch.tensor([matrix]), [1, *image.shape], align_corners=False)
     return F.grid_sample(image[None], grid, padding_mode="reflection", align_corners=False)[0]
+
+
+def _blurred(image: Tensor, *, sigma: float, radius: int) -> Tensor:
+    """Blur (3, H, W) by a Gaussian that reaches `radius` pixels, borders mirrored; a sigma of 0 changes nothing."""
+    offsets = torch.arange(-radius, radius + 1, dtype=image.dtype)
+    kernel = torch.exp(-0.5 * (offsets / max(sigma, 1e-3)).square())
+    kernel = kernel / kernel.sum()
+    padded = F.pad(image[None], [radius] * 4, mode="reflect")[0][:, None]  # (3, 1, H + 2 r, W + 2 r)
+    return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[:, 0]
