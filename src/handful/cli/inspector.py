@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def fit(
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
-    method: Annotated[str, typer.Option(help="patchcore or fastrecon.")] = "patchcore",
+    method: Annotated[str, typer.Option(help="patchcore, fastrecon, reb or coft.")] = "patchcore",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
     ] = None,
