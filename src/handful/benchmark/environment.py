@@ -30,7 +30,7 @@ def describe(*, command: str, device: str, facts: Mapping[str, Any]) -> dict[str
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "openvino", "timm", "numpy")},
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cpu_cores": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
