@@ -67,7 +67,7 @@ def ablation(rows: Sequence[Row]) -> list[str]:
         f"{', '.join(map(str, SEEDS))}. Pixel metrics over those with masks."
     ]
     for metric, title in (("image_auroc", "Image AUROC"), ("pixel_ap", "Pixel AP"), ("aupro", "AUPRO")):
-        lines = [f"| {title}, % | {' | '.join(f'{shots} shots' for shots in SHOTS)} |", "|---|" + "---|" * len(SHOTS)]
+        lines = [f"| {title}, %, at shots | {' | '.join(map(str, SHOTS))} |", "|---|" + "---|" * len(SHOTS)]
         for name, method in {"PatchCore": "patchcore", **ABLATION}.items():
             lines.append(f"| {name} | {' | '.join(_mean(rows, method, shots, metric) for shots in SHOTS)} |")
         sections.append("\n".join(lines))
