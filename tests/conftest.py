@@ -1,5 +1,6 @@
 """Fixtures that any test may use: pictures drawn on the spot and one small inspector, fitted once."""
 
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from handful import backbones
+from handful import backbones, cli
 from handful.detector import Detector
 
 torch.set_num_threads(1)  # the tests' tensors are small: more threads would only wait for each other
@@ -81,6 +82,22 @@ def ready_backbone(fitted: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = fitted._needed.backbone
     monkeypatch.setattr(backbones, "create", lambda *_, **__: backbone)
     monkeypatch.setattr(backbones, "load", lambda *_, **__: backbone)
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, list[str], list[str]]]:
+    """Call the command line in this process: exit code, lines of stdout, lines of stderr."""
+
+    def call(*arguments: object) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["handful", *(str(argument) for argument in arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out.splitlines(), said.err.splitlines()
+
+    return call
 
 
 @pytest.fixture

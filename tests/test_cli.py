@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handful import artifact, cli
+from handful import artifact
 from handful.detector import Detector
 from handful.version import __version__
 
@@ -41,17 +41,9 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def run(monkeypatch, capsys) -> Run:
+def run(command_line) -> Run:
     """Call the command line in this process."""
-
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["handful", *(str(argument) for argument in arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), said.out.splitlines(), said.err.splitlines())
-
-    return call
+    return lambda *arguments: Ran(*command_line(*arguments))
 
 
 def start(*arguments: object, **options) -> subprocess.CompletedProcess[bytes]:

@@ -1,12 +1,9 @@
 """`handful bench`: options, rows on stdout, pages in the folder."""
 
 import json
-import sys
 
 import pytest
 from PIL import Image
-
-from handful import cli
 
 QUICK = ("--size", "64", "--engine", "torch", "--device", "cpu")
 
@@ -22,24 +19,10 @@ def tree(tmp_path, picture_factory):
     return tmp_path / "parts"
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the command line in this process: exit code, lines of stdout, lines of stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["handful", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out.splitlines(), said.err.splitlines()
-
-    return call
-
-
-def test_a_benchmark_writes_its_folder(run, ready_backbone, tree, tmp_path):
+def test_a_benchmark_writes_its_folder(command_line, ready_backbone, tree, tmp_path):
     out = tmp_path / "out"
     options = ("--methods", "patchcore", "fastrecon:lam=0.5", "--shots", "1", "2", "--seeds", "0", "1", "--json")
-    code, lines, said = run("bench", "--data", f"parts:{tree}", *options, "--out", out, *QUICK)
+    code, lines, said = command_line("bench", "--data", f"parts:{tree}", *options, "--out", out, *QUICK)
     assert code == 0, said
     rows = [json.loads(line) for line in lines]
     assert {(row["method"], row["shots"], row["seed"]) for row in rows} == {
@@ -55,13 +38,13 @@ def test_a_benchmark_writes_its_folder(run, ready_backbone, tree, tmp_path):
     assert sheets == ["disc-fastrecon_lam=0.5.png", "disc-patchcore.png"]
     assert len((out / "results.csv").read_text().splitlines()) == 9
 
-    code, lines, said = run("bench", "--data", f"parts:{tree}", *options, "--out", out, *QUICK)
+    code, lines, said = command_line("bench", "--data", f"parts:{tree}", *options, "--out", out, *QUICK)
     assert (code, lines, said[0]) == (0, [], "8 cells, 8 done before")
 
 
-def test_a_failed_cell_is_said_and_ends_with_2(run, ready_backbone, tree, tmp_path):
+def test_a_failed_cell_is_said_and_ends_with_2(command_line, ready_backbone, tree, tmp_path):
     options = ("--methods", "patchcore", "--shots", "1", "9", "--seeds", "0", "--no-sheets")
-    code, lines, said = run("bench", "--data", f"parts:{tree}", *options, "--out", tmp_path / "out", *QUICK)
+    code, lines, said = command_line("bench", "--data", f"parts:{tree}", *options, "--out", tmp_path / "out", *QUICK)
     assert code == 2
     assert "FAILED: `shots` must be from 1 to the 3 pictures there are, got 9." in lines[0]
     assert "image AUROC" in lines[1]
@@ -83,8 +66,8 @@ def test_a_failed_cell_is_said_and_ends_with_2(run, ready_backbone, tree, tmp_pa
         (["--data", "parts:{tree}", "--shots", "few"], "Invalid value for '--shots'"),
     ],
 )
-def test_wrong_options_are_refused_in_one_sentence(run, ready_backbone, tree, tmp_path, options, sentence):
+def test_wrong_options_are_refused_in_one_sentence(command_line, ready_backbone, tree, tmp_path, options, sentence):
     filled = [option.format(tree=tree) for option in options]
-    code, lines, said = run("bench", *filled, "--out", tmp_path / "out", *QUICK)
+    code, lines, said = command_line("bench", *filled, "--out", tmp_path / "out", *QUICK)
     assert (code, lines, len(said)) == (2, [], 1)
     assert sentence in said[0]

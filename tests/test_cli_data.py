@@ -3,12 +3,12 @@
 import json
 import shutil
 import sys
+from functools import partial
 
 import pytest
 from PIL import Image
 
 import handful.data
-from handful import cli
 from handful.data.datasets import open_dataset
 
 
@@ -27,17 +27,9 @@ def parts(tmp_path, picture_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the command line in this process: exit code, lines of stdout, lines of stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["handful", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out.splitlines(), said.err.splitlines()
-
-    return call
+def run(command_line):
+    """Call `handful data …`."""
+    return partial(command_line, "data")
 
 
 @pytest.mark.parametrize("verb", [[], ["check"], ["meta"], ["corrupt"], ["defects"]])

@@ -6,12 +6,14 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from handful import Detector
+from handful.benchmark import results as benchmark_results
 from handful.data.shots import draw
 from handful.data.tree import read_category
 from handful.metrics import image_auroc
@@ -116,3 +118,47 @@ def test_the_command_line_does_the_whole_job(tmp_path, pill):
     assert done.returncode == int(any(row["verdict"] == "DEFECT" for row in rows))
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count('class="card"') == len(rows)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_benchmark_killed_in_the_middle_goes_on_and_ends_with_the_same_numbers(tmp_path):
+    grid = ["--categories", "btn01_rl", "--methods", "patchcore", "fastrecon", "--shots", "1", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "handful",
+        "bench",
+        "--data",
+        f"piped:{DATA / 'piped'}",
+        *grid,
+        "--seeds",
+        "0",
+        "1",
+    ]
+    for name in ("whole", "killed"):
+        process = subprocess.Popen([*command, "--no-sheets", "--out", tmp_path / name], stdout=subprocess.PIPE)
+        if name == "killed":
+            for _ in range(3):
+                process.stdout.readline()
+            process.kill()
+        process.communicate()
+        assert process.returncode == (0 if name == "whole" else -9)
+    done = len(benchmark_results.read(tmp_path / "killed" / "results.csv"))
+    assert 3 <= done < 8
+    again = subprocess.run([*command, "--no-sheets", "--out", tmp_path / "killed"], capture_output=True, text=True)
+    assert again.stderr.splitlines()[0] == f"8 cells, {done} done before"
+    times = {"fit_s": None, "ms_per_image": None, "peak_rss_mb": None}
+    one, other = (
+        [replace(row, **times) for row in benchmark_results.read(tmp_path / name / "results.csv")]
+        for name in ("whole", "killed")
+    )
+    assert one == other
+    assert not list(tmp_path.rglob(".*.part"))
+
+
+def test_every_data_set_here_is_recognised_and_free_of_leaks():
+    for folder in sorted(path for path in DATA.iterdir() if path.is_dir()):
+        done = handful("data", "check", folder, "--json")
+        assert done.returncode == 0, done.stdout
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(lines) > 1 and lines[-1]["leaks"] == []
