@@ -24,7 +24,7 @@ from handful.data.images import read_picture
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.data.tree import read_category
-from handful.detector import MAX_VIEWS, good_scores, join
+from handful.learning import MAX_VIEWS, good_scores, join
 from handful.ops.views import mild_views
 from handful.types import Features
 

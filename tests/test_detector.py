@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from handful import Detector
-from handful.detector import averaged, learn
 from handful.errors import ImageError, InputError, NotFittedError, SettingError
+from handful.learning import averaged, learn
 from handful.methods.coft import COFT
 from handful.types import Features
 

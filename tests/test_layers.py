@@ -11,6 +11,7 @@ ROWS = [
     {"types", "files"},
     {"ops", "metrics"},
     {"data", "backbones", "methods", "decision", "artifact"},
+    {"learning"},
     {"detector", "training"},
     {"report"},
     {"benchmark"},

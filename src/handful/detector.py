@@ -2,15 +2,12 @@
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self
 
-import numpy as np
 import safetensors.torch
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -20,30 +17,16 @@ from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail
 from handful.errors import HandfulError, InputError, InspectorError, NotFittedError, SettingError
+from handful.learning import Track, averaged, learn, quietly, view_count
 from handful.ops.views import mild_views, random_views
-from handful.types import Features, Inspection, Scores
+from handful.types import Inspection
 from handful.version import __version__
 
-MAX_VIEWS = 7
-MAX_SCORED_VIEWS = 56  # over all references: what calibration may cost
-MAX_FOLDS = 8
 BLANK = 0.1  # a picture with less than this share of the references' contrast shows nothing
 THUMBNAIL_SIDE = 256
 STATE_PART = "method.safetensors"
 
 Pictures = PictureSource | Sequence[PictureSource]
-Item = TypeVar("Item")
-
-
-class Track(Protocol):
-    """Passes a list of work on, showing how far it has come: `rich.progress.track` is one."""
-
-    def __call__(self, items: Sequence[Item], description: str) -> Iterable[Item]:
-        """Yield the items one by one."""
-
-
-def _quietly(items: Sequence[Item], description: str) -> Iterable[Item]:
-    return items
 
 
 @dataclass(frozen=True)
@@ -112,7 +95,7 @@ class Detector:
         }
         self._fitted: _Fitted | None = None
 
-    def fit(self, references: Pictures, *, track: Track = _quietly) -> Self:
+    def fit(self, references: Pictures, *, track: Track = quietly) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
 
         Args:
@@ -305,88 +288,6 @@ class _Fitted:
     calibration: decision.Calibration
     references: tuple[Reference, ...]
     contrast: float  # the smallest standard deviation of a reference's values in [0, 1]
-
-
-def join(features: Sequence[Features]) -> Features:
-    """Several batches of features as one."""
-    return Features(
-        tuple(torch.cat(levels) for levels in zip(*(f.levels for f in features), strict=True)), features[0].size
-    )
-
-
-def averaged(features: Features) -> Features:
-    """Every level averaged over places: (B, h, w, D) → (B, 1, 1, D)."""
-    return Features(tuple(level.mean((1, 2), keepdim=True) for level in features.levels), features.size)
-
-
-def view_count(references: int) -> int:
-    """How many variations of each reference calibration scores, the picture itself included."""
-    return max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // references))
-
-
-def learn(
-    method: methods.Method,
-    views: Sequence[Sequence[Features]],
-    augmented: Sequence[Sequence[Features]] = (),
-    *,
-    false_alarm_rate: float,
-    track: Track = _quietly,
-) -> decision.Calibration:
-    """Fit a method to the references and set its thresholds.
-
-    Args:
-        method: fitted in place.
-        views: of each reference the features of its `view_count` mild variations, the picture itself first.
-        augmented: of each reference the `averaged` features of as many `random_views` as the method wants; may be
-            left out where it wants none.
-        false_alarm_rate: the share of good parts that may be rejected.
-        track: shows progress.
-    """
-    _fit(method, views, augmented, rows=range(len(views)))
-    image_scores, map_peaks = good_scores(method, views, augmented, track=track)
-    return decision.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate)
-
-
-def good_scores(
-    method: methods.Method,
-    views: Sequence[Sequence[Features]],
-    augmented: Sequence[Sequence[Features]] = (),
-    *,
-    track: Track = _quietly,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.
-
-    One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left
-    out: then its variations, without the unchanged picture itself, are scored by the method that has seen it.
-    `views` and `augmented` are those of `learn`.
-    """
-    if len(views) == 1:
-        rows = [[method.score(view) for view in views[0][1:]]]
-    else:
-        folds = min(len(views), MAX_FOLDS)
-        by_row: dict[int, list[Scores]] = {}
-        for fold in track(range(folds), description="threshold"):
-            others = [row for row in range(len(views)) if row % folds != fold]
-            blind = methods.create(method.name, method.settings)
-            _fit(blind, views, augmented, rows=others)
-            for row in range(fold, len(views), folds):
-                by_row[row] = [blind.score(view) for view in views[row]]
-        rows = [by_row[row] for row in range(len(views))]
-    image = np.array([[float(scores.image[0]) for scores in row] for row in rows])
-    peaks = np.array([[float(scores.maps.max()) for scores in row] for row in rows])
-    return image, peaks
-
-
-def _fit(
-    method: methods.Method,
-    views: Sequence[Sequence[Features]],
-    augmented: Sequence[Sequence[Features]],
-    *,
-    rows: Sequence[int],
-) -> None:
-    """Fit a method to some of the references and to their random variations."""
-    variations = [view for row in rows for view in augmented[row]] if augmented else []
-    method.fit(join([views[row][0] for row in rows]), augmented=join(variations) if variations else None)
 
 
 def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:

@@ -21,8 +21,8 @@ from handful.data.images import Picture
 from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
-from handful.detector import averaged, learn, view_count
 from handful.errors import HandfulError, InputError, SettingError
+from handful.learning import averaged, learn, view_count
 from handful.methods import describe, parse, parse_tuning
 from handful.ops.views import mild_views, random_views
 from handful.training import Training

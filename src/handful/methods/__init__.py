@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from handful.errors import SettingError
 from handful.methods.base import Configured, Method, Tuning
-from handful.methods.coft import COFT, ContrastiveTuning
+from handful.methods.coft import COFT
+from handful.methods.coft_training import ContrastiveTuning
 from handful.methods.fastrecon import FastRecon
 from handful.methods.patchcore import PatchCore
 from handful.methods.reb import REB
