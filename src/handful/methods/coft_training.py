@@ -2,13 +2,13 @@
 
 Paper: Liao et al., COFT-AD: COntrastive Fine-Tuning for Few-Shot Anomaly Detection, IEEE Transactions on Image
 Processing, 2024, https://arxiv.org/abs/2402.18998. There is no public code, and we know the paper by its abstract and
-an earlier, anonymous version alone. From them:
+an earlier, anonymous version alone. The second half, the Gaussian, is `handful.methods.coft`. From them:
 
 - weights that were trained on a large source are tuned on the good target pictures, without labels, by
   L = L_con + λ_PP L_PP + λ_NP L_NP;
 - L_con contrasts augmented views of the pictures;
 - L_PP draws different good pictures together, as L_con pushes them apart;
-- L_NP pushes synthetic negatives away, only where it is known what defects will look like: wrong ones do harm;
+- L_NP pushes synthetic negatives away, only where it is known what defects will look like: wrong ones do harm.
 
 All the rest is our own choice:
 
