@@ -101,8 +101,8 @@ def test_accumulated_passes_are_one_update(start):
 
 
 def test_the_loss_falls(start):
-    tuning = start(updates=12, sources=3)
-    losses = [tuning.update(number) for number in range(12)]
+    tuning = start(updates=8, sources=2)
+    losses = [tuning.update(number) for number in range(8)]
     assert np.mean(losses[-3:]) < 0.85 * losses[0]
 
 

@@ -1,8 +1,8 @@
-"""COFT-AD's first half: fine-tune the backbone on the references by contrast.
+"""COFT-AD's first half: fine-tune the backbone on the references by contrast; `handful.methods.coft` is the second.
 
 Paper: Liao et al., COFT-AD: COntrastive Fine-Tuning for Few-Shot Anomaly Detection, IEEE Transactions on Image
 Processing, 2024, https://arxiv.org/abs/2402.18998. There is no public code, and we know the paper by its abstract and
-an earlier, anonymous version alone. The second half, the Gaussian, is `handful.methods.coft`. From them:
+an earlier, anonymous version alone. From them:
 
 - weights that were trained on a large source are tuned on the good target pictures, without labels, by
   L = L_con + λ_PP L_PP + λ_NP L_NP;
