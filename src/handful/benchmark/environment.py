@@ -40,9 +40,12 @@ def describe(*, command: str, device: str, facts: Mapping[str, Any]) -> dict[str
 
 def commit() -> str:
     """The commit of the code that runs, with -dirty where it was changed since; empty outside a checkout."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():  # installed, perhaps inside somebody else's checkout
+        return ""
     command = ("git", "describe", "--always", "--dirty", "--abbrev=10")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
     except OSError:
         return ""
     return done.stdout.strip()
