@@ -71,15 +71,28 @@ def test_while_warming_up_the_trunk_stays_as_it_was(start):
     assert all(torch.equal(trunk[name], after[name]) for name in trunk)
     assert not torch.equal(head["0.weight"], tuning.learnt_["head"].state_dict()["0.weight"])
     tuning.update(2)
-    assert not torch.equal(trunk["model.conv_stem.weight"], tuning.learnt_["trunk"].model.conv_stem.weight)
+    assert not torch.equal(trunk["model.conv_head.weight"], tuning.learnt_["trunk"].model.conv_head.weight)
+
+
+@pytest.mark.parametrize(("stride", "first_trained"), [(0, "model.conv_stem"), (4, "model.blocks.2.0.conv_dw")])
+def test_layers_up_to_a_stride_stay_as_they_were(start, stride, first_trained):
+    tuning = start(updates=1, warmup=0.0, frozen_stride=stride)
+    before = state(tuning.learnt_["trunk"])
+    tuning.update(0)
+    after = state(tuning.learnt_["trunk"])
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed[0] == f"{first_trained}.weight"
+    kept = list(before)[: list(before).index(changed[0])]
+    assert not set(kept) & set(changed)
+    assert "model.blocks.2.0.bn2.running_mean" in changed
 
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_normalisation_keeps_its_statistics_only_where_asked(start, frozen):
     tuning = start(updates=1, warmup=0.0, frozen_norms=frozen)
-    before = tuning.learnt_["trunk"].model.bn1.running_mean.clone()
+    before = tuning.learnt_["trunk"].model.bn2.running_mean.clone()
     tuning.update(0)
-    assert torch.equal(before, tuning.learnt_["trunk"].model.bn1.running_mean) == frozen
+    assert torch.equal(before, tuning.learnt_["trunk"].model.bn2.running_mean) == frozen
 
 
 def test_an_update_depends_on_the_seed_and_its_number_alone(start):

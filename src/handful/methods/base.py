@@ -236,3 +236,35 @@ class Tuning(Configured, ABC):
     def done(self, number: int) -> bool:
         """Whether to stop before the update of this number."""
         return number >= self.updates
+
+
+def layers_up_to(trunk: nn.Module, *, stride: int, size: int) -> list[nn.Module]:
+    """The layers of a network that run before the first one that brings its grid to a stride above this one.
+
+    They are found in one pass of a blank picture. A network that never reaches such a stride by a convolution or by
+    pooling, as a vision transformer does not, has none.
+
+    Args:
+        trunk: (B, 3, H, W) → (B, C).
+        stride: 0 for no layer at all.
+        size: side of the pictures that it is meant for, in pixels.
+    """
+    ran: list[nn.Module] = []
+    ends: list[int] = []  # how many had run before each layer that goes beyond the stride
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        if isinstance(output, Tensor) and isinstance(inputs[0], Tensor) and output.ndim == inputs[0].ndim == 4:
+            before, after = inputs[0].shape[-1], output.shape[-1]
+            if 1 < after < before and after * stride < size:  # one place alone is a pooled picture, no grid
+                ends.append(len(ran))
+        ran.append(module)
+
+    layers = [layer for layer in trunk.modules() if not list(layer.children()) or list(layer.parameters(recurse=False))]
+    hooks = [layer.register_forward_hook(hook) for layer in layers]
+    try:
+        with torch.no_grad():
+            trunk.eval()(torch.zeros(1, 3, size, size, device=next(trunk.parameters()).device))
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return ran[: min(ends, default=0)] if stride else []
