@@ -4,6 +4,7 @@ Letters: B pictures, H W pixels of the model-input frame, h w patch grid, D chan
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -118,6 +119,15 @@ class Features:
     def depths(self) -> tuple[int, ...]:
         """The channels D of each level."""
         return tuple(level.shape[-1] for level in self.levels)
+
+    @cached_property
+    def unfinite_level(self) -> int | None:
+        """The number of the first level that holds NaN or infinity; looked for once, however many methods ask."""
+        for number, level in enumerate(self.levels):
+            # A sum is quick, and finite only where all is; where it is not, it may have overflowed.
+            if not level.sum().isfinite() and not level.isfinite().all():
+                return number
+        return None
 
 
 @dataclass(frozen=True)

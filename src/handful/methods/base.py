@@ -190,9 +190,10 @@ def require(holds: bool, setting: str, rule: str, value: object) -> None:
 def _check_finite(features: Features) -> None:
     if not features.levels or not len(features):
         raise InputError("Features must hold at least one picture, got none.")
-    for number, level in enumerate(features.levels):
-        if not torch.isfinite(level).all():
-            raise InputError(f"Features must be finite, got NaN or infinity in level {number}; look at that picture.")
+    if features.unfinite_level is not None:
+        raise InputError(
+            f"Features must be finite, got NaN or infinity in level {features.unfinite_level}; look at that picture."
+        )
 
 
 @dataclass(kw_only=True, eq=False)
