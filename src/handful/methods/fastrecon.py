@@ -66,6 +66,7 @@ class FastRecon(Method):
     coreset_: Tensor = field(init=False, repr=False)
     mean_: Tensor = field(init=False, repr=False)
     solver_: Tensor = field(init=False, repr=False)
+    _mean_coefficients: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,6 +83,11 @@ class FastRecon(Method):
         self.mean_ = patches.mean(0)
         self.lam_ = self.lam * alignment(patches) if self.gate and len(patches) > 1 else rows.new_tensor(self.lam)
         self.solver_ = reconstruction_solver(self.coreset_)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What λ mu gives to W, the same for every picture: (h·w, n)."""
+        self._mean_coefficients = (self.lam_ / (1 + self.lam_)) * (self.mean_.flatten(0, 1) @ self.solver_)
 
     def _score(self, queries: Features) -> Scores:
         patches = _patches(queries)
@@ -93,10 +99,11 @@ class FastRecon(Method):
         if picture.shape != self.mean_.shape:
             picture_grid, mean_grid = tuple(picture.shape[:2]), tuple(self.mean_.shape[:2])
             require(False, "size", f"that of `fit`, which gave a grid of {mean_grid}", picture_grid)
-        blend = (picture + self.lam_ * self.mean_) / (1 + self.lam_)
-        reconstruction = (blend @ self.solver_) @ self.coreset_
-        residuals: Tensor = torch.linalg.vector_norm(picture - reconstruction, dim=2)
-        return residuals
+        rows = picture.flatten(0, 1)  # (h·w, C)
+        coefficients = torch.addmm(self._mean_coefficients, rows, self.solver_ / (1 + self.lam_))  # W: (h·w, n)
+        residuals = torch.addmm(rows, coefficients, self.coreset_, alpha=-1)  # Q - W S: (h·w, C)
+        lengths: Tensor = torch.linalg.vector_norm(residuals, dim=1)
+        return lengths.reshape(picture.shape[:2])
 
     def state(self) -> dict[str, Tensor]:
         return {
@@ -110,6 +117,7 @@ class FastRecon(Method):
     def _restore(self, state: dict[str, Tensor]) -> None:
         self.lam_, self.coreset_ = state["lam"], state["coreset"]
         self.mean_, self.solver_ = state["mean"], state["solver"]
+        self._prepare()
 
 
 def reconstruction_solver(coreset: Tensor) -> Tensor:
