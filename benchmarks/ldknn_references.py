@@ -34,7 +34,7 @@ from handful.metrics import PixelCounts, image_auroc, pixel_truth
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground
 from handful.ops.maps import pixel_map, top_share
-from handful.ops.neighbors import nearest
+from handful.ops.neighbors import Bank
 from handful.ops.patches import level_scales, patch_vectors
 from handful.types import Category, Features, TrueRegion
 from handful.version import __version__
@@ -158,11 +158,11 @@ def scored(levels: tuple[Tensor, ...], queries: Sequence[Features]) -> Iterator[
     """The queries' patch scores (N, h, w) by every setting; the search for the nearest patches is done once."""
     scales = level_scales(levels, weights="equal")
     patches = patch_vectors(levels, scales, neighbourhood=3, dimensions=None)
-    bank, grid = patches.flatten(0, 2), patches.shape[1:3]
+    bank, grid = Bank(patches.flatten(0, 2)), patches.shape[1:3]
     found = []
     for query in queries:
         rows = patch_vectors(query.levels, scales, neighbourhood=3, dimensions=None).flatten(0, 2)
-        found.append(nearest(rows, bank))
+        found.append(bank.nearest(rows))
     squares = torch.cat([distances[:, 0] for distances, _ in found]).square()
     nearest_rows = torch.cat([indices[:, 0] for _, indices in found])
     others = {radius: squares_to_others(patches, neighbours=max(NEIGHBOURS), exclude_radius=radius) for radius in RADII}

@@ -24,7 +24,7 @@ def test_gives_the_values_of_the_authors_code():
     # tests/golden/patchcore.md says how they were made; their search returns squared distances.
     golden = PatchCore(dimensions=24, level_weights="raw", image_score="max", sigma=0)
     golden.fit(features(GOLDEN["level1_support"], GOLDEN["level2_support"]))
-    assert torch.allclose(golden.bank_, GOLDEN["support_embedding"], atol=1e-6)
+    assert torch.allclose(golden.bank_.rows, GOLDEN["support_embedding"], atol=1e-6)
     query = features(GOLDEN["level1_query"], GOLDEN["level2_query"])
     scores = golden.score(query)
     assert torch.allclose(golden._patches(query).flatten(0, 2), GOLDEN["query_embedding"], atol=1e-6)
@@ -66,8 +66,8 @@ def test_equal_levels_do_not_depend_on_their_scale():
 
 def test_a_coreset_keeps_the_share_it_is_told():
     references = random_features(3, seed=0)
-    assert len(PatchCore(coreset_ratio=0.25).fit(references).bank_) == 48
-    assert len(PatchCore(coreset_ratio=0.001).fit(references).bank_) == 1
+    assert len(PatchCore(coreset_ratio=0.25).fit(references).bank_.rows) == 48
+    assert len(PatchCore(coreset_ratio=0.001).fit(references).bank_.rows) == 1
 
 
 def test_a_picture_that_was_learnt_scores_zero():

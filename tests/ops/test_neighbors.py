@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from handful.ops import neighbors
-from handful.ops.neighbors import nearest
+from handful.ops.neighbors import GROUP, Bank
 
 
 def brute_force(queries, bank, neighbours):
@@ -14,7 +14,7 @@ def brute_force(queries, bank, neighbours):
 def test_equals_brute_force_in_float64(neighbours):
     generator = torch.Generator().manual_seed(0)
     queries, bank = torch.randn(50, 12, generator=generator), torch.randn(70, 12, generator=generator)
-    distances, indices = nearest(queries, bank, neighbours=neighbours)
+    distances, indices = Bank(bank).nearest(queries, neighbours=neighbours)
     expected = brute_force(queries, bank, neighbours)
     assert torch.equal(indices, expected.indices)
     assert torch.allclose(distances.double(), expected.values, rtol=1e-6)  # float32 rounding
@@ -23,7 +23,7 @@ def test_equals_brute_force_in_float64(neighbours):
 def test_a_query_of_the_bank_is_exactly_zero_away():
     # Far from the origin the expanded square alone would be off by more than 1, and name the wrong neighbour.
     bank = torch.randn(40, 8, generator=torch.Generator().manual_seed(0)) + 1000
-    distances, indices = nearest(bank, bank)
+    distances, indices = Bank(bank).nearest(bank)
     assert torch.equal(distances, torch.zeros(40, 1))
     assert torch.equal(indices[:, 0], torch.arange(40))
 
@@ -31,16 +31,16 @@ def test_a_query_of_the_bank_is_exactly_zero_away():
 def test_chunks_do_not_change_the_answer(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     queries, bank = torch.randn(33, 5, generator=generator), torch.randn(20, 5, generator=generator)
-    whole = nearest(queries, bank, neighbours=2)
+    whole = Bank(bank).nearest(queries, neighbours=2)
     monkeypatch.setattr(neighbors, "CHUNK_ELEMENTS", 47)  # two queries at a time, one at the end
-    in_chunks = nearest(queries, bank, neighbours=2)
+    in_chunks = Bank(bank).nearest(queries, neighbours=2)
     assert torch.equal(whole[1], in_chunks[1])
     assert torch.equal(whole[0], in_chunks[0])
 
 
 def test_neighbours_come_nearest_first():
     bank = torch.tensor([[3.0], [1.0], [2.0]])
-    distances, indices = nearest(torch.zeros(1, 1), bank, neighbours=3)
+    distances, indices = Bank(bank).nearest(torch.zeros(1, 1), neighbours=3)
     assert distances.tolist() == [[1, 2, 3]]
     assert indices.tolist() == [[1, 2, 0]]
 
@@ -52,7 +52,7 @@ def test_excluded_rows_are_no_neighbours(monkeypatch, neighbours):
     bank = torch.randn(20, 4, generator=generator)
     bank[7] = bank[3]  # a row that is not excluded stays a neighbour, however near
     excluded = torch.stack([torch.arange(20), (torch.arange(20) + 1) % 20], 1)
-    distances, indices = nearest(bank, bank, neighbours=neighbours, excluded=excluded)
+    distances, indices = Bank(bank).nearest(bank, neighbours=neighbours, excluded=excluded)
     whole = (bank.double()[:, None] - bank.double()[None]).square().sum(2).sqrt()
     expected = whole.scatter(1, excluded, float("inf")).topk(neighbours, dim=1, largest=False)
     assert torch.equal(indices, expected.indices)
@@ -62,6 +62,56 @@ def test_excluded_rows_are_no_neighbours(monkeypatch, neighbours):
 
 def test_excluding_a_row_twice_is_excluding_it_once():
     bank = torch.tensor([[0.0], [1.0], [3.0]])
-    distances, indices = nearest(bank, bank, excluded=torch.arange(3)[:, None].expand(-1, 4))
+    distances, indices = Bank(bank).nearest(bank, excluded=torch.arange(3)[:, None].expand(-1, 4))
     assert distances[:, 0].tolist() == [1, 1, 2]
     assert indices[:, 0].tolist() == [1, 0, 1]
+
+
+@pytest.fixture
+def by_codes():
+    """Searches a bank by codes; for comparison, `_nearest_by_products` does not."""
+    if not neighbors._multiplies_codes():
+        pytest.skip("this CPU does not multiply whole numbers of 8 bits")
+    return lambda bank, queries: bank._nearest_by_codes(queries, bank._grid)
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [torch.ones(24), torch.logspace(-3, 2, 24), torch.tensor([1.0] + [0.0] * 23)],
+    ids=["even", "channels of all sizes", "one channel"],
+)
+@pytest.mark.parametrize("rows", [1, GROUP, 5 * GROUP + 3])
+def test_codes_lead_to_the_nearest_row(by_codes, spread, rows):
+    generator = torch.Generator().manual_seed(rows)
+    bank = Bank(torch.randn(rows, 24, generator=generator) * spread + 5)
+    near = bank.rows[torch.randint(rows, (40,), generator=generator)]
+    queries = near + 0.3 * spread * torch.randn(40, 24, generator=generator)
+    expected = brute_force(queries, bank.rows, 1)
+    assert torch.equal(by_codes(bank, queries), expected.indices[:, 0])
+    assert torch.allclose(bank.nearest(queries)[0].double(), expected.values, rtol=1e-6)  # float32 rounding
+
+
+def test_codes_lead_to_the_nearest_row_from_far_away(by_codes, monkeypatch):
+    monkeypatch.setattr(neighbors, "CHUNK_ELEMENTS", 50_000)  # some queries at a time
+    # Beyond the largest code a query's own rounding is off by far, and every row may be the nearest.
+    generator = torch.Generator().manual_seed(0)
+    bank = Bank(torch.randn(40 * GROUP * neighbors.MOST_GROUPS // 8, 6, generator=generator))
+    queries = torch.cat([100 * torch.randn(7, 6, generator=generator), bank.rows[:7] + 0.01])
+    assert torch.equal(by_codes(bank, queries), brute_force(queries, bank.rows, 1).indices[:, 0])
+
+
+def test_of_rows_equally_near_codes_lead_to_the_first(by_codes):
+    bank = Bank(torch.tensor([[3.0, 0], [1, 0], [-1, 0], [1, 0], [0, 1]]).repeat(30, 1))
+    assert by_codes(bank, torch.tensor([[0.0, 0], [3, 0], [1, 1]])).tolist() == [1, 0, 1]
+    assert Bank(torch.zeros(70, 3)).nearest(torch.ones(2, 3))[1].tolist() == [[0], [0]]
+
+
+def test_codes_measure_few_rows_in_full(by_codes, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    bank = Bank(torch.randn(4000, 64, generator=generator))
+    queries = bank.rows[::20] + 0.5 * torch.randn(200, 64, generator=generator)
+    measured = []
+    kept = neighbors.distance
+    monkeypatch.setattr(neighbors, "distance", lambda one, other: measured.append(len(one)) or kept(one, other))
+    bank.nearest(queries)
+    assert sum(measured) < 10 * len(queries) + len(bank.rows)  # of 4000 rows for each query

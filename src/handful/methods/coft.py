@@ -26,7 +26,7 @@ from torch import Tensor
 
 from handful.methods.base import Method, require
 from handful.ops.maps import pixel_map
-from handful.ops.neighbors import nearest
+from handful.ops.neighbors import Bank
 from handful.ops.patches import LevelWeights, level_scales, patch_vectors
 from handful.types import Features, Scores
 
@@ -56,7 +56,7 @@ class COFT(Method):
 
     mean_: Tensor = field(init=False, repr=False)
     whitening_: Tensor = field(init=False, repr=False)
-    bank_: Tensor = field(init=False, repr=False)
+    bank_: Bank = field(init=False, repr=False)
     scales_: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class COFT(Method):
 
     def _fit(self, references: Features) -> None:
         self.scales_ = level_scales(references.levels, weights=self.level_weights)
-        self.bank_ = self._patches(references).flatten(0, 2).contiguous()  # (B·h·w, D)
+        self.bank_ = Bank(self._patches(references).flatten(0, 2).contiguous())  # (B·h·w, D)
 
     def _fit_augmented(self, references: Features, augmented: Features) -> None:
         vectors = torch.cat([embedding(references), embedding(augmented)])  # (B + B·views, D)
@@ -89,7 +89,7 @@ class COFT(Method):
     def _score_one(self, picture: Features) -> tuple[Tensor, Tensor]:
         """The patch scores (h, w) and the image score () of one picture."""
         patches = self._patches(picture)[0]  # (h, w, D)
-        distances, _ = nearest(patches.flatten(0, 1), self.bank_)
+        distances, _ = self.bank_.nearest(patches.flatten(0, 1))
         image = torch.linalg.vector_norm(self.whitening_ @ (embedding(picture)[0] - self.mean_))
         return distances[:, 0].reshape(patches.shape[:2]), image
 
@@ -102,13 +102,13 @@ class COFT(Method):
             "depths": torch.tensor(self.depths_ or ()),
             "mean": self.mean_,
             "whitening": self.whitening_,
-            "bank": self.bank_,
+            "bank": self.bank_.rows,
             "scales": self.scales_,
         }
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         self.mean_, self.whitening_ = state["mean"], state["whitening"]
-        self.bank_, self.scales_ = state["bank"], state["scales"]
+        self.bank_, self.scales_ = Bank(state["bank"]), state["scales"]
 
 
 def embedding(features: Features) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 from handful.methods.base import Method, require
 from handful.ops.coreset import greedy_coreset
 from handful.ops.maps import pixel_map, top_share
-from handful.ops.neighbors import distance, nearest
+from handful.ops.neighbors import Bank, distance
 from handful.ops.patches import LevelWeights, level_scales, patch_vectors
 from handful.types import Features, Scores
 
@@ -60,7 +60,7 @@ class PatchCore(Method):
     reweight_neighbours: int = 9
     sigma: float = 4.0
 
-    bank_: Tensor = field(init=False, repr=False)
+    bank_: Bank = field(init=False, repr=False)
     scales_: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class PatchCore(Method):
             bank = bank[greedy_coreset(bank, max(1, int(self.coreset_ratio * len(bank))))]
         needed = max(self.neighbours, self.reweight_neighbours if self.image_score == "reweighted" else 1)
         require(needed <= len(bank), "neighbours", f"at most the bank's {len(bank)} rows", needed)
-        self.bank_ = bank.contiguous()
+        self.bank_ = Bank(bank.contiguous())
 
     def _score(self, queries: Features) -> Scores:
         patches = self._patches(queries)
@@ -93,7 +93,7 @@ class PatchCore(Method):
     def _score_one(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """One picture at a time, so that a batch gives what its pictures give alone: (h, w, D) → (h, w), ()."""
         rows = picture.flatten(0, 1)  # (h·w, D)
-        distances, indices = nearest(rows, self.bank_, neighbours=self.neighbours)
+        distances, indices = self.bank_.nearest(rows, neighbours=self.neighbours)
         patch_scores = distances.mean(1).reshape(picture.shape[:2])
         if self.image_score == "reweighted":
             return patch_scores, self._reweighted(rows, distances[:, 0], indices[:, 0])
@@ -103,8 +103,9 @@ class PatchCore(Method):
     def _reweighted(self, rows: Tensor, distances: Tensor, indices: Tensor) -> Tensor:
         """Equation 7: the largest distance, less where the bank is dense around the row it was measured to."""
         peak = distances.argmax()
-        around = nearest(self.bank_[indices[peak]][None], self.bank_, neighbours=self.reweight_neighbours)[1][0]
-        to_them = distance(rows[peak].expand(len(around), -1), self.bank_[around])  # (b,), the nearest row first
+        bank = self.bank_.rows
+        around = self.bank_.nearest(bank[indices[peak]][None], neighbours=self.reweight_neighbours)[1][0]
+        to_them = distance(rows[peak].expand(len(around), -1), bank[around])  # (b,), the nearest row first
         return (1 - to_them.softmax(0)[0]) * distances[peak]
 
     def _patches(self, features: Features) -> Tensor:
@@ -114,7 +115,7 @@ class PatchCore(Method):
         )
 
     def state(self) -> dict[str, Tensor]:
-        return {"depths": torch.tensor(self.depths_ or ()), "bank": self.bank_, "scales": self.scales_}
+        return {"depths": torch.tensor(self.depths_ or ()), "bank": self.bank_.rows, "scales": self.scales_}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        self.bank_, self.scales_ = state["bank"], state["scales"]
+        self.bank_, self.scales_ = Bank(state["bank"]), state["scales"]

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from handful.methods.base import Method, require
 from handful.ops.maps import pixel_map, top_share
-from handful.ops.neighbors import nearest
+from handful.ops.neighbors import Bank
 from handful.ops.patches import LevelWeights, level_scales, patch_vectors
 from handful.types import Features, Scores
 
@@ -78,7 +78,7 @@ class REB(Method):
     share: float = 0.01
     sigma: float = 4.0
 
-    bank_: Tensor = field(init=False, repr=False)
+    bank_: Bank = field(init=False, repr=False)
     scales_: Tensor = field(init=False, repr=False)
     densities_: Tensor = field(init=False, repr=False)
     offset_: Tensor = field(init=False, repr=False)
@@ -98,7 +98,7 @@ class REB(Method):
     def _fit(self, references: Features) -> None:
         self.scales_ = level_scales(references.levels, weights=self.level_weights)
         patches = self._patches(references)  # (B, h, w, D)
-        self.bank_ = patches.flatten(0, 2).contiguous()  # (B·h·w, D)
+        self.bank_ = Bank(patches.flatten(0, 2).contiguous())  # (B·h·w, D)
         self.densities_ = self._densities(patches)
         peak = self.densities_.max()
         self.offset_ = self.alpha * peak if self.correction == "difference" else torch.zeros_like(peak)
@@ -106,10 +106,10 @@ class REB(Method):
     def _densities(self, patches: Tensor) -> Tensor:
         """LD of each bank row; 0 where it does not count, as it costs more than all the rest of `fit`."""
         if self.alpha == 0:
-            return self.bank_.new_zeros(len(self.bank_))
+            return patches.new_zeros(len(self.bank_.rows))
         grid = patches.shape[1:3]
         side = 2 * self.exclude_radius + 1
-        others = len(self.bank_) - min(side, grid[0]) * min(side, grid[1])
+        others = len(self.bank_.rows) - min(side, grid[0]) * min(side, grid[1])
         require(
             self.neighbours <= others, "neighbours", f"at most the {others} other rows of the bank", self.neighbours
         )
@@ -128,7 +128,7 @@ class REB(Method):
 
     def _patch_scores(self, picture: Tensor) -> Tensor:
         """(h, w, D) → (h, w)."""
-        distances, indices = nearest(picture.flatten(0, 1), self.bank_)
+        distances, indices = self.bank_.nearest(picture.flatten(0, 1))
         values = corrected(
             distances[:, 0].square(), self.densities_[indices[:, 0]], alpha=self.alpha, correction=self.correction
         )
@@ -143,14 +143,14 @@ class REB(Method):
     def state(self) -> dict[str, Tensor]:
         return {
             "depths": torch.tensor(self.depths_ or ()),
-            "bank": self.bank_,
+            "bank": self.bank_.rows,
             "scales": self.scales_,
             "densities": self.densities_,
             "offset": self.offset_,
         }
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        self.bank_, self.scales_ = state["bank"], state["scales"]
+        self.bank_, self.scales_ = Bank(state["bank"]), state["scales"]
         self.densities_, self.offset_ = state["densities"], state["offset"]
 
 
@@ -167,7 +167,7 @@ def squares_to_others(patches: Tensor, *, neighbours: int, exclude_radius: int) 
         (B·h·w, K).
     """
     rows = patches.flatten(0, 2)
-    distances, _ = nearest(rows, rows, neighbours=neighbours, excluded=_windows(patches, exclude_radius))
+    distances, _ = Bank(rows).nearest(rows, neighbours=neighbours, excluded=_windows(patches, exclude_radius))
     return distances.square()
 
 
