@@ -3,24 +3,21 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from handful import backbones
+from handful import backbones, checkpoints
 from handful.backbones import timm
 from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of
-from handful.errors import InputError, SettingError
+from handful.errors import SettingError
 from handful.files import replacing
 from handful.methods.base import Tuning
 
@@ -42,6 +39,33 @@ class Progress:
     updates: int
     loss: float
     seconds_left: float
+
+
+class Pace:
+    """How fast a training goes, and that its loss stays finite.
+
+    Args:
+        first: updates made before.
+        updates: at most.
+    """
+
+    def __init__(self, first: int, updates: int) -> None:
+        self._first, self._updates, self._begin = first, updates, time.monotonic()
+
+    def checked(self, loss: float, number: int) -> float:
+        """The loss of the update of this number.
+
+        Raises:
+            SettingError: if it is not finite.
+        """
+        if not math.isfinite(loss):
+            raise SettingError(f"The loss must stay finite, got {loss} at update {number + 1}; lower `lr`.")
+        return loss
+
+    def progress(self, number: int, loss: float) -> Progress:
+        """What to say after so many updates."""
+        left = (time.monotonic() - self._begin) / (number - self._first) * (self._updates - number)
+        return Progress(number, self._updates, loss, left)
 
 
 class Training:
@@ -102,20 +126,17 @@ class Training:
             SettingError: if the loss does not stay finite.
             OutputError: if the checkpoint cannot be written.
         """
-        number = first = self._resume()
-        begin = saved = time.monotonic()
+        number = self._resume()
+        pace = Pace(number, self.tuning.updates)
+        saved = time.monotonic()
         try:
             while not self.tuning.done(number):
-                loss = self.tuning.update(number)
-                if not math.isfinite(loss):
-                    raise SettingError(f"The loss must stay finite, got {loss} at update {number + 1}; lower `lr`.")
+                loss = pace.checked(self.tuning.update(number), number)
                 number += 1
-                now = time.monotonic()
-                if now - saved >= SAVE_EVERY:
+                if time.monotonic() - saved >= SAVE_EVERY:
                     self._save_checkpoint(number)
-                    saved = now
-                left = (now - begin) / (number - first) * (self.tuning.updates - number)
-                yield Progress(number, self.tuning.updates, loss, left)
+                    saved = time.monotonic()
+                yield pace.progress(number, loss)
         except (KeyboardInterrupt, GeneratorExit):
             self._save_checkpoint(number)
             raise
@@ -129,59 +150,25 @@ class Training:
         words = f"{self.tuning.name} on {len(self._identity['references'])} references"
         metadata = {timm.TRAINED_BY: words, "handful": json.dumps(self._identity)}
         with replacing(path) as file:
-            file.write(safetensors.torch.save(_on_cpu(self.trunk.model.state_dict()), metadata))
+            file.write(safetensors.torch.save(checkpoints.on_cpu(self.trunk.model.state_dict()), metadata))
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
 
     def _save_checkpoint(self, number: int) -> None:
-        if self.checkpoint is None:
-            return
-        tensors = {f"learnt.{name}": tensor for name, tensor in self.tuning.learnt_.state_dict().items()}
-        for row, values in self.tuning.optimiser_.state_dict()["state"].items():
-            tensors |= {f"optimiser.{row}.{name}": torch.as_tensor(value) for name, value in values.items()}
-        metadata = {"handful": json.dumps(self._identity), "number": str(number)}
-        with replacing(self.checkpoint) as file:
-            file.write(safetensors.torch.save(_on_cpu(tensors), metadata))
+        if self.checkpoint is not None:
+            learnt = self.tuning.learnt_.state_dict()
+            checkpoints.write(self.checkpoint, self._identity, number, learnt, self.tuning.optimiser_, {})
 
     def _resume(self) -> int:
         """Take over the checkpoint, where there is one; the number of updates that it stands for."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return 0
-        try:
-            with safe_open(self.checkpoint, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            identity, number = json.loads(metadata["handful"]), int(metadata["number"])
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{self.checkpoint} must be a whole checkpoint, got one that cannot be read; remove it to begin anew."
-            ) from error
-        if identity != json.loads(json.dumps(self._identity)):
-            other = next(name for name in self._identity if identity.get(name) != self._identity[name])
-            raise InputError(
-                f"{self.checkpoint} must be of this training, got one of other {other.replace('_', ' ')}; remove it to "
-                f"begin anew."
-            )
-        self.tuning.learnt_.load_state_dict(_part(tensors, "learnt"))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(tensors, "optimiser").items():
-            row, _, key = name.partition(".")
-            state.setdefault(int(row), {})[key] = tensor
-        groups = self.tuning.optimiser_.state_dict()["param_groups"]
-        self.tuning.optimiser_.load_state_dict({"state": state, "param_groups": groups})
-        return number
+        found = checkpoints.read(self.checkpoint, self._identity)
+        found.restore(self.tuning.learnt_, self.tuning.optimiser_)
+        return found.number
 
 
 def _at_size(pictures: Sequence[Picture], size: int) -> list[NDArray[np.uint8]]:
     """The references as trainings take them: each (size, size, 3)."""
     preprocessing = Preprocessing((size, size), bits_of(list(pictures)))
     return [(preprocessing(picture) * 255).round().byte().permute(1, 2, 0).numpy() for picture in pictures]
-
-
-def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
-
-
-def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors stores them: on the CPU, contiguous, none sharing memory with another."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}

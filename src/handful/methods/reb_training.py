@@ -44,8 +44,8 @@ class DefectClassification(Tuning):
         warmup: share of the updates in which the trunk stays as it was and the head alone learns. Authors: 40 of 300.
         lr: learning rate at the beginning, as the authors'.
         turn: whether pictures are turned and mirrored; to be switched off where orientation may be a defect.
-        frozen_stride: layers before the first one of a greater stride stay as they are, statistics too: colours and edges
-            need no adapting, and would take more than half of the time. 0 to train all, as the authors do.
+        frozen_stride: layers before the first one of a greater stride stay as they are, statistics too: colours and
+            edges need no adapting, and would take more than half of the time. 0 to train all, as the authors do.
         frozen_norms: whether normalisation layers of the trunk keep their statistics. Authors: no.
     """
 
