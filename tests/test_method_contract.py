@@ -5,10 +5,39 @@ import safetensors.torch
 import torch
 
 from handful.errors import InputError, NotFittedError, SettingError
-from handful.methods import METHODS, create
-from handful.types import Features
+from handful.learning import join
+from handful.methods import HEAD_TRAININGS, METHODS
+from handful.methods import create as create_bare
+from handful.types import AuxiliaryClass, Features
 
+CONVOLVES = {"resad"}  # it may answer for a patch beside the defect, whose window reaches it
 ORDER_MATTERS = {"fastrecon"}  # as documented at the class: its coreset starts from the first row
+
+
+def head_for(name):
+    """A head as an auxiliary-trained method needs it, trained a little; None for any other method."""
+    if name not in HEAD_TRAININGS:
+        return None
+    training = HEAD_TRAININGS[name](updates=80, pictures=4, places=144, lr=3e-3, blocks=2, condition=8)
+    pictures = [make(4, seed=200), *(planted(row, column) for row, column in ((1, 1), (4, 6), (9, 3), (7, 9)))]
+    queries = join(pictures)
+    anomalous = torch.tensor([False] * 4 + [True] * 4)
+    masks = tuple(((level - make(1, seed=200).levels[n]).abs().amax(3) > 0.3) for n, level in enumerate(queries.levels))
+    one = AuxiliaryClass("toy", make(6, seed=201), queries, anomalous, masks, torch.full((8,), -1))
+    training.start([one], seed=0, device="cpu")
+    for number in range(training.updates):
+        training.update(number, [one])
+    return training.head_
+
+
+HEADS = {}  # trained once for all tests
+
+
+def create(name, settings):
+    """The method, with a head where it needs one."""
+    if name not in HEADS:
+        HEADS[name] = head_for(name)
+    return create_bare(name, settings).take_head(HEADS[name])
 
 
 def make(count, *, seed):
@@ -90,7 +119,8 @@ def test_a_planted_defect_scores_highest_at_its_place(name, references, place):
     scores, good = method.score(planted(*place)), method.score(make(5, seed=2))
     assert scores.image.item() > float(good.image.max())
     row, column = divmod(int(scores.maps[0].argmax()), 96)
-    assert abs(row - 8 * (place[0] + 1)) <= 8 and abs(column - 8 * (place[1] + 1)) <= 8
+    reach = 8 + (4 if name in CONVOLVES else 0)
+    assert abs(row - 8 * (place[0] + 1)) <= reach and abs(column - 8 * (place[1] + 1)) <= reach
 
 
 def test_the_order_of_references_does_not_matter(name):

@@ -11,7 +11,7 @@ import safetensors.torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from handful import artifact, backbones, decision, methods
+from handful import artifact, backbones, decision, heads, methods
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.data import images
 from handful.data.images import Picture, PictureSource
@@ -27,6 +27,7 @@ THUMBNAIL_SIDE = 256
 STATE_PART = "method.safetensors"
 
 Pictures = PictureSource | Sequence[PictureSource]
+Head = str | os.PathLike[str] | heads.TrainedHead | None
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ class Detector:
         backbone, levels, size, weights, engine, precision, device: see `handful.backbones.create`; `size` may be one
             number for a square input. `backbone` may also be one that was made before, whose other options then hold.
         false_alarm_rate: the share of good parts that the threshold may reject.
+        head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.heads.read`, to
+            be shared by many detectors.
 
     Raises:
-        SettingError: for an unknown method or setting, or a value out of bounds.
+        SettingError: for an unknown method or setting, a value out of bounds, or a head of another method.
+        WeightsError: if the head cannot be read.
     """
 
     def __init__(
@@ -76,8 +80,10 @@ class Detector:
         precision: Precision = "f32",
         device: backbones.Device = "auto",
         false_alarm_rate: float = 0.01,
+        head: Head = None,
     ) -> None:
-        self.method = methods.create(method, settings or {})
+        self.head = heads.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
+        self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
         frame = (size, size) if isinstance(size, int) else size
         if frame is not None and not (len(frame) == 2 and all(32 <= side <= 4096 for side in frame)):
             raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, got {size!r}.")
@@ -112,6 +118,9 @@ class Detector:
         backbone = self._fitted.backbone if self._fitted else self._ready_backbone
         if backbone is None:
             backbone = backbones.create(**self._backbone_options)
+        if self.head is not None:
+            self.head.check(backbone.spec)
+            self.head.module.to(backbone.device)
         size = backbone.spec.size
         pictures = [images.read_picture(source, name=name, detail=max(size)) for source, name in sources]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
@@ -119,7 +128,7 @@ class Detector:
         preprocessing = Preprocessing(size, bits_of(pictures))
         inputs = [preprocessing(picture) for picture in pictures]
 
-        method = methods.create(self.method.name, self.method.settings)
+        method = self.method.unfitted()
         views, augmented = [], []
         for image in track(inputs, description="features"):
             views.append([backbone(view[None]) for view in mild_views(image, view_count(len(inputs)))])
@@ -203,6 +212,8 @@ class Detector:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
 
+        Only a trained head stays in its own file, which the inspector names by its digest: hundreds may share it.
+
         Raises:
             NotFittedError: before `fit`.
             OutputError: if it cannot be written; nothing is then left behind.
@@ -215,6 +226,7 @@ class Detector:
             "backbone": asdict(fitted.backbone.spec),
             "preprocessing": asdict(fitted.preprocessing),
             "contrast": fitted.contrast,
+            "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
         }
         thumbnails = {_thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
@@ -228,6 +240,7 @@ class Detector:
         *,
         engine: backbones.EngineChoice | None = None,
         device: backbones.Device = "auto",
+        head: Head = None,
     ) -> Self:
         """Load a saved inspector.
 
@@ -235,16 +248,20 @@ class Detector:
             path: of the file.
             engine: None for the one it was fitted with.
             device: where torch runs.
+            head: that it was fitted with, where it needs one: a file, or one read before; None to look for the file of
+                that name beside the inspector.
 
         Raises:
-            InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector.
+            InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector, or if the head
+                is not the one that it was fitted with.
+            WeightsError: if the head cannot be read.
             SettingError: if its engine, device or precision cannot be had here.
         """
         manifest, calibration, parts = artifact.read(Path(path))
         try:
             method = manifest["method"]
             spec = _spec(manifest["backbone"])
-            detector = cls(method["name"], settings=method["settings"])
+            detector = cls(method["name"], settings=method["settings"], head=_head(Path(path), manifest, head))
             backbone = backbones.load(
                 spec,
                 {name: parts[name] for name in parts if name.startswith("backbone.")},
@@ -299,6 +316,27 @@ def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None
                 f"leave one out."
             )
         seen[digest] = picture.name
+
+
+def _head(path: Path, manifest: Mapping[str, Any], given: Head) -> heads.TrainedHead | None:
+    """The head that an inspector names.
+
+    Raises:
+        InspectorError: if another one was given or lies beside it.
+        WeightsError: if there is none, or it cannot be read.
+    """
+    named = manifest.get("head")  # inspectors saved before there were heads name none
+    if named is None:
+        return None
+    if given is None:
+        given = path.parent / Path(named["name"]).name
+    head = given if isinstance(given, heads.TrainedHead) else heads.read(Path(given))
+    if head.sha256 != named["sha256"]:
+        raise InspectorError(
+            f"{path} must be given the head that it was fitted with, {named['name']} of sha256 {named['sha256']}, got "
+            f"{head.sha256}; name that file."
+        )
+    return head
 
 
 def _spec(fields: Mapping[str, Any]) -> BackboneSpec:

@@ -89,7 +89,7 @@ def good_scores(
         by_row: dict[int, list[Scores]] = {}
         for fold in track(range(folds), description="threshold"):
             others = [row for row in range(len(views)) if row % folds != fold]
-            blind = methods.create(method.name, method.settings)
+            blind = method.unfitted()
             _fit(blind, views, augmented, rows=others)
             for row in range(fold, len(views), folds):
                 by_row[row] = [blind.score(view) for view in views[row]]

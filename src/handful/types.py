@@ -130,6 +130,27 @@ class Features:
         return None
 
 
+@dataclass(frozen=True, eq=False)
+class AuxiliaryClass:
+    """One class of a labelled data set that a head is trained on, as a backbone sees it.
+
+    Attributes:
+        name: data set and category.
+        references: good pictures, from which references are drawn.
+        queries: pictures to learn from.
+        anomalous: (N,) bool, of each query.
+        masks: for each level (N, h, w) bool, the places of each query that are anomalous.
+        own: (N,) int64, the row of `references` that is the query itself, so as not to be its reference; -1 for none.
+    """
+
+    name: str
+    references: Features
+    queries: Features
+    anomalous: "Tensor"
+    masks: "tuple[Tensor, ...]"
+    own: "Tensor"
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a method says of a batch of pictures; higher is more anomalous, the unit is the method's own.

@@ -25,7 +25,7 @@ class Benchmark:
         backbone: computes every feature, once.
         out: the folder of the results.
         methods: as `handful.methods.parse` reads them; METHOD@TRAINING scores on the backbone after a training on the
-            references, see `handful.methods.parse_tuning`.
+            references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head.
         shots, seeds: of the draws.
         false_alarm_rate: what the shipped thresholds are asked for.
         command: that started it, for the record.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from handful import backbones, metrics
+from handful import backbones, heads, metrics
 from handful.backbones.base import Backbone, BackboneSpec
 from handful.benchmark import results
 from handful.benchmark.memory import peak_mb, reset_peak
@@ -28,6 +28,7 @@ from handful.ops.views import mild_views, random_views
 from handful.training import Training
 from handful.types import Category, Dataset, Features, Sample
 
+HEAD_SUFFIX = ".safetensors"
 FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
 
 
@@ -48,7 +49,13 @@ class Cell(NamedTuple):
     @property
     def tuning(self) -> str:
         """What the backbone is trained by on the references; empty where it stays as it is."""
-        return self.method.partition("@")[2]
+        return "" if self.head else self.method.partition("@")[2]
+
+    @property
+    def head(self) -> str:
+        """The file of a trained head; empty without one."""
+        after = self.method.partition("@")[2]
+        return after if after.endswith(HEAD_SUFFIX) else ""
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
@@ -77,8 +84,10 @@ def plan(
 
 
 def _canonical(text: str) -> str:
-    """METHOD or METHOD@TRAINING, each with the settings that differ from the default."""
+    """METHOD, METHOD@TRAINING or METHOD@HEAD.safetensors, each with the settings that differ from the default."""
     method, _, tuning = text.partition("@")
+    if tuning.endswith(HEAD_SUFFIX):
+        return f"{describe(parse(method))}@{tuning}"
     return describe(parse(method)) + (f"@{describe(parse_tuning(tuning))}" if tuning else "")
 
 
@@ -188,6 +197,7 @@ class _Category:
     def __init__(self, backbone: Backbone, named: BackboneSpec, false_alarm_rate: float) -> None:
         self.backbone, self.named, self.false_alarm_rate = backbone, named, false_alarm_rate
         self._pictures: dict[str, tuple[Picture, str, float]] = {}
+        self._heads: dict[str, heads.TrainedHead] = {}
         self._views: dict[tuple[str, Preprocessing, bool, int], tuple[Features, float]] = {}
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
@@ -198,14 +208,34 @@ class _Category:
             try:
                 references = draw(cell.category.train, shots=cell.shots, seed=cell.seed)
                 bits = bits_of([self.picture(path)[0] for path in references])
+                head = self._head(cell)
             except Exception as error:
                 yield _failed(row, error), []
                 continue
             row = replace(row, references="|".join(Path(path).name for path in references))
             preprocessing = Preprocessing(self.backbone.spec.size, bits)
-            running.setdefault(preprocessing, []).append(_Running(self, row, references, preprocessing))
+            one = _Running(self, row, references, preprocessing, head)
+            running.setdefault(preprocessing, []).append(one)
         for preprocessing, group in running.items():  # nearly always one
             yield from self._score(group, cells[0].category, preprocessing)
+
+    def _head(self, cell: Cell) -> heads.TrainedHead | None:
+        """The head that a cell names, once it is sure that it has not been trained on this category.
+
+        Raises:
+            WeightsError: if it cannot be read.
+            SettingError: if it was trained on another backbone.
+            InputError: if it has seen this category, by name or by a picture.
+        """
+        if not cell.head:
+            return None
+        if cell.head not in self._heads:
+            self._heads[cell.head] = heads.read(Path(cell.head))
+        head = self._heads[cell.head]
+        head.check(self.backbone.spec)
+        head.module.to(self.backbone.device)
+        head.check_unseen(cell.category.name)
+        return head
 
     def picture(self, path: str) -> tuple[Picture, str, float]:
         """A reference, its digest, and the seconds that reading took."""
@@ -293,9 +323,17 @@ def _row(cell: Cell, spec: BackboneSpec) -> Row:
 class _Running:
     """A cell on its way through the test pictures."""
 
-    def __init__(self, category: _Category, row: Row, references: Sequence[str], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        category: _Category,
+        row: Row,
+        references: Sequence[str],
+        preprocessing: Preprocessing,
+        head: heads.TrainedHead | None,
+    ) -> None:
         self.category, self.row, self.references, self.preprocessing = category, row, references, preprocessing
-        self.method = parse(row.method.partition("@")[0])
+        self.method = parse(row.method.partition("@")[0]).take_head(None if head is None else head.module)
+        self.head = head
         self.counts = metrics.PixelCounts()
         self.marked = False  # whether any defect has been seen that a mask marks
         self.scores: list[PictureScore] = []
@@ -311,6 +349,8 @@ class _Running:
             self._fit()
         digests = {self.category.picture(path)[1]: path for path in self.references}
         for picture in seen:
+            if self.head is not None:
+                self.head.check_new(picture.digest, picture.sample.path)
             if picture.digest in digests:
                 raise InputError(
                     f"References must not be among the test pictures, got {digests[picture.digest]} and "

@@ -1,15 +1,13 @@
 """The verb bench: compare methods on labelled data sets."""
 
-import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from handful.cli.options import (
     BackboneOption,
@@ -21,37 +19,17 @@ from handful.cli.options import (
     RateOption,
     SizeOption,
     WeightsOption,
+    open_datasets,
     parse_levels,
     parse_size,
 )
 from handful.cli.output import FAILED, complain, print_json, say
-from handful.errors import SettingError
 
 if TYPE_CHECKING:
     from handful.benchmark.results import Row
-    from handful.types import Dataset
 
 
 SAY_EVERY = 30  # seconds between two words on the time left, where there is no terminal to show a bar
-
-
-class ManyValues(TyperCommand):
-    """A command whose repeatable options also take several values at once: `--shots 1 2 4`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the option's name before each further value."""
-        repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
-        spread: list[str] = []
-        current = None
-        for argument in args:
-            if argument.startswith("-"):
-                current = argument if argument in repeatable else None
-                spread.append(argument)
-            elif current and spread[-1] != current:
-                spread += [current, argument]
-            else:
-                spread.append(argument)
-        return super().parse_args(ctx, spread)
 
 
 def bench(
@@ -60,7 +38,8 @@ def bench(
     methods: Annotated[
         list[str],
         typer.Option(
-            help="patchcore, with settings fastrecon:lam=0.5,share=0.01, on a trained backbone patchcore@reb."
+            help="patchcore; with settings fastrecon:lam=0.5,share=0.01; on a trained backbone patchcore@reb; with a "
+            "trained head resad@HEAD.safetensors."
         ),
     ] = ["patchcore", "fastrecon"],  # noqa: B006 - typer copies it
     shots: Annotated[list[int], typer.Option(help="How many references.")] = [1, 2, 4],  # noqa: B006
@@ -86,7 +65,7 @@ def bench(
     from handful import backbones
     from handful.benchmark.benchmark import Benchmark
 
-    datasets = _open(data, categories, layout)
+    datasets = open_datasets(data, categories, layout)
     frame = parse_size(size)
     network = backbones.create(
         backbone,
@@ -119,31 +98,6 @@ def bench(
     if failed:
         complain(f"{failed} of {len(benchmark.cells)} cells failed; their column error says why.")
         raise typer.Exit(FAILED)
-
-
-def _open(data: Sequence[str], categories: Sequence[str] | None, layout: str) -> "dict[str, Dataset]":
-    """The data sets by name, with the categories wanted."""
-    from handful.data.datasets import open_dataset
-
-    datasets = {}
-    for text in data:
-        name, colon, folder = text.partition(":")
-        if not colon or not folder or not re.fullmatch(r"[\w.-]+", name):
-            raise SettingError(f"`--data` must be NAME:FOLDER, the name of letters, digits and _.-, got {text!r}.")
-        if name in datasets:
-            raise SettingError(f"The names of `--data` must differ, got {name} twice.")
-        datasets[name] = open_dataset(Path(folder), layout=layout)
-    if not categories:
-        return datasets
-    known = {category.name for dataset in datasets.values() for category in dataset.categories}
-    for wanted in categories:
-        if wanted not in known:
-            raise SettingError(f"`--categories` must be among {', '.join(sorted(known))}, got {wanted!r}.")
-    chosen = {
-        name: replace(dataset, categories=tuple(c for c in dataset.categories if c.name in categories))
-        for name, dataset in datasets.items()
-    }
-    return {name: dataset for name, dataset in chosen.items() if dataset.categories}
 
 
 def _with_time_left(rows: "Iterator[Row]", total: int) -> "Iterator[Row]":

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handful.cli.bench import ManyValues
-from handful.cli.options import JsonOption
+from handful.cli.options import JsonOption, ManyValues
 from handful.cli.output import FAILED, complain, print_json, say, track
 
 if TYPE_CHECKING:

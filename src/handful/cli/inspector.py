@@ -13,6 +13,7 @@ from handful.cli.options import (
     BackboneOption,
     DeviceOption,
     EngineOption,
+    HeadOption,
     JsonOption,
     LevelsOption,
     PrecisionOption,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 def fit(
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
-    method: Annotated[str, typer.Option(help="patchcore, fastrecon, reb or coft.")] = "patchcore",
+    method: Annotated[str, typer.Option(help="patchcore, fastrecon, reb or coft; with --head resad.")] = "patchcore",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
     ] = None,
@@ -46,6 +47,7 @@ def fit(
     precision: PrecisionOption = "f32",
     device: DeviceOption = "auto",
     rate: RateOption = 0.01,
+    head: Annotated[Path | None, typer.Option(help="A head that `handful train resad` wrote.")] = None,
     shots: Annotated[int | None, typer.Option(help="Draw this many of the pictures instead of using all.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     as_json: JsonOption = False,
@@ -70,6 +72,7 @@ def fit(
         precision=precision,  # type: ignore[arg-type]
         device=device,  # type: ignore[arg-type]
         false_alarm_rate=rate,
+        head=head,
     )
     references = [source for source, _ in gather(good, recursive=False)]
     if shots is not None:
@@ -96,6 +99,7 @@ def inspect(
     ] = None,
     engine: EngineOption = None,
     device: DeviceOption = "auto",
+    head: HeadOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Inspect pictures: a verdict, a score and the defect regions for each."""
@@ -103,7 +107,7 @@ def inspect(
     from handful.detector import Detector
 
     sources = gather(pictures, recursive=True)
-    detector = Detector.load(inspector, engine=engine, device=device)  # type: ignore[arg-type]
+    detector = Detector.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]
     counts: dict[str, int] = {}
     with ExitStack() as stack:
         page = stack.enter_context(_page(report, inspector, detector)) if report else None
@@ -143,6 +147,7 @@ def info(
         "method": f"{method['name']} ({settings})",
         "backbone": f"{backbone['name']}, levels {', '.join(backbone['levels'])}, weights {backbone['weights']}",
         "digest": f"sha256 {backbone['weights_sha256']} of its weights",
+        **({"head": f"{head['name']}, sha256 {head['sha256']}"} if (head := manifest.get("head")) else {}),
         "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from handful.cli import bench, data, inspector, train
+from handful.cli.options import ManyValues
 from handful.cli.output import FAILED, complain
 from handful.errors import HandfulError
 from handful.version import __version__
@@ -47,7 +48,7 @@ def _handful(
 
 for verb in (inspector.fit, inspector.inspect, inspector.info):
     app.command()(verb)
-app.command(cls=bench.ManyValues)(bench.bench)
+app.command(cls=ManyValues)(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 

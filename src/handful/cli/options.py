@@ -1,11 +1,18 @@
 """Options that several verbs share."""
 
 import re
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from handful.errors import SettingError
+
+if TYPE_CHECKING:
+    from handful.types import Dataset
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, instead of words.")]
 EngineOption = Annotated[str | None, typer.Option(help="auto, openvino or torch.")]
@@ -17,7 +24,29 @@ SizeOption = Annotated[
     str | None, typer.Option(help="Model input: 320, or HEIGHTxWIDTH; default: 320.", metavar="SIZE")
 ]
 PrecisionOption = Annotated[str, typer.Option(help="f32, or bf16 with openvino on a CPU that has it.")]
+HeadOption = Annotated[
+    Path | None, typer.Option(help="A trained head, for a method that needs one; default: beside the inspector.")
+]
 RateOption = Annotated[float, typer.Option(help="Share of good parts that may be rejected.")]
+
+
+class ManyValues(TyperCommand):
+    """A command whose repeatable options also take several values at once: `--shots 1 2 4`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the option's name before each further value."""
+        repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread: list[str] = []
+        current = None
+        for argument in args:
+            if argument.startswith("-"):
+                current = argument if argument in repeatable else None
+                spread.append(argument)
+            elif current and spread[-1] != current:
+                spread += [current, argument]
+            else:
+                spread.append(argument)
+        return super().parse_args(ctx, spread)
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:
@@ -39,3 +68,33 @@ def parse_levels(text: str | None) -> list[str | int] | None:
     if text is None:
         return None
     return [int(level) if re.fullmatch(r"-?[0-9]{1,9}", level) else level for level in text.split(",")]
+
+
+def open_datasets(data: Sequence[str], categories: Sequence[str] | None, layout: str) -> "dict[str, Dataset]":
+    """The data sets by name that `--data NAME:FOLDER` says, with the categories wanted.
+
+    Raises:
+        SettingError: if it has another form, a name comes twice, or a category is not there.
+        InputError: as `handful.data.datasets.open_dataset`.
+    """
+    from handful.data.datasets import open_dataset
+
+    datasets = {}
+    for text in data:
+        name, colon, folder = text.partition(":")
+        if not colon or not folder or not re.fullmatch(r"[\w.-]+", name):
+            raise SettingError(f"`--data` must be NAME:FOLDER, the name of letters, digits and _.-, got {text!r}.")
+        if name in datasets:
+            raise SettingError(f"The names of `--data` must differ, got {name} twice.")
+        datasets[name] = open_dataset(Path(folder), layout=layout)
+    if not categories:
+        return datasets
+    known = {category.name for dataset in datasets.values() for category in dataset.categories}
+    for wanted in categories:
+        if wanted not in known:
+            raise SettingError(f"`--categories` must be among {', '.join(sorted(known))}, got {wanted!r}.")
+    chosen = {
+        name: replace(dataset, categories=tuple(c for c in dataset.categories if c.name in categories))
+        for name, dataset in datasets.items()
+    }
+    return {name: dataset for name, dataset in chosen.items() if dataset.categories}

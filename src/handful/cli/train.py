@@ -1,4 +1,4 @@
-"""The verbs that train: `handful train reb` and its like."""
+"""The verbs that train: a backbone (`handful train reb` and its like) or a head (`handful train resad`)."""
 
 import sys
 import time
@@ -8,22 +8,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from handful.cli.options import BackboneOption, DeviceOption, JsonOption, WeightsOption
-from handful.cli.output import print_json, say
+from handful.cli.options import (
+    BackboneOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    LevelsOption,
+    ManyValues,
+    SizeOption,
+    WeightsOption,
+    open_datasets,
+    parse_levels,
+    parse_size,
+)
+from handful.cli.output import print_json, say, track
 from handful.errors import OutputError, SettingError
 
 if TYPE_CHECKING:
-    from handful.training import Progress, Training
+    from handful.training import Progress
 
 SAY_EVERY = 10  # seconds between two words on the progress, where there is no terminal to show a bar
 
-app = typer.Typer(no_args_is_help=True, help="Train a backbone, slowly, for `fit --weights` to use.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train, slowly: a backbone for `fit --weights`, or a head for `fit --head`."
+)
 
 
-# The trainings in TUNINGS (importing them takes seconds), and what their help says.
+# The trainings in TUNINGS and HEAD_TRAININGS (importing them takes seconds), and what their help says.
 VERBS = {
     "reb": "Train a backbone on good pictures to tell them from synthetic defects (REB).",
     "coft": "Train a backbone on good pictures to see them alike, for `fit --method coft` (COFT-AD).",
+}
+HEAD_VERBS = {
+    "resad": "Train a head on labelled pictures of other products, for `fit --method resad` (ResAD).",
 }
 RESUMED = "Interrupted, it goes on where it was when called again: NAME.safetensors.checkpoint holds how far it came."
 
@@ -72,7 +89,7 @@ def train(
         checkpoint=output.with_name(f"{output.name}.checkpoint"),
     )
     last = None
-    for last in _shown(training):  # noqa: B007 - the last one is spoken of below
+    for last in _shown(training.run(), training.tuning.updates):  # noqa: B007 - the last one is spoken of below
         pass
     training.save(output)
     seconds = time.perf_counter() - begin
@@ -84,12 +101,70 @@ def train(
         say(f"{output}: {backbone} trained by {name} on {len(references)} good pictures, {seconds:.0f} s{said}")
 
 
+def train_head(
+    context: typer.Context,
+    data: Annotated[list[str], typer.Option(help="NAME:FOLDER of a labelled data set.", metavar="NAME:FOLDER")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the head, NAME.safetensors.")],
+    categories: Annotated[list[str] | None, typer.Option(help="Only these, by name; default: all.")] = None,
+    layout: Annotated[str, typer.Option(help="How the data sets are laid out; default: found out.")] = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the training.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="The authors' own schedule: days on a CPU.")] = False,
+    backbone: BackboneOption = "tf_efficientnet_lite0",
+    levels: LevelsOption = None,
+    weights: WeightsOption = "auto",
+    size: SizeOption = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train the head of the method that the command is named after."""
+    begin = time.perf_counter()
+    if not output.parent.is_dir():
+        raise OutputError(f"The folder of the head must exist, got {output.parent}; create it first.")
+    from handful import backbones
+    from handful.auxiliary import AuxiliaryTraining
+    from handful.methods import HEAD_TRAININGS, create_head_training, parse_setting
+
+    name = context.command.name or ""
+    settings = dict(HEAD_TRAININGS[name].authors) if full else {}
+    settings |= dict(parse_setting(text) for text in set_ or ())
+    training = create_head_training(name, settings)
+    frame = parse_size(size)
+    network = backbones.create(
+        backbone,
+        levels=parse_levels(levels),
+        size=(frame, frame) if isinstance(frame, int) else frame,
+        weights=weights,
+        engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
+        device=device,  # type: ignore[arg-type]
+    )
+    datasets = open_datasets(data, categories, layout)
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    auxiliary = AuxiliaryTraining(training, datasets, network, seed=seed, checkpoint=checkpoint, track=track)
+    for _ in _shown(auxiliary.run(), training.updates):
+        pass
+    auxiliary.save(output)
+    seconds, validation = time.perf_counter() - begin, auxiliary.validation
+    if as_json:
+        facts = {"held_out": auxiliary.held_out, "validation": validation, "settings": training.settings}
+        print_json({"path": str(output), "seconds": seconds, **facts})
+    else:
+        best = max(validation, key=lambda number: validation[number])
+        chosen = f"chosen after {best} of {training.updates} updates by image AUROC {validation[best]:.1f}"
+        say(f"{output}: a head of {name} on {backbone}, {seconds:.0f} s; {chosen} on {', '.join(auxiliary.held_out)}")
+
+
 for _name, _help in VERBS.items():
     app.command(_name, help=f"{_help}\n\n{RESUMED}")(train)
+for _name, _help in HEAD_VERBS.items():
+    app.command(_name, help=f"{_help}\n\n{RESUMED}", cls=ManyValues)(train_head)
 
 
-def _shown(training: "Training") -> "Iterator[Progress]":
-    """Run a training, telling on stderr its loss and how long it may take."""
+def _shown(steps: "Iterator[Progress]", updates: int) -> "Iterator[Progress]":
+    """Pass a training's steps on, telling on stderr its loss and how long it may take."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -98,8 +173,8 @@ def _shown(training: "Training") -> "Iterator[Progress]":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     said = time.monotonic()
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("training", total=training.tuning.updates)
-        for progress in training.run():
+        task = bar.add_task("training", total=updates)
+        for progress in steps:
             bar.update(task, completed=progress.number, description=f"loss {progress.loss:.3f}")
             yield progress
             if not console.is_terminal and time.monotonic() - said > SAY_EVERY:

@@ -6,20 +6,25 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from handful.errors import SettingError
-from handful.methods.base import Configured, Method, Tuning
+from handful.methods.base import Configured, Head, HeadTraining, Method, Tuning
 from handful.methods.coft import COFT
 from handful.methods.coft_training import ContrastiveTuning
 from handful.methods.fastrecon import FastRecon
 from handful.methods.patchcore import PatchCore
 from handful.methods.reb import REB
 from handful.methods.reb_training import DefectClassification
+from handful.methods.resad import ResAD, ResidualTraining
 
 __all__ = [
+    "HEAD_TRAININGS",
     "METHODS",
     "TUNINGS",
+    "Head",
+    "HeadTraining",
     "Method",
     "Tuning",
     "create",
+    "create_head_training",
     "create_tuning",
     "describe",
     "parse",
@@ -27,8 +32,9 @@ __all__ = [
     "parse_tuning",
 ]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon, REB, COFT)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon, REB, COFT, ResAD)}
 TUNINGS: dict[str, type[Tuning]] = {tuning.name: tuning for tuning in (DefectClassification, ContrastiveTuning)}
+HEAD_TRAININGS: dict[str, type[HeadTraining]] = {training.name: training for training in (ResidualTraining,)}
 
 Kind = TypeVar("Kind", bound=Configured)
 
@@ -45,6 +51,11 @@ def create(name: str, settings: Mapping[str, Any]) -> Method:
 def create_tuning(name: str, settings: Mapping[str, Any]) -> Tuning:
     """Make a training of the backbone by name; raises as `create`."""
     return _create(TUNINGS, "training", name, settings)
+
+
+def create_head_training(name: str, settings: Mapping[str, Any]) -> HeadTraining:
+    """Make a training of a method's head by the method's name; raises as `create`."""
+    return _create(HEAD_TRAININGS, "training", name, settings)
 
 
 def parse(text: str) -> Method:

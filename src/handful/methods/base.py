@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handful.errors import InputError, NotFittedError, SettingError
-from handful.types import Features, Scores
+from handful.types import AuxiliaryClass, Features, Scores
 
 # target-only: learnt from the references alone; auxiliary-trained: from another labelled data set as well.
 # Results of the two never stand in one column.
@@ -55,11 +55,13 @@ class Method(Configured, ABC):
     Attributes:
         name: what the command line and saved inspectors call the method.
         protocol: what it has learnt from before it sees the references, see `Protocol`.
+        head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
     """
 
     name: ClassVar[str]
     protocol: ClassVar[Protocol] = "target-only"
+    head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -76,9 +78,12 @@ class Method(Configured, ABC):
                 averaged over places: (B · views_wanted, 1, 1, D). None where none are wanted.
 
         Raises:
-            InputError: without a picture, with a value that is not finite, or with other variations than wanted.
+            InputError: without a picture, with a value that is not finite, with other variations than wanted, or with
+                other channels than the head was trained for.
+            SettingError: without a head where the method needs one.
         """
         _check_finite(references)
+        self._check_head(references.depths)
         got, wanted = 0 if augmented is None else len(augmented), self.views_wanted * len(references)
         if got != wanted:
             raise InputError(
@@ -130,6 +135,34 @@ class Method(Configured, ABC):
         """
         return image
 
+    def take_head(self, head: "Head | None") -> Self:
+        """Take over what was trained on auxiliary data; the same head may serve any number of methods.
+
+        Raises:
+            SettingError: if the head is another method's.
+        """
+        if head is not None and head.method != self.name:
+            raise SettingError(f"`head` must be one of {self.name}, got one of {head.method}; choose that method.")
+        self.head_ = head
+        return self
+
+    def unfitted(self) -> Self:
+        """A new one of the same settings, on the same head."""
+        return type(self)(**self.settings).take_head(self.head_)
+
+    def _check_head(self, depths: tuple[int, ...]) -> None:
+        if self.protocol == "target-only":
+            return
+        if self.head_ is None:
+            raise SettingError(
+                f"{self.name} must be given a head, got none; train one with `handful train {self.name}`."
+            )
+        if self.head_.depths != depths:
+            raise InputError(
+                f"Features must have {self.head_.depths} channels, as the head was trained for, got {depths}; use the "
+                f"same backbone and levels."
+            )
+
     def load_state(self, state: dict[str, Tensor]) -> Self:
         """Take over what another fitted method of the same settings gave as `state`."""
         self.depths_ = tuple(state["depths"].tolist())
@@ -137,7 +170,9 @@ class Method(Configured, ABC):
         return self
 
     def to(self, device: str) -> Self:
-        """Move what `fit` learnt to a device."""
+        """Move what `fit` learnt, and the head, to a device."""
+        if self.head_ is not None:
+            self.head_.to(device)
         return self.load_state({name: tensor.to(device) for name, tensor in self.state().items()})
 
     @abstractmethod
@@ -194,6 +229,60 @@ def _check_finite(features: Features) -> None:
         raise InputError(
             f"Features must be finite, got NaN or infinity in level {features.unfinite_level}; look at that picture."
         )
+
+
+class Head(nn.Module):
+    """What an auxiliary-trained method learns on a labelled data set and then keeps for every product.
+
+    Attributes:
+        method: the name of the method that it belongs to.
+        depths: channels of each level that it was made for.
+    """
+
+    def __init__(self, method: str, depths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.method, self.depths = method, depths
+
+
+@dataclass(kw_only=True, eq=False)
+class HeadTraining(Configured, ABC):
+    """How a paper trains a head on an auxiliary labelled data set.
+
+    A subclass is a dataclass whose fields are its settings. `start` is called once, then `update` with the numbers 0,
+    1, 2, … below `updates`. All that an update draws at random comes from the seed and its number, so that a training
+    that was stopped goes on as if it had not been.
+
+    Attributes:
+        name: of the method whose head it is.
+        authors: the settings of the paper's own schedule, where they differ from the defaults.
+        updates: of the optimiser.
+        head_: what is trained.
+        optimiser_: of it.
+    """
+
+    name: ClassVar[str]
+    authors: ClassVar[Mapping[str, Any]] = {}
+    updates: int
+    head_: Head = field(init=False, repr=False)
+    optimiser_: torch.optim.Optimizer = field(init=False, repr=False)
+
+    @abstractmethod
+    def make_head(self, depths: tuple[int, ...], *, seed: int) -> Head:
+        """A head as it is before training, for levels of these channels."""
+
+    @abstractmethod
+    def start(self, classes: Sequence[AuxiliaryClass], *, seed: int, device: str) -> None:
+        """Make the head and the optimiser.
+
+        Args:
+            classes: what it is trained on.
+            seed: of all that is random.
+            device: where torch runs.
+        """
+
+    @abstractmethod
+    def update(self, number: int, classes: Sequence[AuxiliaryClass]) -> float:
+        """Make one update of the optimiser; its loss."""
 
 
 @dataclass(kw_only=True, eq=False)

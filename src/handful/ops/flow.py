@@ -1,0 +1,97 @@
+"""A normalising flow over patch vectors, conditioned on where the patch lies."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+LOG_2_PI = 1.8378770664093453
+
+
+class ConditionalFlow(nn.Module):
+    """Coupling blocks that bring vectors to a standard Gaussian; their sub-networks see a condition besides.
+
+    The blocks are FrEIA's: affine coupling with soft clamping, a global scale, and a fixed random rotation of the
+    channels, as CFLOW-AD, BGAD and ResAD use them. Each sub-network has one hidden layer of twice its input.
+
+    Args:
+        depth: D, channels of the vectors, at least 2.
+        condition: channels of the condition.
+        blocks: how many couplings.
+        clamp: the largest logarithm of a coupling's scale.
+        seed: of the rotations and the initial weights.
+    """
+
+    def __init__(self, depth: int, *, condition: int, blocks: int, clamp: float = 1.9, seed: int = 0) -> None:
+        # Half a second to import, and not needed by other methods.
+        from FrEIA.framework import SequenceINN
+        from FrEIA.modules import AllInOneBlock
+
+        super().__init__()
+        self.depth = depth
+        with _seeded(seed):
+            self.blocks = SequenceINN(depth)
+            for _ in range(blocks):
+                self.blocks.append(
+                    AllInOneBlock,
+                    cond=0,
+                    cond_shape=(condition,),
+                    subnet_constructor=_subnet,
+                    affine_clamping=clamp,
+                    global_affine_type="SOFTPLUS",
+                    permute_soft=True,
+                )
+
+    def forward(self, vectors: Tensor, condition: Tensor) -> Tensor:
+        """The log-likelihood of vectors divided by D, in nats: (N, D), (N, C) → (N,); lower is more anomalous."""
+        codes, log_determinant = self.to_gaussian(vectors, condition)
+        return (log_determinant - 0.5 * codes.square().sum(1)) / self.depth - 0.5 * LOG_2_PI
+
+    def to_gaussian(self, vectors: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """The vectors' codes (N, D) and the logarithm of the Jacobian's determinant (N,)."""
+        codes, log_determinant = self.blocks(vectors, [condition])
+        return codes, log_determinant
+
+    def from_gaussian(self, codes: Tensor, condition: Tensor) -> Tensor:
+        """The vectors (N, D) that have these codes."""
+        vectors: Tensor = self.blocks(codes, [condition], rev=True)[0]
+        return vectors
+
+
+def position_code(grid: tuple[int, int], *, width: int) -> Tensor:
+    """A fixed code of each place on a grid: sines and cosines of its row and of its column.
+
+    As CFLOW-AD has it: a quarter of the channels each for sine and cosine of the column, then of the row, at
+    wavelengths from 2 π to 20,000 π places.
+
+    Args:
+        grid: (h, w).
+        width: channels, a multiple of 4.
+
+    Returns:
+        (h, w, width) in [-1, 1].
+    """
+    frequencies = 10_000 ** (-torch.arange(0, width // 2, 2) / (width // 2))  # (width / 4,)
+    down, across = (torch.arange(side)[:, None] * frequencies for side in grid)  # (h or w, width / 4)
+    columns = torch.cat([across.sin(), across.cos()], 1)[None].expand(grid[0], -1, -1)
+    rows = torch.cat([down.sin(), down.cos()], 1)[:, None].expand(-1, grid[1], -1)
+    return torch.cat([columns, rows], 2)
+
+
+def _subnet(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, 2 * inputs), nn.ReLU(), nn.Linear(2 * inputs, outputs))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's and numpy's global generators, which FrEIA draws from, and put them back afterwards."""
+    state = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)

@@ -1,0 +1,185 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from handful.errors import InputError, SettingError
+from handful.methods import create, create_head_training
+from handful.methods.resad import ResAD, ResidualTraining, flow_loss, occ_loss
+from handful.types import AuxiliaryClass, Features
+
+QUICK = {"pictures": 4, "places": 40, "blocks": 2, "condition": 8, "shots": 2}
+
+
+def waves(rows, columns, *, phase):
+    """Numbers that anyone can make again: cosines of each element's number."""
+    numbers = torch.arange(rows * columns, dtype=torch.float64).reshape(rows, columns)
+    return torch.cos(0.7 * numbers + phase)
+
+
+def features(count, *, seed):
+    generator = torch.Generator().manual_seed(seed)
+    levels = tuple(torch.randn(count, n, n, d, generator=generator) for n, d in ((6, 5), (3, 8)))
+    return Features(levels, (48, 48))
+
+
+@pytest.fixture
+def classes():
+    """Two classes of four good and two anomalous queries; the first two queries are references themselves."""
+    made = []
+    for seed in (0, 10):
+        queries = features(6, seed=seed + 1)
+        references = Features(tuple(torch.cat([level[:2], level[:2] + 0.1]) for level in queries.levels), (48, 48))
+        anomalous = torch.tensor([False] * 4 + [True] * 2)
+        masks = tuple(torch.zeros(level.shape[:3], dtype=torch.bool) for level in queries.levels)
+        masks[0][4:, :2, :2] = masks[1][4:, 0, 0] = True
+        own = torch.tensor([0, 1, -1, -1, -1, -1])
+        made.append(AuxiliaryClass(f"toy/{seed}", references, queries, anomalous, masks, own))
+    return made
+
+
+def started(classes, **settings):
+    training = ResidualTraining(**QUICK, **settings)
+    training.start(classes, seed=0, device="cpu")
+    return training
+
+
+def test_the_one_class_loss_draws_normal_places_in_and_leaves_anomalous_ones():
+    constrained = torch.tensor([[3.0, 0.0], [0.0, 8.0], [1.0, 1.0]])
+    residuals = torch.tensor([[9.0, 9.0], [9.0, 9.0], [1.0, 4.0]])
+    anomalous = torch.tensor([False, False, True])
+    # √(3 + 1) - 1 = 1, √(8 + 1) - 1 = 2, and the third is 3 away from its residual.
+    assert occ_loss(constrained, residuals, anomalous, kind="invariant").item() == pytest.approx((1 + 2 + 3) / 3)
+    assert occ_loss(constrained, residuals, anomalous, kind="normal").item() == pytest.approx((1 + 2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("scale", "with_anomalies", "without"),
+    [(1.0, 1.584798429022522, 0.9902109177019186), (0.05, 1.8128669772384207, 1.2683281893960103)],
+)
+def test_the_log_barrier_gives_the_values_of_the_authors_code(scale, with_anomalies, without):
+    # calculate_log_barrier_bi_occ_loss of losses/loss.py in xcyao00/ResAD at 0afc30e, on the same tensors.
+    constrained, residuals = scale * waves(12, 5, phase=0.3), scale * waves(12, 5, phase=1.1)
+    anomalous = torch.arange(12) % 3 == 0
+    assert occ_loss(constrained, residuals, anomalous, kind="log_barrier").item() == pytest.approx(with_anomalies)
+    none = torch.zeros(12, dtype=torch.bool)
+    assert occ_loss(constrained, residuals, none, kind="log_barrier").item() == pytest.approx(without)
+
+
+def test_the_normal_part_gives_the_values_of_the_authors_code():
+    # calculate_occ_loss of the same file.
+    constrained, none = waves(12, 5, phase=0.3), torch.zeros(12, dtype=torch.bool)
+    assert occ_loss(constrained, constrained, none, kind="invariant").item() == pytest.approx(0.6089980680373873)
+
+
+def test_the_flows_loss_pulls_low_normal_and_pushes_high_anomalous_places():
+    normal = torch.tensor([-3.0, -2.0, -1.0, 0.0])
+    likelihoods, anomalous = torch.cat([normal, torch.tensor([-2.5, -1.9])]), torch.arange(6) >= 4
+    # A quarter below the boundary: it lies at -2. One normal place is 1 below; of the others, with τ 0.1, one lies
+    # below -2.1, and the other is 0.2 above.
+    expected = 1.5 + 2 * (1 / 4 + 0.2 / 2)
+    assert flow_loss(likelihoods, anomalous, boundary=0.25, margin=0.1, weight=2.0).item() == pytest.approx(expected)
+
+
+def test_the_boundary_is_the_authors():
+    # get_logp_boundary of losses/loss.py gives -0.994177625183815 for β 0.05 of these; a lone anomaly there costs τ.
+    likelihoods = waves(40, 1, phase=0.2)[:, 0]
+    anomalous = torch.arange(40) % 4 == 0
+    both = torch.cat([likelihoods[~anomalous], torch.tensor([-0.994177625183815], dtype=torch.float64)])
+    last = torch.arange(31) == 30
+    weightless = flow_loss(both, last, boundary=0.05, margin=0.1, weight=0.0)
+    normal = likelihoods[~anomalous]
+    pulled = (-0.994177625183815 - normal).clamp_min(0).mean()
+    whole = flow_loss(both, last, boundary=0.05, margin=0.1, weight=1.0)
+    assert (whole - weightless).item() == pytest.approx(0.1 + pulled.item())
+
+
+def test_no_gradient_passes_from_the_flow_to_the_constraintor(classes):
+    training = started(classes)
+    likelihoods = training.head_.flows[0](torch.randn(4, 5), torch.randn(4, 8))
+    assert likelihoods.requires_grad
+    for kind, weight in (("invariant", 0.0), ("invariant", 1.0)):
+        training = started(classes, occ=kind, bgspp=weight)
+        training.update(0, classes)
+        gradients = [p.grad.clone() for p in training.head_.constraintors.parameters()]
+        if weight == 0:
+            first = gradients
+    # Only the direction may be compared: all gradients together are shortened to one length.
+    ratios = [one.norm() / other.norm() for one, other in zip(first, gradients, strict=True) if other.norm() > 1e-9]
+    assert torch.stack(ratios).std() < 1e-4 * torch.stack(ratios).mean()
+
+
+def test_a_query_is_never_its_own_reference(classes):
+    training = started(classes)
+    seen = set()
+    for seed in range(60):
+        _, query, references = training._draw(classes[0], np.random.default_rng(seed))
+        assert len(set(references)) == len(references) == 2
+        assert int(classes[0].own[query]) not in references
+        seen.add(query)
+    assert seen == set(range(6))
+
+
+@pytest.mark.parametrize("settings", [{}, {"residual": "none"}, {"constraintor": False}, {"occ": "log_barrier"}])
+def test_the_loss_falls(classes, settings):
+    training = started(classes, lr=3e-3, updates=60, **settings)
+    losses = [training.update(number, classes) for number in range(60)]
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+def test_an_update_depends_on_the_seed_and_its_number_alone(classes):
+    one, other = started(classes), started(classes)
+    one.update(0, classes)
+    other.head_.load_state_dict(one.head_.state_dict())
+    other.optimiser_.load_state_dict(one.optimiser_.state_dict())
+    assert one.update(1, classes) == other.update(1, classes)
+
+
+def test_scores_are_minus_the_log_likelihood_summed_over_levels(classes):
+    training = started(classes)
+    training.update(0, classes)
+    head = training.head_.eval()
+    references, query = features(2, seed=3), features(1, seed=4)
+    method = ResAD(sigma=0.0).take_head(head).fit(references)
+    residuals = method.bank_.residuals(head.scaled(query), kind="signed")
+    fine, coarse = head.log_likelihoods(residuals)
+    summed = -fine - torch.nn.functional.interpolate(coarse[None], size=(6, 6), mode="bilinear")[0]
+    assert method.score(query).image.item() == pytest.approx(math.log1p(math.exp(summed.max().item())), rel=1e-5)
+
+
+def test_levels_are_divided_by_the_size_of_their_values(classes):
+    head = started(classes).head_
+    squares = torch.stack([one.references.levels[1].square().mean() for one in classes]).mean()
+    assert head.scales[1].item() == pytest.approx(squares.sqrt().item())
+
+
+def test_a_head_is_asked_for_and_must_fit(classes):
+    with pytest.raises(SettingError, match="resad must be given a head, got none"):
+        ResAD().fit(features(1, seed=0))
+    method = ResAD().take_head(started(classes).head_)
+    other = Features(features(1, seed=0).levels[:1], (48, 48))
+    with pytest.raises(InputError, match=r"must have \(5, 8\) channels, as the head was trained for, got \(5,\)"):
+        method.fit(other)
+
+
+def test_a_head_of_another_method_is_refused(classes):
+    with pytest.raises(SettingError, match="must be one of patchcore, got one of resad"):
+        create("patchcore", {}).take_head(started(classes).head_)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [({"updates": 0}, "`updates`"), ({"condition": 6}, "a multiple of 4"), ({"boundary": 1.0}, "`boundary`")],
+)
+def test_settings_out_of_bounds_are_refused(settings, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        create_head_training("resad", settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_it_trains_on_cuda(classes):
+    training = ResidualTraining(**QUICK)
+    training.start(classes, seed=0, device="cuda")
+    assert math.isfinite(training.update(0, classes))
