@@ -78,7 +78,7 @@ def test_the_flows_loss_pulls_low_normal_and_pushes_high_anomalous_places():
     likelihoods, anomalous = torch.cat([normal, torch.tensor([-2.5, -1.9])]), torch.arange(6) >= 4
     # A quarter below the boundary: it lies at -2. One normal place is 1 below; of the others, with τ 0.1, one lies
     # below -2.1, and the other is 0.2 above.
-    expected = 1.5 + 2 * (1 / 4 + 0.2 / 2)
+    expected = np.log1p(np.exp(-normal.numpy())).mean() + 2 * (1 / 4 + 0.2 / 2)  # -log σ(x) is log(1 + exp(-x))
     assert flow_loss(likelihoods, anomalous, boundary=0.25, margin=0.1, weight=2.0).item() == pytest.approx(expected)
 
 

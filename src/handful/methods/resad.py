@@ -26,7 +26,8 @@ Departures in training:
 - The default schedule is a CPU's: 600 updates of 8 pictures at a learning rate of 2e-4, for 100 epochs of 32 at 1e-5;
   `handful train resad --full` is theirs as near as a count of updates can be. As theirs, the rate falls to a tenth
   after 70 and again after 90 % of it.
-- Gradients longer than 1 are shortened: at a CPU's learning rate the flow's loss would not stay finite.
+- L_ml is -log σ(log p), as in the code, for the paper's -log p: what the constraintor has drawn to one point could be
+  made ever more likely, and the flow would learn nothing but that. Gradients longer than 1 are shortened.
 - The flow sees `places` random places of each level in an update; the code goes through all of them in chunks.
 - Half of the pictures are anomalous, and every class comes as often as any other, however many pictures it has.
 - Each level is divided by the root mean square of its values on all references, so that levels of any backbone are
@@ -352,6 +353,8 @@ def _pushed(excess: Tensor) -> Tensor:
 def flow_loss(likelihoods: Tensor, anomalous: Tensor, *, boundary: float, margin: float, weight: float) -> Tensor:
     """L_ml + λ L_bgspp (section 3.4): normal places become likely, and anomalous ones less likely than a boundary.
 
+    L_ml is the mean of -log σ(log p).
+
     The boundary lies where a share of the normal places has a lower likelihood. Normal places below it are pulled up,
     anomalous ones above it less the margin are pushed down.
 
@@ -371,4 +374,4 @@ def flow_loss(likelihoods: Tensor, anomalous: Tensor, *, boundary: float, margin
     edge = normal.detach().sort().values[int(boundary * len(normal))]
     pulled = (edge - normal).clamp_min(0).mean()
     pushed = (others - edge + margin).clamp_min(0).sum() / max(1, len(others))
-    return -normal.mean() + weight * (pulled + pushed)
+    return -F.logsigmoid(normal).mean() + weight * (pulled + pushed)
