@@ -26,8 +26,12 @@ Departures in training:
 - The default schedule is a CPU's: 600 updates of 8 pictures at a learning rate of 2e-4, for 100 epochs of 32 at 1e-5;
   `handful train resad --full` is theirs as near as a count of updates can be. As theirs, the rate falls to a tenth
   after 70 and again after 90 % of it.
-- L_ml is -log σ(log p), as in the code, for the paper's -log p: what the constraintor has drawn to one point could be
-  made ever more likely, and the flow would learn nothing but that. Gradients longer than 1 are shortened.
+- The constraintor learns first and the flow then, on what the constraintor gives at scoring; in the paper both learn at
+  once. No gradient passes between them in either case, and a flow that runs after a constraintor at a CPU's learning
+  rate diverges.
+- L_ml is -log σ(log p), as in the code: places that are likely already gain nothing more, as they would without bound
+  where the constraintor has drawn them to one point. A little noise on what the flow learns from bounds its scales, and
+  gradients longer than 1 are shortened.
 - The flow sees `places` random places of each level in an update; the code goes through all of them in chunks.
 - Half of the pictures are anomalous, and every class comes as often as any other, however many pictures it has.
 - Each level is divided by the root mean square of its values on all references, so that levels of any backbone are
@@ -186,6 +190,7 @@ class ResidualTraining(HeadTraining):
         updates: of the optimiser.
         pictures: of each update.
         places: of each level, on which the flow learns in an update.
+        constrained: share of the updates in which the constraintor learns; in the others the flow does.
         shots: references drawn for each class of an update.
         lr: learning rate at the beginning.
         match: how the most similar patch is found, by distance ("euclidean") as in the paper or by "cosine" as in the
@@ -199,6 +204,8 @@ class ResidualTraining(HeadTraining):
         margin: τ of L_bgspp, in nats per channel.
         boundary: β of L_bgspp, the share of normal places below the boundary.
         bgspp: λ, the weight of L_bgspp.
+        noise: standard deviation of the noise on what the flow learns from, where levels have values of root mean
+            square 1.
     """
 
     name: ClassVar[str] = "resad"
@@ -207,6 +214,7 @@ class ResidualTraining(HeadTraining):
     updates: int = 600
     pictures: int = 8
     places: int = 2048
+    constrained: float = 0.3
     shots: int = 4
     lr: float = 2e-4
     match: Match = "euclidean"
@@ -218,6 +226,7 @@ class ResidualTraining(HeadTraining):
     margin: float = 0.1
     boundary: float = 0.05
     bgspp: float = 1.0
+    noise: float = 0.1
 
     _seed: int = field(init=False, repr=False)
 
@@ -228,8 +237,9 @@ class ResidualTraining(HeadTraining):
         require(self.pictures >= 2, "pictures", "at least 2", self.pictures)
         require(self.lr > 0, "lr", "above 0", self.lr)
         require(self.condition >= 4 and self.condition % 4 == 0, "condition", "a multiple of 4", self.condition)
-        for name in ("margin", "bgspp"):
+        for name in ("margin", "bgspp", "noise"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        require(0 <= self.constrained < 1, "constrained", "in [0, 1)", self.constrained)
         require(0 < self.boundary < 1, "boundary", "in (0, 1)", self.boundary)
 
     def make_head(self, depths: tuple[int, ...], *, seed: int) -> ResADHead:
@@ -258,29 +268,43 @@ class ResidualTraining(HeadTraining):
             group["lr"] = self.lr * 0.1 ** sum(number >= share * self.updates for share in (0.7, 0.9))
         residuals, masks = self._batch(classes, generator)
         self.optimiser_.zero_grad(set_to_none=True)
-        loss = self._loss(residuals, masks, generator)
+        constraining = self.constraintor and number < self.constrained * self.updates
+        loss = self._occ_loss(residuals, masks) if constraining else self._flow_loss(residuals, masks, generator)
         loss.backward()
         nn.utils.clip_grad_norm_(self.head_.parameters(), LONGEST_GRADIENT)
         self.optimiser_.step()
         return loss.item()
 
-    def _loss(self, residuals: tuple[Tensor, ...], masks: tuple[Tensor, ...], generator: np.random.Generator) -> Tensor:
-        """Of residuals (B, h, w, D) and masks (B, h, w) of each level, the mean over levels."""
+    def _occ_loss(self, residuals: tuple[Tensor, ...], masks: tuple[Tensor, ...]) -> Tensor:
+        """L_occ of residuals (B, h, w, D) and masks (B, h, w), the mean over levels."""
         head = self.head_.train()
         assert isinstance(head, ResADHead)
+        losses = [
+            occ_loss(constrained.flatten(0, 2), residual.flatten(0, 2), mask.flatten(), kind=self.occ)
+            for constrained, residual, mask in zip(head.constrain(residuals), residuals, masks, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+    def _flow_loss(
+        self, residuals: tuple[Tensor, ...], masks: tuple[Tensor, ...], generator: np.random.Generator
+    ) -> Tensor:
+        """L_ml + λ L_bgspp of the same, on `places` of each level; the constraintor stays as it is."""
+        head = self.head_.eval()
+        assert isinstance(head, ResADHead)
+        with torch.no_grad():
+            constrained = head.constrain(residuals)
         losses = []
-        for level, constrained in enumerate(head.constrain(residuals)):
-            rows, anomalous = constrained.flatten(0, 2), masks[level].flatten()
-            if self.constraintor:
-                losses.append(occ_loss(rows, residuals[level].flatten(0, 2), anomalous, kind=self.occ))
+        for level, mask, flow in zip(constrained, masks, head.flows, strict=True):
+            rows, (height, width) = level.flatten(0, 2), level.shape[1:3]
             chosen = torch.from_numpy(generator.permutation(len(rows))[: self.places]).to(rows.device)
-            height, width = constrained.shape[1:3]
-            positions = head.positions((height, width))
-            likelihoods = head.flows[level](rows.detach()[chosen], positions[chosen % len(positions)])
+            noise = generator.standard_normal((len(chosen), rows.shape[1]), dtype=np.float32)
+            blurred = rows[chosen] + self.noise * torch.from_numpy(noise).to(rows)
+            likelihoods = flow(blurred, head.positions((height, width))[chosen % (height * width)])
+            anomalous = mask.flatten()[chosen]
             losses.append(
-                flow_loss(likelihoods, anomalous[chosen], boundary=self.boundary, margin=self.margin, weight=self.bgspp)
+                flow_loss(likelihoods, anomalous, boundary=self.boundary, margin=self.margin, weight=self.bgspp)
             )
-        return torch.stack(losses).sum() / len(residuals)
+        return torch.stack(losses).mean()
 
     def _batch(
         self, classes: Sequence[AuxiliaryClass], generator: np.random.Generator
