@@ -132,7 +132,7 @@ def test_the_loss_falls(classes, settings):
     losses = [training.update(number, classes) for number in range(80)]
     flow = losses if not training.constraintor else losses[24:]
     assert sum(flow[-10:]) < sum(flow[:10])
-    if training.constraintor:
+    if training.constraintor and training.occ != "log_barrier":  # whose shell moves with the anomalies
         assert sum(losses[19:24]) < sum(losses[:5])
 
 
