@@ -24,7 +24,7 @@ def greedy_coreset(points: Tensor, size: int, *, start: int = 0) -> Tensor:
     chosen[0] = start
     gap = torch.linalg.vector_norm(points - points[start], dim=1)  # (N,) to the nearest chosen row
     gap[start] = -1.0
-    room = torch.empty_like(points)  # anew for every row would take twice as long
+    room = torch.empty_like(points)  # memory that is new for every row takes time of its own
     for position in range(1, size):
         row = gap.argmax()
         chosen[position] = row

@@ -16,7 +16,7 @@ class Bank:
     """Rows to search among, prepared once for many searches.
 
     On CPUs that multiply whole numbers of 8 bits exactly, a search for one neighbour takes two steps. Rows and queries
-    are rounded to a common grid, q to q̂ and m to m̂, where distances are exact and cost a fifth. By the triangle
+    are rounded to a common grid, q to q̂ and m to m̂, where distances are exact and quick. By the triangle
     inequality
 
         | |q - m| - |q̂ - m̂| |  ≤  |q - q̂| + |m - m̂|,
@@ -65,7 +65,7 @@ class Bank:
         centred = self.rows - self._middle
         half_squares = centred.square().sum(1) / 2  # (M,)
         block = max(1, CHUNK_ELEMENTS // len(centred))
-        # One room for all: memory that is new for every block costs half as much again as the products.
+        # One room for all: memory that is new for every block takes time of its own.
         room = queries.new_empty(min(block, len(queries)), len(centred))
         blocks = (queries - self._middle).split(block)
         barred = [None] * len(blocks) if excluded is None else excluded.split(block)
@@ -153,7 +153,7 @@ class _Grid:
 
     def limits(self, codes: Tensor, distances: Tensor) -> Tensor:
         """What `order` is at most for rows within these distances (n,) of the queries: (n,) int32."""
-        slack = 1 + 1e-4  # more than rounding in float32 amounts to
+        slack = 1 + 1e-3  # rounding in float32 is below 5e-4 of what rounding to codes amounts to
         squares = (slack * distances.double() / self._step).square()
         limits: Tensor = (squares - codes.double().square().sum(1)) / 2
         return limits.clamp_max(torch.iinfo(torch.int32).max).floor().to(torch.int32)
