@@ -31,7 +31,7 @@ class Record:
         classes: data set and category of all that it has learnt from or was chosen by.
         held_out: those of them that it was chosen by.
         validation: the mean image AUROC on these, in percent, by the number of updates made.
-        pictures: digests of every picture of these classes.
+        pictures: digests of every picture that it has learnt from or was chosen by.
         seed: of its training.
     """
 

@@ -45,7 +45,7 @@ class DefectClassification(Tuning):
         lr: learning rate at the beginning, as the authors'.
         turn: whether pictures are turned and mirrored; to be switched off where orientation may be a defect.
         frozen_stride: layers before the first one of a greater stride stay as they are, statistics too: colours and
-            edges need no adapting, and would take more than half of the time. 0 to train all, as the authors do.
+            edges need no adapting, and would take nearly half of the time. 0 to train all, as the authors do.
         frozen_norms: whether normalisation layers of the trunk keep their statistics. Authors: no.
     """
 

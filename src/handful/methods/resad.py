@@ -27,8 +27,8 @@ Departures in training:
   `handful train resad --full` is theirs as near as a count of updates can be. As theirs, the rate falls to a tenth
   after 70 and again after 90 % of it.
 - The constraintor learns first and the flow then, on what the constraintor gives at scoring; in the paper both learn at
-  once. No gradient passes between them in either case, and a flow that runs after a constraintor at a CPU's learning
-  rate diverges.
+  once. No gradient passes between them in either case, and a flow that chases a constraintor at a CPU's learning rate
+  diverges.
 - The constraintor's convolution starts as the identity. From a random start a short training draws the anomalous places
   to 0, which is nearer to their residuals than anything random, and leaves the normal ones farther away.
 - L_ml is -log σ(log p), as in the code: places that are likely already gain nothing more, as they would without bound
