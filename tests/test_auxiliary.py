@@ -1,9 +1,11 @@
 """Training a head on labelled data sets, its file, and an inspector on it."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -134,7 +136,9 @@ def test_an_inspector_names_its_head_and_finds_it_beside_itself(head, backbone, 
     detector = Detector("resad", backbone=backbone, head=head).fit(good_folder)
     inspector = tmp_path / "part.handful"
     detector.save(inspector)
-    assert inspector.stat().st_size < head.stat().st_size + 20_000_000
+    with zipfile.ZipFile(inspector) as archive:
+        assert set(safetensors.torch.load(archive.read("method.safetensors"))) == {"depths", "rows.0", "rows.1"}
+        assert json.loads(archive.read("manifest.json"))["head"]["sha256"] == heads.read(head).sha256
     pixels = picture_factory(50, side=64)
     expected = detector.inspect(pixels)[0].score
     for given in (None, head, heads.read(head)):
@@ -170,8 +174,6 @@ def test_a_head_is_refused_on_another_backbone(head, good_folder):
 def test_what_is_no_head_is_refused(tmp_path, content, begin):
     path = tmp_path / "head.safetensors"
     if content is None:
-        import safetensors.torch
-
         content = safetensors.torch.save({"weight": torch.zeros(1)})
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="A head must be a whole file"):

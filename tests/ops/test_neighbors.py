@@ -113,5 +113,5 @@ def test_codes_measure_few_rows_in_full(by_codes, monkeypatch):
     measured = []
     kept = neighbors.distance
     monkeypatch.setattr(neighbors, "distance", lambda one, other: measured.append(len(one)) or kept(one, other))
-    bank.nearest(queries)
-    assert sum(measured) < 10 * len(queries) + len(bank.rows)  # of 4000 rows for each query
+    by_codes(bank, queries)
+    assert len(queries) < sum(measured) < 10 * len(queries) + len(bank.rows)  # of 4000 rows for each query
