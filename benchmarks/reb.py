@@ -50,9 +50,18 @@ def main() -> None:
         print(row.dataset, row.category, row.method, row.shots, row.seed, said, file=sys.stderr, flush=True)
     for path in benchmark.write_pages(sheets=False):  # they would show the data sets' pictures
         print(path)
-    rows = [row for row in results.read(OUT / results.RESULTS) if not row.error]
+    rows = whole([row for row in results.read(OUT / results.RESULTS) if not row.error])
     page = ["# REB's two halves", *means(rows), *by_category(rows)]
     (OUT / "halves.md").write_text("\n\n".join(page) + "\n")
+
+
+def whole(rows: Sequence[Row]) -> list[Row]:
+    """The rows of categories that have the same references for every method: a run that was stopped leaves others."""
+    cells: dict[tuple[str, str], dict[str, set[tuple[int, int]]]] = {}
+    for row in rows:
+        methods = cells.setdefault((row.dataset, row.category), {method: set() for method in HALVES.values()})
+        methods[row.method].add((row.shots, row.seed))
+    return [row for row in rows if len(set(map(frozenset, cells[row.dataset, row.category].values()))) == 1]
 
 
 def means(rows: Sequence[Row]) -> list[str]:
