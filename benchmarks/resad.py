@@ -54,6 +54,8 @@ def main() -> None:
         name, (source, target) = list(DIRECTIONS.items())[number]
         heads = {row: head(options, backbone, row, source) for row in options.rows}
         methods = {**{f"ResAD, {row}": f"resad@{path}" for row, path in heads.items()}, **BESIDE}
+        if "full" in heads:
+            methods["ResAD, full, as its code evaluates"] = f"resad:paper_compat=true@{heads['full']}"
         benchmark = Benchmark(
             {folder: open_dataset(options.data / folder) for folder in target},
             backbone,

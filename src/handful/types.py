@@ -158,10 +158,12 @@ class Scores:
     Attributes:
         maps: (B, H, W) float32 in the model-input frame.
         image: (B,) float32.
+        parts: of a transductive method alone, what `Method.over_test_set` needs of each picture: (B, …) each.
     """
 
     maps: "Tensor"
     image: "Tensor"
+    parts: "tuple[Tensor, ...]" = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from handful import backbones, heads, metrics
 from handful.backbones.base import Backbone, BackboneSpec
@@ -337,7 +338,7 @@ class _Running:
         self.counts = metrics.PixelCounts()
         self.marked = False  # whether any defect has been seen that a mask marks
         self.scores: list[PictureScore] = []
-        self.peaks: list[float] = []
+        self.parts: list[tuple[tuple[Tensor, ...], metrics.PixelTruth | None]] = []  # of a transductive method alone
         self.seconds: list[float] = []
         self.threshold = self.fit_seconds = 0.0
         self.peak_mb: float | None = None
@@ -366,7 +367,7 @@ class _Running:
         names = [score.path for score in self.scores]
         decided: dict[str, float] = self._rates()
         if self.method.transductive:
-            image = self.method.over_test_set(torch.tensor(image), torch.tensor(self.peaks)).tolist()
+            image = self._over_test_set()
             decided = {}  # these scores and the threshold no longer share a scale
         measured: dict[str, Any] = {
             "image_auroc": 100 * metrics.image_auroc(truth, image, names=names),
@@ -401,10 +402,21 @@ class _Running:
         self.seconds.append(picture.seconds + time.perf_counter() - begin)
         sample = picture.sample
         self.scores.append(PictureScore(sample.path, bool(sample.anomalous), sample.kind, image))
-        self.peaks.append(float(values.max()))
-        if picture.truth is not None:
+        self.marked |= picture.truth is not None and bool(sample.anomalous)
+        if self.method.transductive:
+            self.parts.append((scores.parts, picture.truth))
+        elif picture.truth is not None:
             self.counts.add(values, picture.truth, name=sample.path)
-            self.marked |= bool(sample.anomalous)
+
+    def _over_test_set(self) -> list[float]:
+        """The image scores among the whole test set, whose maps are counted on the way."""
+        image = []
+        whole = self.method.over_test_set([parts for parts, _ in self.parts])
+        for scores, (_, truth), picture in zip(whole, self.parts, self.scores, strict=True):
+            image.append(float(scores.image[0]))
+            if truth is not None:
+                self.counts.add(scores.maps[0].cpu().numpy(), truth, name=picture.path)
+        return image
 
     def _pixel_metrics(self) -> dict[str, float]:
         if not self.marked:

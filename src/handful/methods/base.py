@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
@@ -117,23 +117,21 @@ class Method(Configured, ABC):
 
     @property
     def transductive(self) -> bool:
-        """Whether the image scores of an evaluation are to depend on the test set as a whole, as a paper's code has it.
+        """Whether the scores of an evaluation are to depend on the test set as a whole, as a paper's code has it.
 
         Only a setting named `paper_compat` may make it so; see `over_test_set`.
         """
         return False
 
-    def over_test_set(self, image: Tensor, peaks: Tensor) -> Tensor:
-        """The image scores that a transductive method's code would report for a whole test set.
+    def over_test_set(self, parts: Sequence[tuple[Tensor, ...]]) -> Iterator[Scores]:
+        """The scores that a transductive method's code would report for a whole test set, one picture at a time.
+
+        They are for evaluation alone: no threshold holds for them.
 
         Args:
-            image: (N,) its pictures' own image scores.
-            peaks: (N,) the highest values of their maps.
-
-        Returns:
-            (N,), for evaluation alone: no threshold holds for them.
+            parts: `Scores.parts` of every picture by itself.
         """
-        return image
+        raise NotImplementedError(f"{self.name} does not look at a test set as a whole.")
 
     def take_head(self, head: "Head | None") -> Self:
         """Take over what was trained on auxiliary data; the same head may serve any number of methods.

@@ -17,7 +17,8 @@ of which L_occ trains the constraintor and the others the flow: no gradient pass
 
 Departures in scoring:
 - The paper scores 1 - p, with p cut off at 1, and its code p's distance from the highest p of the whole test set, which
-  a single picture does not have. Both rank as -log p does at one level; ours sums the logarithms over levels.
+  a single picture does not have (`paper_compat` reports that in an evaluation). Both rank as -log p does at one level;
+  ours sums the logarithms over levels.
 - Levels meet on the finest grid rather than in the input frame, and their sum goes through a softplus: thresholds are
   set on logarithms of scores, so scores must be positive. It changes no order.
 - The map is blurred by a `sigma` of 4, as the authors' code does and the paper does not say.
@@ -43,7 +44,7 @@ Departures in training:
   anomalies with a focal loss, and its epochs without anomalies: they are ResAD++'s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -134,6 +135,8 @@ class ResAD(Method):
     Attributes:
         share: of the patch scores that the image score averages; 0, the maximum, as in the paper.
         sigma: of the map's Gaussian blur, in model-input pixels.
+        paper_compat: whether an evaluation reports what the authors' code does, which divides each level's likelihoods
+            by the highest one of the whole test set: see `over_test_set`. Verdicts do not change.
     """
 
     name: ClassVar[str] = "resad"
@@ -141,6 +144,7 @@ class ResAD(Method):
 
     share: float = 0.0
     sigma: float = 4.0
+    paper_compat: bool = False
 
     bank_: ResidualBank = field(init=False, repr=False)
 
@@ -157,19 +161,41 @@ class ResAD(Method):
     def _fit(self, references: Features) -> None:
         self.bank_ = ResidualBank(self._head.scaled(references), match=self._head.match)
 
+    @property
+    def transductive(self) -> bool:
+        return self.paper_compat
+
     def _score(self, queries: Features) -> Scores:
         # One picture at a time, so that a batch gives what its pictures give alone.
-        patch_scores = torch.cat([self._patch_scores(queries[[row]]) for row in range(len(queries))])  # (B, h, w)
+        pictures = [self._log_likelihoods(queries[[row]]) for row in range(len(queries))]
+        levels = tuple(map(torch.cat, zip(*pictures, strict=True)))
+        # On the finest grid, summed over levels: (B, h, w)
+        patch_scores = -torch.stack([_on_grid(level, levels[0].shape[1:]) for level in levels]).sum(0)
         image = top_share(patch_scores, share=self.share)
-        return Scores(F.softplus(pixel_map(patch_scores, queries.size, sigma=self.sigma)), F.softplus(image))
+        maps = pixel_map(patch_scores, queries.size, sigma=self.sigma)
+        parts = (*levels, torch.tensor([queries.size] * len(queries))) if self.paper_compat else ()
+        return Scores(F.softplus(maps), F.softplus(image), parts)
 
-    def _patch_scores(self, picture: Features) -> Tensor:
-        """-log p per channel on the finest grid, summed over levels: (1, h, w)."""
+    def _log_likelihoods(self, picture: Features) -> tuple[Tensor, ...]:
+        """Log p per channel of every place of each level: (1, h, w) each."""
         head = self._head.eval()
-        residuals = self.bank_.residuals(head.scaled(picture), kind=head.residual)
-        likelihoods = head.log_likelihoods(residuals)
-        grid = likelihoods[0].shape[1:]
-        return -torch.stack([resize_grid(one[..., None], grid, mode="bilinear")[..., 0] for one in likelihoods]).sum(0)
+        return head.log_likelihoods(self.bank_.residuals(head.scaled(picture), kind=head.residual))
+
+    def over_test_set(self, parts: Sequence[tuple[Tensor, ...]]) -> Iterator[Scores]:
+        """The code's first map: likelihoods as shares of the test set's highest, summed in the frame, upside down.
+
+        The code subtracts them from their highest sum, we from the number of levels, which no sum exceeds: it moves all
+        values alike. Its second map belongs to the Gaussian for anomalies, which is left out.
+        """
+        highest = [torch.cat([level.flatten() for level in levels]).max() for levels in zip(*parts, strict=True)][:-1]
+        for *levels, size in parts:
+            height, width = size[0].tolist()
+            shares = [
+                pixel_map((lp - top).exp(), (height, width), sigma=self.sigma)
+                for lp, top in zip(levels, highest, strict=True)
+            ]
+            maps = len(levels) - torch.stack(shares).sum(0)
+            yield Scores(maps, maps.amax((1, 2)))
 
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{number}": level for number, level in enumerate(self.bank_.rows)}
@@ -328,6 +354,11 @@ class ResidualTraining(HeadTraining):
         query = int(rows[generator.integers(len(rows))])
         others = np.delete(np.arange(len(one.references)), [own for own in (int(one.own[query]),) if own >= 0])
         return one, query, generator.permutation(others)[: self.shots].tolist()
+
+
+def _on_grid(level: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """(B, h, w) → (B, *grid)."""
+    return resize_grid(level[..., None], grid, mode="bilinear")[..., 0]
 
 
 def _constraintor(depth: int) -> nn.Sequential:
