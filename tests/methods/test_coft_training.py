@@ -210,6 +210,18 @@ def test_the_trunks_normalisation_keeps_its_statistics(start):
     assert not torch.equal(projector[1].running_mean, of_head)
 
 
+@pytest.mark.parametrize(("stride", "first_tuned"), [(0, "model.conv_stem"), (4, "model.blocks.2.0.conv_dw")])
+def test_layers_up_to_a_stride_stay_as_they_were(pictures, stride, first_tuned):
+    training = Training(ContrastiveTuning(**QUICK, frozen_stride=stride), pictures[:2], weights="random", seed=0)
+    trunk = training.tuning.learnt_["trunk"]
+    before = {name: weight.clone() for name, weight in trunk.named_parameters()}
+    training.tuning.update(0)
+    changed = [name for name, weight in trunk.named_parameters() if not torch.equal(weight, before[name])]
+    assert changed[0] == f"{first_tuned}.weight"
+    names = list(before)
+    assert len(changed) > (len(names) - names.index(changed[0])) / 2
+
+
 def test_rates_fall_by_half_a_cosine_and_heads_learn_ten_times_as_fast(start):
     tuning = start(updates=4, lr=0.01)
     rates = []

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handful.errors import SettingError
-from handful.methods.base import Tuning, require
+from handful.methods.base import Tuning, layers_up_to, require
 from handful.ops.defects import RECIPES, cut_fill, make_defect
 from handful.ops.foreground import foreground
 from handful.ops.views import random_view
@@ -163,6 +163,8 @@ class ContrastiveTuning(Tuning):
         margin: of L_NP.
         crop, jitter, blur: how strong the augmentations are, see `handful.ops.views.random_view`.
         turn: whether they turn and mirror; to be left off where orientation may be a defect.
+        frozen_stride: layers before the first one of a greater stride stay as they are: colours and edges need no
+            tuning, and would take half of the time. 0 to tune all.
         plateau: it stops before its last update where the alignment loss of fixed views has fallen by less than this
             share in 20 updates; 0 for never.
     """
@@ -184,6 +186,7 @@ class ContrastiveTuning(Tuning):
     jitter: float = 0.15
     blur: float = 1.0
     turn: bool = False
+    frozen_stride: int = 4
     plateau: float = 0.02
 
     _images: list[Tensor] = field(init=False, repr=False)
@@ -206,6 +209,7 @@ class ContrastiveTuning(Tuning):
         require((self.negatives != "none") == (self.lambda_np > 0), "negatives", rule, self.negatives)
         require(-1 <= self.margin <= 1, "margin", "in [-1, 1]", self.margin)
         require(0 < self.crop <= 1, "crop", "in (0, 1]", self.crop)
+        require(self.frozen_stride >= 0, "frozen_stride", "at least 0", self.frozen_stride)
         for name in ("jitter", "plateau"):
             require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
 
@@ -216,6 +220,8 @@ class ContrastiveTuning(Tuning):
         self._seed = seed
         trunk.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
         device = next(trunk.parameters()).device
+        for layer in layers_up_to(trunk, stride=self.frozen_stride, size=self.size):
+            layer.requires_grad_(False)
         each = max(2, CHECKED // len(pictures))
         generator = np.random.default_rng([seed, self.updates])  # a number that no update has
         views = [self._view(row, generator) for row in range(len(pictures)) for _ in range(each)]
@@ -228,7 +234,7 @@ class ContrastiveTuning(Tuning):
             heads = _heads(embeddings.shape[1], predictor=stopping)
         self.learnt_ = nn.ModuleDict({"trunk": trunk, **heads, "record": _Record(self.updates)}).to(device)
         groups: list[dict[str, Any]] = [
-            {"params": list(trunk.parameters())},
+            {"params": [weight for weight in trunk.parameters() if weight.requires_grad]},
             {"params": [weight for head in heads.values() for weight in head.parameters()]},
         ]
         self.optimiser_ = torch.optim.SGD(groups, lr=self.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
