@@ -21,6 +21,7 @@ ROWS = [
 ROW = {module: number for number, modules in enumerate(ROWS) for module in modules}
 ONLY_IN = {  # the one file or room that may import a package
     "timm": {"backbones/timm.py"},
+    "open_clip": {"backbones/clip.py"},
     "torchvision": {"backbones/timm.py"},
     "huggingface_hub": {"backbones/timm.py"},
     "openvino": {"backbones/openvino_engine.py"},
@@ -32,6 +33,7 @@ ONLY_IN = {  # the one file or room that may import a package
         "checkpoints.py",
         "heads.py",
         "backbones/__init__.py",
+        "backbones/clip.py",
         "backbones/timm.py",
         "detector.py",
         "training.py",

@@ -30,10 +30,10 @@ def quietly(items: Sequence[Item], description: str) -> Iterable[Item]:
 
 
 def join(features: Sequence[Features]) -> Features:
-    """Several batches of features as one."""
-    return Features(
-        tuple(torch.cat(levels) for levels in zip(*(f.levels for f in features), strict=True)), features[0].size
-    )
+    """Several batches of features of one backbone as one."""
+    levels = tuple(torch.cat(batches) for batches in zip(*(f.levels for f in features), strict=True))
+    images = [f.image for f in features if f.image is not None]
+    return Features(levels, features[0].size, torch.cat(images) if images else None, features[0].text)
 
 
 def averaged(features: Features) -> Features:

@@ -103,17 +103,24 @@ class Features:
     Attributes:
         levels: one tensor (B, h, w, D) float32 for each level, finest grid first.
         size: (H, W), the model-input frame that the grids cover.
+        image: (B, E) float32, the embedding of each whole picture in a space that it shares with texts; None for a
+            backbone without one.
+        text: (2, E) float32 in the same space, of length 1, what a normal and an anomalous object are called; None
+            likewise.
     """
 
     levels: "tuple[Tensor, ...]"
     size: tuple[int, int]
+    image: "Tensor | None" = None
+    text: "Tensor | None" = None
 
     def __len__(self) -> int:
         return len(self.levels[0])
 
     def __getitem__(self, rows: list[int]) -> "Features":
         """The features of some of the pictures, by row, as a batch."""
-        return Features(tuple(level[rows] for level in self.levels), self.size)
+        image = None if self.image is None else self.image[rows]
+        return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text)
 
     @property
     def depths(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Pictures → Features, with any timm network, on OpenVINO or torch."""
+"""Pictures → Features, with any timm network on OpenVINO or torch, or with CLIP on torch."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import safetensors.torch
 import torch
 
-from handful.backbones.base import WEIGHTS_PART, Backbone, BackboneSpec, EngineName, Precision
+from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, Backbone, BackboneSpec, EngineName, Precision
 from handful.errors import SettingError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"  # its weights arrive with pip
@@ -26,8 +26,11 @@ def create(
     engine: EngineChoice = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
+    object_name: str | None = None,
 ) -> Backbone:
     """Make a backbone; `handful.backbones.timm.build` explains name, levels, size and weights.
+
+    A name that begins with `clip:` is one of open_clip's, see `handful.backbones.clip.create`.
 
     Args:
         engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (faster than torch there,
@@ -35,6 +38,7 @@ def create(
         precision: "f32", or "bf16" with OpenVINO on a CPU that has it: about twice as fast, but its scores hold only
             there.
         device: where torch runs.
+        object_name: what the pictures show, for the text prototypes of a `clip:` backbone; None for "object".
 
     Raises:
         SettingError: for an option outside what it may be, or options that do not go together.
@@ -43,6 +47,15 @@ def create(
     if precision not in get_args(Precision):
         raise SettingError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
     chosen = _choose_engine(engine, device)
+    if name.startswith(CLIP_PREFIX):
+        _check_clip(name, engine, precision)
+        from handful.backbones import clip
+
+        return clip.create(
+            name, levels=levels, size=size, weights=weights, object_name=object_name, device=choose_device(device)
+        )
+    if object_name is not None:
+        raise SettingError(f"The object must be left out with {name}, which reads no text, got {object_name!r}.")
     if precision == "bf16" and chosen == "torch":
         raise SettingError("`precision` must be f32 with the torch engine, got bf16; use the openvino engine.")
 
@@ -73,6 +86,11 @@ def load(
         InspectorError: if the parts cannot be read.
     """
     chosen = _choose_engine(spec.engine if engine is None else engine, device)
+    if spec.name.startswith(CLIP_PREFIX):
+        _check_clip(spec.name, engine, spec.precision)
+        from handful.backbones import clip
+
+        return clip.load(spec, parts, device=choose_device(device))
     if chosen == "openvino" and len(parts) > 1:
         from handful.backbones.openvino_engine import OpenVINOBackbone
 
@@ -84,6 +102,26 @@ def load(
     network = timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
     precision = spec.precision if chosen == "openvino" else "f32"
     return _on_engine(network, replace(spec, engine=chosen, precision=precision), parts, device)
+
+
+def about(backbone: Backbone, object_name: str) -> Backbone:
+    """The same backbone with the text prototypes of this object; one without such is returned as it is.
+
+    Raises:
+        SettingError: if it was loaded from an inspector, which holds no text tower.
+    """
+    if backbone.spec.object_name is None:
+        return backbone
+    from handful.backbones.clip import CLIPBackbone
+
+    assert isinstance(backbone, CLIPBackbone)  # no other has an object
+    return backbone.about(object_name)
+
+
+def _check_clip(name: str, engine: EngineChoice | None, precision: Precision) -> None:
+    if engine == "openvino" or precision != "f32":
+        asked = "openvino" if engine == "openvino" else precision
+        raise SettingError(f"{name} must run in torch at f32, got {asked}; leave that out.")
 
 
 def _on_engine(network: torch.nn.Module, spec: BackboneSpec, parts: Mapping[str, bytes], device: Device) -> Backbone:

@@ -12,6 +12,7 @@ EngineName = Literal["openvino", "torch"]
 Precision = Literal["f32", "bf16"]
 
 WEIGHTS_PART = "backbone.safetensors"
+CLIP_PREFIX = "clip:"  # what the names of `handful.backbones.clip` begin with
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,15 @@ class BackboneSpec:
     """What a backbone computes, enough to know it again on another computer.
 
     Attributes:
-        name: timm's name.
-        levels: the modules whose outputs are the levels, finest grid first.
+        name: timm's name, or `clip:` and open_clip's.
+        levels: the modules whose outputs are the levels, finest grid first; of CLIP see
+            `handful.backbones.clip.VisualTower`.
         size: (H, W) of the input.
         weights: where the weights came from, in words.
         weights_sha256: digest of the weights that the levels need.
         engine: what runs it.
         precision: what it computes in; pinned, so that every computer gives the same scores.
+        object_name: what its text prototypes speak of; None without such.
     """
 
     name: str
@@ -35,6 +38,7 @@ class BackboneSpec:
     weights_sha256: str
     engine: EngineName
     precision: Precision
+    object_name: str | None = None
 
 
 class Backbone(Protocol):

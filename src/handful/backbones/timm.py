@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +211,13 @@ def rebuild(
 
 def digest(network: "FeatureNetwork | Trunk") -> str:
     """sha256 in hex of a network's weights, by sorted name: of a feature network, those that its levels depend on."""
+    return state_digest(network.model.state_dict())
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """sha256 in hex of weights, by sorted name."""
     total = hashlib.sha256()
-    for name, tensor in sorted(network.model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         total.update(name.encode())
         total.update(tensor.cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
@@ -302,9 +307,19 @@ def _find_weights(name: str, model: Network, weights: str) -> tuple[dict[str, Te
 
 
 def _check_hub(model: Network) -> None:
-    """Ask once whether the hub answers, unless its cache has the weights: its own retries take a minute to give up."""
     repository = model.pretrained_cfg.get("hf_hub_id")
-    if repository and not isinstance(huggingface_hub.try_to_load_from_cache(repository, "model.safetensors"), str):
+    if repository:
+        check_hub(repository, ("model.safetensors",))
+
+
+def check_hub(repository: str, files: Sequence[str]) -> None:
+    """Ask once whether the hub answers, unless its cache has the weights: its own retries take a minute to give up.
+
+    Args:
+        repository: on the hub.
+        files: names that the weights may have.
+    """
+    if not any(isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str) for file in files):
         huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
 
 

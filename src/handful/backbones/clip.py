@@ -1,0 +1,396 @@
+"""CLIP's vision transformers: blocks, patches and windows as levels, text prototypes; the only file with open_clip.
+
+A name is `clip:MODEL` or `clip:MODEL.TAG` with open_clip's names: `clip:ViT-B-16-plus-240.laion400m_e31`. The tag says
+which weights are meant and which activation they were trained with; without one it is the first that open_clip lists.
+Windows and prompts are those of Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, sections 4.1, 4.2.
+"""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handful.backbones import timm  # first: open_clip needs the torchvision that this file sees to
+from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, BackboneSpec
+from handful.backbones.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompts
+from handful.errors import SettingError, WeightsError
+from handful.types import Features
+
+try:
+    import open_clip
+except ImportError as error:
+    raise SettingError(
+        'A clip: backbone needs the package open_clip_torch, got none; run `pip install "handful[clip]"`.'
+    ) from error
+
+TEXT_PART = "backbone.text.safetensors"
+WINDOWS = (2, 3)  # sides of the default windows, in patches
+DEFAULT_OBJECT = "object"
+PROMPTS_AT_A_TIME = 64
+
+_NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}  # where no text tower is needed
+_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+
+Model = Any  # open_clip's CLIP: an nn.Module with attributes that nn.Module does not declare
+
+
+class VisualTower(nn.Module):
+    """A CLIP vision transformer cut off behind the last block that a level needs.
+
+    Attributes:
+        level_names: `blockN`, the output of the N-th block, as it is; `patches`, those of the last in the space that
+            pictures share with texts; `windowsK`, the embeddings in that space of all windows of K x K patches.
+        size: (H, W) of the input.
+        shared: whether any level lies in the shared space: then the embedding of the whole picture is given too.
+    """
+
+    def __init__(self, visual: Model, level_names: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.level_names = tuple(level_names)
+        self.size: tuple[int, int] = visual.image_size
+        self.grid: tuple[int, int] = visual.grid_size
+        self.model = visual
+        self.mean = nn.Buffer(torch.tensor(mean).view(1, 3, 1, 1))
+        self.std = nn.Buffer(torch.tensor(std).view(1, 3, 1, 1))
+        self.shared = any(_block(name) is None for name in level_names)
+        if not self.shared:
+            visual.transformer.resblocks = visual.transformer.resblocks[: max(map(_number, level_names))]
+            visual.ln_post, visual.proj = nn.Identity(), None
+        for name in level_names:
+            if side := _side(name):
+                setattr(self, name, nn.Buffer(window_tokens(self.grid, side), persistent=False))
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """Compute the levels of (B, 3, H, W) images in [0, 1], each (B, h, w, D), and their embeddings (B, E)."""
+        first = self._embed(images)
+        blocks = [first]
+        for block in self.model.transformer.resblocks:
+            blocks.append(block(blocks[-1]))
+        levels = tuple(self._level(name, blocks) for name in self.level_names)
+        return levels, self._share(blocks[-1][:, 0]) if self.shared else None
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """The tokens before the first block, the class token first: (B, 1 + h·w, D)."""
+        patches = self.model.conv1((images - self.mean) / self.std).flatten(2).transpose(1, 2)  # (B, h·w, D)
+        own = self.model.class_embedding.expand(len(patches), 1, -1)
+        tokens: Tensor = self.model.ln_pre(torch.cat([own, patches], 1) + self.model.positional_embedding)
+        return tokens
+
+    def _level(self, name: str, blocks: Sequence[Tensor]) -> Tensor:
+        height, width = self.grid
+        if side := _side(name):
+            windows = blocks[0][:, getattr(self, name)]  # (B, windows, 1 + side², D)
+            own = self._share(self.model.transformer(windows.flatten(0, 1))[:, 0])  # (B·windows, E)
+            return own.reshape(len(windows), height - side + 1, width - side + 1, -1)
+        number = _block(name)
+        patches = self._share(blocks[-1][:, 1:]) if number is None else blocks[number][:, 1:]  # (B, h·w, …)
+        return patches.reshape(len(patches), height, width, -1)
+
+    def _share(self, tokens: Tensor) -> Tensor:
+        """Bring tokens of the last block into the shared space: (…, D) → (…, E)."""
+        shared: Tensor = self.model.ln_post(tokens) @ self.model.proj
+        return shared
+
+
+class TextTower:
+    """CLIP's text tower: the name of an object → its prototypes, remembered."""
+
+    def __init__(self, model: Model, name: str, device: str) -> None:
+        self._model, self._tokenizer, self._device = model, open_clip.get_tokenizer(name), device
+        self._known: dict[str, Tensor] = {}
+
+    def prototypes(self, object_name: str) -> Tensor:
+        """The normal and the anomalous prototype (2, E), of length 1: the mean direction of the prompts' embeddings."""
+        if object_name not in self._known:
+            both = [self._mean(prompts(object_name, states)) for states in (NORMAL_STATES, ANOMALOUS_STATES)]
+            self._known[object_name] = torch.stack(both)
+        return self._known[object_name]
+
+    @torch.inference_mode()
+    def _mean(self, texts: Sequence[str]) -> Tensor:
+        tokens = self._tokenizer(texts).to(self._device).split(PROMPTS_AT_A_TIME)
+        embeddings = torch.cat([self._model.encode_text(some, normalize=True) for some in tokens])  # (texts, E)
+        return F.normalize(embeddings.mean(0), dim=0)
+
+
+class CLIPBackbone:
+    """A CLIP vision transformer in torch, in float32, and the text prototypes of one object."""
+
+    def __init__(
+        self,
+        tower: VisualTower,
+        spec: BackboneSpec,
+        tower_part: bytes,
+        text: Tensor | None,
+        device: str,
+        texts: TextTower | None = None,
+    ) -> None:
+        self.spec, self.device, self.network = spec, device, tower.to(device)
+        self._text = None if text is None else text.to(device)
+        self._texts = texts
+        self.parts: Mapping[str, bytes] = {WEIGHTS_PART: tower_part}
+        if text is not None:
+            self.parts = {**self.parts, TEXT_PART: safetensors.torch.save({"text": text.cpu().contiguous()})}
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Features:
+        """Compute the levels of (B, 3, H, W) images in [0, 1], one picture at a time."""
+        # One at a time: a batch may round otherwise than a single picture.
+        levels, embeddings = zip(*(self.network(image[None].to(self.device)) for image in images), strict=True)
+        return Features(
+            tuple(torch.cat(level).contiguous() for level in zip(*levels, strict=True)),
+            self.spec.size,
+            image=torch.cat(embeddings) if self.network.shared else None,
+            text=self._text,
+        )
+
+    def about(self, object_name: str) -> "CLIPBackbone":
+        """The same network with the prototypes of another object; itself where it has no prototypes.
+
+        Raises:
+            SettingError: if it was loaded from an inspector, which holds no text tower.
+        """
+        if self._text is None or object_name == self.spec.object_name:
+            return self
+        if self._texts is None:
+            raise SettingError(
+                f"The object must be {self.spec.object_name!r}, as the inspector was fitted for, got {object_name!r}; "
+                f"fit another one."
+            )
+        text, spec = self._texts.prototypes(object_name), replace(self.spec, object_name=object_name)
+        return CLIPBackbone(self.network, spec, self.parts[WEIGHTS_PART], text, self.device, self._texts)
+
+
+def window_tokens(grid: tuple[int, int], side: int) -> Tensor:
+    """Which tokens each window of side x side patches consists of, the class token, number 0, first.
+
+    Returns:
+        (windows, 1 + side²) int64, the windows row by row.
+    """
+    numbers = torch.arange(1, grid[0] * grid[1] + 1, dtype=torch.float64).reshape(1, 1, *grid)
+    windows = F.unfold(numbers, side)[0].T.long()  # (windows, side²)
+    return torch.cat([torch.zeros(len(windows), 1, dtype=torch.long), windows], 1)
+
+
+def create(
+    name: str,
+    *,
+    levels: Sequence[str | int] | None,
+    size: tuple[int, int] | None,
+    weights: str,
+    object_name: str | None,
+    device: str,
+) -> CLIPBackbone:
+    """Make a CLIP backbone with its weights.
+
+    Args:
+        name: see the module.
+        levels: names as `VisualTower` has them, or numbers of blocks from 1, -1 for the last; None for WinCLIP's: the
+            last block and windows of 2 and 3 patches.
+        size: (H, W), to which the position embedding is interpolated; None for the size that it was trained at.
+        weights: "auto" (open_clip's hub), "random" (for tests), or a file with a whole CLIP of that name.
+        object_name: what the pictures show, for the text prototypes; None for "object". They are made where a level
+            lies in the shared space.
+        device: where torch runs: cpu or cuda.
+
+    Raises:
+        SettingError: for an unknown name or level, a size that the network cannot take, or an object without a name.
+        WeightsError: if the weights cannot be had or do not fit.
+    """
+    if object_name is not None and not object_name.strip():
+        raise SettingError("The object must have a name, got an empty one; leave it out for 'object'.")
+    model_name, tag = _split(name)
+    vision = _vision(name, model_name)
+    size = _checked_size(name, vision, size)
+    level_names = _level_names(name, vision, size, levels)
+    full_name = f"{CLIP_PREFIX}{model_name}" + (f".{tag}" if tag else "")
+    model, source = _model(full_name, model_name, tag, size, weights)
+    config = open_clip.get_model_preprocess_cfg(model)
+    tower = VisualTower(model.visual, level_names, config["mean"], config["std"])
+    about = (object_name or DEFAULT_OBJECT) if tower.shared else None
+    digest = timm.state_digest(tower.model.state_dict())
+    spec = BackboneSpec(full_name, level_names, size, source, digest, "torch", "f32", about)
+    part = safetensors.torch.save(tower.state_dict())
+    if about is None:
+        return CLIPBackbone(tower, spec, part, None, device)
+    texts = TextTower(model.eval().to(device), model_name, device)
+    return CLIPBackbone(tower, spec, part, texts.prototypes(about), device, texts)
+
+
+def load(spec: BackboneSpec, parts: Mapping[str, bytes], *, device: str) -> CLIPBackbone:
+    """Make a saved backbone again; it needs no text tower, and its prototypes stay those that were saved.
+
+    Raises:
+        SettingError: if this open_clip does not know the model.
+    """
+    model_name, tag = _split(spec.name)
+    _vision(spec.name, model_name)
+    model = _untrained(model_name, tag, spec.size, text_cfg=_NO_TEXT)
+    tower = VisualTower(model.visual, spec.levels, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    tower.load_state_dict(safetensors.torch.load(parts[WEIGHTS_PART]))
+    text = safetensors.torch.load(parts[TEXT_PART])["text"] if spec.object_name else None
+    return CLIPBackbone(tower, spec, parts[WEIGHTS_PART], text, device)
+
+
+def _block(name: str) -> int | None:
+    """The number of a level's block; None for a level in the shared space."""
+    return _number(name) if name.startswith("block") else None
+
+
+def _side(name: str) -> int:
+    """The side of a level's windows in patches; 0 where it has none."""
+    return _number(name) if name.startswith("windows") else 0
+
+
+def _number(name: str) -> int:
+    return int(re.sub(r"\D", "", name))
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """The model and the tag of a name; without a tag the first that open_clip lists, None where it lists none."""
+    model_name, _, tag = name.removeprefix(CLIP_PREFIX).partition(".")
+    known: list[str] = open_clip.list_pretrained_tags_by_model(model_name)
+    if tag and tag not in known:
+        raise SettingError(f"The tag of {model_name} must be one of {', '.join(known) or 'none'}, got {tag!r}.")
+    return model_name, tag or next(iter(known), None)
+
+
+def _vision(name: str, model_name: str) -> dict[str, Any]:
+    """The shape of a model's vision transformer."""
+    config = open_clip.get_model_config(model_name)
+    if config is None:
+        near = difflib.get_close_matches(model_name, open_clip.list_models(), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "see open_clip.list_models()."
+        raise SettingError(f"`backbone` must be {CLIP_PREFIX} and a name that open_clip knows, got {name!r}; {hint}")
+    vision: dict[str, Any] = config["vision_cfg"]
+    plain = isinstance(vision.get("layers"), int) and vision.get("pool_type", "tok") == "tok"
+    if not plain or vision.get("timm_model_name") or vision.get("attentional_pool"):
+        raise SettingError(
+            f"A {CLIP_PREFIX} backbone must be one of open_clip's own vision transformers with a class token, got "
+            f"{name!r}; choose one such as {CLIP_PREFIX}ViT-L-14-336."
+        )
+    return vision
+
+
+def _checked_size(name: str, vision: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[int, int]:
+    side = vision["patch_size"]
+    height, width = size or (vision["image_size"], vision["image_size"])
+    for length in (height, width):
+        if length % side:
+            raise SettingError(
+                f"`size` must be a multiple of the {side}-pixel patches of {name}, got {length}; "
+                f"use {round(length / side) * side}."
+            )
+    return height, width
+
+
+def _level_names(
+    name: str, vision: Mapping[str, Any], size: tuple[int, int], levels: Sequence[str | int] | None
+) -> tuple[str, ...]:
+    """Resolve numbers and the default; finest grid first, then in order of computation."""
+    depth, widest = vision["layers"], min(size) // vision["patch_size"]
+    if levels is None:
+        levels = (f"block{depth}", *(f"windows{side}" for side in WINDOWS))
+    names = [_level_name(level, depth, widest) for level in levels]
+    for level, found in zip(levels, names, strict=True):
+        if not found:
+            raise SettingError(
+                f"A level of {name} must be block1 to block{depth} (or its number, -1 for the last), patches, or "
+                f"windows2 to windows{widest}, got {level!r}."
+            )
+    if not names or len(set(names)) < len(names):
+        raise SettingError(f"`levels` must name at least one level and none twice, got {names}.")
+    return tuple(sorted(names, key=lambda found: (_side(found), _block(found) or depth + 1)))
+
+
+def _level_name(level: str | int, depth: int, widest: int) -> str:
+    """The name that a level is known by; empty where there is no such level."""
+    if isinstance(level, int):
+        level = f"block{level if level >= 0 else depth + 1 + level}"
+    known = {"patches", *(f"block{number}" for number in range(1, depth + 1))}
+    return level if level in known | {f"windows{side}" for side in range(2, widest + 1)} else ""
+
+
+def _model(full_name: str, model_name: str, tag: str | None, size: tuple[int, int], weights: str) -> tuple[Model, str]:
+    """The whole model, and where its weights came from in words."""
+    if weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return _untrained(model_name, tag, size), "random"
+    if weights == "auto":
+        return _from_hub(full_name, model_name, tag, size), "open_clip's hub"
+    file = Path(weights)
+    if not file.is_file():
+        raise WeightsError(f"`weights` must be auto, random or a file that exists, got {file}; check the path.")
+    try:
+        return _trained(model_name, tag, size, str(file)), f"file {file.name}"
+    except Exception as error:  # damaged and foreign files fail in many ways, pickled code among them
+        raise WeightsError(
+            f"{file} must hold the weights of {full_name}, both towers, in safetensors or plain torch format, got: "
+            f"{_reason(error)}; save it again, or name the model that it belongs to."
+        ) from error
+
+
+def _from_hub(full_name: str, model_name: str, tag: str | None, size: tuple[int, int]) -> Model:
+    try:
+        if tag is None:
+            raise WeightsError("no weights that open_clip lists")
+        repository = open_clip.get_pretrained_cfg(model_name, tag).get("hf_hub", "").rstrip("/")
+        if repository:
+            timm.check_hub(repository, _HUB_FILES)
+        return _trained(model_name, tag, size, tag)
+    except Exception as error:  # a download fails in as many ways as there are networks between here and the hub
+        raise WeightsError(
+            f"Weights of {full_name} must be in a local file or within reach of open_clip's hub, got: "
+            f"{_reason(error)}; download them where there is a network and pass the file as `weights`."
+        ) from error
+
+
+def _trained(model_name: str, tag: str | None, size: tuple[int, int], pretrained: str) -> Model:
+    """The model with the weights of a tag or a file, the position embedding interpolated to the size."""
+    with _quiet():
+        return open_clip.create_model(
+            model_name,
+            pretrained=pretrained,
+            force_image_size=size,
+            force_quick_gelu=_quick_gelu(model_name, tag),
+            require_pretrained=True,
+        )
+
+
+def _untrained(model_name: str, tag: str | None, size: tuple[int, int], **changes: Any) -> Model:
+    with _quiet():
+        return open_clip.create_model(
+            model_name, force_image_size=size, force_quick_gelu=_quick_gelu(model_name, tag), **changes
+        )
+
+
+def _quick_gelu(model_name: str, tag: str | None) -> bool:
+    """Whether the weights that a tag stands for were trained with the quick approximation of GELU, as OpenAI's were."""
+    return bool(tag and open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep open_clip from logging: what matters is said by an error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, on one short line."""
+    return re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160] or type(error).__name__
