@@ -41,21 +41,30 @@ def create(name, settings):
 
 
 def make(count, *, seed):
-    """Pictures of one product: a common structure and a little of their own."""
+    """Pictures of one product: a common structure and a little of their own.
+
+    The second level is one of windows of 2 x 2 patches, and the prototypes are what good and planted ones are like.
+    """
     generator = torch.Generator().manual_seed(7)
-    common = [torch.rand(1, n, n, d, generator=generator) for n, d in ((12, 10), (6, 14))]
+    common = [torch.rand(1, n, n, d, generator=generator) for n, d in ((12, 10), (11, 14))]
     own = torch.Generator().manual_seed(seed)
     levels = tuple(level + 0.1 * torch.rand(count, *level.shape[1:], generator=own) for level in common)
-    return Features(levels, (96, 96))
+    normal = common[1].mean((0, 1, 2))
+    text = torch.nn.functional.normalize(torch.stack([normal, normal + window_defect()]))
+    return Features(levels, (96, 96), levels[1].mean((1, 2)), text)
+
+
+def window_defect():
+    return 1.5 * torch.rand(14, generator=torch.Generator().manual_seed(4))
 
 
 def planted(row, column):
     """One picture with a defect at a patch of the fine grid."""
     picture = make(1, seed=99)
-    fine, coarse = (level.clone() for level in picture.levels)
+    fine, windows = (level.clone() for level in picture.levels)
     fine[0, row : row + 2, column : column + 2] += 1.5 * torch.rand(10, generator=torch.Generator().manual_seed(3))
-    coarse[0, row // 2, column // 2] += 1.5 * torch.rand(14, generator=torch.Generator().manual_seed(4))
-    return Features((fine, coarse), picture.size)
+    windows[0, row - 1 : row + 2, column - 1 : column + 2] += window_defect()
+    return Features((fine, windows), picture.size, windows.mean((1, 2)), picture.text)
 
 
 def fit(method, references):
@@ -164,8 +173,11 @@ def test_values_that_are_not_finite_are_refused(name, value):
 def test_no_picture_is_refused(name):
     with pytest.raises(InputError, match="at least one picture"):
         create(name, {}).fit(Features((), (96, 96)))
+    if METHODS[name].min_references:
+        with pytest.raises(InputError, match="at least one picture"):
+            create(name, {}).fit(make(2, seed=1)[[]])
     with pytest.raises(InputError, match="at least one picture"):
-        create(name, {}).fit(make(2, seed=1)[[]])
+        fit(create(name, {}), make(2, seed=1)).score(make(2, seed=1)[[]])
 
 
 def test_unknown_settings_are_refused_with_the_known_ones(name):
@@ -193,6 +205,8 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
 def test_cpu_and_gpu_agree(name):
     method, queries = fit(create(name, {}), make(3, seed=1)), make(2, seed=2)
     on_cpu = method.score(queries)
-    on_gpu = method.to("cuda").score(Features(tuple(level.cuda() for level in queries.levels), queries.size))
+    levels = tuple(level.cuda() for level in queries.levels)
+    there = Features(levels, queries.size, queries.image.cuda(), queries.text.cuda())
+    on_gpu = method.to("cuda").score(there)
     assert torch.allclose(on_cpu.image, on_gpu.image.cpu(), rtol=1e-4)  # another order of float32 sums
     assert torch.allclose(on_cpu.maps, on_gpu.maps.cpu(), rtol=1e-3, atol=1e-4)

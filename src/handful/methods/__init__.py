@@ -14,6 +14,7 @@ from handful.methods.patchcore import PatchCore
 from handful.methods.reb import REB
 from handful.methods.reb_training import DefectClassification
 from handful.methods.resad import ResAD, ResidualTraining
+from handful.methods.winclip import WinCLIP
 
 __all__ = [
     "HEAD_TRAININGS",
@@ -32,7 +33,7 @@ __all__ = [
     "parse_tuning",
 ]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon, REB, COFT, ResAD)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon, REB, COFT, ResAD, WinCLIP)}
 TUNINGS: dict[str, type[Tuning]] = {tuning.name: tuning for tuning in (DefectClassification, ContrastiveTuning)}
 HEAD_TRAININGS: dict[str, type[HeadTraining]] = {training.name: training for training in (ResidualTraining,)}
 

@@ -55,12 +55,14 @@ class Method(Configured, ABC):
     Attributes:
         name: what the command line and saved inspectors call the method.
         protocol: what it has learnt from before it sees the references, see `Protocol`.
+        min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
     """
 
     name: ClassVar[str]
     protocol: ClassVar[Protocol] = "target-only"
+    min_references: ClassVar[int] = 1
     head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
 
@@ -70,7 +72,7 @@ class Method(Configured, ABC):
         return 0
 
     def fit(self, references: Features, *, augmented: Features | None = None) -> Self:
-        """Learn from the features of 1 or more good pictures.
+        """Learn from the features of good pictures, of `min_references` or more.
 
         Args:
             references: of the pictures.
@@ -82,7 +84,7 @@ class Method(Configured, ABC):
                 other channels than the head was trained for.
             SettingError: without a head where the method needs one.
         """
-        _check_finite(references)
+        _check_finite(references, least=self.min_references)
         self._check_head(references.depths)
         got, wanted = 0 if augmented is None else len(augmented), self.views_wanted * len(references)
         if got != wanted:
@@ -220,8 +222,8 @@ def require(holds: bool, setting: str, rule: str, value: object) -> None:
         raise SettingError(f"`{setting}` must be {rule}, got {value!r}.")
 
 
-def _check_finite(features: Features) -> None:
-    if not features.levels or not len(features):
+def _check_finite(features: Features, *, least: int = 1) -> None:
+    if not features.levels or len(features) < least:
         raise InputError("Features must hold at least one picture, got none.")
     if features.unfinite_level is not None:
         raise InputError(
