@@ -1,5 +1,6 @@
 """Fixtures that any test may use: pictures drawn on the spot and one small inspector, fitted once."""
 
+import json
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
@@ -115,3 +116,17 @@ def rezip(tmp_path: Path) -> Rezip:
         return target
 
     return zip_anew
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a small CLIP that open_clip is taught, of 4 x 4 patches at 32 pixels; its weights must be random."""
+    from handful.backbones.clip import open_clip
+
+    vision = {"image_size": 32, "layers": 3, "width": 16, "head_width": 8, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
+    folder = tmp_path_factory.mktemp("models")
+    shape = {"embed_dim": 12, "vision_cfg": vision, "text_cfg": text}
+    (folder / "tiny-clip.json").write_text(json.dumps(shape))
+    open_clip.add_model_config(folder)
+    return "clip:tiny-clip"

@@ -304,7 +304,7 @@ def test_fit_refuses_the_same_picture_twice_and_names_both(run, ready_backbone, 
 @pytest.mark.parametrize(
     ("options", "saying"),
     [
-        (["--method", "magic"], "`method` must be one of coft, fastrecon, patchcore, reb, resad, got 'magic'"),
+        (["--method", "magic"], "`method` must be one of coft, fastrecon, patchcore, reb, resad, winclip, got 'magic'"),
         (["--set", "coreset_ratio=1.5"], r"`coreset_ratio` must be in \(0, 1\], got 1\.5\.$"),
         (["--set", "coreset_ratio=NaN"], "`coreset_ratio` must be a finite number, got nan"),
         (["--set", "coreset_ratio=many"], "coreset_ratio"),
@@ -787,3 +787,29 @@ def test_debug_shows_where_an_error_came_from(run, tmp_path):
     assert ran.code == 2
     assert ran.err[0].startswith("Traceback")
     assert_sentence(ran.err[-1])
+
+
+def test_winclip_is_fitted_about_an_object_and_info_names_it(command_line, good_folder, tiny_clip, tmp_path):
+    part = tmp_path / "part.handful"
+    options = ("--method", "winclip", "--backbone", tiny_clip, "--weights", "random", "--device", "cpu")
+    code, lines, said = command_line("fit", good_folder, "-o", part, *options, "--object", "metal disc")
+    assert code == 0, said
+    assert lines[0].startswith(f"{part}: winclip on clip:tiny-clip, 4 good pictures")
+    _, lines, _ = command_line("info", part)
+    assert "object      metal disc" in lines
+    assert "levels block3, windows2, windows3, weights random" in lines[2]
+    code, lines, said = command_line("inspect", part, good_folder, "--device", "cpu")
+    assert code == 0 and len(lines) == 4, said
+
+
+def test_fitting_winclip_wants_a_good_picture_all_the_same(command_line, good_folder, tiny_clip, tmp_path):
+    options = ("--method", "winclip", "--backbone", tiny_clip, "--weights", "random", "--shots", "0")
+    code, lines, said = command_line("fit", good_folder, "-o", tmp_path / "part.handful", *options)
+    assert (code, lines) == (2, [])
+    assert said[-1] == "handful: `shots` must be from 1 to the 4 pictures there are, got 0."
+
+
+def test_an_object_on_a_backbone_that_reads_no_text_is_refused(command_line, good_folder, tmp_path):
+    code, _, said = command_line("fit", good_folder, "-o", tmp_path / "part.handful", "--object", "disc")
+    assert code == 2
+    assert "The object must be left out with tf_efficientnet_lite0, which reads no text, got 'disc'." in said[-1]

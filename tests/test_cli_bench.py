@@ -42,6 +42,21 @@ def test_a_benchmark_writes_its_folder(command_line, ready_backbone, tree, tmp_p
     assert (code, lines, said[0]) == (0, [], "8 cells, 8 done before")
 
 
+def test_winclip_without_references_has_a_page_with_empty_thresholds(command_line, tree, tiny_clip, tmp_path):
+    out = tmp_path / "out"
+    options = ("--methods", "winclip", "--shots", "0", "1", "2", "--seeds", "0", "1", "--backbone", tiny_clip)
+    quick = ("--weights", "random", "--device", "cpu", "--rate", "0.05")
+    code, lines, said = command_line("bench", "--data", f"parts:{tree}", *options, *quick, "--out", out)
+    assert code == 0, said
+    assert said[0] == "5 cells"
+    assert "parts disc  winclip  0 shots  seed 0  image AUROC" in lines[0]
+    rows = (out / "results.csv").read_text().splitlines()
+    assert sum(",winclip,target-only,clip:tiny-clip (random weights)," in row for row in rows) == 5
+    assert "| 0 | winclip |" in (out / "summary.md").read_text()
+    assert [path.name for path in (out / "sheets/parts").iterdir()] == ["disc-winclip.png"]
+    assert list((out / "plots").glob("*.png"))
+
+
 def test_a_failed_cell_is_said_and_ends_with_2(command_line, ready_backbone, tree, tmp_path):
     options = ("--methods", "patchcore", "--shots", "1", "9", "--seeds", "0", "--no-sheets")
     code, lines, said = command_line("bench", "--data", f"parts:{tree}", *options, "--out", tmp_path / "out", *QUICK)

@@ -1,4 +1,5 @@
 import dataclasses
+import zipfile
 
 import numpy as np
 import pytest
@@ -293,3 +294,41 @@ def test_fitted_on_cuda_it_answers_on_the_cpu(tmp_path):
     on_cpu = Detector.load(tmp_path / "part.handful", device="cpu")
     (one,), (two,) = fitted.inspect(disc(50)), on_cpu.inspect(disc(50))
     assert two.score == pytest.approx(one.score, rel=5e-3)  # cuDNN may take TF32's shorter mantissa
+
+
+def test_winclip_saved_and_loaded_inspects_alike_without_a_text_tower(
+    good_folder, picture_factory, tiny_clip, tmp_path
+):
+    detector = Detector("winclip", backbone=tiny_clip, weights="random", device="cpu", object_name="disc")
+    detector.fit(good_folder).save(tmp_path / "part.handful")
+    with zipfile.ZipFile(tmp_path / "part.handful") as archive:
+        parts = {name for name in archive.namelist() if name.startswith("backbone.")}
+    assert parts == {"backbone.safetensors", "backbone.text.safetensors"}
+    loaded = Detector.load(tmp_path / "part.handful", device="cpu")
+    assert loaded.backbone == detector.backbone
+    assert (loaded.backbone.object_name, loaded.backbone.size) == ("disc", (32, 32))
+    one, other = (d.inspect(picture_factory(9, defect=True))[0] for d in (detector, loaded))
+    assert one.score == other.score and np.array_equal(one.heatmap, other.heatmap)
+
+
+def test_what_the_part_is_called_matters_to_winclip(good_folder, picture_factory, tiny_clip):
+    scores = [
+        Detector("winclip", backbone=tiny_clip, weights="random", device="cpu", object_name=name)
+        .fit(good_folder)
+        .inspect(picture_factory(9))[0]
+        .score
+        for name in ("disc", "metal nut")
+    ]
+    assert scores[0] != scores[1]
+
+
+def test_clips_blocks_serve_other_methods(good_folder, picture_factory, tiny_clip):
+    detector = Detector(backbone=tiny_clip, levels=[1, 3], size=48, weights="random", device="cpu").fit(good_folder)
+    assert detector.backbone.levels == ("block1", "block3")
+    assert detector.backbone.object_name is None
+    assert detector.inspect(picture_factory(9, defect=True))[0].score > 0
+
+
+def test_winclip_on_a_backbone_without_texts_says_what_it_needs(good_folder, ready_backbone):
+    with pytest.raises(InputError, match="use a clip: backbone"):
+        Detector("winclip").fit(good_folder)

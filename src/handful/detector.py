@@ -56,8 +56,9 @@ class Detector:
     Args:
         method: a name in `handful.methods.METHODS`.
         settings: of the method, by name.
-        backbone, levels, size, weights, engine, precision, device: see `handful.backbones.create`; `size` may be one
-            number for a square input. `backbone` may also be one that was made before, whose other options then hold.
+        backbone, levels, size, weights, engine, precision, device, object_name: see `handful.backbones.create`; `size`
+            may be one number for a square input. `backbone` may also be one that was made before, whose other options
+            then hold.
         false_alarm_rate: the share of good parts that the threshold may reject.
         head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.heads.read`, to
             be shared by many detectors.
@@ -81,6 +82,7 @@ class Detector:
         device: backbones.Device = "auto",
         false_alarm_rate: float = 0.01,
         head: Head = None,
+        object_name: str | None = None,
     ) -> None:
         self.head = heads.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
         self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
@@ -98,6 +100,7 @@ class Detector:
             "engine": engine,
             "precision": precision,
             "device": device,
+            "object_name": object_name,
         }
         self._fitted: _Fitted | None = None
 

@@ -1,4 +1,3 @@
-import json
 import sys
 
 import pytest
@@ -12,18 +11,10 @@ from handful.errors import SettingError, WeightsError
 
 open_clip = clip.open_clip  # imported there, after the torchvision that it needs has been seen to
 
-TINY = {
-    "embed_dim": 12,
-    "vision_cfg": {"image_size": 32, "layers": 3, "width": 16, "head_width": 8, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
-}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny_models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    (folder / "tiny-clip.json").write_text(json.dumps(TINY))
-    open_clip.add_model_config(folder)
+@pytest.fixture(autouse=True)
+def _known(tiny_clip):
+    """Let open_clip know clip:tiny-clip."""
 
 
 @pytest.fixture
@@ -242,7 +233,7 @@ def test_weights_from_the_hub_are_open_clips_with_the_activation_of_the_tag(monk
 
     monkeypatch.setattr(clip.timm, "check_hub", lambda *_: None)
     monkeypatch.setattr(clip.open_clip, "create_model", create_model)
-    monkeypatch.setattr(clip, "_vision", lambda *_: TINY["vision_cfg"])
+    monkeypatch.setattr(clip, "_vision", lambda *_: {"image_size": 32, "layers": 3, "patch_size": 8})
     backbone = backbones.create("clip:ViT-L-14-336", levels=[1], device="cpu")
     assert asked["name"] == "ViT-L-14-336" and asked["pretrained"] == "openai"
     assert asked["force_quick_gelu"] is True and asked["require_pretrained"] is True
@@ -281,6 +272,7 @@ def test_names_that_do_not_serve_are_refused(name, sentence):
         ({"engine": "openvino"}, "must run in torch at f32, got openvino"),
         ({"precision": "bf16"}, "must run in torch at f32, got bf16"),
         ({"object_name": " "}, "The object must have a name"),
+        ({"object_name": "can", "levels": [1, 2]}, "must be left out with blocks alone, .* got 'can'"),
     ],
 )
 def test_options_that_do_not_serve_are_refused(options, sentence):

@@ -9,13 +9,15 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from handful import methods
+from handful import backbones, methods
 from handful.backbones.base import Backbone
 from handful.benchmark import results
 from handful.benchmark import run as run_module
 from handful.benchmark.benchmark import Benchmark
-from handful.benchmark.run import backbone_label, plan, run, unfinished
+from handful.benchmark.run import backbone_label, plan, run, spoken, unfinished
+from handful.data import images
 from handful.data.datasets import open_dataset
+from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.errors import InputError, SettingError
@@ -323,3 +325,46 @@ def test_a_training_is_part_of_a_cells_name(parts):
     assert (cell.method, cell.scoring, cell.tuning) == ("fastrecon@reb:lr=0.5", "fastrecon", "reb:lr=0.5")
     with pytest.raises(SettingError, match="`training` must be one of"):
         plan({"parts": parts}, methods=["patchcore@magic"], shots=[1], seeds=[0])
+
+
+def test_winclip_needs_no_reference_and_then_has_no_threshold(parts, tiny_clip, tmp_path):
+    backbone = backbones.create(tiny_clip, weights="random", device="cpu")
+    rows = table(parts, backbone, tmp_path, shots=(0, 1), names=("winclip",))
+    assert [(row.category, row.shots, row.seed) for row in rows] == [
+        (category, shots, seed) for category in ("disc", "plate") for shots, seed in ((0, 0), (1, 0), (1, 1))
+    ]
+    without, with_one = rows[0], rows[1]
+    assert without.error == with_one.error == without.references == ""
+    assert without.image_auroc is not None and without.pixel_auroc is not None and without.aupro is not None
+    assert (without.threshold, without.false_alarm_rate, without.miss_rate) == (None, None, None)
+    assert with_one.threshold is not None
+
+    category = parts.categories[0]
+    features = backbones.about(backbone, "disc")
+    method = methods.create("winclip", {}).fit(features(torch.zeros(1, 3, 32, 32))[[]])
+    inputs = [Preprocessing((32, 32))(images.read_picture(sample.path)) for sample in category.test]
+    scores = [float(method.score(features(image[None])).image[0]) for image in inputs]
+    assert [s.score for s in results.read_scores(results.scores_path(tmp_path, without))] == scores
+
+
+def test_each_category_is_spoken_of_by_its_name(tree, tiny_clip, tmp_path):
+    (tree / "disc").rename(tree / "metal_disc")
+    parts = open_dataset(tree)
+    assert [spoken(category) for category in parts.categories] == ["metal disc", "plate"]
+    backbone = backbones.create(tiny_clip, weights="random", device="cpu")
+    table(parts, backbone, tmp_path / "out", shots=(0,), names=("winclip",))
+    (row,) = (row for row in results.read(tmp_path / "out/results.csv") if row.category == "metal_disc")
+    kept = results.read_scores(results.scores_path(tmp_path / "out", row))
+
+    def score(name):
+        features = backbones.about(backbone, name)
+        method = methods.create("winclip", {}).fit(features(torch.zeros(1, 3, 32, 32))[[]])
+        return float(method.score(features(Preprocessing((32, 32))(images.read_picture(kept[0].path))[None])).image[0])
+
+    assert score("metal disc") == kept[0].score != score("object")
+
+
+@pytest.mark.parametrize("names", [("patchcore",), ("winclip", "patchcore"), ("winclip@reb",)])
+def test_methods_that_need_references_refuse_none(parts, names):
+    with pytest.raises(SettingError, match=rf"at least 1 for {names[-1]} .* got 0 and 0"):
+        plan({"parts": parts}, methods=names, shots=[0, 1], seeds=[0])

@@ -204,7 +204,8 @@ def create(
         device: where torch runs: cpu or cuda.
 
     Raises:
-        SettingError: for an unknown name or level, a size that the network cannot take, or an object without a name.
+        SettingError: for an unknown name or level, a size that the network cannot take, or an object without a name or
+            use.
         WeightsError: if the weights cannot be had or do not fit.
     """
     if object_name is not None and not object_name.strip():
@@ -213,6 +214,8 @@ def create(
     vision = _vision(name, model_name)
     size = _checked_size(name, vision, size)
     level_names = _level_names(name, vision, size, levels)
+    if object_name is not None and all(_block(level) for level in level_names):
+        raise SettingError(f"The object must be left out with blocks alone, which read no text, got {object_name!r}.")
     full_name = f"{CLIP_PREFIX}{model_name}" + (f".{tag}" if tag else "")
     model, source = _model(full_name, model_name, tag, size, weights)
     config = open_clip.get_model_preprocess_cfg(model)

@@ -87,7 +87,7 @@ def plot_shots(results: pl.DataFrame, folder: Path) -> list[Path]:
     """Draw image AUROC, pixel AUROC and AUPRO against shots: by data set, and overall where there are several.
 
     Protocols, backbones and input sizes never share a picture. There is none of a metric that nothing has, nor of a
-    single number of shots.
+    single number of shots. Those without references are left out: the axis doubles.
 
     Args:
         results: as `tables.read_results` gives them.
@@ -108,6 +108,7 @@ def charts(results: pl.DataFrame) -> list[Chart]:
     """The figures of all pictures, by setup, data set (overall first) and metric."""
     found = []
     for metric in _SHOWN:
+        results = results.filter(pl.col("shots") > 0)
         measured = results.filter(pl.col(metric).is_not_null())
         counts = measured.group_by(*SETUP, "dataset").agg(all_of_it=pl.col("category").n_unique())
         samples = over_categories(results, metric).join(counts, on=[*SETUP, "dataset"])

@@ -29,7 +29,7 @@ class Row:
         image_auroc, image_ap, image_f1_oracle: over the test pictures; the oracle chooses its threshold on them.
         pixel_auroc, pixel_ap, pixel_f1_oracle: over the pixels of normal pictures and of those with a mask.
         aupro: to a false-positive rate of 0.3; where the data set sets saturation areas, of sPRO.
-        threshold: the shipped one, from the references alone; None where scores are transductive.
+        threshold: the shipped one, from the references alone; None without any, or where scores are transductive.
         false_alarm_rate, miss_rate: of test pictures at that threshold.
         fit_s: seconds from the references' files to a method with a threshold.
         ms_per_image: median from a file to its scores and map.

@@ -69,13 +69,22 @@ def plan(
 ) -> list[Cell]:
     """Every cell, category by category.
 
+    Without references nothing is drawn: 0 shots have the first seed alone.
+
     Raises:
-        SettingError: for an unknown method or setting, or a number below 1 shot or seed 0.
+        SettingError: for an unknown method or setting, a number of shots below what a method needs, or a seed below 0.
     """
-    if min(shots) < 1 or min(seeds) < 0:
-        raise SettingError(f"`shots` must be at least 1 and `seeds` at least 0, got {min(shots)} and {min(seeds)}.")
     names = dict.fromkeys(_canonical(text) for text in methods)
-    numbers = list(product(sorted(set(seeds)), sorted(set(shots)), names))
+    for name in names:
+        least = 1 if "@" in name else parse(name).min_references
+        if min(shots) < least or min(seeds) < 0:
+            got = f"{min(shots)} and {min(seeds)}"
+            raise SettingError(f"`shots` must be at least {least} for {name} and `seeds` at least 0, got {got}.")
+    numbers = [
+        (seed, count, name)
+        for seed, count, name in product(sorted(set(seeds)), sorted(set(shots)), names)
+        if count or seed == min(seeds)
+    ]
     return [
         Cell(dataset, category, method, count, seed)
         for dataset in datasets
@@ -136,6 +145,7 @@ def backbone_label(spec: BackboneSpec) -> str:
 
 def _outcomes(cells: Sequence[Cell], backbone: Backbone, weights: str, false_alarm_rate: float) -> "Iterator[Outcome]":
     """The outcome of every cell of one category: those on the backbone as it is, then those on each trained one."""
+    backbone = backbones.about(backbone, spoken(cells[0].category))
     as_it_is = [cell for cell in cells if not cell.tuning]
     if as_it_is:
         yield from _Category(backbone, backbone.spec, false_alarm_rate).run(as_it_is)
@@ -153,6 +163,11 @@ def _outcomes(cells: Sequence[Cell], backbone: Backbone, weights: str, false_ala
         seconds = time.perf_counter() - begin
         for row, scores in _Category(trained, backbone.spec, false_alarm_rate).run(group):
             yield row if row.fit_s is None else replace(row, fit_s=row.fit_s + seconds), scores
+
+
+def spoken(category: Category) -> str:
+    """A category's name as text prototypes speak of it."""
+    return category.name.replace("_", " ")
 
 
 def _trained(cell: Cell, backbone: Backbone, weights: str) -> Backbone:
@@ -207,7 +222,7 @@ class _Category:
         for cell in cells:
             row = _row(cell, self.named)
             try:
-                references = draw(cell.category.train, shots=cell.shots, seed=cell.seed)
+                references = draw(cell.category.train, shots=cell.shots, seed=cell.seed) if cell.shots else []
                 bits = bits_of([self.picture(path)[0] for path in references])
                 head = self._head(cell)
             except Exception as error:
@@ -272,11 +287,15 @@ class _Category:
         found = [self._views[path, preprocessing, random, number] for number in range(count)]
         return [features for features, _ in found], sum(seconds for _, seconds in found)
 
+    def blank(self, preprocessing: Preprocessing) -> Features:
+        """The features of a black picture."""
+        return self.backbone(torch.zeros(1, 3, *preprocessing.size))
+
     def _score(
         self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
     ) -> Iterator[Outcome]:
-        blank = self.backbone(torch.zeros(1, 3, *preprocessing.size))
-        at_a_time = max(1, FEATURE_BYTES // sum(level.nbytes for level in blank.levels))
+        held = sum(level.nbytes for level in self.blank(preprocessing).levels)
+        at_a_time = max(1, FEATURE_BYTES // held)
         for start in range(0, len(category.test), at_a_time):
             part = category.test[start : start + at_a_time]
             try:
@@ -340,7 +359,8 @@ class _Running:
         self.scores: list[PictureScore] = []
         self.parts: list[tuple[tuple[Tensor, ...], metrics.PixelTruth | None]] = []  # of a transductive method alone
         self.seconds: list[float] = []
-        self.threshold = self.fit_seconds = 0.0
+        self.threshold: float | None = None
+        self.fit_seconds = 0.0
         self.peak_mb: float | None = None
 
     def advance(self, seen: Sequence[_Seen]) -> None:
@@ -382,6 +402,9 @@ class _Running:
         return replace(self.row, **measured), self.scores
 
     def _fit(self) -> None:
+        if not self.references:
+            self.method.fit(self.category.blank(self.preprocessing)[[]])
+            return
         count, wanted = view_count(len(self.references)), self.method.views_wanted
         views, augmented, seconds = [], [], 0.0
         for path in self.references:
@@ -429,7 +452,9 @@ class _Running:
         }
 
     def _rates(self) -> dict[str, float]:
-        """The shipped threshold, and what it does to the test pictures of either kind."""
+        """The shipped threshold, and what it does to the test pictures of either kind; nothing where there is none."""
+        if self.threshold is None:
+            return {}
         rejected = {
             anomalous: [score.score > self.threshold for score in self.scores if score.anomalous == anomalous]
             for anomalous in (False, True)

@@ -9,9 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from handful import backbones
 from handful.backbones.base import Backbone
 from handful.benchmark import results
 from handful.benchmark.results import PictureScore, Row
+from handful.benchmark.run import spoken
 from handful.data.images import read_picture
 from handful.data.masks import read_regions
 from handful.data.preprocessing import thumbnail
@@ -109,7 +111,8 @@ def write_sheets(
             of_all = records(of_method, [results.read_scores(source) for source in sources])
             shown = max(of_method, key=lambda row: (row.shots, -row.seed))
             category = categories[dataset, name]
-            detector = _fitted(shown, category, backbone, false_alarm_rate)
+            about = backbones.about(backbone, spoken(category))
+            detector = _fitted(shown, category, about, false_alarm_rate)
             figure = _figure(shown, choose(of_all), {s.path: s for s in category.test}, detector, len(of_method))
             with replacing(path, make_folder=True) as file:
                 figure.savefig(file, format="png", dpi=100)

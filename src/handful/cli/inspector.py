@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 def fit(
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
-    method: Annotated[str, typer.Option(help="patchcore, fastrecon, reb or coft; with --head resad.")] = "patchcore",
+    method: Annotated[
+        str, typer.Option(help="patchcore, fastrecon, reb or coft; with --head resad; on clip: winclip.")
+    ] = "patchcore",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
     ] = None,
@@ -48,6 +50,10 @@ def fit(
     device: DeviceOption = "auto",
     rate: RateOption = 0.01,
     head: Annotated[Path | None, typer.Option(help="A head that `handful train resad` wrote.")] = None,
+    object_name: Annotated[
+        str | None,
+        typer.Option("--object", metavar="NAME", help="What the part is, for winclip: metal nut; default: object."),
+    ] = None,
     shots: Annotated[int | None, typer.Option(help="Draw this many of the pictures instead of using all.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     as_json: JsonOption = False,
@@ -73,6 +79,7 @@ def fit(
         device=device,  # type: ignore[arg-type]
         false_alarm_rate=rate,
         head=head,
+        object_name=object_name,
     )
     references = [source for source, _ in gather(good, recursive=False)]
     if shots is not None:
@@ -148,6 +155,7 @@ def info(
         "backbone": f"{backbone['name']}, levels {', '.join(backbone['levels'])}, weights {backbone['weights']}",
         "digest": f"sha256 {backbone['weights_sha256']} of its weights",
         **({"head": f"{head['name']}, sha256 {head['sha256']}"} if (head := manifest.get("head")) else {}),
+        **({"object": spoken} if (spoken := backbone.get("object_name")) else {}),
         "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
@@ -178,6 +186,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "weights_sha256": detector.backbone.weights_sha256,
         "engine": detector.backbone.engine,
         "precision": detector.backbone.precision,
+        "object": detector.backbone.object_name,
         "references": [reference.name for reference in detector.references],
         "threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,

@@ -17,11 +17,18 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, instead of words.")]
 EngineOption = Annotated[str | None, typer.Option(help="auto, openvino or torch.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda, for the torch engine.")]
-BackboneOption = Annotated[str, typer.Option(help="Any timm name.")]
-LevelsOption = Annotated[str | None, typer.Option(help="Modules or indices, with commas; default: strides 8 and 16.")]
-WeightsOption = Annotated[str, typer.Option(help="auto (on board, else timm's hub), random, or a file.")]
+BackboneOption = Annotated[str, typer.Option(help="Any timm name, or clip:MODEL with a name of open_clip's.")]
+LevelsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Modules or indices, with commas; default: strides 8 and 16. Of clip: numbers of blocks from 1, patches, "
+        "windows2, windows3, …; default: winclip's."
+    ),
+]
+WeightsOption = Annotated[str, typer.Option(help="auto (on board, else from the hub), random, or a file.")]
 SizeOption = Annotated[
-    str | None, typer.Option(help="Model input: 320, or HEIGHTxWIDTH; default: 320.", metavar="SIZE")
+    str | None,
+    typer.Option(help="Model input: 320, or HEIGHTxWIDTH; default: 320, of clip: the model's own.", metavar="SIZE"),
 ]
 PrecisionOption = Annotated[str, typer.Option(help="f32, or bf16 with openvino on a CPU that has it.")]
 HeadOption = Annotated[
