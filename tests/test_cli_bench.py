@@ -52,7 +52,8 @@ def test_winclip_without_references_has_a_page_with_empty_thresholds(command_lin
     assert "parts disc  winclip  0 shots  seed 0  image AUROC" in lines[0]
     rows = (out / "results.csv").read_text().splitlines()
     assert sum(",winclip,target-only,clip:tiny-clip (random weights)," in row for row in rows) == 5
-    assert "| 0 | winclip |" in (out / "summary.md").read_text()
+    summary = (out / "summary.md").read_text()
+    assert "| 0 shots | 1 shot | 2 shots |" in summary and "| disc (seeds 0) | 0 | winclip |" in summary
     assert [path.name for path in (out / "sheets/parts").iterdir()] == ["disc-winclip.png"]
     assert list((out / "plots").glob("*.png"))
 

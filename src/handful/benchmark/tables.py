@@ -390,7 +390,7 @@ def _name(method: str) -> str:
 
 
 def _shots(count: int) -> str:
-    return f"{count} shot{'s' * (count > 1)}"
+    return f"{count} shot{'s' * (count != 1)}"
 
 
 def _listed(numbers: Iterable[int]) -> str:
