@@ -8,7 +8,8 @@ An embedding x is scored by language (equation 1): the probability of "anomalous
 normal and the anomalous prototype, each divided by τ. Each patch has the harmonic mean over the windows that contain
 it, for every size of window, and the harmonic mean over these sizes and the whole picture is the map M0 (section 4.2).
 With references each patch and window is also scored by association (equation 4): half of 1 minus the highest cosine
-with any of the references'. Windows' scores come to their patches as before, and the mean over sizes is M (equation 7).
+with any of the references'. Windows' scores come to their patches as before, and the mean over sizes is M (section
+4.3). Where the paper and these implementations may be read in two ways, ours is what both of them do.
 
     without references    map M0                image score: that of the whole picture by language, a
     with references       map (M0 + M) / 2      image score: (a + max M) / 2
@@ -17,7 +18,7 @@ Windows, prompts and prototypes come with the features, see `handful.backbones.c
 them, windows of any sizes, by default the last block's tokens and windows of 2 and 3 patches, as in the paper.
 
 Departures:
-- τ is 0.07 as in the public implementations, which come near the paper's numbers with it; the paper leaves it open.
+- τ is 0.07, as in both implementations (zqhang's comes near the paper's numbers with it); mala-lab/WinCLIP takes 0.01.
 - A prototype is the mean of the prompts' embeddings at length 1; anomalib and zqhang average them as they come.
 - Each prompt template comes with either article; the public lists lack or repeat one.
 - The whole picture is resized to the model's input, as for every method here; CLIP's own preprocessing crops it.
