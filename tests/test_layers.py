@@ -10,7 +10,7 @@ ROWS = [
     {"errors", "version"},
     {"types", "files"},
     {"ops", "metrics"},
-    {"data", "backbones", "methods", "decision", "artifact", "checkpoints"},
+    {"data", "backbones", "methods", "decision", "capture", "artifact", "checkpoints"},
     {"learning", "heads"},
     {"detector", "training"},
     {"report", "auxiliary"},

@@ -11,7 +11,7 @@ import safetensors.torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from handful import artifact, backbones, decision, heads, methods
+from handful import artifact, backbones, capture, decision, heads, methods
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.data import images
 from handful.data.images import Picture, PictureSource
@@ -22,9 +22,9 @@ from handful.ops.views import mild_views, random_views
 from handful.types import Inspection
 from handful.version import __version__
 
-BLANK = 0.1  # a picture with less than this share of the references' contrast shows nothing
 THUMBNAIL_SIDE = 256
 STATE_PART = "method.safetensors"
+GATE_PART = "capture.safetensors"
 
 Pictures = PictureSource | Sequence[PictureSource]
 Head = str | os.PathLike[str] | heads.TrainedHead | None
@@ -62,9 +62,11 @@ class Detector:
         false_alarm_rate: the share of good parts that the threshold may reject.
         head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.heads.read`, to
             be shared by many detectors.
+        gate: the checks of `handful.capture.CHECKS` that a picture must pass to be judged, else it is a RETAKE; () for
+            none.
 
     Raises:
-        SettingError: for an unknown method or setting, a value out of bounds, or a head of another method.
+        SettingError: for an unknown method, setting or check, a value out of bounds, or a head of another method.
         WeightsError: if the head cannot be read.
     """
 
@@ -83,7 +85,9 @@ class Detector:
         false_alarm_rate: float = 0.01,
         head: Head = None,
         object_name: str | None = None,
+        gate: Sequence[str] | str = capture.CHECKS,
     ) -> None:
+        self.gate = capture.check_names(gate)
         self.head = heads.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
         self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
         frame = (size, size) if isinstance(size, int) else size
@@ -132,9 +136,10 @@ class Detector:
         inputs = [preprocessing(picture) for picture in pictures]
 
         method = self.method.unfitted()
+        variations = [mild_views(image, view_count(len(inputs))) for image in inputs]
         views, augmented = [], []
-        for image in track(inputs, description="features"):
-            views.append([backbone(view[None]) for view in mild_views(image, view_count(len(inputs)))])
+        for image, of_image in track(list(zip(inputs, variations, strict=True)), description="features"):
+            views.append([backbone(view[None]) for view in of_image])
             augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
         calibration = learn(method, views, augmented, false_alarm_rate=self.false_alarm_rate, track=track)
         self.method = method
@@ -146,7 +151,7 @@ class Detector:
                 Reference(picture.name, digest, _thumbnail_jpeg(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
-            contrast=min(float(image.std()) for image in inputs),
+            gate=capture.Gate(self.gate, capture.learn(variations, [of_image[0] for of_image in views])),
         )
         return self
 
@@ -194,10 +199,12 @@ class Detector:
         fitted = self._needed
         calibration = fitted.calibration
         image = fitted.preprocessing(picture)
-        if float(image.std()) < BLANK * fitted.contrast:
-            reason = f"{picture.name} must show the part, got an almost uniform picture; take it again."
-            return Inspection(picture.name, "RETAKE", size=picture.size, reason=reason)
-        scores = self.method.score(fitted.backbone(image[None]))
+        if wrong := fitted.gate.refuse_image(image):
+            return Inspection(picture.name, "RETAKE", size=picture.size, reason=f"{picture.name} {wrong}")
+        features = fitted.backbone(image[None])
+        if wrong := fitted.gate.refuse_features(features):
+            return Inspection(picture.name, "RETAKE", size=picture.size, reason=f"{picture.name} {wrong}")
+        scores = self.method.score(features)
         score = float(scores.image[0])
         heatmap = calibration.calibrated_map(scores.maps[0].cpu().numpy())
         defect = score > calibration.threshold
@@ -228,12 +235,14 @@ class Detector:
             "method": {"name": self.method.name, "settings": self.method.settings},
             "backbone": asdict(fitted.backbone.spec),
             "preprocessing": asdict(fitted.preprocessing),
-            "contrast": fitted.contrast,
+            "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
+            "gate": list(fitted.gate.checks),
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
         }
         thumbnails = {_thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
-        parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts, **thumbnails}
+        gate = safetensors.torch.save(fitted.gate.learnt.as_dict())
+        parts = {STATE_PART: safetensors.torch.save(state), GATE_PART: gate, **fitted.backbone.parts, **thumbnails}
         artifact.write(Path(path), manifest, fitted.calibration.as_dict(), parts)
 
     @classmethod
@@ -281,7 +290,7 @@ class Detector:
                     Reference(reference["name"], reference["sha256"], parts[_thumbnail_part(number)])
                     for number, reference in enumerate(manifest["references"])
                 ),
-                contrast=float(manifest["contrast"]),
+                gate=_gate(manifest, parts),
             )
         except HandfulError:
             raise
@@ -290,6 +299,7 @@ class Detector:
                 f"{path} must hold a whole inspector, got one that cannot be read ({error}); fit it again."
             ) from error
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
+        detector.gate = capture.CHECKS if "gate" not in manifest else detector._fitted.gate.checks
         return detector
 
     @property
@@ -307,7 +317,7 @@ class _Fitted:
     preprocessing: Preprocessing
     calibration: decision.Calibration
     references: tuple[Reference, ...]
-    contrast: float  # the smallest standard deviation of a reference's values in [0, 1]
+    gate: capture.Gate
 
 
 def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
@@ -340,6 +350,15 @@ def _head(path: Path, manifest: Mapping[str, Any], given: Head) -> heads.Trained
             f"{head.sha256}; name that file."
         )
     return head
+
+
+def _gate(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> capture.Gate:
+    """The gate that an inspector was saved with; one saved before there was a gate knows only blank pictures."""
+    if "gate" not in manifest:
+        return capture.only_blank(float(manifest["contrast"]))
+    return capture.Gate(
+        capture.check_names(manifest["gate"]), capture.Learnt(**safetensors.torch.load(parts[GATE_PART]))
+    )
 
 
 def _spec(fields: Mapping[str, Any]) -> BackboneSpec:

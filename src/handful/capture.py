@@ -1,0 +1,241 @@
+"""The gate: a picture that cannot be judged is to be taken again, for a reason, and is no DEFECT.
+
+What is normal comes from the references and their mild variations alone. A gate that refuses wrongly hides a defect,
+one that stays silent only leaves a bad picture to the method. So every bound is wide, and each check asks for what a
+defect does not do: a fault of the camera changes the whole picture in one direction, a defect a part of it. Where the
+references have one layout in common (one reference: its own), a picture proves by it that it shows the part; elsewhere
+a defect may fill it, and the bounds are wider still. How each check works, and what it misses: docs/capture.md.
+
+The factors below are priors: what a camera's fault is at least, argued from photography, and how much good pictures
+differ where one reference cannot tell. They were set on every second category of the development sets, and are reported
+on the others (benchmarks/capture.md).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from handful.errors import SettingError
+from handful.ops import capture
+from handful.types import Features
+
+CHECKS = ("blank", "exposure", "blur", "shift", "product")
+
+# Blank: less than BLANK of the references' contrast, and nothing in it that stands out by as much as their contrast.
+BLANK = 0.1
+# Exposure: the factor beyond the references' range. One stop is a factor of 2 in light, and there is less room above
+# than below before bright parts are burnt out. A part that should shine may be dead all over: without a layout, three.
+DARKER, DARKER_ANYWHERE = 2.0, 8.0
+BRIGHTER, BRIGHTER_ANYWHERE = 1.5, 2.0
+BLACK, WHITE, BURNT = 0.05, 0.9, 0.98  # brightness that cannot fall far, that cannot rise far, and the end of the scale
+ROOM = 3  # quantiles that must have room to rise before a picture can be called too bright
+# Blur: how far the log of fine over coarse detail may fall below every variation of the references: to one half, and
+# where one reference cannot tell how much good pictures differ, to three tenths.
+BLUR, BLUR_ALONE = 0.7, 1.2
+# Shift: layouts are the same where they correlate by AGREEMENT. A part has moved where a displacement by FAR of the
+# side or more explains most of the difference: it leaves no more than EXPLAINED of it, and correlates by MATCH.
+AGREEMENT, FAR, EXPLAINED, MATCH = 0.9, 0.08, 0.25, 0.8
+# Product: how far the mean patch may lie from the nearest reference's, in standard deviations of that one's patches,
+# and in multiples of how far the references lie from each other. Pictures without a common layout differ more.
+PRODUCT, PRODUCT_ANYWHERE, PRODUCT_FACTOR = 0.4, 0.7, 2.0
+
+
+def check_names(checks: Sequence[str] | str) -> tuple[str, ...]:
+    """The checks in their own order, one name standing for itself.
+
+    Raises:
+        SettingError: for a name that is not in `CHECKS`.
+    """
+    names = (checks,) if isinstance(checks, str) else tuple(checks)
+    for name in names:
+        if name not in CHECKS:
+            raise SettingError(f"`gate` must name checks among {', '.join(CHECKS)}, got {name!r}.")
+    return tuple(name for name in CHECKS if name in names)
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What a gate knows of k references, a row each.
+
+    Attributes:
+        contrast: (k,) standard deviation of the values in [0, 1].
+        sharpness: (k, 2) of the picture itself, and the lowest of its mild variations.
+        brightness: (k, 3, 5) quantiles of the picture itself, and the lowest and highest of its mild variations.
+        layout: (k, 32, 32).
+        mean: (k, sum of D) of its patches, all levels in a row.
+        spread: (k, levels) the length of their standard deviation at each level.
+        depths: (levels,) D of each level.
+    """
+
+    contrast: Tensor
+    sharpness: Tensor
+    brightness: Tensor
+    layout: Tensor
+    mean: Tensor
+    spread: Tensor
+    depths: Tensor
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """Ready to be saved."""
+        return {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
+
+
+def learn(views: Sequence[Sequence[Tensor]], features: Sequence[Features]) -> Learnt:
+    """Learn how good pictures are taken.
+
+    Args:
+        views: of each reference its mild variations, (3, H, W) in [0, 1], the picture itself first.
+        features: of each reference's picture itself.
+    """
+    blocks = [[capture.blocks_of(view) for view in of_one] for of_one in views]
+    sharp = torch.stack([torch.stack([capture.sharpness(view) for view in of_one]) for of_one in blocks])  # (k, V)
+    bright = torch.stack([torch.stack([capture.brightness(view) for view in of_one]) for of_one in blocks])  # (k, V, 5)
+    return Learnt(
+        contrast=torch.stack([of_one[0].std() for of_one in views]),
+        sharpness=torch.stack([sharp[:, 0], sharp.amin(1)], dim=1),
+        brightness=torch.stack([bright[:, 0], bright.amin(1), bright.amax(1)], dim=1),
+        layout=torch.stack([capture.layout(of_one[0]) for of_one in blocks]),
+        mean=torch.stack([_mean_patch(of_one) for of_one in features]),
+        spread=torch.stack([_spread(of_one) for of_one in features]),
+        depths=torch.tensor(features[0].depths),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Says which pictures cannot be judged, and why.
+
+    Attributes:
+        checks: those that run, names in `CHECKS`.
+        learnt: of the references.
+    """
+
+    checks: tuple[str, ...]
+    learnt: Learnt
+
+    def refuse_image(self, image: Tensor) -> str | None:
+        """What is wrong with a picture (3, H, W) in [0, 1] before its features are known; None to go on.
+
+        The answer is the end of a sentence that begins with the picture's name.
+        """
+        blocks = capture.blocks_of(image)
+        if "blank" in self.checks and self._blank(image, blocks):
+            return "must show the part, got an almost uniform picture; take it again."
+        asked = {"exposure": self._exposure, "blur": self._blur, "shift": self._shift}
+        return next((said for name, ask in asked.items() if name in self.checks and (said := ask(blocks))), None)
+
+    def refuse_features(self, features: Features) -> str | None:
+        """What is wrong with a picture by its features (B = 1): another product; None to go on."""
+        if "product" not in self.checks:
+            return None
+        if not float(_distances(_mean_patch(features), self.learnt).min()) > self._product_bound:
+            return None
+        return (
+            "must show the product of the references, got a picture unlike all of them; check the part and the camera, "
+            "and take it again."
+        )
+
+    def _blank(self, image: Tensor, blocks: Tensor) -> bool:
+        contrast = float(self.learnt.contrast.min())
+        return float(blocks.max() - blocks.min()) < contrast and float(image.std()) < BLANK * contrast
+
+    def _exposure(self, blocks: Tensor) -> str | None:
+        """Whether every quantile has gone the same way: a dark stain leaves the bright places bright."""
+        values = capture.brightness(blocks)
+        low, high, differ = self._brightness
+        can_fall, can_rise = low > BLACK, (high > BLACK) & (high < WHITE)
+        proved = self._shows_layout(blocks)
+        dark, bright = (DARKER, BRIGHTER) if proved else (DARKER_ANYWHERE, BRIGHTER_ANYWHERE)
+        if can_fall.any() and (values * dark * differ < low)[can_fall].all():
+            said = f"{float((low / values.clamp(min=1e-3))[can_fall].median()):.1f} times darker; add light"
+            return f"must be as bright as the references, got one {said} and take it again."
+        risen = values >= (high * bright * differ).clamp(max=BURNT)
+        if int(can_rise.sum()) >= ROOM and risen[high > BLACK].all():
+            said = f"{float((values / high)[can_rise].median()):.1f} times brighter; take light away"
+            return f"must be as bright as the references, got one {said} and take it again."
+        return None
+
+    @cached_property
+    def _brightness(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Lowest and highest quantiles of the references' variations, and a factor for how they differ: (5,) each."""
+        own, low, high = self.learnt.brightness.unbind(1)
+        differ = ((own.amax(0) + 0.02) / (own.amin(0) + 0.02)).sqrt()  # the next one may lie half as far outside
+        return low.amin(0), high.amax(0), differ
+
+    def _blur(self, blocks: Tensor) -> str | None:
+        """Whether even the sharper places are softer than any variation of a reference."""
+        own, lowest = self.learnt.sharpness.unbind(1)
+        margin = BLUR_ALONE if len(own) == 1 else BLUR + 0.5 * float(own.max() - own.min())
+        value = float(capture.sharpness(blocks))
+        if not value < float(lowest.min()) - margin:  # NaN, which says nothing, is no less
+            return None
+        share = math.exp(value - float(own.min()))
+        return f"must be as sharp as the references, got {share:.0%} of their fine detail; focus and take it again."
+
+    def _shift(self, blocks: Tensor) -> str | None:
+        """Whether the same part lies elsewhere: a defect does not match better at another place."""
+        if not self._lies_still or (here := self._likeness(blocks)) >= AGREEMENT:
+            return None
+        found = capture.correlations(self.learnt.layout.mean(0), capture.layout(blocks))
+        best, (down, right) = float(found.max()), divmod(int(found.argmax()), len(found))
+        down, right = down - capture.FURTHEST, right - capture.FURTHEST
+        far = max(abs(down), abs(right)) >= FAR * capture.LAYOUT
+        if not (far and best >= MATCH and 1 - best <= EXPLAINED * (1 - here)):
+            return None
+        ways = [
+            f"{abs(cells) / capture.LAYOUT:.0%} of the picture {after if cells > 0 else before}"
+            for cells, before, after in ((right, "to the left", "to the right"), (down, "up", "down"))
+            if cells
+        ]
+        said = f"got it moved by {' and '.join(ways)}"
+        return f"must show the part where the references do, {said}; put it in its place and take it again."
+
+    @cached_property
+    def _lies_still(self) -> bool:
+        """Whether the references show that parts always lie in the same place; one reference cannot."""
+        layouts = self.learnt.layout.flatten(1)
+        return len(layouts) > 1 and bool((torch.corrcoef(layouts) >= AGREEMENT).all())
+
+    def _shows_layout(self, blocks: Tensor) -> bool:
+        """Whether a picture has the layout that the references have in common."""
+        return (len(self.learnt.layout) == 1 or self._lies_still) and self._likeness(blocks) >= MATCH
+
+    def _likeness(self, blocks: Tensor) -> float:
+        """The correlation of a picture's layout with the references' mean."""
+        layouts = torch.stack([self.learnt.layout.mean(0), capture.layout(blocks)]).flatten(1)
+        return float(torch.corrcoef(layouts)[0, 1])
+
+    @cached_property
+    def _product_bound(self) -> float:
+        floor = PRODUCT if self._lies_still else PRODUCT_ANYWHERE
+        if len(self.learnt.mean) == 1:
+            return floor
+        between = torch.stack([_distances(mean, self.learnt) for mean in self.learnt.mean])  # (k, k)
+        return max(floor, PRODUCT_FACTOR * float(between.fill_diagonal_(torch.inf).amin(1).max()))
+
+
+def only_blank(contrast: float) -> Gate:
+    """A gate that knows the smallest contrast of the references and nothing else."""
+    nothing = torch.empty(0)
+    return Gate(("blank",), Learnt(torch.tensor([contrast]), *[nothing] * (len(fields(Learnt)) - 1)))
+
+
+def _mean_patch(features: Features) -> Tensor:
+    """The mean of one picture's patches, all levels in a row: (sum of D,), on the CPU."""
+    return torch.cat([level[0].mean((0, 1)).float().cpu() for level in features.levels])
+
+
+def _spread(features: Features) -> Tensor:
+    """The length of one picture's standard deviation over its patches, at each level: (levels,), on the CPU."""
+    levels = [level[0].flatten(0, 1).float() for level in features.levels]  # (h·w, D) each
+    return torch.stack([level.std(0, correction=0).norm().cpu() for level in levels])
+
+
+def _distances(mean: Tensor, learnt: Learnt) -> Tensor:
+    """How far a mean patch lies from every reference's, in standard deviations of its patches: (k,), mean of levels."""
+    away = torch.stack([level.norm(dim=1) for level in (mean - learnt.mean).split(learnt.depths.tolist(), 1)], dim=1)
+    return (away / learnt.spread.clamp(min=1e-6)).mean(1)
