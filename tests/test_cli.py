@@ -15,7 +15,7 @@ from typing import TextIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from handful import artifact
 from handful.detector import Detector
@@ -476,6 +476,34 @@ def test_a_blank_picture_is_a_retake_and_exits_2(run, ready_backbone, lenient, i
     assert ran.err[1:] == ["2 OK, 1 RETAKE"]
 
 
+@pytest.mark.parametrize(
+    ("gate", "verdict", "code"), [("all", "RETAKE", 2), ("shift,blur", "RETAKE", 2), ("none", "OK", 0)]
+)
+def test_fit_takes_the_checks_of_the_gate(
+    run, ready_backbone, rezip, good_folder, incoming, tmp_path, gate, verdict, code
+):
+    for picture in incoming.rglob("*.png"):
+        soft = Image.open(picture).filter(ImageFilter.GaussianBlur(6))
+        soft.save(picture)
+    fitted = run("fit", good_folder, "-o", tmp_path / "part.handful", "--size", 64, "--gate", gate, "--json")
+    assert fitted.code == 0 and ",".join(fitted.json[0]["gate"]) in (
+        "blank,exposure,blur,shift,product",
+        "blur,shift",
+        "",
+    )
+    ran = run("inspect", with_threshold(tmp_path / "part.handful", rezip, 1e6), incoming)
+    assert ran.code == code
+    assert {line.split()[0] for line in ran.out} == {verdict}
+    assert all("as sharp as the references" in line for line in ran.err[:-1])
+
+
+def test_an_unknown_check_is_refused(run, good_folder, tmp_path):
+    ran = run("fit", good_folder, "-o", tmp_path / "part.handful", "--gate", "blur,focus")
+    assert ran.code == 2 and not (tmp_path / "part.handful").exists()
+    assert_sentence(ran.err[0])
+    assert "blank, exposure, blur, shift, product, got 'focus'" in ran.err[0]
+
+
 def test_an_unreadable_picture_is_reported_and_the_rest_goes_on(run, ready_backbone, strict, incoming):
     spoiled = spoil(incoming)
     ran = run("inspect", strict, incoming)
@@ -696,6 +724,7 @@ def test_info_says_what_an_inspector_is(run, saved):
     assert rows["references"].count(".png") == 4
     assert rows["threshold"].startswith(f"{calibration['threshold']:.4g} ")
     assert rows["rests on"] == calibration["rests_on"]
+    assert rows["gate"] == "blank, exposure, blur, shift, product"
 
 
 def test_info_answers_in_json(run, saved):

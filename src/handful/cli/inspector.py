@@ -13,6 +13,7 @@ from handful.cli.options import (
     BackboneOption,
     DeviceOption,
     EngineOption,
+    GateOption,
     HeadOption,
     JsonOption,
     LevelsOption,
@@ -20,6 +21,7 @@ from handful.cli.options import (
     RateOption,
     SizeOption,
     WeightsOption,
+    parse_gate,
     parse_levels,
     parse_size,
 )
@@ -54,6 +56,7 @@ def fit(
         str | None,
         typer.Option("--object", metavar="NAME", help="What the part is, for winclip: metal nut; default: object."),
     ] = None,
+    gate: GateOption = "all",
     shots: Annotated[int | None, typer.Option(help="Draw this many of the pictures instead of using all.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     as_json: JsonOption = False,
@@ -80,6 +83,7 @@ def fit(
         false_alarm_rate=rate,
         head=head,
         object_name=object_name,
+        gate=parse_gate(gate),
     )
     references = [source for source, _ in gather(good, recursive=False)]
     if shots is not None:
@@ -161,6 +165,7 @@ def info(
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
         "threshold": f"{calibration.threshold:.4g} (typical good part {calibration.typical:.4g})",
         "rests on": calibration.rests_on,
+        "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
     }
     for label, value in rows.items():
         say(f"{label:<11} {value}")
@@ -191,6 +196,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
+        "gate": list(detector.gate),
     }
 
 

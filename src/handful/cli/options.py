@@ -34,6 +34,9 @@ PrecisionOption = Annotated[str, typer.Option(help="f32, or bf16 with openvino o
 HeadOption = Annotated[
     Path | None, typer.Option(help="A trained head, for a method that needs one; default: beside the inspector.")
 ]
+GateOption = Annotated[
+    str, typer.Option(help="What a picture must pass to be judged: all, none, or blank,exposure,blur,shift,product.")
+]
 RateOption = Annotated[float, typer.Option(help="Share of good parts that may be rejected.")]
 
 
@@ -75,6 +78,13 @@ def parse_levels(text: str | None) -> list[str | int] | None:
     if text is None:
         return None
     return [int(level) if re.fullmatch(r"-?[0-9]{1,9}", level) else level for level in text.split(",")]
+
+
+def parse_gate(text: str) -> list[str]:
+    """What `--gate` says, as `handful.detector.Detector` takes it."""
+    from handful.capture import CHECKS
+
+    return {"all": list(CHECKS), "none": []}.get(text, text.split(","))
 
 
 def open_datasets(data: Sequence[str], categories: Sequence[str] | None, layout: str) -> "dict[str, Dataset]":
