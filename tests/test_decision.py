@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from handful import decision
-from handful.decision import Calibration, calibrate, regions
+from handful.decision import Calibration, calibrate, of_parts, predict, regions
 from handful.errors import InspectorError, SettingError
 
 
@@ -59,6 +59,62 @@ def test_good_parts_are_rejected_about_as_often_as_promised(count):
         calibration = calibrate(scores[:count], scores[:count], false_alarm_rate=0.05)
         rejected.append((scores[count:, 0] > calibration.threshold).mean())
     assert 0.02 < np.mean(rejected) < 0.08
+
+
+@pytest.mark.parametrize("further", [0, 6, 30])
+def test_the_range_holds_the_true_threshold_nine_times_in_ten(further):
+    # Products as the prior has them, each with its own spread; the true threshold is their normal quantile.
+    random, held = np.random.default_rng(0), []
+    for _ in range(1000):
+        weight = decision.PRIOR_WEIGHT
+        spread = math.sqrt(weight * decision.PRIOR_SPREAD**2 / random.chisquare(weight))
+        scores, more = np.exp(random.normal(0, spread, (4, 1))), np.exp(random.normal(0, spread, further))
+        low, high = predict(scores, more).interval(0.02)
+        held.append(low <= math.exp(spread * stats.norm.ppf(0.98)) <= high)
+    assert 0.87 < np.mean(held) < 0.93  # three standard errors
+
+
+def test_further_pictures_narrow_the_range_and_count_beside_the_references():
+    more = good_scores(100, 1, seed=3)[:, 0].tolist()
+    few, many = predict(good_scores(4)), predict(good_scores(4), more)
+    widths = [math.log(high / low) for low, high in (one.interval(0.01) for one in (few, many))]
+    assert widths[1] < 0.6 * widths[0]
+    calibration = calibrate(
+        good_scores(4), good_scores(4), false_alarm_rate=0.01, further_scores=more, further_peaks=more
+    )
+    assert calibration.references == 104 and "100 further good pictures" in calibration.rests_on
+
+
+def test_a_single_reference_gives_way_to_further_pictures():
+    one, other = (predict(factor * good_scores(1), [2.0, 2.1]) for factor in (1, 9))
+    assert one == other
+    assert (
+        "left aside"
+        in calibrate(
+            good_scores(1), good_scores(1), false_alarm_rate=0.01, further_scores=[2], further_peaks=[2]
+        ).rests_on
+    )
+
+
+def test_the_rate_of_a_threshold_is_the_rate_it_was_set_for():
+    prediction = predict(good_scores(4))
+    for rate in (0.3, 0.01, 1e-4):
+        assert prediction.rate(prediction.threshold(rate)) == pytest.approx(rate)
+    assert prediction.rate(-1) == 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (0.37, "about 37 of 100"),
+        (0.01, "about 1 of 100"),
+        (0.0042, "about 4.2 of 1 000"),
+        (0.0001, "about 1 of 10 000"),
+        (2e-5, "fewer than 1 of 10 000"),
+    ],
+)
+def test_rates_are_told_in_counts(rate, words):
+    assert of_parts(rate) == words
 
 
 def test_one_reference_says_what_it_assumes():

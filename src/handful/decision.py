@@ -4,7 +4,7 @@ How the threshold comes about, and what it rests on: docs/threshold.md.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any
@@ -96,8 +96,56 @@ def check_rate(false_alarm_rate: float) -> None:
         raise SettingError(f"`false_alarm_rate` must be in (0, 0.5), got {false_alarm_rate!r}.")
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What is known of the next good picture's score: its logarithm follows Student's t.
+
+    Attributes:
+        middle: of the logarithm.
+        own: how far pictures lie from the middle, a standard deviation of the logarithm.
+        about: how far the middle itself may be off, likewise.
+        freedom: degrees of freedom.
+    """
+
+    middle: float
+    own: float
+    about: float
+    freedom: int
+
+    @property
+    def typical(self) -> float:
+        """The score of a typical good picture."""
+        return math.exp(self.middle)
+
+    def threshold(self, rate: float) -> float:
+        """The score that the next good picture exceeds with probability `rate`."""
+        return math.exp(self.middle + float(special.stdtrit(self.freedom, 1 - rate)) * math.hypot(self.own, self.about))
+
+    def rate(self, score: float) -> float:
+        """How likely the next good picture exceeds a score."""
+        if score <= 0:
+            return 1.0
+        steps = (math.log(score) - self.middle) / math.hypot(self.own, self.about)
+        return float(special.stdtr(self.freedom, -steps))
+
+    def interval(self, rate: float, *, chance: float = 0.9) -> tuple[float, float]:
+        """Where the score that good pictures exceed at `rate` truly lies, with this chance.
+
+        With q that score's logarithm, (q - middle) / about follows the non-central t distribution around the normal
+        quantile times own / about, as in normal tolerance limits (Owen, Technometrics 10, 1968).
+        """
+        beyond = float(special.ndtri(1 - rate)) * self.own / self.about
+        low, high = (float(special.nctdtrit(self.freedom, beyond, (1 + side * chance) / 2)) for side in (-1, 1))
+        return math.exp(self.middle + low * self.about), math.exp(self.middle + high * self.about)
+
+
 def calibrate(
-    image_scores: NDArray[np.float64], map_peaks: NDArray[np.float64], *, false_alarm_rate: float
+    image_scores: NDArray[np.float64],
+    map_peaks: NDArray[np.float64],
+    *,
+    false_alarm_rate: float,
+    further_scores: Sequence[float] = (),
+    further_peaks: Sequence[float] = (),
 ) -> Calibration:
     """Set the thresholds from the scores of good pictures that the scoring method has not learnt from.
 
@@ -106,51 +154,78 @@ def calibrate(
             reference, or, at k = 1, had seen only its unchanged picture.
         map_peaks: (k, V) the highest map values of the same.
         false_alarm_rate: the share of good parts that may be rejected, in (0, 0.5).
+        further_scores: image scores of further good pictures, by the final method, which has not learnt them.
+        further_peaks: the highest map values of the same.
 
     Raises:
         SettingError: for a rate out of bounds.
     """
     check_rate(false_alarm_rate)
-    typical, threshold = _predict(image_scores, false_alarm_rate)
-    map_typical, map_threshold = _predict(map_peaks, false_alarm_rate)
-    references, views = image_scores.shape
+    image, peaks = predict(image_scores, further_scores), predict(map_peaks, further_peaks)
+    (references, views), further = image_scores.shape, len(further_scores)
+    few = "; so few pictures cannot prove that rate, and" if references + further < 3 / false_alarm_rate else ", but"
+    words = (
+        f"{_basis(references, views, further)}. About {100 * false_alarm_rate:.3g} of 100 good parts taken like "
+        f"these should be rejected{few} pictures from another day or light may score higher."
+    )
+    thresholds = [one.threshold(false_alarm_rate) for one in (image, peaks)]
+    return Calibration(
+        thresholds[0], image.typical, thresholds[1], peaks.typical, false_alarm_rate, references + further, words
+    )
+
+
+def _basis(references: int, views: int, further: int) -> str:
+    """What a threshold rests on, in words."""
+    unseen = f"{further} further good picture{'s' if further > 1 else ''} that the inspector had not seen"
     if references > 1:
         basis = (
             f"{references} good pictures, each scored in {views} mild variations by an inspector that had not seen it"
         )
-    else:
-        basis = (
-            f"a single good picture: {views} mild variations of it, and the assumption that other good parts score "
-            f"{SINGLE_WIDENING:g} times as high"
-        )
-    words = (
-        f"{basis}. About {100 * false_alarm_rate:.3g} of 100 good parts taken like these should be rejected; so few "
-        f"pictures cannot prove that rate, and pictures from another day or light may score higher."
+        return f"{basis}, and {unseen} either" if further else basis
+    if further:
+        return f"{unseen}, the single one that it has learnt left aside"
+    return (
+        f"a single good picture: {views} mild variations of it, and the assumption that other good parts score "
+        f"{SINGLE_WIDENING:g} times as high"
     )
-    return Calibration(threshold, typical, map_threshold, map_typical, false_alarm_rate, references, words)
 
 
-def _predict(scores: NDArray[np.float64], rate: float) -> tuple[float, float]:
-    """The typical score of the next good picture, and the score it exceeds with probability `rate`.
+def predict(scores: NDArray[np.float64], further: Sequence[float] = ()) -> Prediction:
+    """Predict the next good picture's score.
 
     Good scores are taken as log-normal with unknown mean and spread. The spread between pictures has a
     scaled inverse chi-square prior (`PRIOR_SPREAD`, `PRIOR_WEIGHT`), so the next picture's log score follows Student's
     t with PRIOR_WEIGHT + k - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, section 3.3).
+
+    Further pictures are one score each and no mean of variations: they differ by how they were taken already, so what
+    variations add is added for the references' share of the pictures alone. A single reference, whose variations say
+    little, does not count beside them.
+
+    Args:
+        scores: (k, V) of the references' views.
+        further: of further good pictures, n of them.
     """
     logs = np.log(np.maximum(scores, SMALLEST_SCORE))  # (k, V)
-    pictures = logs.mean(1)
+    alone = len(logs) == 1
+    pictures = np.log(np.maximum(np.asarray(further, dtype=np.float64), SMALLEST_SCORE))  # (n,)
+    known = 0 if alone and len(pictures) else len(logs)
+    pictures = np.concatenate([logs[:known].mean(1), pictures])  # (k + n,)
     count = len(pictures)
     freedom = PRIOR_WEIGHT + count - 1
     between = (PRIOR_WEIGHT * PRIOR_SPREAD**2 + float(((pictures - pictures.mean()) ** 2).sum())) / freedom
-    variance = between * (1 + 1 / count)
-    if count == 1:  # its variations differ by what was done to them, which says nothing about other parts
+    if alone and known:  # its variations differ by what was done to them, which says nothing about other parts
         middle = float(np.median(logs)) + math.log(SINGLE_WIDENING)
-        variance += SINGLE_SPREAD**2
-    else:
-        middle = float(pictures.mean())
-        variance += float(logs.var(axis=1).mean())
-    spread = math.sqrt(variance)
-    return math.exp(middle), math.exp(middle + float(special.stdtrit(freedom, 1 - rate)) * spread)
+        return Prediction(middle, math.sqrt(between), math.sqrt(between + SINGLE_SPREAD**2), freedom)
+    within = float(logs.var(axis=1).mean()) * known / count
+    return Prediction(float(pictures.mean()), math.sqrt(between + within), math.sqrt(between / count), freedom)
+
+
+def of_parts(rate: float) -> str:
+    """A share of good parts in words, as a count: "about 1 of 100"."""
+    for whole in (100, 1000, 10_000):
+        if rate * whole >= 0.995:
+            return f"about {rate * whole:.2g} of {whole:,}".replace(",", " ")
+    return "fewer than 1 of 10 000"
 
 
 def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region, ...]:
