@@ -11,7 +11,7 @@ ROWS = [
     {"types", "files"},
     {"ops", "metrics"},
     {"data", "backbones", "methods", "decision", "capture", "artifact", "checkpoints"},
-    {"learning", "heads"},
+    {"learning", "heads", "revisions"},
     {"detector", "training"},
     {"report", "auxiliary"},
     {"benchmark"},

@@ -1,0 +1,88 @@
+"""The thresholds that follow from the scores that are kept and from the revisions that stand."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from handful import revisions
+from handful.decision import calibrate
+from handful.errors import InspectorError
+from handful.revisions import Given, History, Revision
+
+SCORES = np.array([[1.0, 1.1], [1.05, 1.1], [0.95, 1.0]])
+
+
+def history(*made):
+    """Revisions numbered from 1, of (kind, what else)."""
+    numbered = tuple(Revision(n, kind, "2024-01-01", 0, 0, **more) for n, (kind, more) in enumerate(made, 1))
+    return dataclasses.replace(History.start(SCORES, 2 * SCORES, rate=0.01), revisions=numbered)
+
+
+def given(score, *, digest="a"):
+    return (Given(f"{digest}.png", digest, score, 2 * score),)
+
+
+PLAIN = calibrate(SCORES, 2 * SCORES, false_alarm_rate=0.01)
+BY_HAND = dataclasses.replace(PLAIN, threshold=5.0, rests_on="a person")
+
+
+def test_without_revisions_it_is_what_fit_gives():
+    assert history().calibration() == PLAIN
+
+
+def test_further_pictures_and_the_rate_enter_the_model():
+    made = history(("normals", {"pictures": given(1.2)}), ("rate", {"value": 0.1}))
+    expected = calibrate(SCORES, 2 * SCORES, false_alarm_rate=0.1, further_scores=[1.2], further_peaks=[2.4])
+    assert made.calibration() == expected
+
+
+@pytest.mark.parametrize(
+    ("after", "threshold"),
+    [
+        ((), 5.0),
+        ((("good", {"pictures": given(9.0)}),), 5.0),
+        ((("rate", {"value": 0.01}),), PLAIN.threshold),
+        ((("rate", {"value": 0.01}), ("undo", {"value": 2})), 5.0),
+        ((("undo", {"value": 1}),), PLAIN.threshold),
+    ],
+)
+def test_a_threshold_by_hand_stands_until_the_next_is_worked_out(after, threshold):
+    assert history(("threshold", {"calibration": BY_HAND.as_dict()}), *after).calibration().threshold == threshold
+
+
+def test_a_missed_defect_bounds_the_threshold_until_a_person_sets_it():
+    defect = ("defect", {"pictures": given(1.15)})
+    assert history(defect).calibration().threshold == pytest.approx(0.999 * 1.15)
+    assert history(defect, ("rate", {"value": 0.001})).calibration().threshold == pytest.approx(0.999 * 1.15)
+    assert history(defect, ("threshold", {"calibration": BY_HAND.as_dict()})).calibration().threshold == 5
+    assert history(("threshold", {"calibration": BY_HAND.as_dict()}), defect).calibration().threshold < 1.15
+    assert history(defect, ("undo", {"value": 1})).calibration() == PLAIN
+    assert history(("defect", {"pictures": given(50.0)})).calibration() == PLAIN
+
+
+def test_a_picture_learnt_as_good_leaves_the_threshold_alone():
+    assert history(("good", {"pictures": given(3.0)})).calibration() == PLAIN
+
+
+def test_it_comes_back_from_json_as_it_was():
+    made = history(("normals", {"pictures": given(1.2), "ignoring": (3,)}), ("undo", {"value": 1}))
+    part = revisions.to_part(made)
+    assert revisions.from_parts({revisions.PART: part}) == made
+    assert revisions.from_parts({}) is None
+
+
+def test_an_unknown_kind_of_revision_is_refused():
+    values = history(("rate", {"value": 0.1})).as_dict()
+    values["revisions"][0]["kind"] = "magic"
+    with pytest.raises(InspectorError, match="unknown revision 1"):
+        revisions.from_parts({revisions.PART: json.dumps(values).encode()})
+
+
+def test_the_basis_predicts_the_rate_that_was_asked_for():
+    made = history()
+    basis = made.basis(made.calibration())
+    assert basis.predicted_rate == pytest.approx(0.01)
+    assert basis.low < basis.threshold < basis.high
+    assert made.basis(BY_HAND).predicted_rate < 1e-6
