@@ -6,8 +6,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from handful import decision, methods
+from handful.ops.ignoring import hidden, lowered
 from handful.types import Features, Scores
 
 MAX_VIEWS = 7
@@ -64,9 +66,34 @@ def learn(
         false_alarm_rate: the share of good parts that may be rejected.
         track: shows progress.
     """
-    _fit(method, views, augmented, rows=range(len(views)))
-    image_scores, map_peaks = good_scores(method, views, augmented, track=track)
+    image_scores, map_peaks = fit(method, views, augmented, track=track)
     return decision.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate)
+
+
+def fit(
+    method: methods.Method,
+    views: Sequence[Sequence[Features]],
+    augmented: Sequence[Sequence[Features]] = (),
+    *,
+    track: Track = quietly,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit a method to the references, as `learn`, and give its `good_scores`."""
+    _fit(method, views, augmented, rows=range(len(views)))
+    return good_scores(method, views, augmented, track=track)
+
+
+def score(method: methods.Method, queries: Features, *, ignored: Tensor | None, good: Features) -> Scores:
+    """Score pictures by a fitted method, as if they showed in the ignored region what a good one shows there.
+
+    Args:
+        method: fitted.
+        queries: of the pictures.
+        ignored: (H, W) bool, where the maps are then at 0 or their lowest; None for no such region.
+        good: of a picture that the method has learnt.
+    """
+    if ignored is None:
+        return method.score(queries)
+    return lowered(method.score(hidden(queries, ignored, good)), ignored)
 
 
 def good_scores(
@@ -74,16 +101,17 @@ def good_scores(
     views: Sequence[Sequence[Features]],
     augmented: Sequence[Sequence[Features]] = (),
     *,
+    ignored: Tensor | None = None,
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.
 
     One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left
     out: then its variations, without the unchanged picture itself, are scored by the method that has seen it.
-    `views` and `augmented` are those of `learn`.
+    `views` and `augmented` are those of `learn`; the method has been fitted to them. `ignored` is that of `score`.
     """
     if len(views) == 1:
-        rows = [[method.score(view) for view in views[0][1:]]]
+        rows = [[score(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]]
     else:
         folds = min(len(views), MAX_FOLDS)
         by_row: dict[int, list[Scores]] = {}
@@ -92,7 +120,8 @@ def good_scores(
             blind = method.unfitted()
             _fit(blind, views, augmented, rows=others)
             for row in range(fold, len(views), folds):
-                by_row[row] = [blind.score(view) for view in views[row]]
+                good = views[others[0]][0]
+                by_row[row] = [score(blind, view, ignored=ignored, good=good) for view in views[row]]
         rows = [by_row[row] for row in range(len(views))]
     image = np.array([[float(scores.image[0]) for scores in row] for row in rows])
     peaks = np.array([[float(scores.maps.max()) for scores in row] for row in rows])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handful.data.masks import read_regions
+from handful.data.masks import read_ignored, read_regions
 from handful.errors import ImageError, InputError
 from handful.types import Sample, Saturation
 
@@ -96,3 +96,26 @@ def test_a_mask_that_cannot_be_read_is_refused_with_its_name(tmp_path):
     for name in ("a.png", "absent.png"):
         with pytest.raises(ImageError, match=name):
             read_regions(Sample("part.png", True, "dent", (str(tmp_path / name),)), (4, 4))
+
+
+def test_a_region_to_ignore_is_what_is_more_than_half_white_in_any_size_and_depth(tmp_path):
+    for dtype, levels in ((np.uint8, (127, 128)), (np.uint16, (32767, 32768))):
+        mask = np.zeros((4, 8), dtype)
+        mask[:2], mask[2:] = levels
+        Image.fromarray(mask).save(tmp_path / "mask.png")
+        region, name, digest = read_ignored(tmp_path / "mask.png", (2, 2))
+        assert region.tolist() == [[False, False], [True, True]] and region.flags.c_contiguous
+        assert name == str(tmp_path / "mask.png") and len(digest) == 64
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "nothing marked"), (255, "everything marked")])
+def test_a_region_to_ignore_marks_something_and_leaves_something(value, said):
+    with pytest.raises(InputError, match=said):
+        read_ignored(np.full((3, 3), value, np.uint8), (6, 6))
+
+
+def test_a_region_to_ignore_is_one_picture(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    with pytest.raises(InputError, match="must be one picture, got 2"):
+        read_ignored(tmp_path, (6, 6))

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from handful.data.images import read_picture
+from handful.data.images import PictureSource, digest, gather, read_picture
 from handful.errors import InputError
 from handful.types import Sample, Saturation, TrueRegion
 
@@ -41,6 +41,31 @@ def read_regions(
             united |= _resize(values > 0, size)
         regions = [TrueRegion(united)]
     return tuple(region for region in regions if region.mask.any())
+
+
+def read_ignored(source: PictureSource, size: tuple[int, int]) -> tuple[NDArray[np.bool_], str, str]:
+    """A region to ignore, as one picture marks it: white, or more than half of what it may be.
+
+    Args:
+        source: of any size; it covers the whole frame.
+        size: (H, W) of the frame.
+
+    Returns:
+        (H, W), the picture's name, and its sha256.
+
+    Raises:
+        ImageError: if it cannot be read.
+        InputError: if it marks nothing, or everything.
+    """
+    ((found, name), *others) = gather(source, recursive=False)
+    if others:
+        raise InputError(f"A region to ignore must be one picture, got {len(others) + 1} in {source}; name one.")
+    picture = read_picture(found, name=name)
+    region = _resize(picture.pixels.max(axis=2) > np.iinfo(picture.pixels.dtype).max // 2, size)
+    if region.all() or not region.any():
+        marked = "everything" if region.all() else "nothing"
+        raise InputError(f"A region to ignore must be white on black, got {marked} marked in {name}; correct it.")
+    return np.ascontiguousarray(region), picture.name, digest(found, picture)
 
 
 def _resize(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
