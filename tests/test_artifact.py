@@ -272,7 +272,7 @@ def test_a_manifest_without_a_format_version_is_refused(small, rezip, version):
 def test_a_newer_format_is_refused_before_anything_else_is_looked_at(small, rezip):
     manifest = json.dumps({"format_version": artifact.FORMAT_VERSION + 1, "handful": "9.1"}).encode()
     path = rezip(small, {"manifest.json": manifest, "calibration.json": None, "method.safetensors": None})
-    assert refused(path) == f"{path} must be of format 1 or older, got 2, saved by handful 9.1; upgrade handful."
+    assert refused(path) == f"{path} must be of format 2 or older, got 3, saved by handful 9.1; upgrade handful."
 
 
 # --- changes

@@ -608,7 +608,7 @@ def test_inspect_reports_a_bomb_and_goes_on(run, ready_backbone, lenient, incomi
         ("picture", "got a file of another kind"),
         ("cut", "must be whole, got a damaged inspector; copy or fit it again"),
         ("changed", "got a changed method.safetensors"),
-        ("newer", "must be of format 1 or older, got 2, saved by handful 9; upgrade handful"),
+        ("newer", "must be of format 2 or older, got 3, saved by handful 9; upgrade handful"),
         ("string threshold", "threshold must be a number, got 'high'; correct it"),
         ("no threshold", "difference in threshold; correct it"),
     ],
@@ -630,7 +630,7 @@ def test_a_bad_inspector_is_refused(run, ready_backbone, saved, incoming, rezip,
         case "changed":
             path = rezip(saved, {"method.safetensors": b"changed"})
         case "newer":
-            path = rezip(saved, {"manifest.json": b'{"format_version": 2, "handful": "9"}'})
+            path = rezip(saved, {"manifest.json": b'{"format_version": 3, "handful": "9"}'})
         case "string threshold":
             path = rezip(saved, {"calibration.json": json.dumps(calibration | {"threshold": "high"}).encode()})
         case "no threshold":

@@ -3,7 +3,7 @@
     manifest.json      format version, package version, whatever the detector describes itself by, sha256 of every part
     manifest.sha256    the manifest's own, as `sha256sum --check` reads it
     calibration.json   the threshold and what it rests on; may be edited by hand, so it has no digest here
-    everything else    safetensors, graphs, thumbnails
+    everything else    safetensors, graphs, thumbnails, revisions.json
 
 Nothing is unpickled or run, and nothing is unpacked to disk.
 """
@@ -20,7 +20,7 @@ from typing import Any
 from handful.errors import InspectorError
 from handful.files import replacing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 kept neither what was learnt nor revisions; an older handful would overlook them
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
 
 _ZIP = b"PK\x03\x04"  # how a zip begins

@@ -1,51 +1,35 @@
 """Joins pictures, backbone, method and decision into an inspector; nothing else does."""
 
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import safetensors.torch
-from PIL import Image
 from safetensors import SafetensorError
 
-from handful import artifact, backbones, capture, decision, heads, methods
+from handful import artifact, backbones, capture, decision, heads, learning, memory, methods, revisions
 from handful.backbones.base import Backbone, BackboneSpec, Precision
+from handful.corrections import Corrections, Fitted, Pictures, Reference
 from handful.data import images
 from handful.data.images import Picture, PictureSource
-from handful.data.preprocessing import Preprocessing, bits_of, thumbnail
-from handful.errors import HandfulError, InputError, InspectorError, NotFittedError, SettingError
-from handful.learning import Track, averaged, learn, quietly, view_count
+from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg
+from handful.errors import HandfulError, InputError, InspectorError, SettingError
+from handful.learning import Track, averaged, join, quietly, view_count
+from handful.memory import Memory
 from handful.ops.views import mild_views, random_views
+from handful.revisions import History
 from handful.types import Inspection
 from handful.version import __version__
 
-THUMBNAIL_SIDE = 256
 STATE_PART = "method.safetensors"
 GATE_PART = "capture.safetensors"
 
-Pictures = PictureSource | Sequence[PictureSource]
 Head = str | os.PathLike[str] | heads.TrainedHead | None
 
 
-@dataclass(frozen=True)
-class Reference:
-    """One good picture that an inspector has learnt from.
-
-    Attributes:
-        name: its path, or the name given to a picture in memory.
-        sha256: of its file, or of its pixels.
-        thumbnail: a small JPEG of it.
-    """
-
-    name: str
-    sha256: str
-    thumbnail: bytes
-
-
-class Detector:
+class Detector(Corrections):
     """A visual inspector taught from a handful of good pictures.
 
         detector = Detector().fit("good/")
@@ -106,7 +90,7 @@ class Detector:
             "device": device,
             "object_name": object_name,
         }
-        self._fitted: _Fitted | None = None
+        self._fitted: Fitted | None = None
 
     def fit(self, references: Pictures, *, track: Track = quietly) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
@@ -141,17 +125,19 @@ class Detector:
         for image, of_image in track(list(zip(inputs, variations, strict=True)), description="features"):
             views.append([backbone(view[None]) for view in of_image])
             augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
-        calibration = learn(method, views, augmented, false_alarm_rate=self.false_alarm_rate, track=track)
+        history = History.start(*learning.fit(method, views, augmented, track=track), rate=self.false_alarm_rate)
         self.method = method
-        self._fitted = _Fitted(
+        self._fitted = Fitted(
             backbone=backbone,
             preprocessing=preprocessing,
-            calibration=calibration,
+            calibration=history.calibration(),
             references=tuple(
-                Reference(picture.name, digest, _thumbnail_jpeg(picture))
+                Reference(picture.name, digest, thumbnail_jpeg(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
             gate=capture.Gate(self.gate, capture.learn(variations, [of_image[0] for of_image in views])),
+            memory=Memory(tuple(view[0] for view in views), tuple(join(found) for found in augmented if found)),
+            history=history,
         )
         return self
 
@@ -199,12 +185,10 @@ class Detector:
         fitted = self._needed
         calibration = fitted.calibration
         image = fitted.preprocessing(picture)
-        if wrong := fitted.gate.refuse_image(image):
-            return Inspection(picture.name, "RETAKE", size=picture.size, reason=f"{picture.name} {wrong}")
-        features = fitted.backbone(image[None])
-        if wrong := fitted.gate.refuse_features(features):
-            return Inspection(picture.name, "RETAKE", size=picture.size, reason=f"{picture.name} {wrong}")
-        scores = self.method.score(features)
+        features = self._features(picture, image)
+        if isinstance(features, str):
+            return Inspection(picture.name, "RETAKE", size=picture.size, reason=features)
+        scores = self._scores(features, fitted.memory, self.method)
         score = float(scores.image[0])
         heatmap = calibration.calibrated_map(scores.maps[0].cpu().numpy())
         defect = score > calibration.threshold
@@ -241,8 +225,10 @@ class Detector:
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
         }
         thumbnails = {_thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
-        gate = safetensors.torch.save(fitted.gate.learnt.as_dict())
-        parts = {STATE_PART: safetensors.torch.save(state), GATE_PART: gate, **fitted.backbone.parts, **thumbnails}
+        kept = {GATE_PART: safetensors.torch.save(fitted.gate.learnt.as_dict())}
+        kept |= fitted.memory.to_parts() if fitted.memory else {}
+        kept |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
+        parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts, **thumbnails, **kept}
         artifact.write(Path(path), manifest, fitted.calibration.as_dict(), parts)
 
     @classmethod
@@ -282,7 +268,7 @@ class Detector:
             )
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
             preprocessing = Preprocessing(tuple(manifest["preprocessing"]["size"]), manifest["preprocessing"]["bits"])
-            detector._fitted = _Fitted(
+            detector._fitted = Fitted(
                 backbone=backbone,
                 preprocessing=preprocessing,
                 calibration=decision.Calibration.from_dict(calibration),
@@ -291,6 +277,8 @@ class Detector:
                     for number, reference in enumerate(manifest["references"])
                 ),
                 gate=_gate(manifest, parts),
+                memory=memory.from_parts(parts, size=preprocessing.size, device=backbone.device),
+                history=revisions.from_parts(parts),
             )
         except HandfulError:
             raise
@@ -301,23 +289,6 @@ class Detector:
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.gate = capture.CHECKS if "gate" not in manifest else detector._fitted.gate.checks
         return detector
-
-    @property
-    def _needed(self) -> "_Fitted":
-        if self._fitted is None:
-            raise NotFittedError("A detector must be fitted before it is used; call `fit` or `Detector.load` first.")
-        return self._fitted
-
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """What `fit` adds to a detector, whole or not at all."""
-
-    backbone: Backbone
-    preprocessing: Preprocessing
-    calibration: decision.Calibration
-    references: tuple[Reference, ...]
-    gate: capture.Gate
 
 
 def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
@@ -367,9 +338,3 @@ def _spec(fields: Mapping[str, Any]) -> BackboneSpec:
 
 def _thumbnail_part(number: int) -> str:
     return f"reference-{number:03d}.jpg"
-
-
-def _thumbnail_jpeg(picture: Picture) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(thumbnail(picture, longest=THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()

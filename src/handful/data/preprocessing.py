@@ -1,5 +1,6 @@
 """Pixels → the model-input frame, and the way back to the original's pixels."""
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from handful.data.images import Picture
 
+THUMBNAIL_SIDE = 256
 DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
 
 
@@ -68,3 +70,10 @@ def thumbnail(picture: Picture, *, longest: int) -> NDArray[np.uint8]:
     image = Image.fromarray(pixels)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+def thumbnail_jpeg(picture: Picture) -> bytes:
+    """A small copy to keep."""
+    buffer = io.BytesIO()
+    Image.fromarray(thumbnail(picture, longest=THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

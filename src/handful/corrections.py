@@ -1,0 +1,392 @@
+"""The verbs by which a person corrects a fitted inspector; `Detector` has them all."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from handful import capture, decision, learning, methods
+from handful.backbones.base import Backbone
+from handful.data import images
+from handful.data.images import Picture, PictureSource
+from handful.data.masks import read_ignored
+from handful.data.preprocessing import Preprocessing, thumbnail_jpeg
+from handful.decision import of_parts
+from handful.errors import InputError, InspectorError, NotFittedError, SettingError
+from handful.learning import Track, averaged, join, quietly
+from handful.memory import Memory
+from handful.ops.views import random_views
+from handful.revisions import Basis, Given, History, Kind, Revision
+from handful.types import Features, Scores
+
+Pictures = PictureSource | Sequence[PictureSource]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One good picture that an inspector has learnt from.
+
+    Attributes:
+        name: its path, or the name given to a picture in memory.
+        sha256: of its file, or of its pixels.
+        thumbnail: a small JPEG of it.
+    """
+
+    name: str
+    sha256: str
+    thumbnail: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What `fit` adds to a detector, whole or not at all."""
+
+    backbone: Backbone
+    preprocessing: Preprocessing
+    calibration: decision.Calibration
+    references: tuple[Reference, ...]  # in the order in which the method has learnt them
+    gate: capture.Gate
+    memory: Memory | None  # None for an inspector of format 1, as `history`
+    history: History | None
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a correction did.
+
+    Attributes:
+        revision: as it is kept.
+        before, after: the threshold and what it rests on.
+        scores: the calibrated scores of the pictures that came with it, before and after.
+        warnings: what a person should know, a sentence each.
+    """
+
+    revision: Revision
+    before: Basis
+    after: Basis
+    scores: tuple[tuple[float, float], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A picture that came with a correction, and what the inspector as it is makes of it."""
+
+    picture: Picture
+    image: Tensor  # (3, H, W)
+    features: Features
+    given: Given
+
+
+class Corrections:
+    """What people may correct; every verb is one revision, which `undo` takes back."""
+
+    method: methods.Method
+    _fitted: Fitted | None
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """Every correction so far, those undone included."""
+        history = self._needed.history
+        return history.revisions if history else ()
+
+    @property
+    def basis(self) -> Basis:
+        """The threshold, what it rests on, and the range it may lie in.
+
+        Raises:
+            InspectorError: for an inspector of format 1, as every other verb here.
+        """
+        return self._correctable[2].basis(self._needed.calibration)
+
+    def teach(self, good: Pictures) -> Correction:
+        """Learn pictures as good, false alarms say; the threshold stays.
+
+        Args:
+            good: one or several, or a folder.
+
+        Raises:
+            InputError: for a picture that was given before or shows nothing; ImageError for one that cannot be read.
+        """
+        fitted, memory, history = self._correctable
+        seen = self._see(good)
+        history.check_new(_given(seen), _learnt(fitted), "good", "defect")
+        augmented = []
+        for one in seen:
+            views = [
+                averaged(fitted.backbone(view[None])) for view in random_views(one.image, self.method.views_wanted)
+            ]
+            augmented += [join(views)] if views else []
+        new = tuple(Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture)) for s in seen)
+        memory = memory.with_learnt([one.features for one in seen], augmented)
+        fitted = replace(fitted, references=(*fitted.references, *new))
+        return self._correct("good", fitted, memory, history, seen=seen)
+
+    def ignore(self, mask: PictureSource) -> Correction:
+        """Let a region of the frame never count.
+
+        Maps and regions leave it out. For the score every patch that touches it is taken as what the first reference
+        shows there, so parts should lie as in the references.
+
+        Args:
+            mask: a picture of any size, white where to ignore; it covers the whole frame.
+
+        Raises:
+            InputError: if it leaves nothing to ignore, or nothing to inspect; ImageError if it cannot be read.
+        """
+        fitted, memory, history = self._correctable
+        region, name, digest = read_ignored(mask, fitted.preprocessing.size)
+        number = len(history.revisions) + 1
+        memory = replace(memory, masks={**memory.masks, number: torch.from_numpy(region)})
+        if memory.ignored is not None and bool(memory.ignored.all()):
+            raise InputError(
+                f"Ignored regions must leave something to inspect, got all of it with {name}; use another."
+            )
+        return self._correct("ignore", fitted, memory, history, pictures=(Given(name, digest),))
+
+    def report_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
+        """Record defects that were missed, and lower the threshold below their scores.
+
+        Args:
+            pictures: one or several, or a folder.
+            accept_cost: whether to do so at the cost that the sentence without it names.
+
+        Raises:
+            InputError: for a picture that was given before or shows nothing; ImageError for one that cannot be read.
+            SettingError: without `accept_cost`, with the cost in false alarms; for a picture that is a DEFECT already;
+                and for one that scores no higher than a typical good part.
+        """
+        fitted, memory, history = self._correctable
+        seen = self._see(pictures)
+        history.check_new(_given(seen), _learnt(fitted), "good", "defect", "normals")
+        for one in seen:
+            if _score(one) > fitted.calibration.threshold:
+                raise SettingError(f"A missed defect must not be a DEFECT already, got {one.given.name}; leave it out.")
+        memory = replace(memory, defects=(*memory.defects, *(one.features for one in seen)))
+        return self._correct("defect", fitted, memory, history, seen=seen, accept_cost=accept_cost)
+
+    def add_normals(self, good: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Correction:
+        """Sharpen the threshold by further good pictures, which are not learnt.
+
+        Args:
+            good: one or several, or a folder: all that came by, not a choice of those that score high.
+            accept_odd: whether pictures may count whose scores are unlike those of good pictures.
+            track: shows progress.
+
+        Raises:
+            InputError: for a picture that was given before or shows nothing, or an odd one without `accept_odd`;
+                ImageError for one that cannot be read.
+        """
+        fitted, memory, history = self._correctable
+        seen = self._see(good, track=track)
+        history.check_new(_given(seen), _learnt(fitted), "good", "defect", "normals")
+        if not accept_odd:
+            history.check_odd(_given(seen))
+        return self._correct("normals", fitted, memory, history, seen=seen, ignoring=history.ignoring)
+
+    def set_rate(self, false_alarm_rate: float) -> Correction:
+        """Set the threshold anew for another false-alarm rate, from the scores that are kept.
+
+        Raises:
+            SettingError: for a rate out of bounds.
+        """
+        decision.check_rate(false_alarm_rate)
+        return self._correct("rate", *self._correctable, value=false_alarm_rate)
+
+    def set_threshold(self, threshold: float) -> Correction:
+        """Set the raw threshold by hand; it stays until another rate is set or further good pictures are added.
+
+        Raises:
+            SettingError: if it does not lie above the typical score.
+        """
+        fitted, memory, history = self._correctable
+        calibration = history.by_hand(threshold, fitted.calibration).as_dict()
+        return self._correct("threshold", fitted, memory, history, calibration=calibration)
+
+    def undo(self, number: int) -> Correction:
+        """Take a revision back; scores and threshold are then to the bit what they would have been without it.
+
+        Raises:
+            SettingError: if there is no such revision, or it was undone already.
+        """
+        fitted, memory, history = self._correctable
+        standing = {one.number: one for one in history.revisions if one.kind != "undo"}
+        if number not in standing or number in history.undone:
+            left = ", ".join(str(one) for one in standing if one not in history.undone) or "none"
+            raise SettingError(f"A revision to undo must be one of those that stand ({left}), got {number}.")
+        revision = standing[number]
+        digests = {picture.sha256 for picture in revision.pictures}
+        if revision.kind == "good":
+            rows = [row for row, one in enumerate(fitted.references) if one.sha256 in digests]
+            memory = memory.without_learnt(rows)
+            kept = tuple(one for row, one in enumerate(fitted.references) if row not in rows)
+            fitted = replace(fitted, references=kept)
+        if revision.kind == "ignore":
+            memory = replace(memory, masks={n: mask for n, mask in memory.masks.items() if n != number})
+        if revision.kind == "defect":
+            recorded = [picture for one in history.standing("defect") for picture in one.pictures]
+            pairs = zip(recorded, memory.defects, strict=True)
+            memory = replace(memory, defects=tuple(f for picture, f in pairs if picture.sha256 not in digests))
+        return self._correct("undo", fitted, memory, history, value=number)
+
+    @property
+    def _needed(self) -> Fitted:
+        if self._fitted is None:
+            raise NotFittedError("A detector must be fitted before it is used; call `fit` or `Detector.load` first.")
+        return self._fitted
+
+    @property
+    def _correctable(self) -> tuple[Fitted, Memory, History]:
+        """All that a correction needs; a threshold that a person edited in the file is a revision first."""
+        fitted = self._needed
+        if fitted.memory is None or fitted.history is None:
+            raise InspectorError(
+                "An inspector must hold what it has learnt to be corrected, got one saved before that was kept; fit it "
+                "again."
+            )
+        history, found = fitted.history, fitted.calibration.as_dict()
+        if found != history.written:
+            number, now = len(history.revisions) + 1, fitted.calibration.threshold
+            edited = Revision(number, "threshold", _now(), history.written["threshold"], now, calibration=found)
+            history = replace(history, revisions=(*history.revisions, edited), written=found)
+        return fitted, fitted.memory, history
+
+    def _features(self, picture: Picture, image: Tensor) -> Features | str:
+        """A picture's features; where it (3, H, W) is to be taken again, the sentence that says why."""
+        fitted = self._needed
+        if wrong := fitted.gate.refuse_image(image):
+            return f"{picture.name} {wrong}"
+        features = fitted.backbone(image[None])
+        if wrong := fitted.gate.refuse_features(features):
+            return f"{picture.name} {wrong}"
+        return features
+
+    def _scores(self, features: Features, memory: Memory | None, method: methods.Method) -> Scores:
+        if memory is None or memory.ignored is None:
+            return method.score(features)
+        return learning.score(method, features, ignored=memory.ignored, good=memory.good)
+
+    def _see(self, pictures: Pictures, *, track: Track = quietly) -> list[_Seen]:
+        """Read pictures and score them by the inspector as it is.
+
+        Raises:
+            InputError: for a picture that shows nothing; ImageError for one that cannot be read.
+        """
+        fitted, memory, _ = self._correctable
+        seen = []
+        for source, name in track(images.gather(pictures, recursive=False), description="pictures"):
+            picture = images.read_picture(source, name=name, detail=max(fitted.preprocessing.size))
+            image = fitted.preprocessing(picture)
+            features = self._features(picture, image)
+            if isinstance(features, str):
+                raise InputError(features)
+            scores = self._scores(features, memory, self.method)
+            digest = images.digest(source, picture)
+            given = Given(picture.name, digest, float(scores.image[0]), float(scores.maps.max()))
+            seen.append(_Seen(picture, image, features, given))
+        return seen
+
+    def _correct(
+        self,
+        kind: Kind,
+        fitted: Fitted,
+        memory: Memory,
+        history: History,
+        *,
+        seen: Sequence[_Seen] = (),
+        pictures: tuple[Given, ...] = (),
+        value: float | None = None,
+        calibration: dict[str, Any] | None = None,
+        ignoring: tuple[int, ...] = (),
+        accept_cost: bool = True,
+    ) -> Correction:
+        """Add a revision and bring the inspector to what follows from it, whole or not at all."""
+        now, old = fitted.calibration, self._needed
+        before = history.basis(now)
+        pictures = pictures or _given(seen)
+        number = len(history.revisions) + 1
+        made = Revision(number, kind, _now(), now.threshold, now.threshold, pictures, value, calibration, ignoring)
+        history = replace(history, revisions=(*history.revisions, made))
+        method = self.method
+        if len(memory.learnt) != len(old.references):
+            method = memory.fitted(method)
+        assert old.memory is not None
+        if memory.masks.keys() != old.memory.masks.keys():
+            image, peaks = ([row[0] for row in rows] for rows in (history.image_scores, history.map_peaks))
+            factors = memory.factors(method.unfitted(), len(image), image, peaks)
+            history = replace(history, image_factors=factors[0], map_factors=factors[1])
+        then = history.calibration()
+        after = history.basis(then)
+        if not accept_cost:
+            _ask(after, before)
+        made = replace(made, after=then.threshold)
+        history = replace(history, revisions=(*history.revisions[:-1], made), written=then.as_dict())
+        warnings = self._missed(memory, method, history, then)
+        scores = []
+        for one in seen:
+            score = float(self._scores(one.features, memory, method).image[0])
+            scores.append((now.calibrated(_score(one)), then.calibrated(score)))
+            if kind == "good":
+                warnings += _still(one.given.name, scores[-1], number)
+        self.method = method
+        self._fitted = replace(fitted, calibration=then, memory=memory, history=history)
+        return Correction(made, before, after, tuple(scores), tuple(warnings))
+
+    def _missed(
+        self, memory: Memory, method: methods.Method, history: History, calibration: decision.Calibration
+    ) -> list[str]:
+        """A sentence for each recorded defect that is missed (again)."""
+        recorded = [picture for one in history.standing("defect") for picture in one.pictures]
+        return [
+            f"{picture.name}, a recorded defect, is missed now: look at it again with `inspect`."
+            for picture, features in zip(recorded, memory.defects, strict=True)
+            if float(self._scores(features, memory, method).image[0]) <= calibration.threshold
+        ]
+
+
+def _given(seen: Sequence[_Seen]) -> tuple[Given, ...]:
+    return tuple(one.given for one in seen)
+
+
+def _learnt(fitted: Fitted) -> dict[str, str]:
+    return {one.sha256: one.name for one in fitted.references}
+
+
+def _ask(after: Basis, before: Basis) -> None:
+    """Raise the sentence that says what a lower threshold costs."""
+    raise SettingError(
+        f"To find it the threshold must fall from {before.threshold:.4g} to {after.threshold:.4g}, and "
+        f"{of_parts(after.predicted_rate)} good parts would be rejected instead of {of_parts(before.predicted_rate)}; "
+        f"accept that cost (`--accept-cost`), or fit with more pixels or other references."
+    )
+
+
+def _still(name: str, scores: tuple[float, float], number: int) -> list[str]:
+    """What a person should know of a picture that was learnt as good."""
+    said = []
+    if scores[0] > 2:
+        said.append(
+            f"{name} was far from good at {scores[0]:.2f}: whatever looks like it counts as good from now on; if it "
+            f"shows a defect, undo revision {number}."
+        )
+    if scores[1] > 1:
+        said.append(
+            f"{name} is still a DEFECT at {scores[1]:.2f}: the threshold must rise for it, or the method change."
+        )
+    return said
+
+
+def _score(one: _Seen) -> float:
+    assert one.given.score is not None
+    return one.given.score
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,131 @@
+"""What an inspector keeps of the pictures that it was taught from, so that it can be taught anew without them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from handful import learning, methods
+from handful.learning import join
+from handful.types import Features
+
+LEARNT_PART, DEFECTS_PART, IGNORED_PART = "features.safetensors", "defects.safetensors", "ignored.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Features as the backbone gave them, float32, so that fitting to them again gives the same to the bit.
+
+    Attributes:
+        learnt: of every picture that the method has learnt, one each: the references, then those taught since.
+        augmented: of each of these the averaged features of the random variations that the method wants, as one batch;
+            empty where it wants none.
+        defects: of every missed defect, one each.
+        masks: (H, W) bool, the ignored regions by the number of their revision.
+    """
+
+    learnt: tuple[Features, ...]
+    augmented: tuple[Features, ...] = ()
+    defects: tuple[Features, ...] = ()
+    masks: Mapping[int, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def ignored(self) -> Tensor | None:
+        """All ignored regions as one: (H, W) bool, or None."""
+        return torch.stack(list(self.masks.values())).any(0) if self.masks else None
+
+    @property
+    def good(self) -> Features:
+        """Of the picture that stands in for the ignored region."""
+        return self.learnt[0]
+
+    def with_learnt(self, features: Sequence[Features], augmented: Sequence[Features]) -> "Memory":
+        """The same with more pictures learnt."""
+        return replace(self, learnt=(*self.learnt, *features), augmented=(*self.augmented, *augmented))
+
+    def without_learnt(self, rows: Sequence[int]) -> "Memory":
+        """The same without some of the pictures."""
+        kept = [row for row in range(len(self.learnt)) if row not in rows]
+        augmented = tuple(self.augmented[row] for row in kept) if self.augmented else ()
+        return replace(self, learnt=tuple(self.learnt[row] for row in kept), augmented=augmented)
+
+    def fitted(self, method: methods.Method) -> methods.Method:
+        """A new method of the same settings, fitted to all that was learnt."""
+        augmented = join(self.augmented) if self.augmented else None
+        return method.unfitted().fit(join(self.learnt), augmented=augmented)
+
+    def factors(
+        self, method: methods.Method, references: int, image: Sequence[float], peaks: Sequence[float]
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """By how much the ignored region changes the score that each reference has where it is left out.
+
+        Measured on the picture itself, and taken for its variations too, whose features are not kept. A single
+        reference cannot be left out: its scores stay as they are, and the threshold errs towards fewer false alarms.
+
+        Args:
+            method: of the same settings and on the same head as was fitted.
+            references: k, how many of the pictures learnt are references.
+            image, peaks: (k,) image score and highest map value of each, all counting.
+        """
+        if self.ignored is None or references == 1:
+            return (1.0,) * references, (1.0,) * references
+        views = [[features] for features in self.learnt[:references]]
+        augmented = [[features] for features in self.augmented[:references]]
+        now_image, now_peaks = learning.good_scores(method, views, augmented, ignored=self.ignored)
+        return (
+            tuple(now / max(before, 1e-12) for now, before in zip(now_image[:, 0].tolist(), image, strict=True)),
+            tuple(now / max(before, 1e-12) for now, before in zip(now_peaks[:, 0].tolist(), peaks, strict=True)),
+        )
+
+    def to_parts(self) -> dict[str, bytes]:
+        """For the saved inspector."""
+        tensors = _named("level", join(self.learnt))
+        if self.augmented:
+            tensors |= _named("augmented", join(self.augmented))
+        parts = {LEARNT_PART: safetensors.torch.save(tensors)}
+        if self.defects:
+            parts[DEFECTS_PART] = safetensors.torch.save(_named("level", join(self.defects)))
+        if self.masks:
+            parts[IGNORED_PART] = safetensors.torch.save({str(number): mask for number, mask in self.masks.items()})
+        return parts
+
+
+def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str) -> Memory | None:
+    """Out of a saved inspector; None where it was saved before such features were kept.
+
+    Args:
+        parts: of the inspector.
+        size: (H, W) of the model input.
+        device: where the features are to lie.
+
+    Raises:
+        SafetensorError, KeyError: if they cannot be read.
+    """
+    if LEARNT_PART not in parts:
+        return None
+    learnt = safetensors.torch.load(parts[LEARNT_PART])
+    defects = safetensors.torch.load(parts[DEFECTS_PART]) if DEFECTS_PART in parts else {}
+    masks = safetensors.torch.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
+    pictures = _split("level", learnt, size, device)
+    variations = _split("augmented", learnt, size, device)
+    views = len(variations) // len(pictures)
+    return Memory(
+        tuple(pictures),
+        tuple(join(variations[start : start + views]) for start in range(0, len(variations), views or 1)),
+        tuple(_split("level", defects, size, device)),
+        {int(number): masks[number] for number in sorted(masks, key=int)},
+    )
+
+
+def _named(name: str, features: Features) -> dict[str, Tensor]:
+    return {f"{name}.{number}": level.cpu().contiguous() for number, level in enumerate(features.levels)}
+
+
+def _split(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> list[Features]:
+    """One `Features` for each picture of a part."""
+    count = sum(key.startswith(f"{name}.") for key in tensors)
+    levels = [tensors[f"{name}.{number}"].to(device) for number in range(count)]
+    return [Features(tuple(rows), size) for rows in zip(*(level.split(1) for level in levels), strict=True)]

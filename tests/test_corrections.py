@@ -1,0 +1,393 @@
+"""What a person corrects in an inspector holds, is kept with it, and can be taken back to the bit."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from handful import artifact, heads, methods, revisions
+from handful.detector import Detector
+from handful.errors import ImageError, InputError, InspectorError, OutputError, SettingError
+from handful.methods import HEAD_TRAININGS, METHODS
+
+SETTINGS = {"coft": {"views": 3}}
+
+
+@pytest.fixture(scope="module")
+def picture(picture_factory):
+    return picture_factory
+
+
+@pytest.fixture(scope="module")
+def make(fitted, picture):
+    """A detector of a method, fitted to three pictures (or as many as wanted)."""
+    backbone = fitted._needed.backbone
+
+    def fit(name="patchcore", count=3):
+        head = None
+        if name in HEAD_TRAININGS:
+            training = HEAD_TRAININGS[name](blocks=1, condition=8)
+            depths = backbone(torch.zeros(1, 3, 64, 64)).depths
+            identity = heads.identity(backbone.spec)
+            record = heads.Record(name, training.settings, depths, identity, (), (), {}, (), 0)
+            head = heads.TrainedHead(training.make_head(depths, seed=0).eval(), record, "0", "head.safetensors")
+        detector = Detector(name, settings=SETTINGS.get(name), backbone=backbone, head=head)
+        return detector.fit([picture(seed) for seed in range(count)])
+
+    return fit
+
+
+@pytest.fixture
+def detector(make):
+    return make()
+
+
+def answers(detector, pictures):
+    return [(i.score, i.verdict, i.heatmap.tobytes(), i.threshold, i.regions) for i in detector.inspect(pictures)]
+
+
+def state(detector):
+    return {name: tensor.clone() for name, tensor in detector.method.state().items()}
+
+
+def same_state(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def half_mask(side=40):
+    mask = np.zeros((side, side), dtype=np.uint8)
+    mask[:, side // 2 :] = 255
+    return mask
+
+
+# --- teach
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_undoing_gives_every_score_back_to_the_bit(name, make, picture):
+    detector = make(name)
+    pictures = [picture(50), picture(51, defect=True)]
+    before, learnt, calibration = answers(detector, pictures), state(detector), detector.calibration
+    detector.teach([picture(60), picture(61, defect=True)])
+    detector.ignore(half_mask())
+    assert not same_state(state(detector), learnt)
+    assert answers(detector, pictures) != before
+    detector.undo(1)
+    detector.undo(2)
+    assert answers(detector, pictures) == before
+    assert same_state(state(detector), learnt)
+    assert detector.calibration == calibration
+    assert len(detector.references) == 3
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_was_taught_is_a_fit_of_references_and_it(name, make, picture):
+    detector = make(name, 3)
+    detector.teach(picture(3))
+    assert same_state(state(detector), state(make(name, 4)))
+
+
+def test_undoing_the_first_of_two_leaves_the_second(make, picture):
+    both, second = make(), make()
+    both.teach(picture(60))
+    both.teach(picture(61))
+    both.undo(1)
+    second.teach(picture(61))
+    assert same_state(state(both), state(second))
+    assert [one.sha256 for one in both.references] == [one.sha256 for one in second.references]
+
+
+def test_a_taught_picture_is_ok_from_then_on_and_the_threshold_stays(detector, picture):
+    odd = picture(51, defect=True)
+    assert detector.inspect(odd)[0].verdict == "DEFECT"
+    threshold = detector.calibration.threshold
+    correction = detector.teach(odd)
+    assert detector.inspect(odd)[0].verdict == "OK"
+    assert detector.calibration.threshold == threshold
+    ((before, after),) = correction.scores
+    assert before > 1 > after
+    assert correction.revision.pictures[0].score > threshold
+
+
+def test_a_picture_far_from_good_is_learnt_with_a_warning(detector, picture):
+    noise = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    (warning,) = detector.teach(noise).warnings
+    assert "far from good" in warning and "undo revision 1" in warning
+
+
+@pytest.mark.parametrize("seed", [0, 60])
+def test_a_picture_is_not_taught_twice(detector, picture, seed):
+    detector.teach(picture(60))
+    before = state(detector), detector.calibration, detector.revisions
+    with pytest.raises(InputError, match="must not be given twice"):
+        detector.teach([picture(61), picture(seed)])
+    assert same_state(before[0], state(detector))
+    assert (detector.calibration, detector.revisions) == before[1:]
+
+
+def test_an_undone_picture_may_be_taught_again(detector, picture):
+    detector.teach(picture(60))
+    detector.undo(1)
+    assert detector.teach(picture(60)).revision.number == 3
+
+
+def test_a_picture_that_shows_nothing_or_cannot_be_read_is_refused(detector, tmp_path):
+    with pytest.raises(InputError, match="almost uniform"):
+        detector.teach(np.full((50, 50, 3), 9, dtype=np.uint8))
+    with pytest.raises(ImageError, match="nowhere"):
+        detector.add_normals(tmp_path / "nowhere.png")
+    assert detector.revisions == ()
+
+
+@pytest.mark.parametrize("number", [0, 2, 3, -1])
+def test_only_a_standing_revision_is_undone(detector, picture, number):
+    detector.teach(picture(60))
+    detector.undo(1)
+    with pytest.raises(SettingError, match=r"those that stand \(none\)"):
+        detector.undo(number if number != 3 else 1)
+
+
+# --- ignore
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_an_ignored_region_shows_changes_nothing_but_beside_it(name, make, picture):
+    # The backbone itself looks beyond a patch, so the region is drawn wider than what it is to hide.
+    detector = make(name)
+    part = picture(50)
+    stained = part.copy()
+    stained[40:56, 76:88] = (255, 0, 255)
+    mask = np.zeros((96, 96), dtype=np.uint8)
+    mask[20:76, 48:] = 255
+    open_eyed = [i.score for i in detector.inspect([part, stained])]
+    detector.ignore(mask)
+    plain, hidden = detector.inspect([part, stained])
+    assert abs(hidden.score - plain.score) <= 0.35 * abs(open_eyed[1] - open_eyed[0])
+    inside, small = mask[::3, ::3] > 0, hidden.heatmap[::2, ::2]  # 96 and 64 pixels wide
+    assert np.all(small[inside] == hidden.heatmap.min())
+
+
+def test_a_defect_outside_of_the_ignored_region_is_still_found(detector, picture):
+    mask = np.zeros((96, 96), dtype=np.uint8)
+    mask[:16, :16] = 255
+    detector.ignore(mask)
+    good, bad = detector.inspect([picture(50), picture(51, defect=True)])
+    assert (good.verdict, bad.verdict) == ("OK", "DEFECT")
+
+
+def test_the_threshold_follows_what_the_references_show_outside(make, picture, tmp_path):
+    # Good parts that differ on the right alone: with the right half ignored they are alike.
+    def part(seed):
+        pixels = picture(seed)
+        pixels[:, 48:] = np.random.default_rng(seed).integers(0, 255, (96, 48, 3))
+        return pixels
+
+    detector = make().fit([part(seed) for seed in range(3)])
+    before = detector.calibration.threshold
+    detector.ignore(half_mask())
+    assert detector.calibration.threshold < 0.9 * before
+    assert detector.inspect(part(9))[0].verdict == "OK"
+
+
+def test_two_regions_add_up_and_cannot_leave_nothing(detector):
+    detector.ignore(half_mask())
+    with pytest.raises(InputError, match="something to inspect"):
+        detector.ignore(255 - half_mask())
+    for blank in (0, 255):
+        with pytest.raises(InputError, match="white on black"):
+            detector.ignore(np.full((9, 9), blank, dtype=np.uint8))
+
+
+def test_further_pictures_count_only_while_the_same_is_ignored(detector, picture):
+    detector.add_normals([picture(seed) for seed in range(50, 60)], accept_odd=True)
+    assert detector.basis.pictures == 13
+    detector.ignore(half_mask())
+    assert detector.basis.pictures == 3
+    detector.undo(2)
+    assert detector.basis.pictures == 13
+
+
+# --- the threshold
+
+
+def test_further_pictures_narrow_the_range(detector, picture):
+    correction = detector.add_normals([picture(seed) for seed in range(50, 70)], accept_odd=True)
+    before, after = correction.before, correction.after
+    assert after.pictures == 23 and before.pictures == 3
+    assert np.log(after.high / after.low) < np.log(before.high / before.low)
+    assert after.predicted_rate == pytest.approx(0.01)
+    assert "20 further good pictures" in detector.calibration.rests_on
+    detector.undo(1)
+    assert detector.basis == before
+
+
+def test_further_pictures_are_not_learnt(detector, picture):
+    learnt = state(detector)
+    detector.add_normals(picture(50))
+    assert same_state(learnt, state(detector))
+
+
+def test_odd_further_pictures_are_refused_unless_accepted(detector, picture):
+    with pytest.raises(InputError, match="nothing like a good one"):
+        detector.add_normals([picture(50), np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)])
+    copy = picture(0).copy()
+    copy[0, 0] += 1
+    with pytest.raises(InputError, match="like a copy"):
+        detector.add_normals(copy)
+    assert detector.revisions == ()
+    assert detector.add_normals(copy, accept_odd=True).revision.number == 1
+
+
+def test_another_rate_comes_from_the_same_scores(make, fitted, picture):
+    detector = make()
+    other = Detector(backbone=fitted._needed.backbone, false_alarm_rate=0.05).fit([picture(seed) for seed in range(3)])
+    detector.set_rate(0.05)
+    assert detector.calibration == other.calibration
+    with pytest.raises(SettingError, match="false_alarm_rate"):
+        detector.set_rate(0.7)
+
+
+def test_a_threshold_by_hand_says_what_the_scores_predict(detector):
+    basis = detector.basis
+    correction = detector.set_threshold(basis.typical * 1.001)
+    assert 0.4 < correction.after.predicted_rate < 0.5
+    assert "set it by hand" in detector.calibration.rests_on and "of 100 good parts" in detector.calibration.rests_on
+    with pytest.raises(SettingError, match="above the score of a typical"):
+        detector.set_threshold(basis.typical)
+    detector.set_rate(0.01)
+    assert detector.basis == basis
+
+
+def test_a_missed_defect_costs_false_alarms_and_is_found_then(detector, picture):
+    missed = picture(51, defect=True)
+    detector.set_threshold(detector.inspect(missed)[0].score * 1.5)
+    with pytest.raises(
+        SettingError, match=r"10 000 good parts would be rejected instead of fewer than 1 of 10 000.*accept"
+    ):
+        detector.report_defect(missed)
+    assert len(detector.revisions) == 1 and detector.inspect(missed)[0].verdict == "OK"
+    detector.report_defect(missed, accept_cost=True)
+    assert detector.inspect(missed)[0].verdict == "DEFECT"
+    assert "missed defect of revision 2" in detector.calibration.rests_on
+    with pytest.raises(SettingError, match="must not be a DEFECT already"):
+        detector.report_defect(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8))
+    with pytest.raises(InputError, match="must not be given twice"):
+        detector.teach(missed)
+
+
+def test_a_defect_like_a_good_part_cannot_be_bought(detector, picture):
+    good = min((picture(seed) for seed in range(50, 60)), key=lambda pixels: detector.inspect(pixels)[0].score)
+    darker = (good * 0.98).astype(np.uint8)
+    if detector.inspect(darker)[0].score > detector.calibration.typical:
+        pytest.skip("it scores above a typical good part")
+    with pytest.raises(SettingError, match="to be told from it"):
+        detector.report_defect(darker, accept_cost=True)
+
+
+def test_a_defect_that_is_missed_again_is_named(detector, picture):
+    missed = picture(51, defect=True)
+    detector.set_threshold(detector.inspect(missed)[0].score * 1.5)
+    detector.report_defect(missed, accept_cost=True)
+    near = missed.copy()
+    near[0, 0] += 1
+    assert any("is missed now" in warning for warning in detector.teach(near).warnings)
+
+
+# --- the file
+
+
+def test_all_corrections_come_back_from_the_file(detector, picture, tmp_path):
+    detector.teach(picture(60))
+    detector.ignore(half_mask())
+    detector.add_normals([picture(50), picture(52)], accept_odd=True)
+    missed = picture(51, defect=True)
+    detector.set_threshold(1e3)
+    detector.report_defect(missed, accept_cost=True)
+    detector.save(tmp_path / "part.handful")
+    loaded = Detector.load(tmp_path / "part.handful", device="cpu")
+    pictures = [picture(53), missed]
+    assert loaded.revisions == detector.revisions and loaded.basis == detector.basis
+    assert answers(loaded, pictures) == answers(detector, pictures)
+    for one in (loaded, detector):
+        for number in (1, 2, 3):
+            one.undo(number)
+    assert answers(loaded, pictures) == answers(detector, pictures)
+    dates = [dataclasses.replace(r, date="") for r in loaded.revisions]
+    assert dates == [dataclasses.replace(r, date="") for r in detector.revisions]
+    loaded.save(tmp_path / "again.handful")
+    assert "defects.safetensors" in artifact.read(tmp_path / "again.handful")[2]
+    assert "ignored.safetensors" not in artifact.read(tmp_path / "again.handful")[2]
+
+
+def test_a_threshold_edited_in_the_file_is_a_revision_of_its_own(saved, rezip, picture):
+    calibration = artifact.read(saved)[1] | {"threshold": 123.0}
+    edited = Detector.load(rezip(saved, {"calibration.json": json.dumps(calibration).encode()}), device="cpu")
+    edited.teach(picture(60))
+    assert [one.kind for one in edited.revisions] == ["threshold", "good"]
+    assert edited.calibration.threshold == 123
+    edited.undo(1)
+    assert edited.calibration == Detector.load(saved, device="cpu").calibration
+
+
+def test_an_inspector_of_format_1_inspects_and_says_why_it_cannot_be_corrected(saved, tmp_path, monkeypatch, picture):
+    manifest, calibration, parts = artifact.read(saved)
+    manifest.pop("format_version")
+    old = {name: part for name, part in parts.items() if name not in ("features.safetensors", revisions.PART)}
+    monkeypatch.setattr(artifact, "FORMAT_VERSION", 1)
+    artifact.write(tmp_path / "old.handful", manifest, calibration, old)
+    monkeypatch.undo()
+    loaded, new = Detector.load(tmp_path / "old.handful", device="cpu"), Detector.load(saved, device="cpu")
+    assert answers(loaded, [picture(50)]) == answers(new, [picture(50)])
+    assert loaded.revisions == ()
+    for correct in (lambda: loaded.teach(picture(60)), lambda: loaded.set_rate(0.1), lambda: loaded.basis):
+        with pytest.raises(InspectorError, match="fit it again"):
+            correct()
+    loaded.save(tmp_path / "again.handful")
+    assert Detector.load(tmp_path / "again.handful", device="cpu").calibration == loaded.calibration
+
+
+@pytest.mark.parametrize("change", [b"[]", b"{", b'{"rate": 1}'])
+def test_revisions_that_cannot_be_read_are_refused(saved, tmp_path, change):
+    manifest, calibration, parts = artifact.read(saved)
+    manifest.pop("format_version")
+    artifact.write(tmp_path / "odd.handful", manifest, calibration, parts | {revisions.PART: change})
+    with pytest.raises(InspectorError, match="revisions"):
+        Detector.load(tmp_path / "odd.handful", device="cpu")
+
+
+def test_a_correction_that_cannot_be_saved_leaves_the_old_file(detector, picture, tmp_path, monkeypatch):
+    path = tmp_path / "part.handful"
+    detector.save(path)
+    before = path.read_bytes()
+    detector.teach(picture(60))
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zipfile.ZipFile._write_end_record", fail)
+    with pytest.raises(OutputError):
+        detector.save(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["part.handful"]
+
+
+def test_the_features_are_kept_as_the_backbone_gave_them(detector, picture, tmp_path, fitted):
+    Image.fromarray(picture(60)).save(tmp_path / "taught.png")
+    detector.teach(tmp_path / "taught.png")
+    detector.save(tmp_path / "part.handful")
+    loaded = Detector.load(tmp_path / "part.handful", device="cpu")
+    kept = loaded._needed.memory.learnt
+    fresh = [detector._needed.preprocessing(p) for p in map(read, [picture(0), picture(60)])]
+    for one, image in zip((kept[0], kept[3]), fresh, strict=True):
+        levels = fitted._needed.backbone(image[None]).levels
+        assert all(torch.equal(a, b) for a, b in zip(one.levels, levels, strict=True))
+    assert methods.METHODS[loaded.method.name] is type(loaded.method)
+
+
+def read(pixels):
+    from handful.data.images import read_picture
+
+    return read_picture(pixels)
