@@ -362,7 +362,7 @@ def _learnt(fitted: Fitted) -> dict[str, str]:
 def _ask(after: Basis, before: Basis) -> None:
     """Raise the sentence that says what a lower threshold costs."""
     raise SettingError(
-        f"To find it the threshold must fall from {before.threshold:.4g} to {after.threshold:.4g}, and "
+        f"To find the missed defect the threshold must fall from {before.threshold:.4g} to {after.threshold:.4g}, and "
         f"{of_parts(after.predicted_rate)} good parts would be rejected instead of {of_parts(before.predicted_rate)}; "
         f"accept that cost (`--accept-cost`), or fit with more pixels or other references."
     )
