@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from handful.cli.correct import basis_rows, describe_revisions, info_json
 from handful.cli.options import (
     BackboneOption,
     DeviceOption,
@@ -30,6 +31,7 @@ from handful.errors import OutputError
 
 if TYPE_CHECKING:
     from handful.data.images import Picture
+    from handful.decision import Calibration
     from handful.detector import Detector
     from handful.types import Inspection
 
@@ -143,13 +145,13 @@ def info(
     inspector: Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")], as_json: JsonOption = False
 ) -> None:
     """Say what a saved inspector is and what its threshold rests on."""
-    from handful import artifact
+    from handful import artifact, revisions
     from handful.decision import Calibration
 
-    manifest, fields, _ = artifact.read(inspector)
-    calibration = Calibration.from_dict(fields)
+    manifest, fields, parts = artifact.read(inspector)
+    calibration, history = Calibration.from_dict(fields), revisions.from_parts(parts)
     if as_json:
-        print_json({"path": str(inspector), **manifest, "calibration": fields})
+        print_json({"path": str(inspector), **manifest, "calibration": fields, **info_json(history, calibration)})
         return
     backbone, method = manifest["backbone"], manifest["method"]
     settings = ", ".join(f"{name}={value}" for name, value in method["settings"].items())
@@ -163,12 +165,20 @@ def info(
         "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
-        "threshold": f"{calibration.threshold:.4g} (typical good part {calibration.typical:.4g})",
-        "rests on": calibration.rests_on,
         "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
+        **(basis_rows(history.basis(calibration)) if history else _threshold_rows(calibration)),
+        "revisions": describe_revisions(history),
     }
     for label, value in rows.items():
         say(f"{label:<11} {value}")
+
+
+def _threshold_rows(calibration: "Calibration") -> dict[str, str]:
+    """What is known of the threshold of an inspector that has kept no scores."""
+    return {
+        "threshold": f"{calibration.threshold:.4g} (typical good part {calibration.typical:.4g})",
+        "rests on": calibration.rests_on,
+    }
 
 
 def _line(inspection: "Inspection") -> str:

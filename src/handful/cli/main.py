@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from handful.cli import bench, data, inspector, train
+from handful.cli import bench, correct, data, inspector, train
 from handful.cli.options import ManyValues
 from handful.cli.output import FAILED, complain
 from handful.errors import HandfulError
@@ -48,6 +48,8 @@ def _handful(
 
 for verb in (inspector.fit, inspector.inspect, inspector.info):
     app.command()(verb)
+for correcting in (correct.threshold, correct.teach):
+    app.command(cls=ManyValues)(correcting)
 app.command(cls=ManyValues)(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")

@@ -1,0 +1,221 @@
+"""The verbs by which a person corrects a saved inspector: threshold and teach."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handful.cli.options import DeviceOption, HeadOption, JsonOption
+from handful.cli.output import complain, print_json, say, track
+from handful.errors import InspectorError, SettingError
+
+if TYPE_CHECKING:
+    from handful.corrections import Correction
+    from handful.decision import Calibration
+    from handful.detector import Detector
+    from handful.revisions import Basis, History, Revision
+
+InspectorArgument = Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")]
+
+
+def threshold(
+    inspector: InspectorArgument,
+    normals: Annotated[
+        list[Path] | None, typer.Option(help="Further good pictures, or folders of them: all that came by.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Share of good parts that may be rejected.")] = None,
+    set_: Annotated[float | None, typer.Option("--set", metavar="VALUE", help="A raw threshold by hand.")] = None,
+    accept_odd: Annotated[
+        bool, typer.Option("--accept-odd", help="Let pictures count whose scores are unlike those of good ones.")
+    ] = False,
+    device: DeviceOption = "auto",
+    head: HeadOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the threshold and what it rests on; sharpen it with further good pictures, or set it anew.
+
+    Further good pictures are scored by the inspector as it is, and not learnt: `teach --good` does that.
+    """
+    if set_ is not None and (normals or rate is not None):
+        raise SettingError("`--set` must stand alone, got it with --normals or --rate; choose one way.")
+    if not normals and rate is None and set_ is None:
+        _show(inspector, as_json)
+        return
+    detector = _load(inspector, device, head)
+    made = []
+    if normals:
+        made.append(detector.add_normals(normals, accept_odd=accept_odd, track=track))
+    if rate is not None:
+        made.append(detector.set_rate(rate))
+    if set_ is not None:
+        made.append(detector.set_threshold(set_))
+    _save(detector, inspector, made, as_json)
+
+
+def teach(
+    inspector: InspectorArgument,
+    good: Annotated[
+        list[Path] | None, typer.Option(help="False alarms: pictures, or folders of them, to learn as good.")
+    ] = None,
+    ignore: Annotated[
+        Path | None, typer.Option(metavar="MASK", help="A picture, white where the frame never counts.")
+    ] = None,
+    defect: Annotated[list[Path] | None, typer.Option(help="Missed defects, to lower the threshold for.")] = None,
+    accept_cost: Annotated[
+        bool, typer.Option("--accept-cost", help="Lower it at the cost that is named without this.")
+    ] = False,
+    undo: Annotated[int | None, typer.Option(metavar="REVISION", help="Take a revision back.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="Show all revisions.")] = False,
+    device: DeviceOption = "auto",
+    head: HeadOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Correct an inspector: a false alarm, a region that does not count, a missed defect. Every step can be undone."""
+    ways: list[Callable[[Detector], Correction]] = []
+    if good:
+        ways.append(lambda detector: detector.teach(good))
+    if ignore is not None:
+        ways.append(lambda detector: detector.ignore(ignore))
+    if defect:
+        ways.append(lambda detector: detector.report_defect(defect, accept_cost=accept_cost))
+    if undo is not None:
+        ways.append(lambda detector: detector.undo(undo))
+    if len(ways) + log != 1:
+        raise SettingError(
+            f"`teach` must be told one of --good, --ignore, --defect, --undo and --log, got {len(ways) + log}; do one "
+            f"after the other."
+        )
+    if log:
+        _log(inspector, as_json)
+        return
+    detector = _load(inspector, device, head)
+    begin = time.perf_counter()
+    made = ways[0](detector)
+    _save(detector, inspector, [made], as_json, seconds=lambda: time.perf_counter() - begin)
+
+
+def _read(inspector: Path) -> "tuple[Calibration, History | None]":
+    from handful import artifact, revisions
+    from handful.decision import Calibration
+
+    _, fields, parts = artifact.read(inspector)
+    return Calibration.from_dict(fields), revisions.from_parts(parts)
+
+
+def basis_rows(basis: "Basis") -> dict[str, str]:
+    """A threshold and what it rests on, for people."""
+    from handful.decision import of_parts
+
+    asked = f"for {of_parts(basis.false_alarm_rate)}"
+    return {
+        "threshold": f"{basis.threshold:.4g} (typical good part {basis.typical:.4g})",
+        "rejects": f"{of_parts(basis.predicted_rate)} good parts, as {basis.pictures} good pictures predict",
+        "range": f"{basis.low:.4g} to {basis.high:.4g}: where the threshold {asked} lies, nine times in ten",
+        "rests on": basis.rests_on,
+    }
+
+
+def _show(inspector: Path, as_json: bool) -> None:
+    calibration, history = _read(inspector)
+    if history is None:
+        raise InspectorError(
+            f"{inspector} must hold the good pictures' scores, got one saved before they were kept; fit it again (or "
+            f"see `handful info`)."
+        )
+    basis = history.basis(calibration)
+    edited = calibration.as_dict() != history.written
+    if as_json:
+        print_json({"path": str(inspector), **asdict(basis), "edited": edited})
+        return
+    rows = basis_rows(basis) | ({"edited": "by a person, in calibration.json"} if edited else {})
+    for label, value in rows.items():
+        say(f"{label:<11} {value}")
+
+
+def _log(inspector: Path, as_json: bool) -> None:
+    _, history = _read(inspector)
+    for revision in history.revisions if history else ():
+        standing = history is None or revision.number not in history.undone
+        if as_json:
+            print_json({**asdict(revision), "undone": not standing})
+        else:
+            say(f"{_line(revision)}{'' if standing else ' (undone)'}")
+    if not (history and history.revisions):
+        print("no revisions", file=sys.stderr)
+
+
+def _line(revision: "Revision") -> str:
+    effect = f"threshold {revision.before:.4g}"
+    if revision.after != revision.before:
+        effect += f" → {revision.after:.4g}"
+    return f"{revision.number:>3}  {revision.date}  {revision.words}; {effect}"
+
+
+def _load(inspector: Path, device: str, head: Path | None) -> "Detector":
+    from handful.detector import Detector
+
+    return Detector.load(inspector, device=device, head=head)  # type: ignore[arg-type]  # checked where it is used
+
+
+def _save(
+    detector: "Detector",
+    inspector: Path,
+    made: "list[Correction]",
+    as_json: bool,
+    *,
+    seconds: Callable[[], float] | None = None,
+) -> None:
+    """Save the corrected inspector in its place, and say what changed."""
+    detector.save(inspector)
+    took = f", {seconds():.2f} s" if seconds else ""
+    for number, correction in enumerate(made):
+        if as_json:
+            print_json({"path": str(inspector), **correction.as_dict()})
+            continue
+        say(f"{inspector}: revision {correction.revision.number}, {correction.revision.words}{took}")
+        _say_scores(correction)
+        for sentence in correction.warnings:
+            complain(sentence)
+        if number == len(made) - 1:
+            _say_change(made[0].before, correction.after)
+
+
+def _say_scores(correction: "Correction") -> None:
+    """How the pictures that came with a correction score, where that has changed."""
+    for picture, (before, after) in zip(correction.revision.pictures, correction.scores, strict=False):
+        if before != after and correction.revision.kind != "normals":
+            say(f"score {before:.2f} → {after:.2f}  {picture.name}")
+
+
+def _say_change(before: "Basis", after: "Basis") -> None:
+    """What became of the threshold."""
+    if before == after:
+        say(f"threshold {after.threshold:.4g}, as before")
+        return
+    old, new = basis_rows(before), basis_rows(after)
+    for label in new:
+        said = new[label]
+        if label in ("threshold", "rejects", "range") and old[label] != said:
+            said = f"{old[label].partition(' (')[0].partition(' good parts')[0].partition(':')[0]} → {said}"
+        say(f"{label:<11} {said}")
+
+
+def describe_revisions(history: "History | None") -> str:
+    """How many corrections were made, for `info`."""
+    if history is None:
+        return "none kept: fit it again to correct it"
+    if not history.revisions:
+        return "none"
+    undone = f", {len(history.undone)} undone" if history.undone else ""
+    return f"{len(history.revisions)}{undone}; `handful teach NAME.handful --log` shows them"
+
+
+def info_json(history: "History | None", calibration: "Calibration") -> dict[str, Any]:
+    """What `info` adds in JSON."""
+    if history is None:
+        return {"revisions": None, "basis": None}
+    return {"revisions": [asdict(one) for one in history.revisions], "basis": asdict(history.basis(calibration))}
