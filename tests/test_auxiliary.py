@@ -223,3 +223,41 @@ def test_the_benchmark_runs_a_head_on_another_data_set(
     rows = [json.loads(line) for line in lines]
     assert {row["protocol"] for row in rows} == {"auxiliary-trained", "target-only"}
     assert all(0 <= row["image_auroc"] <= 100 for row in rows)
+
+
+def test_augmented_pictures_are_made_of_a_class_and_learnt_from(data, backbone):
+    training = create_head_training("fasl", {"updates": 2, "pictures": 2, "shots": 2, "pool": 3})
+    auxiliary = AuxiliaryTraining(training, {"toy": open_dataset(data)}, backbone, seed=0)
+    for one in auxiliary._classes:
+        assert int(one.augmented.sum()) == 3
+        assert one.pixels.shape == (len(one.own), 64, 64)
+        assert torch.equal(one.pixels.flatten(1).any(1), one.masks[0].flatten(1).any(1))
+        made = one.queries.levels[0][one.augmented]
+        assert not any(torch.equal(picture, other) for picture in made for other in one.queries.levels[0][:4])
+    assert not any(one.augmented.any() for one in auxiliary._validated)
+
+
+def test_a_head_of_fasl_is_trained_and_benchmarked(
+    command_line, ready_backbone, data, good_folder, tmp_path, picture_factory
+):
+    head, inspector = tmp_path / "h.safetensors", tmp_path / "part.handful"
+    quick = {"updates": 2, "pictures": 2, "shots": 2, "pool": 2}
+    options = [option for name, value in quick.items() for option in ("--set", f"{name}={value}")]
+    code, lines, _ = command_line("train", "fasl", "--data", f"toy:{data}", "-o", head, *options)
+    assert code == 0 and "a head of fasl on tf_efficientnet_lite0" in lines[0]
+    assert command_line("fit", good_folder, "-o", inspector, "--method", "fasl", "--head", head)[0] == 0
+    root = tmp_path / "new" / "wheel"
+    for seed in range(3):
+        write(root / f"train/good/{seed}.png", picture_factory(900 + seed, side=64))
+        write(root / f"test/good/{seed}.png", picture_factory(910 + seed, side=64))
+        write(root / f"test/scratch/{seed}.png", picture_factory(920 + seed, side=64, defect=True))
+    windows = [f"fasl:winmode=mul,win_size={size}@{head}" for size in (4, 13)]
+    options = ("--methods", f"fasl@{head}", f"fasl:paper_compat=true@{head}", *windows, "--shots", "2", "--seeds", "0")
+    out = tmp_path / "out"
+    _, lines, _ = command_line("bench", "--data", f"new:{root.parent}", *options, "--no-sheets", "--json", "--out", out)
+    rows = {row["method"].partition("@")[0]: row for row in map(json.loads, lines)}
+    assert len(rows) == 4
+    assert "`win_size` must be at most the 8 patches" in rows.pop("fasl:winmode=mul").pop("error")  # 13, the default
+    assert all(0 <= row["image_auroc"] <= 100 for row in rows.values())
+    assert rows["fasl:paper_compat=true"]["protocol"] == "auxiliary-trained transductive"
+    assert rows["fasl:winmode=mul,win_size=4"]["protocol"] == rows["fasl"]["protocol"] == "auxiliary-trained"

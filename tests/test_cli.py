@@ -304,7 +304,10 @@ def test_fit_refuses_the_same_picture_twice_and_names_both(run, ready_backbone, 
 @pytest.mark.parametrize(
     ("options", "saying"),
     [
-        (["--method", "magic"], "`method` must be one of coft, fastrecon, patchcore, reb, resad, winclip, got 'magic'"),
+        (
+            ["--method", "magic"],
+            "`method` must be one of coft, fasl, fastrecon, patchcore, reb, resad, winclip, got 'magic'",
+        ),
         (["--set", "coreset_ratio=1.5"], r"`coreset_ratio` must be in \(0, 1\], got 1\.5\.$"),
         (["--set", "coreset_ratio=NaN"], "`coreset_ratio` must be a finite number, got nan"),
         (["--set", "coreset_ratio=many"], "coreset_ratio"),

@@ -10,7 +10,11 @@ from handful.methods import HEAD_TRAININGS, METHODS
 from handful.methods import create as create_bare
 from handful.types import AuxiliaryClass, Features
 
-CONVOLVES = {"resad"}  # it may answer for a patch beside the defect, whose window reaches it
+CONVOLVES = {"resad", "fasl"}  # it may answer for a patch beside the defect, whose window reaches it
+QUICK = {
+    "resad": {"updates": 80, "places": 144, "blocks": 2, "condition": 8},
+    "fasl": {"updates": 200},
+}  # of the heads' trainings
 ORDER_MATTERS = {"fastrecon"}  # as documented at the class: its coreset starts from the first row
 
 
@@ -18,12 +22,14 @@ def head_for(name):
     """A head as an auxiliary-trained method needs it, trained a little; None for any other method."""
     if name not in HEAD_TRAININGS:
         return None
-    training = HEAD_TRAININGS[name](updates=80, pictures=4, places=144, lr=3e-3, blocks=2, condition=8)
+    training = HEAD_TRAININGS[name](pictures=4, lr=3e-3, **QUICK[name])
     pictures = [make(4, seed=200), *(planted(row, column) for row, column in ((1, 1), (4, 6), (9, 3), (7, 9)))]
     queries = join(pictures)
     anomalous = torch.tensor([False] * 4 + [True] * 4)
     masks = tuple(((level - make(1, seed=200).levels[n]).abs().amax(3) > 0.3) for n, level in enumerate(queries.levels))
-    one = AuxiliaryClass("toy", make(6, seed=201), queries, anomalous, masks, torch.full((8,), -1))
+    pixels = torch.nn.functional.interpolate(masks[0][:, None].float(), size=(96, 96))[:, 0] > 0
+    none = torch.zeros(8, dtype=torch.bool)
+    one = AuxiliaryClass("toy", make(6, seed=201), queries, anomalous, masks, torch.full((8,), -1), pixels, none)
     training.start([one], seed=0, device="cpu")
     for number in range(training.updates):
         training.update(number, [one])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from handful import checkpoints, heads, metrics
 from handful.backbones.base import Backbone
+from handful.backbones.windows import windowed
 from handful.data import images
 from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing, bits_of
@@ -22,7 +23,7 @@ from handful.methods import METHODS, HeadTraining
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground
 from handful.training import Pace, Progress
-from handful.types import AuxiliaryClass, Category, Dataset, Features
+from handful.types import AuxiliaryClass, Category, Dataset, Sample
 
 HELD_OUT = 0.2  # share of the classes that a head is chosen by, at least one
 MOST_REFERENCES = 100  # good pictures of a class to draw references from: what memory holds
@@ -39,7 +40,8 @@ class AuxiliaryTraining:
         training.save("head.safetensors")
 
     A place of a level is anomalous where any of its pixels is. Of a class whose defects no mask marks, only good
-    pictures are learnt from, each beside a copy with a synthetic defect. The classes held out are drawn from those that
+    pictures are learnt from, each beside a copy with a synthetic defect. Augmented pictures, where the training wants
+    some, are made of a class's test pictures and synthetic ones. The classes held out are drawn from those that
     have good and anomalous test pictures; no other class, and no other data set, has a say in what is kept.
 
     Args:
@@ -148,44 +150,61 @@ class AuxiliaryTraining:
         preprocessing = Preprocessing(self.backbone.spec.size, bits_of(list(pictures.values())))
         inputs = [preprocessing(pictures[path]) for path in good]
         self._pictures |= {images.digest(path, pictures[path]) for path in good}
-        references = join([self.backbone(image[None]) for image in inputs])
+        backbone = windowed(self.backbone, METHODS[self.training.name]().windows_wanted) if validated else self.backbone
+        references = join([backbone(image[None]) for image in inputs])
         samples = [s for s in category.test if not s.anomalous or validated or s.masks]
-        if validated:
-            samples = _some(samples)
-        found: list[tuple[Features, Tensor, bool]] = []
-        for sample in samples:
-            picture = images.read_picture(sample.path, detail=max(preprocessing.size))
-            self._pictures.add(images.digest(sample.path, picture))
-            regions = read_regions(sample, preprocessing.size, category.saturation)
-            mask = torch.from_numpy(np.any([region.mask for region in regions], axis=0)) if regions else None
-            found.append(
-                (self.backbone(preprocessing(picture)[None]), _mask(mask, preprocessing), bool(sample.anomalous))
-            )
-        if not validated and not any(anomalous for _, _, anomalous in found):
-            found += [self._synthetic(image, row, preprocessing) for row, image in enumerate(inputs)]
-        own = [-1] * len(found)
+        shown = [self._shown(s, category, preprocessing) for s in (_some(samples) if validated else samples)]
+        if not validated and not any(one.anomalous for one in shown):
+            shown += [self._synthetic(image, row) for row, image in enumerate(inputs)]
+        labelled = len(shown)
         if not validated:
-            found += [(references[[row]], _mask(None, preprocessing), False) for row in range(len(good))]
-            own += list(range(len(good)))
-        queries = join([features for features, _, _ in found])
-        masks = torch.stack([mask for _, mask, _ in found])[:, None].float()  # (N, 1, H, W)
+            shown += self._augmented(shown)
+        queries = join([backbone(one.image[None]) for one in shown])
+        masks, anomalous = torch.stack([one.mask for one in shown]), torch.tensor([one.anomalous for one in shown])
+        own = torch.full((len(shown),), -1)
+        if not validated:
+            queries = join([queries, references])
+            masks = torch.cat([masks, masks.new_zeros(len(good), *preprocessing.size)])
+            anomalous = torch.cat([anomalous, anomalous.new_zeros(len(good))])
+            own = torch.cat([own, torch.arange(len(good))])
+        rows, pooled = torch.arange(len(own)), masks[:, None].float()
         return AuxiliaryClass(
             name=name,
             references=references,
             queries=queries,
-            anomalous=torch.tensor([anomalous for _, _, anomalous in found]),
-            masks=tuple(F.adaptive_max_pool2d(masks, level.shape[1:3])[:, 0] > 0 for level in queries.levels),
-            own=torch.tensor(own),
+            anomalous=anomalous,
+            masks=tuple(F.adaptive_max_pool2d(pooled, level.shape[1:3])[:, 0] > 0 for level in queries.levels),
+            own=own,
+            pixels=masks,
+            augmented=(rows >= labelled) & (rows < len(shown)),
         )
 
-    def _synthetic(self, image: Tensor, row: int, preprocessing: Preprocessing) -> tuple[Features, Tensor, bool]:
-        """A good picture (3, H, W) with a synthetic defect: its features, its mask, and that it is anomalous."""
+    def _shown(self, sample: Sample, category: Category, preprocessing: Preprocessing) -> "_Shown":
+        """A labelled picture as the backbone is shown it; its digest is noted."""
+        picture = images.read_picture(sample.path, detail=max(preprocessing.size))
+        self._pictures.add(images.digest(sample.path, picture))
+        regions = read_regions(sample, preprocessing.size, category.saturation)
+        mask = np.any([region.mask for region in regions], axis=0) if regions else np.zeros(preprocessing.size, bool)
+        return _Shown(preprocessing(picture), torch.from_numpy(mask), bool(sample.anomalous))
+
+    def _synthetic(self, image: Tensor, row: int) -> "_Shown":
+        """A good picture (3, H, W) with a synthetic defect."""
         pixels: NDArray[np.uint8] = (image * 255).round().byte().permute(1, 2, 0).numpy()
         generator = np.random.default_rng([self.seed, row])
         recipe = RECIPES[int(generator.integers(len(RECIPES)))]
         made, mask = make_defect(pixels, foreground(pixels), recipe=recipe, generator=generator)
-        changed = torch.from_numpy(made).permute(2, 0, 1).float() / 255
-        return self.backbone(changed[None]), torch.from_numpy(mask), True
+        return _Shown(torch.from_numpy(made).permute(2, 0, 1).float() / 255, torch.from_numpy(mask), True)
+
+    def _augmented(self, shown: "Sequence[_Shown]") -> "list[_Shown]":
+        """As many augmented pictures as the training wants, made of these."""
+        made = []
+        for number in range(self.training.augmented_wanted):
+            generator = np.random.default_rng([self.seed, number])
+            image, mask = self.training.augment(
+                [one.image for one in shown], [one.mask for one in shown], generator=generator
+            )
+            made.append(_Shown(image, mask, bool(mask.any())))
+        return made
 
     def _validate(self, number: int) -> None:
         """Note the mean image AUROC on the held-out classes, and keep the head if it is the best so far."""
@@ -223,6 +242,14 @@ class AuxiliaryTraining:
         return found.number
 
 
+class _Shown(NamedTuple):
+    """A labelled picture in the model-input frame: image (3, H, W) and mask (H, W)."""
+
+    image: Tensor
+    mask: Tensor
+    anomalous: bool
+
+
 def _held_out(categories: Mapping[str, Category], *, seed: int) -> list[str]:
     """The classes to choose by: drawn from those that have good and anomalous test pictures, one class staying."""
     able = sorted(
@@ -246,7 +273,3 @@ def _some(samples: Sequence[Any]) -> list[Any]:
         those = [sample for sample in samples if bool(sample.anomalous) == anomalous]
         chosen += those[:: max(1, -(-len(those) // MOST_VALIDATED))]
     return chosen
-
-
-def _mask(mask: Tensor | None, preprocessing: Preprocessing) -> Tensor:
-    return torch.zeros(preprocessing.size, dtype=torch.bool) if mask is None else mask

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from handful import artifact, backbones, capture, decision, heads, learning, memory, methods, revisions
 from handful.backbones.base import Backbone, BackboneSpec, Precision
+from handful.backbones.windows import windowed
 from handful.corrections import Corrections, Fitted, Pictures, Reference
 from handful.data import images
 from handful.data.images import Picture, PictureSource
@@ -109,6 +110,7 @@ class Detector(Corrections):
         backbone = self._fitted.backbone if self._fitted else self._ready_backbone
         if backbone is None:
             backbone = backbones.create(**self._backbone_options)
+        backbone = windowed(backbone, self.method.windows_wanted)
         if self.head is not None:
             self.head.check(backbone.spec)
             self.head.module.to(backbone.device)
@@ -266,6 +268,7 @@ class Detector(Corrections):
                 engine=engine,
                 device=device,
             )
+            backbone = windowed(backbone, detector.method.windows_wanted)
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
             preprocessing = Preprocessing(tuple(manifest["preprocessing"]["size"]), manifest["preprocessing"]["bits"])
             detector._fitted = Fitted(

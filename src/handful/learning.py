@@ -35,7 +35,14 @@ def join(features: Sequence[Features]) -> Features:
     """Several batches of features of one backbone as one."""
     levels = tuple(torch.cat(batches) for batches in zip(*(f.levels for f in features), strict=True))
     images = [f.image for f in features if f.image is not None]
-    return Features(levels, features[0].size, torch.cat(images) if images else None, features[0].text)
+    windows = [f.windows for f in features if f.windows is not None]
+    return Features(
+        levels,
+        features[0].size,
+        torch.cat(images) if images else None,
+        features[0].text,
+        join(windows) if len(windows) == len(features) else None,
+    )
 
 
 def averaged(features: Features) -> Features:

@@ -97,6 +97,21 @@ class TrueRegion:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """Which crops of each picture a method wants to see besides the whole; lengths in patches of the finest grid.
+
+    Attributes:
+        size: side of each crop.
+        stride: from one crop to the next; the last of a row and of a column end at the picture's edge.
+        seen: side to which a crop is resized before the backbone sees it: `size` for its own pixels, more to enlarge.
+    """
+
+    size: int
+    stride: int
+    seen: int
+
+
+@dataclass(frozen=True)
 class Features:
     """What a backbone says of a batch of pictures.
 
@@ -107,12 +122,15 @@ class Features:
             backbone without one.
         text: (2, E) float32 in the same space, of length 1, what a normal and an anomalous object are called; None
             likewise.
+        windows: the same of each picture's crops, row by row of the picture, where a method wants them: levels
+            (B, W, h, w, D) of W crops, and their size as the backbone saw them.
     """
 
     levels: "tuple[Tensor, ...]"
     size: tuple[int, int]
     image: "Tensor | None" = None
     text: "Tensor | None" = None
+    windows: "Features | None" = None
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -120,7 +138,8 @@ class Features:
     def __getitem__(self, rows: list[int]) -> "Features":
         """The features of some of the pictures, by row, as a batch."""
         image = None if self.image is None else self.image[rows]
-        return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text)
+        windows = None if self.windows is None else self.windows[rows]
+        return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text, windows)
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -148,6 +167,8 @@ class AuxiliaryClass:
         anomalous: (N,) bool, of each query.
         masks: for each level (N, h, w) bool, the places of each query that are anomalous.
         own: (N,) int64, the row of `references` that is the query itself, so as not to be its reference; -1 for none.
+        pixels: (N, H, W) bool, the anomalous pixels of each query in the model-input frame.
+        augmented: (N,) bool, of each query whether the training made it of others, see `HeadTraining.augment`.
     """
 
     name: str
@@ -156,6 +177,8 @@ class AuxiliaryClass:
     anomalous: "Tensor"
     masks: "tuple[Tensor, ...]"
     own: "Tensor"
+    pixels: "Tensor"
+    augmented: "Tensor"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def classes():
         masks = tuple(torch.zeros(level.shape[:3], dtype=torch.bool) for level in queries.levels)
         masks[0][4:, :2, :2] = masks[1][4:, 0, 0] = True
         own = torch.tensor([0, 1, -1, -1, -1, -1])
-        made.append(AuxiliaryClass(f"toy/{seed}", references, queries, anomalous, masks, own))
+        pixels, augmented = torch.zeros(6, 48, 48, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)
+        made.append(AuxiliaryClass(f"toy/{seed}", references, queries, anomalous, masks, own, pixels, augmented))
     return made
 
 

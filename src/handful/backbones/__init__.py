@@ -12,6 +12,7 @@ from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, Backbone, Backbone
 from handful.errors import SettingError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"  # its weights arrive with pip
+CROPS_AT_A_TIME = 64  # of one picture, through the network together on CUDA
 
 EngineChoice = Literal["auto", "openvino", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -124,7 +125,37 @@ def _check_clip(name: str, engine: EngineChoice | None, precision: Precision) ->
         raise SettingError(f"{name} must run in torch at f32, got {asked}; leave that out.")
 
 
-def _on_engine(network: torch.nn.Module, spec: BackboneSpec, parts: Mapping[str, bytes], device: Device) -> Backbone:
+def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
+    """The same network, on the same engine, for the crops of a picture, which always come together.
+
+    A vision transformer's position embedding is interpolated from that of the backbone's own size. On CUDA many crops
+    go through the network together; a CPU is faster one by one, as its caches hold no batch.
+
+    Raises:
+        SettingError: if the network cannot take the size.
+    """
+    if size == backbone.spec.size:
+        return backbone
+
+    from handful.backbones import timm
+
+    spec, parts = backbone.spec, {WEIGHTS_PART: backbone.parts[WEIGHTS_PART]}
+    state = safetensors.torch.load(parts[WEIGHTS_PART])
+    network = timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
+    timm.resize(network, size)
+    device: Device = "cuda" if backbone.device == "cuda" else "cpu"
+    at_a_time = CROPS_AT_A_TIME if device == "cuda" else 1
+    return _on_engine(network, replace(spec, size=size), parts, device, at_a_time=at_a_time)
+
+
+def _on_engine(
+    network: torch.nn.Module,
+    spec: BackboneSpec,
+    parts: Mapping[str, bytes],
+    device: Device,
+    *,
+    at_a_time: int = 1,
+) -> Backbone:
     if spec.engine == "openvino":
         from handful.backbones.openvino_engine import OpenVINOBackbone, convert
 
@@ -132,7 +163,7 @@ def _on_engine(network: torch.nn.Module, spec: BackboneSpec, parts: Mapping[str,
 
     from handful.backbones.torch_engine import TorchBackbone
 
-    return TorchBackbone(network, spec, parts, choose_device(device))
+    return TorchBackbone(network, spec, parts, choose_device(device), at_a_time=at_a_time)
 
 
 def _choose_engine(engine: EngineChoice, device: Device) -> EngineName:

@@ -209,6 +209,16 @@ def rebuild(
     return network
 
 
+def resize(network: FeatureNetwork, size: tuple[int, int]) -> None:
+    """Let a network take pictures of another size.
+
+    Raises:
+        SettingError: if it cannot.
+    """
+    _take_size(network.model, _checked_size(network.model, network.name, size))
+    network.size = size
+
+
 def digest(network: "FeatureNetwork | Trunk") -> str:
     """sha256 in hex of a network's weights, by sorted name: of a feature network, those that its levels depend on."""
     return state_digest(network.model.state_dict())

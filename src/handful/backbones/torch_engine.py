@@ -10,15 +10,21 @@ from handful.types import Features
 
 
 class TorchBackbone:
-    """A network in torch, in float32."""
+    """A network in torch, in float32.
 
-    def __init__(self, network: nn.Module, spec: BackboneSpec, parts: Mapping[str, bytes], device: str) -> None:
-        self.spec, self.parts, self.device = spec, parts, device
+    Attributes:
+        at_a_time: how many pictures go through the network together. A batch's convolutions may round otherwise than a
+            single picture's, so more than one is for pictures that always come together.
+    """
+
+    def __init__(
+        self, network: nn.Module, spec: BackboneSpec, parts: Mapping[str, bytes], device: str, *, at_a_time: int = 1
+    ) -> None:
+        self.spec, self.parts, self.device, self.at_a_time = spec, parts, device, at_a_time
         self.network = network.to(device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        """Compute the levels of (B, 3, H, W) images in [0, 1], one picture at a time."""
-        # One at a time: a batch's convolutions may round otherwise than a single picture's.
-        single = [self.network(image[None].to(self.device)) for image in images]
-        return Features(tuple(torch.cat(levels).contiguous() for levels in zip(*single, strict=True)), self.spec.size)
+        """Compute the levels of (B, 3, H, W) images in [0, 1], `at_a_time` pictures at a time."""
+        done = [self.network(some.to(self.device)) for some in images.split(self.at_a_time)]
+        return Features(tuple(torch.cat(levels).contiguous() for levels in zip(*done, strict=True)), self.spec.size)

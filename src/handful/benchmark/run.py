@@ -14,6 +14,7 @@ from torch import Tensor
 
 from handful import backbones, heads, metrics
 from handful.backbones.base import Backbone, BackboneSpec
+from handful.backbones.windows import windowed
 from handful.benchmark import results
 from handful.benchmark.memory import peak_mb, reset_peak
 from handful.benchmark.results import PictureScore, Row
@@ -27,7 +28,7 @@ from handful.learning import averaged, learn, view_count
 from handful.methods import describe, parse, parse_tuning
 from handful.ops.views import mild_views, random_views
 from handful.training import Training
-from handful.types import Category, Dataset, Features, Sample
+from handful.types import Category, Dataset, Features, Sample, Windows
 
 HEAD_SUFFIX = ".safetensors"
 FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
@@ -199,9 +200,9 @@ class _Seen(NamedTuple):
 
     sample: Sample
     digest: str
-    features: Features
+    features: dict[Windows | None, Features]  # by the crops that methods want
     truth: metrics.PixelTruth | None  # None for a defect that no mask marks
-    seconds: float  # from the file to the features
+    seconds: dict[Windows | None, float]  # from the file to the features
 
 
 Outcome = tuple[Row, list[PictureScore]]
@@ -214,7 +215,9 @@ class _Category:
         self.backbone, self.named, self.false_alarm_rate = backbone, named, false_alarm_rate
         self._pictures: dict[str, tuple[Picture, str, float]] = {}
         self._heads: dict[str, heads.TrainedHead] = {}
-        self._views: dict[tuple[str, Preprocessing, bool, int], tuple[Features, float]] = {}
+        self._views: dict[tuple[str, Preprocessing, Windows | None, bool, int], tuple[Features, float]] = {}
+        self._backbones: dict[Windows | None, Backbone] = {}
+        self._sizes: dict[Windows | None, int] = {}
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Every cell's row and scores by picture."""
@@ -225,6 +228,7 @@ class _Category:
                 references = draw(cell.category.train, shots=cell.shots, seed=cell.seed) if cell.shots else []
                 bits = bits_of([self.picture(path)[0] for path in references])
                 head = self._head(cell)
+                self._bytes(parse(cell.scoring).windows_wanted)
             except Exception as error:
                 yield _failed(row, error), []
                 continue
@@ -262,18 +266,39 @@ class _Category:
             self._pictures[path] = picture, images.digest(path, picture), seconds
         return self._pictures[path]
 
-    def views(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
+    def backbone_for(self, windows: Windows | None) -> Backbone:
+        """The backbone that also sees these crops of each picture."""
+        if windows not in self._backbones:
+            self._backbones[windows] = windowed(self.backbone, windows)
+        return self._backbones[windows]
+
+    def _bytes(self, windows: Windows | None) -> int:
+        """What the features of a picture and of its crops take.
+
+        Raises:
+            SettingError: if the backbone cannot take crops of this size.
+        """
+        if windows not in self._sizes:
+            features = self.backbone_for(windows)(torch.zeros(1, 3, *self.backbone.spec.size))
+            of_crops = () if features.windows is None else features.windows.levels
+            self._sizes[windows] = sum(level.nbytes for level in (*features.levels, *of_crops))
+        return self._sizes[windows]
+
+    def views(
+        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None
+    ) -> tuple[list[Features], float]:
         """The features of a reference's first `count` mild variations, and the seconds from the pixels to them."""
-        return self._computed(path, preprocessing, count, random=False)
+        return self._computed(path, preprocessing, count, windows, random=False)
 
     def augmented(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
         """The averaged features of a reference's first `count` random variations, and the seconds likewise."""
-        return self._computed(path, preprocessing, count, random=True)
+        return self._computed(path, preprocessing, count, None, random=True)
 
     def _computed(
-        self, path: str, preprocessing: Preprocessing, count: int, *, random: bool
+        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool
     ) -> tuple[list[Features], float]:
-        missing = [number for number in range(count) if (path, preprocessing, random, number) not in self._views]
+        keys = [(path, preprocessing, windows, random, number) for number in range(count)]
+        missing = [number for number, key in enumerate(keys) if key not in self._views]
         if missing:
             begin = time.perf_counter()
             image = preprocessing(self.picture(path)[0])
@@ -281,10 +306,10 @@ class _Category:
             made = time.perf_counter() - begin
             for number in missing:
                 begin = time.perf_counter()
-                features = self.backbone(inputs[number][None])
+                features = self.backbone_for(windows)(inputs[number][None])
                 kept = averaged(features) if random else features
-                self._views[path, preprocessing, random, number] = kept, time.perf_counter() - begin + made / count
-        found = [self._views[path, preprocessing, random, number] for number in range(count)]
+                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
+        found = [self._views[key] for key in keys]
         return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def blank(self, preprocessing: Preprocessing) -> Features:
@@ -294,12 +319,12 @@ class _Category:
     def _score(
         self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
     ) -> Iterator[Outcome]:
-        held = sum(level.nbytes for level in self.blank(preprocessing).levels)
-        at_a_time = max(1, FEATURE_BYTES // held)
+        wanted = {cell.method.windows_wanted for cell in running}
+        at_a_time = max(1, FEATURE_BYTES // sum(self._bytes(windows) for windows in wanted))
         for start in range(0, len(category.test), at_a_time):
             part = category.test[start : start + at_a_time]
             try:
-                seen = [self._see(sample, category, preprocessing) for sample in part]
+                seen = [self._see(sample, category, preprocessing, wanted) for sample in part]
             except Exception as error:
                 yield from ((_failed(cell.row, error), []) for cell in running)
                 return
@@ -314,11 +339,19 @@ class _Category:
                     yield _failed(cell.row, error), []
             running = going_on
 
-    def _see(self, sample: Sample, category: Category, preprocessing: Preprocessing) -> _Seen:
+    def _see(
+        self, sample: Sample, category: Category, preprocessing: Preprocessing, wanted: set[Windows | None]
+    ) -> _Seen:
         begin = time.perf_counter()
         picture = images.read_picture(sample.path, detail=max(preprocessing.size))
-        features = self.backbone(preprocessing(picture)[None])
-        seconds = time.perf_counter() - begin
+        image = preprocessing(picture)[None]
+        read = time.perf_counter() - begin
+        features: dict[Windows | None, Features] = {}
+        seconds: dict[Windows | None, float] = {}
+        for windows in wanted:
+            begin = time.perf_counter()
+            features[windows] = self.backbone_for(windows)(image)
+            seconds[windows] = read + time.perf_counter() - begin
         regions = read_regions(sample, preprocessing.size, category.saturation)
         truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, preprocessing.size)
         return _Seen(sample, images.digest(sample.path, picture), features, truth, seconds)
@@ -408,7 +441,7 @@ class _Running:
         count, wanted = view_count(len(self.references)), self.method.views_wanted
         views, augmented, seconds = [], [], 0.0
         for path in self.references:
-            mild, mild_seconds = self.category.views(path, self.preprocessing, count)
+            mild, mild_seconds = self.category.views(path, self.preprocessing, count, self.method.windows_wanted)
             random, random_seconds = self.category.augmented(path, self.preprocessing, wanted)
             views.append(mild)
             augmented.append(random)
@@ -420,9 +453,10 @@ class _Running:
 
     def _score(self, picture: _Seen) -> None:
         begin = time.perf_counter()
-        scores = self.method.score(picture.features)
+        windows = self.method.windows_wanted
+        scores = self.method.score(picture.features[windows])
         image, values = float(scores.image[0]), scores.maps[0].cpu().numpy()
-        self.seconds.append(picture.seconds + time.perf_counter() - begin)
+        self.seconds.append(picture.seconds[windows] + time.perf_counter() - begin)
         sample = picture.sample
         self.scores.append(PictureScore(sample.path, bool(sample.anomalous), sample.kind, image))
         self.marked |= picture.truth is not None and bool(sample.anomalous)

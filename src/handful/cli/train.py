@@ -41,6 +41,7 @@ VERBS = {
 }
 HEAD_VERBS = {
     "resad": "Train a head on labelled pictures of other products, for `fit --method resad` (ResAD).",
+    "fasl": "Train a head on labelled pictures of other products, for `fit --method fasl` (FASL).",
 }
 RESUMED = "Interrupted, it goes on where it was when called again: NAME.safetensors.checkpoint holds how far it came."
 

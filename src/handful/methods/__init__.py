@@ -9,6 +9,7 @@ from handful.errors import SettingError
 from handful.methods.base import Configured, Head, HeadTraining, Method, Tuning
 from handful.methods.coft import COFT
 from handful.methods.coft_training import ContrastiveTuning
+from handful.methods.fasl import FASL, ScoreLearning
 from handful.methods.fastrecon import FastRecon
 from handful.methods.patchcore import PatchCore
 from handful.methods.reb import REB
@@ -33,9 +34,13 @@ __all__ = [
     "parse_tuning",
 ]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (PatchCore, FastRecon, REB, COFT, ResAD, WinCLIP)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (PatchCore, FastRecon, REB, COFT, ResAD, FASL, WinCLIP)
+}
 TUNINGS: dict[str, type[Tuning]] = {tuning.name: tuning for tuning in (DefectClassification, ContrastiveTuning)}
-HEAD_TRAININGS: dict[str, type[HeadTraining]] = {training.name: training for training in (ResidualTraining,)}
+HEAD_TRAININGS: dict[str, type[HeadTraining]] = {
+    training.name: training for training in (ResidualTraining, ScoreLearning)
+}
 
 Kind = TypeVar("Kind", bound=Configured)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handful.errors import InputError, NotFittedError, SettingError
-from handful.types import AuxiliaryClass, Features, Scores
+from handful.types import AuxiliaryClass, Features, Scores, Windows
 
 # target-only: learnt from the references alone; auxiliary-trained: from another labelled data set as well.
 # Results of the two never stand in one column.
@@ -71,6 +71,11 @@ class Method(Configured, ABC):
         """How many random variations of each reference `fit` wants to see besides."""
         return 0
 
+    @property
+    def windows_wanted(self) -> Windows | None:
+        """Which crops of each picture `fit` and `score` want to see besides, as `Features.windows`."""
+        return None
+
     def fit(self, references: Features, *, augmented: Features | None = None) -> Self:
         """Learn from the features of good pictures, of `min_references` or more.
 
@@ -80,11 +85,11 @@ class Method(Configured, ABC):
                 averaged over places: (B · views_wanted, 1, 1, D). None where none are wanted.
 
         Raises:
-            InputError: without a picture, with a value that is not finite, with other variations than wanted, or with
-                other channels than the head was trained for.
+            InputError: without a picture, with a value that is not finite, with other variations than wanted, without
+                windows that are wanted, or with other channels than the head was trained for.
             SettingError: without a head where the method needs one.
         """
-        _check_finite(references, least=self.min_references)
+        self._check(references, least=self.min_references)
         self._check_head(references.depths)
         got, wanted = 0 if augmented is None else len(augmented), self.views_wanted * len(references)
         if got != wanted:
@@ -106,11 +111,12 @@ class Method(Configured, ABC):
 
         Raises:
             NotFittedError: before `fit`.
-            InputError: without a picture, with a value that is not finite, or with other channels than in `fit`.
+            InputError: without a picture, with a value that is not finite, without windows that are wanted, or with
+                other channels than in `fit`.
         """
         if self.depths_ is None:
             raise NotFittedError(f"{type(self).__name__} must be fitted before it scores; call `fit` first.")
-        _check_finite(queries)
+        self._check(queries)
         if queries.depths != self.depths_:
             raise InputError(
                 f"Features must have {self.depths_} channels as in `fit`, got {queries.depths}; use the same backbone."
@@ -149,6 +155,17 @@ class Method(Configured, ABC):
     def unfitted(self) -> Self:
         """A new one of the same settings, on the same head."""
         return type(self)(**self.settings).take_head(self.head_)
+
+    def _check(self, features: Features, *, least: int = 1) -> None:
+        _check_finite(features, least=least)
+        if self.windows_wanted is None:
+            return
+        if features.windows is None:
+            raise InputError(
+                f"Features must hold the windows that {self.name} wants of each picture, got none; `Detector` makes "
+                f"them."
+            )
+        _check_finite(features.windows)
 
     def _check_head(self, depths: tuple[int, ...]) -> None:
         if self.protocol == "target-only":
@@ -250,7 +267,8 @@ class HeadTraining(Configured, ABC):
 
     A subclass is a dataclass whose fields are its settings. `start` is called once, then `update` with the numbers 0,
     1, 2, … below `updates`. All that an update draws at random comes from the seed and its number, so that a training
-    that was stopped goes on as if it had not been.
+    that was stopped goes on as if it had not been. A training that wants augmented pictures says how many in
+    `augmented_wanted` and implements `augment`; they are made, and their features computed, once and before `start`.
 
     Attributes:
         name: of the method whose head it is.
@@ -265,6 +283,26 @@ class HeadTraining(Configured, ABC):
     updates: int
     head_: Head = field(init=False, repr=False)
     optimiser_: torch.optim.Optimizer = field(init=False, repr=False)
+
+    @property
+    def augmented_wanted(self) -> int:
+        """How many augmented pictures of each class it wants to learn from besides."""
+        return 0
+
+    def augment(
+        self, images: Sequence[Tensor], masks: Sequence[Tensor], *, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Make a picture and its mask of a class's labelled ones: to be written where `augmented_wanted` is above 0.
+
+        Args:
+            images: (3, H, W) in [0, 1] each.
+            masks: (H, W) bool each, what is anomalous.
+            generator: of all that is random.
+
+        Returns:
+            (3, H, W) and (H, W).
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def make_head(self, depths: tuple[int, ...], *, seed: int) -> Head:

@@ -1,0 +1,420 @@
+"""FASL: what sets each patch apart from its nearest good patch, judged by heads trained on other products.
+
+Paper: Feature discrepancy guided Anomaly Score Learning for few-shot anomaly detection, 2025. Reference code:
+Follow-winds/FASL-fewshot-anomaly-detection at ba5bc75. Names are the paper's:
+
+- FD, feature discrepancy: the absolute difference of a patch from the most similar patch of the references, both of
+  length 1, at every level (`feature_discrepancy`).
+- ASL, anomaly score learning: at every level a small network says of each patch's discrepancy how probably it is
+  anomalous (`ASL`).
+- NAM, neighbour aggregation module: two convolutions, shared by all levels, correct each probability by those around it
+  (`NAM`).
+- LFE, local-enhanced feature extraction: overlapping crops of the picture go through the backbone on their own, are
+  compared with the crops of the references and judged by the same heads; their maps are laid together, the mean where
+  they overlap (`FASL._lfe`).
+
+The heads are trained once, on labelled pictures of other products, by focal and Dice loss on the maps of ASL and of NAM
+alike. `fit` only keeps the references' patches. The map is the mean of the levels' maps. With M its highest value and R
+the mean of the levels' highest values, the image score is (R + M) / 2.
+
+Departures in scoring:
+- The code scales M by the lowest and highest of the whole test set, which a single picture does not have. Its scores
+  are there as `paper_compat`, for evaluation alone.
+- Scores are -log(1 - p) of a probability p: p itself where it is small, and without the bound at 1 that a threshold
+  could pass. It changes no order.
+- LFE is off by default: it costs as many runs of the backbone as there are crops. On a CNN a crop at its own scale
+  shows little that the whole picture does not; `win_zip_size` enlarges it.
+- Each crop is compared with the references' `win_index` most similar crops alone, found by an index of one vector for
+  each (the paper's image feature index memory bank). The code takes the single most similar of each crop and compares
+  every crop with all that were taken; its shipped scripts leave the index out, which is `win_index=0`. The index is the
+  last level averaged over places: not every backbone has the class token that the code takes.
+- The last crops of a row and of a column end at the picture's edge. The code's leave a rim without a value unless the
+  numbers happen to fit, as 13 and 2 do on a grid of 37.
+- On levels of several grids, the crops' maps meet on the finest one.
+- Maps are enlarged with pixel centres half a step in; the code sets corners on corners.
+
+Departures in training:
+- The backbone stays as it is, so features are computed once: those of the pictures, and of `pool` augmented ones of
+  each class. The code augments anew in every epoch: mosaics of four pictures of a class on one data set, enlarged parts
+  on the other. Both are made here, at `mosaic` and `part`.
+- Good training pictures are learnt from besides the labelled ones. Half of the pictures of an update are anomalous, and
+  every class comes as often as any other.
+- References are drawn without replacement; the code may draw one twice.
+- What is kept is chosen on classes held out. The code's scripts train for 5 and 11 epochs and test the 11th of the
+  former, which never exists; another tests the 5th of both.
+- Left out, as the shipped scripts switch them off: adapters, squeeze-and-excitation, the classifier without references
+  and its fusion, signed discrepancies, levels of any length, matching by loops over distances (the same patches, on
+  rows of length 1). Their switch for NAM on crops changes nothing in their code: NAM follows the crops' laying together
+  either way.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handful.methods.base import Head, HeadTraining, Method, Protocol, require
+from handful.ops.maps import pixel_map, resize_grid
+from handful.ops.mosaic import enlarged_part, four_in_one
+from handful.ops.residuals import ResidualBank
+from handful.ops.windows import WindowBank, overlap_mean
+from handful.types import AuxiliaryClass, Features, Scores, Windows
+
+WinMode = Literal["none", "mul", "only"]
+
+HIDDEN = (512, 128, 32)  # channels of ASL's hidden layers
+KERNEL, BETWEEN = 5, 6  # of NAM's convolutions: their side, and the channels between them
+CERTAIN = 1 - 1e-6  # what a probability counts as at most
+BETAS = (0.5, 0.999)  # of Adam
+GAMMA, SMOOTH = 2, 1e-5  # of the focal loss
+PARTS = (50 / 518, 100 / 518)  # of the side: what enlarged parts keep of an anomalous picture; of a good one the latter
+SMALLER = 0.6  # how often the former
+
+
+class ASL(nn.Sequential):
+    """Anomaly score learning at one level: batch norm on the discrepancy, and a network on each patch.
+
+    Args:
+        depth: channels of the level.
+    """
+
+    def __init__(self, depth: int) -> None:
+        layers: list[nn.Module] = [nn.BatchNorm1d(depth)]
+        for wide, narrow in zip((depth, *HIDDEN), HIDDEN, strict=False):
+            layers += [nn.Linear(wide, narrow, bias=False), nn.BatchNorm1d(narrow), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(HIDDEN[-1], 2))
+
+    def forward(self, discrepancies: Tensor) -> Tensor:
+        """How probably each patch is anomalous: (B, h, w, D) → (B, h, w)."""
+        logits: Tensor = super().forward(discrepancies.flatten(0, 2))  # type: ignore[no-untyped-call]
+        return logits.softmax(1)[:, 1].reshape(discrepancies.shape[:3])
+
+
+class NAM(nn.Module):
+    """Neighbour aggregation: a map of probabilities from one, each from the 9x9 around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2, BETWEEN, KERNEL, padding="same"),
+            nn.ReLU(),
+            nn.Conv2d(BETWEEN, 2, KERNEL, padding="same"),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, h, w) in [0, 1] → (B, h, w) in [0, 1]."""
+        probabilities: Tensor = self.layers(torch.stack([1 - maps, maps], 1)).softmax(1)
+        return probabilities[:, 1]
+
+
+class FASLHead(Head):
+    """ASL of every level, and NAM.
+
+    Args:
+        depths: channels of each level.
+        nam: whether there is NAM.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, depths: tuple[int, ...], *, nam: bool, seed: int) -> None:
+        super().__init__("fasl", depths)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.asl = nn.ModuleList(ASL(depth) for depth in depths)
+            self.nam = NAM() if nam else None
+
+
+def unit(levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Every patch at length 1."""
+    return tuple(F.normalize(level, dim=-1) for level in levels)
+
+
+def feature_discrepancy(bank: ResidualBank, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """FD: |q - m| of each patch q and the bank's most similar m, both of length 1: (B, h, w, D) → (B, h, w, D) each.
+
+    Between rows of length 1 the nearest is the one of the highest cosine.
+
+    Args:
+        bank: of references, patches at length 1.
+        levels: of pictures, at length 1.
+    """
+    return tuple(residual.abs() for residual in bank.residuals(levels, kind="signed"))
+
+
+@dataclass(kw_only=True, eq=False)
+class FASL(Method):
+    """FASL on a trained head.
+
+    Attributes:
+        nam: whether NAM follows ASL, where the head has one.
+        winmode: LFE: "none", "mul" for the weighted mean of picture and crops, or "only" the crops.
+        win_size: side of the crops, in patches of the finest grid.
+        win_stride: from one crop to the next, in the same patches.
+        win_weight: of the crops in "mul".
+        win_zip_size: side to which crops are resized for the backbone, in the same patches; None for `win_size`.
+        win_index: how many of the references' crops each crop is compared with; 0 for all.
+        paper_compat: whether evaluations scale image scores over the test set as the code does.
+        sigma: of the map's Gaussian blur, in model-input pixels; the code has none.
+    """
+
+    name: ClassVar[str] = "fasl"
+    protocol: ClassVar[Protocol] = "auxiliary-trained"
+
+    nam: bool = True
+    winmode: WinMode = "none"
+    win_size: int = 13
+    win_stride: int = 2
+    win_weight: float = 0.5
+    win_zip_size: int | None = None
+    win_index: int = 4
+    paper_compat: bool = False
+    sigma: float = 0.0
+
+    bank_: ResidualBank = field(init=False, repr=False)
+    windows_: WindowBank | None = field(default=None, init=False, repr=False)
+    _all_crops: ResidualBank | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.win_size >= 1, "win_size", "at least 1", self.win_size)
+        require(1 <= self.win_stride <= self.win_size, "win_stride", "from 1 to `win_size`", self.win_stride)
+        require(0 <= self.win_weight <= 1, "win_weight", "in [0, 1]", self.win_weight)
+        zipped = self.win_zip_size
+        require(zipped is None or zipped >= 1, "win_zip_size", "None or at least 1", zipped)
+        require(self.win_index >= 0, "win_index", "at least 0", self.win_index)
+        require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
+
+    @property
+    def windows_wanted(self) -> Windows | None:
+        if self.winmode == "none":
+            return None
+        return Windows(self.win_size, self.win_stride, self.win_zip_size or self.win_size)
+
+    @property
+    def transductive(self) -> bool:
+        return self.paper_compat
+
+    def over_test_set(self, parts: Sequence[tuple[Tensor, ...]]) -> Iterator[Scores]:
+        """The code's image score: the mean of the raw score and of the map's peak, scaled over the test set to [0, 1]."""
+        peaks = torch.cat([maps.amax((1, 2)) for maps, _ in parts])
+        for (maps, raw), peak in zip(parts, peaks, strict=True):
+            yield Scores(maps, 0.5 * (raw + (peak - peaks.min()) / (peaks.max() - peaks.min())))
+
+    @property
+    def _head(self) -> FASLHead:
+        assert isinstance(self.head_, FASLHead)  # `fit` and `take_head` have seen to it
+        return self.head_
+
+    def _fit(self, references: Features) -> None:
+        self._keep(unit(references.levels), _crops(references) if self.windows_wanted else None)
+
+    def _keep(self, levels: tuple[Tensor, ...], crops: tuple[Tensor, ...] | None) -> None:
+        self.bank_ = ResidualBank(levels, match="euclidean")
+        self.windows_ = None if crops is None else WindowBank(crops)
+        self._all_crops = None if crops is None or self.win_index else ResidualBank(crops, match="euclidean")
+
+    def _score(self, queries: Features) -> Scores:
+        # One picture at a time, so that a batch gives what its pictures give alone.
+        found = [self._score_one(queries[[row]]) for row in range(len(queries))]
+        maps, raw = torch.cat([one for one, _ in found]), torch.stack([one for _, one in found])
+        if self.paper_compat:
+            return Scores(maps, raw, (maps, raw))
+        image = 0.5 * (raw + maps.amax((1, 2)))
+        return Scores(-torch.log1p(-maps.clamp_max(CERTAIN)), -torch.log1p(-image.clamp_max(CERTAIN)))
+
+    def _score_one(self, picture: Features) -> tuple[Tensor, Tensor]:
+        """The map (1, H, W) of a picture, and the mean of its levels' highest probabilities ()."""
+        crops = {"none": 0.0, "mul": self.win_weight, "only": 1.0}[self.winmode]
+        maps, peaks = [], []
+        for weight, levels in ((1 - crops, self._global), (crops, self._lfe)):
+            if weight > 0:
+                found = levels(picture)
+                pixels = [pixel_map(level, picture.size, sigma=self.sigma) for level in found]
+                maps.append(weight * torch.stack(pixels).mean(0))
+                peaks.append(weight * torch.stack([level.max() for level in found]).mean())
+        return torch.stack(maps).sum(0), torch.stack(peaks).sum()
+
+    def _global(self, picture: Features) -> tuple[Tensor, ...]:
+        """The levels' maps of the whole picture: (1, h, w) each."""
+        return self._aggregated(self._learnt(feature_discrepancy(self.bank_, unit(picture.levels))))
+
+    def _lfe(self, picture: Features) -> tuple[Tensor, ...]:
+        """LFE: the levels' maps from the picture's crops, on the finest grid: (1, h, w) each."""
+        wanted, bank = self.windows_wanted, self.windows_
+        assert wanted is not None and bank is not None
+        crops, grid = _crops(picture), picture.levels[0].shape[1:3]
+        if self._all_crops is None:
+            nearest = bank.nearest(crops, crops=self.win_index)
+            discrepancies = tuple((one - other).abs() for one, other in zip(crops, nearest, strict=True))
+        else:
+            discrepancies = feature_discrepancy(self._all_crops, crops)
+        size = (wanted.size, wanted.size)
+        placed = [resize_grid(maps[..., None], size, mode="bilinear")[..., 0] for maps in self._learnt(discrepancies)]
+        return self._aggregated(tuple(overlap_mean(maps, (grid[0], grid[1]), wanted)[None] for maps in placed))
+
+    def _learnt(self, discrepancies: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """ASL of every level: (B, h, w, D) → (B, h, w) each."""
+        return tuple(asl(one) for asl, one in zip(self._head.eval().asl, discrepancies, strict=True))
+
+    def _aggregated(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """NAM on every level's map (B, h, w), where it is wanted and there is one."""
+        nam = self._head.nam
+        return maps if nam is None or not self.nam else tuple(nam(one) for one in maps)
+
+    def state(self) -> dict[str, Tensor]:
+        rows = {f"rows.{number}": level for number, level in enumerate(self.bank_.rows)}
+        crops = () if self.windows_ is None else self.windows_.levels
+        return {
+            "depths": torch.tensor(self.depths_ or ()),
+            **rows,
+            **{f"windows.{number}": level for number, level in enumerate(crops)},
+        }
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        numbers = range(len(self.depths_ or ()))
+        self._check_head(self.depths_ or ())
+        crops = tuple(state[f"windows.{number}"] for number in numbers) if self.windows_wanted else None
+        self._keep(tuple(state[f"rows.{number}"][None, None] for number in numbers), crops)
+
+
+def _crops(features: Features) -> tuple[Tensor, ...]:
+    """The crops of all pictures, patches at length 1: (B·W, h, w, D) each."""
+    assert features.windows is not None  # `fit` and `score` have seen to it
+    return unit(tuple(level.flatten(0, 1) for level in features.windows.levels))
+
+
+@dataclass(kw_only=True, eq=False)
+class ScoreLearning(HeadTraining):
+    """FASL's training.
+
+    Attributes:
+        updates: of the optimiser.
+        pictures: of each update.
+        shots: references drawn once for each class.
+        lr: learning rate.
+        nam: whether there is NAM.
+        pool: augmented pictures of each class.
+        mosaic: how often a picture is a mosaic of four.
+        part: how often one is an enlarged part of one.
+    """
+
+    name: ClassVar[str] = "fasl"
+    authors: ClassVar[dict[str, Any]] = {"updates": 3000, "pool": 200}  # 11 epochs of their longer data set
+
+    updates: int = 600
+    pictures: int = 8
+    shots: int = 10
+    lr: float = 1e-3
+    nam: bool = True
+    pool: int = 40
+    mosaic: float = 0.3
+    part: float = 0.3
+
+    _seed: int = field(init=False, repr=False)
+    _discrepancies: list[tuple[Tensor, ...]] = field(init=False, repr=False)
+    _usable: list[Tensor] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("updates", "shots"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.pictures >= 2, "pictures", "at least 2", self.pictures)
+        require(self.lr > 0, "lr", "above 0", self.lr)
+        require(self.pool >= 0, "pool", "at least 0", self.pool)
+        require(self.mosaic >= 0, "mosaic", "at least 0", self.mosaic)
+        require(0 <= self.part <= 1 - self.mosaic, "part", "at least 0, and at most 1 with `mosaic`", self.part)
+
+    @property
+    def augmented_wanted(self) -> int:
+        return self.pool if self.mosaic + self.part > 0 else 0
+
+    def augment(
+        self, images: Sequence[Tensor], masks: Sequence[Tensor], *, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        if generator.uniform(0, self.mosaic + self.part) < self.mosaic:
+            rows = generator.integers(len(images), size=4)
+            return four_in_one([images[row] for row in rows], [masks[row] for row in rows])
+        anomalous = bool(generator.integers(2))
+        rows = np.array([row for row, mask in enumerate(masks) if bool(mask.any()) == anomalous])
+        row = int(generator.choice(rows)) if len(rows) else int(generator.integers(len(images)))
+        share = PARTS[0] if masks[row].any() and generator.uniform() < SMALLER else PARTS[1]
+        return enlarged_part(images[row], masks[row], share=share, generator=generator)
+
+    def make_head(self, depths: tuple[int, ...], *, seed: int) -> FASLHead:
+        return FASLHead(depths, nam=self.nam, seed=seed)
+
+    def start(self, classes: Sequence[AuxiliaryClass], *, seed: int, device: str) -> None:
+        self._seed = seed
+        self.head_ = self.make_head(classes[0].references.depths, seed=seed).to(device)
+        self.optimiser_ = torch.optim.Adam(self.head_.parameters(), lr=self.lr, betas=BETAS)
+        self._discrepancies, self._usable = [], []
+        generator = np.random.default_rng(seed)
+        for one in classes:
+            drawn = generator.permutation(len(one.references))[: self.shots]
+            bank = ResidualBank(unit(one.references[drawn.tolist()].levels), match="euclidean")
+            self._discrepancies.append(feature_discrepancy(bank, unit(one.queries.levels)))
+            self._usable.append(~torch.isin(one.own, torch.from_numpy(drawn)))  # a reference would be its own
+
+    def update(self, number: int, classes: Sequence[AuxiliaryClass]) -> float:
+        generator = np.random.default_rng([self._seed, number])
+        drawn = self._draw(classes, generator)
+        truth = torch.stack([classes[one].pixels[query] for one, query in drawn]).to(next(self.head_.parameters()))
+        head = self.head_.train()
+        assert isinstance(head, FASLHead)
+        maps = []
+        for level, asl in enumerate(head.asl):
+            maps.append(asl(torch.stack([self._discrepancies[one][level][query] for one, query in drawn])))
+            if head.nam is not None:
+                maps.append(head.nam(maps[-1]))
+        self.optimiser_.zero_grad(set_to_none=True)
+        loss = map_loss(maps, truth)
+        loss.backward()
+        self.optimiser_.step()
+        return loss.item()
+
+    def _draw(self, classes: Sequence[AuxiliaryClass], generator: np.random.Generator) -> list[tuple[int, int]]:
+        """Class and query of each picture: every other one anomalous, augmented as often as wished, where there are."""
+        rounds = [generator.permutation(len(classes)) for _ in range(-(-self.pictures // len(classes)))]
+        drawn = []
+        for number in np.concatenate(rounds)[: self.pictures].tolist():
+            one, rows = classes[number], self._usable[number]
+            for kind, wanted in (
+                (one.augmented, generator.uniform() < self.mosaic + self.part),
+                (one.anomalous, bool(generator.integers(2))),
+            ):
+                rows = rows & (kind == wanted) if (rows & (kind == wanted)).any() else rows
+            able = torch.nonzero(rows)[:, 0]
+            drawn.append((number, int(able[generator.integers(len(able))])))
+        return drawn
+
+
+def map_loss(maps: Sequence[Tensor], truth: Tensor) -> Tensor:
+    """The sum over maps of focal and Dice loss in the model-input frame.
+
+    Args:
+        maps: (B, h, w) probabilities each.
+        truth: (B, H, W) 0 or 1.
+    """
+    size = truth.shape[1:]
+    enlarged = [resize_grid(one[..., None], size, mode="bilinear")[..., 0] for one in maps]
+    return torch.stack([focal_loss(one, truth) + dice_loss(one, truth) for one in enlarged]).sum()
+
+
+def focal_loss(maps: Tensor, truth: Tensor) -> Tensor:
+    """The mean of -(1 - p)² log p over pixels, p the probability given to what is true: (B, H, W), (B, H, W) → ().
+
+    As in the code, labels are smoothed by 1e-5, and p is that much higher.
+    """
+    certain = truth * maps + (1 - truth) * (1 - maps)
+    given = (1 - SMOOTH) * certain + SMOOTH * (1 - certain) + SMOOTH
+    return -((1 - given) ** GAMMA * given.log()).mean()
+
+
+def dice_loss(maps: Tensor, truth: Tensor) -> Tensor:
+    """1 - (2 |p y| + 1) / (|p| + |y| + 1), the mean over pictures: (B, H, W), (B, H, W) → ()."""
+    both, either = (maps * truth).sum((1, 2)), maps.sum((1, 2)) + truth.sum((1, 2))
+    return 1 - ((2 * both + 1) / (either + 1)).mean()

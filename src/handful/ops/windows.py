@@ -1,0 +1,114 @@
+"""Crops of a picture on a regular grid, and what is known of each put together again."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from handful.errors import SettingError
+from handful.ops.neighbors import CHUNK_ELEMENTS
+from handful.types import Windows
+
+
+def starts(patches: int, windows: Windows) -> tuple[int, ...]:
+    """Where crops begin along a side of so many patches; the last one ends at the edge, so that all is covered.
+
+    Raises:
+        SettingError: if a crop is longer than the side.
+    """
+    if windows.size > patches:
+        raise SettingError(
+            f"`win_size` must be at most the {patches} patches of the backbone's finest grid, got {windows.size}; "
+            f"lower it, or use larger pictures."
+        )
+    last = patches - windows.size
+    return tuple(dict.fromkeys((*range(0, last + 1, windows.stride), last)))
+
+
+def crops(image: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
+    """Cut all crops out of a picture, row by row: (3, H, W) → (W, 3, h, w).
+
+    Args:
+        image: in [0, 1].
+        grid: (h, w) of the finest level.
+        windows: which.
+    """
+    down, across = (side / patches for side, patches in zip(image.shape[1:], grid, strict=True))  # pixels a patch
+    height, width = round(windows.size * down), round(windows.size * across)
+    found = []
+    for row in starts(grid[0], windows):
+        top = min(round(row * down), image.shape[1] - height)
+        for column in starts(grid[1], windows):
+            left = min(round(column * across), image.shape[2] - width)
+            found.append(image[:, top : top + height, left : left + width])
+    cut = torch.stack(found)
+    if windows.seen == windows.size:
+        return cut
+    seen = (round(windows.seen * down), round(windows.seen * across))
+    return F.interpolate(cut, size=seen, mode="bilinear", align_corners=False).clamp(0, 1)
+
+
+def overlap_mean(maps: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
+    """Lay the maps of all crops where they belong, the mean where they overlap.
+
+    Args:
+        maps: (W, size, size), row by row of the picture.
+        grid: (h, w) of the finest level.
+        windows: which.
+
+    Returns:
+        (h, w).
+    """
+    total, count = maps.new_zeros(2, *grid)
+    number = 0
+    for row in starts(grid[0], windows):
+        for column in starts(grid[1], windows):
+            place = (slice(row, row + windows.size), slice(column, column + windows.size))
+            total[place] += maps[number]
+            count[place] += 1
+            number += 1
+    mean: Tensor = total / count
+    return mean
+
+
+class WindowBank:
+    """Crops of references, in which each crop of a picture looks for its patches' nearest in the most similar few.
+
+    Patches and indices have length 1, so that the most similar is the one of the highest product.
+
+    Args:
+        levels: (M, h, w, D) of M crops of references.
+    """
+
+    def __init__(self, levels: tuple[Tensor, ...]) -> None:
+        self.levels = levels
+        self._rows = tuple(level.flatten(1, 2) for level in levels)  # (M, h·w, D)
+        self.index = image_index(levels)
+
+    def nearest(self, levels: tuple[Tensor, ...], *, crops: int) -> tuple[Tensor, ...]:
+        """Of each patch the most similar one among those of the `crops` most similar crops.
+
+        Args:
+            levels: (W, h, w, D) of the crops of one picture.
+            crops: T.
+
+        Returns:
+            (W, h, w, D) each, rows of the bank.
+        """
+        similar = image_index(levels) @ self.index.T  # (W, M)
+        chosen = similar.topk(min(crops, len(self.index)), dim=1).indices  # (W, T)
+        return tuple(self._nearest(level, rows, chosen) for level, rows in zip(levels, self._rows, strict=True))
+
+    def _nearest(self, level: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
+        patches = level.flatten(1, 2)  # (W, h·w, D)
+        block = max(1, CHUNK_ELEMENTS // (patches.shape[1] * chosen.shape[1] * rows.shape[1]))
+        found = []
+        for some, of_them in zip(patches.split(block), chosen.split(block), strict=True):
+            bank = rows[of_them].flatten(1, 2)  # (b, T·h·w, D)
+            best = (some @ bank.transpose(1, 2)).argmax(2)  # (b, h·w)
+            found.append(bank.gather(1, best[..., None].expand(-1, -1, bank.shape[2])))
+        return torch.cat(found).reshape(level.shape)
+
+
+def image_index(levels: tuple[Tensor, ...]) -> Tensor:
+    """One vector of length 1 for each picture or crop: its last level averaged over places, (M, D)."""
+    return F.normalize(levels[-1].mean((1, 2)))
