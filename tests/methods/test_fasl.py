@@ -197,6 +197,16 @@ def test_crops_weigh_as_said(head):
         assert torch.allclose(both, (1 - weight) * whole + weight * crops, atol=1e-5)
 
 
+def test_judged_by_the_cosine_heads_have_no_say(head):
+    references, query = features(2, seed=3), features(1, seed=4)
+    compat = FASL(judged_by="cosine", paper_compat=True).take_head(head).fit(references).score(query)
+    distances = []
+    for level, good in zip(query.levels, references.levels, strict=True):
+        cosines = F.normalize(level.flatten(0, 2)) @ F.normalize(good.flatten(0, 2)).T
+        distances.append(((1 - cosines.amax(1)) / 2).max())
+    assert compat.image.item() == pytest.approx(float(sum(distances)) / 2, rel=1e-4)
+
+
 def test_crops_are_asked_for(head):
     method = FASL(winmode="mul", **WINDOWS).take_head(head)
     with pytest.raises(InputError, match="must hold the windows that fasl wants of each picture, got none"):

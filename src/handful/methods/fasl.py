@@ -65,6 +65,7 @@ from handful.ops.windows import WindowBank, overlap_mean
 from handful.types import AuxiliaryClass, Features, Scores, Windows
 
 WinMode = Literal["none", "mul", "only"]
+JudgedBy = Literal["heads", "cosine"]
 
 HIDDEN = (512, 128, 32)  # channels of ASL's hidden layers
 KERNEL, BETWEEN = 5, 6  # of NAM's convolutions: their side, and the channels between them
@@ -150,6 +151,8 @@ class FASL(Method):
     """FASL on a trained head.
 
     Attributes:
+        judged_by: "heads", or "cosine" for the plain distance (1 - cos) / 2 of a patch from its nearest good one, which
+            the code counts beside.
         nam: whether NAM follows ASL, where the head has one.
         winmode: LFE: "none", "mul" for the weighted mean of picture and crops, or "only" the crops.
         win_size: side of the crops, in patches of the finest grid.
@@ -164,6 +167,7 @@ class FASL(Method):
     name: ClassVar[str] = "fasl"
     protocol: ClassVar[Protocol] = "auxiliary-trained"
 
+    judged_by: JudgedBy = "heads"
     nam: bool = True
     winmode: WinMode = "none"
     win_size: int = 13
@@ -244,26 +248,31 @@ class FASL(Method):
 
     def _lfe(self, picture: Features) -> tuple[Tensor, ...]:
         """LFE: the levels' maps from the picture's crops, on the finest grid: (1, h, w) each."""
-        wanted, bank = self.windows_wanted, self.windows_
-        assert wanted is not None and bank is not None
-        crops, grid = _crops(picture), picture.levels[0].shape[1:3]
-        if self._all_crops is None:
-            nearest = bank.nearest(crops, crops=self.win_index)
-            discrepancies = tuple((one - other).abs() for one, other in zip(crops, nearest, strict=True))
-        else:
-            discrepancies = feature_discrepancy(self._all_crops, crops)
+        wanted, grid = self.windows_wanted, picture.levels[0].shape[1:3]
+        assert wanted is not None
         size = (wanted.size, wanted.size)
-        placed = [resize_grid(maps[..., None], size, mode="bilinear")[..., 0] for maps in self._learnt(discrepancies)]
+        learnt = self._learnt(self._crop_discrepancies(_crops(picture)))
+        placed = [resize_grid(maps[..., None], size, mode="bilinear")[..., 0] for maps in learnt]
         return self._aggregated(tuple(overlap_mean(maps, (grid[0], grid[1]), wanted)[None] for maps in placed))
 
+    def _crop_discrepancies(self, crops: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """FD of a picture's crops, in all crops of the references or in the most similar: (W, h, w, D) each."""
+        if self._all_crops is not None:
+            return feature_discrepancy(self._all_crops, crops)
+        assert self.windows_ is not None
+        nearest = self.windows_.nearest(crops, crops=self.win_index)
+        return tuple((one - other).abs() for one, other in zip(crops, nearest, strict=True))
+
     def _learnt(self, discrepancies: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """ASL of every level: (B, h, w, D) → (B, h, w) each."""
+        """ASL of every level, or the plain distance: (B, h, w, D) → (B, h, w) each."""
+        if self.judged_by == "cosine":
+            return tuple(one.square().sum(3) / 4 for one in discrepancies)  # |q - m|² = 2 (1 - cos) at length 1
         return tuple(asl(one) for asl, one in zip(self._head.eval().asl, discrepancies, strict=True))
 
     def _aggregated(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """NAM on every level's map (B, h, w), where it is wanted and there is one."""
-        nam = self._head.nam
-        return maps if nam is None or not self.nam else tuple(nam(one) for one in maps)
+        nam = self._head.nam if self.nam and self.judged_by == "heads" else None
+        return maps if nam is None else tuple(nam(one) for one in maps)
 
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{number}": level for number, level in enumerate(self.bank_.rows)}
