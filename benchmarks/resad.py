@@ -9,20 +9,11 @@ table: --directions, --rows, --shots, --seeds, --updates.
 """
 
 import argparse
-import statistics
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from _heads import by_category, head, means, table
 from handful import backbones
-from handful.auxiliary import AuxiliaryTraining
-from handful.backbones.base import Backbone
-from handful.benchmark import results
-from handful.benchmark.benchmark import Benchmark
-from handful.benchmark.results import Row
-from handful.data.datasets import open_dataset
-from handful.methods import create_head_training
 
 DIRECTIONS = {  # what is trained on, and what is tested on: no data set on both sides
     "piped, magnetic_tile, bsdata → mvtec_ad": (("piped", "magnetic_tile", "bsdata"), ("mvtec_ad",)),
@@ -52,79 +43,19 @@ def main() -> None:
     page = ["# ResAD on data that it was not trained on"]
     for number in options.directions:
         name, (source, target) = list(DIRECTIONS.items())[number]
-        heads = {row: head(options, backbone, row, source) for row in options.rows}
+        heads = {}
+        for row in options.rows:
+            file = OUT / "heads" / f"{'-'.join(source)}-{row.replace(' ', '-')}.safetensors"
+            settings = ROWS[row] | ({"updates": options.updates} if options.updates else {})
+            heads[row] = head(file, "resad", settings, backbone, options.data, source)
         methods = {**{f"ResAD, {row}": f"resad@{path}" for row, path in heads.items()}, **BESIDE}
         if "full" in heads:
             methods["ResAD, full, as its code evaluates"] = f"resad:paper_compat=true@{heads['full']}"
-        benchmark = Benchmark(
-            {folder: open_dataset(options.data / folder) for folder in target},
-            backbone,
-            OUT / f"direction{number}",
-            methods=list(methods.values()),
-            shots=options.shots,
-            seeds=options.seeds,
-            command=f"python3 scripts/bench resad --data DIR --directions {number}",
-        )
-        for row in benchmark.run():
-            said = row.error or f"{row.image_auroc:.1f}"
-            print(row.dataset, row.category, row.method, row.shots, row.seed, said, file=sys.stderr, flush=True)
-        for path in benchmark.write_pages(sheets=False):  # they would show the data sets' pictures
-            print(path)
-        rows = [row for row in results.read(benchmark.out / results.RESULTS) if not row.error]
-        page += [f"## {name}", *means(rows, methods), *by_category(rows, methods)]
+        command = f"python3 scripts/bench resad --data DIR --directions {number}"
+        out = OUT / f"direction{number}"
+        rows = table(options, backbone, out, target=target, methods=list(methods.values()), command=command)
+        page += [f"## {name}", *means(rows, methods, METRICS), *by_category(rows, methods)]
     (OUT / "ablation.md").write_text("\n\n".join(page) + "\n")
-
-
-def head(options: argparse.Namespace, backbone: Backbone, row: str, source: Sequence[str]) -> str:
-    """The file of a head, as seen from the project's folder; trained first where there is none yet."""
-    file = OUT / "heads" / f"{'-'.join(source)}-{row.replace(' ', '-')}.safetensors"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        settings = ROWS[row] | ({"updates": options.updates} if options.updates else {})
-        datasets = {name: open_dataset(options.data / name) for name in source}
-        checkpoint = file.with_name(f"{file.name}.checkpoint")
-        training = AuxiliaryTraining(create_head_training("resad", settings), datasets, backbone, checkpoint=checkpoint)
-        for progress in training.run():
-            if progress.number % 50 == 0:
-                print(file.name, progress.number, f"{progress.loss:.2f}", training.validation, file=sys.stderr)
-        training.save(file)
-    return str(file.relative_to(OUT.parent.parent))
-
-
-def means(rows: Sequence[Row], methods: dict[str, str]) -> list[str]:
-    """Every method at each number of references, over categories and seeds."""
-    lines = [f"| shots | method | protocol | {' | '.join(METRICS.values())} |", "|---|---|---|" + "---|" * len(METRICS)]
-    for shots in sorted({row.shots for row in rows}):
-        for name, method in methods.items():
-            here = [row for row in rows if (row.shots, row.method) == (shots, method)]
-            cells = [_over_seeds(here, metric) for metric in METRICS]
-            lines.append(f"| {shots} | {name} | {here[0].protocol if here else '-'} | {' | '.join(cells)} |")
-    return ["Means over categories, then mean ± standard deviation over draws of references.", "\n".join(lines)]
-
-
-def by_category(rows: Sequence[Row], methods: dict[str, str]) -> list[str]:
-    """Image AUROC of every category at the most references."""
-    shots = max(row.shots for row in rows)
-    lines = [f"| image AUROC, %, {shots} shots | {' | '.join(methods)} |", "|---|" + "---|" * len(methods)]
-    for dataset, category in sorted({(row.dataset, row.category) for row in rows}):
-        here = [row for row in rows if (row.dataset, row.category, row.shots) == (dataset, category, shots)]
-        cells = [
-            _over_seeds([row for row in here if row.method == method], "image_auroc") for method in methods.values()
-        ]
-        lines.append(f"| {dataset}/{category} | {' | '.join(cells)} |")
-    return ["\n".join(lines)]
-
-
-def _over_seeds(rows: Sequence[Row], metric: str) -> str:
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        value = getattr(row, metric)
-        if value is not None:
-            by_seed.setdefault(row.seed, []).append(value)
-    seeds = [statistics.mean(values) for values in by_seed.values()]
-    if not seeds:
-        return "-"
-    return f"{statistics.mean(seeds):.1f}" + (f" ± {statistics.stdev(seeds):.1f}" if len(seeds) > 1 else "")
 
 
 if __name__ == "__main__":

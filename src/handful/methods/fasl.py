@@ -203,7 +203,7 @@ class FASL(Method):
         return self.paper_compat
 
     def over_test_set(self, parts: Sequence[tuple[Tensor, ...]]) -> Iterator[Scores]:
-        """The code's image score: the mean of the raw score and of the map's peak, scaled over the test set to [0, 1]."""
+        """The code's image score: the mean of the raw score and the map's peak, scaled over the test set to [0, 1]."""
         peaks = torch.cat([maps.amax((1, 2)) for maps, _ in parts])
         for (maps, raw), peak in zip(parts, peaks, strict=True):
             yield Scores(maps, 0.5 * (raw + (peak - peaks.min()) / (peaks.max() - peaks.min())))

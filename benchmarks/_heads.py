@@ -1,0 +1,96 @@
+"""What the benchmarks of trained heads share: training one once, running a table, and its means as a page."""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from handful.auxiliary import AuxiliaryTraining
+from handful.backbones.base import Backbone
+from handful.benchmark import results
+from handful.benchmark.benchmark import Benchmark
+from handful.benchmark.results import Row
+from handful.data.datasets import open_dataset
+from handful.methods import create_head_training
+
+
+def head(
+    file: Path, method: str, settings: Mapping[str, Any], backbone: Backbone, data: Path, names: Sequence[str]
+) -> str:
+    """The file of a head, as seen from the project's folder; trained first where there is none yet."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        datasets = {name: open_dataset(data / name) for name in names}
+        checkpoint = file.with_name(f"{file.name}.checkpoint")
+        training = AuxiliaryTraining(create_head_training(method, settings), datasets, backbone, checkpoint=checkpoint)
+        for progress in training.run():
+            if progress.number % 50 == 0:
+                print(file.name, progress.number, f"{progress.loss:.2f}", training.validation, file=sys.stderr)
+        training.save(file)
+    return str(file.relative_to(Path(__file__).parents[1]))
+
+
+def table(
+    options: argparse.Namespace,
+    backbone: Backbone,
+    out: Path,
+    *,
+    target: Sequence[str],
+    methods: Sequence[str],
+    command: str,
+) -> list[Row]:
+    """Every method on every category of the target's data sets, in a folder; the rows without an error."""
+    datasets = {folder: open_dataset(options.data / folder) for folder in target}
+    wanted = getattr(options, "categories", None)
+    if wanted:
+        datasets = {
+            name: replace(dataset, categories=tuple(one for one in dataset.categories if one.name in wanted))
+            for name, dataset in datasets.items()
+        }
+    numbers = {"shots": options.shots, "seeds": options.seeds}
+    benchmark = Benchmark(datasets, backbone, out, methods=methods, command=command, **numbers)
+    for row in benchmark.run():
+        said = row.error or f"{row.image_auroc:.1f}"
+        print(row.dataset, row.category, row.method, row.shots, row.seed, said, file=sys.stderr, flush=True)
+    for path in benchmark.write_pages(sheets=False):  # they would show the data sets' pictures
+        print(path)
+    return [row for row in results.read(out / results.RESULTS) if not row.error]
+
+
+def means(rows: Sequence[Row], methods: Mapping[str, str], metrics: Mapping[str, str]) -> list[str]:
+    """Every method at each number of references, over categories and seeds."""
+    lines = [f"| shots | method | protocol | {' | '.join(metrics.values())} |", "|---|---|---|" + "---|" * len(metrics)]
+    for shots in sorted({row.shots for row in rows}):
+        for name, method in methods.items():
+            here = [row for row in rows if (row.shots, row.method) == (shots, method)]
+            cells = [_over_seeds(here, metric) for metric in metrics]
+            lines.append(f"| {shots} | {name} | {here[0].protocol if here else '-'} | {' | '.join(cells)} |")
+    return ["Means over categories, then mean ± standard deviation over draws of references.", "\n".join(lines)]
+
+
+def by_category(rows: Sequence[Row], methods: Mapping[str, str]) -> list[str]:
+    """Image AUROC of every category at the most references."""
+    shots = max(row.shots for row in rows)
+    lines = [f"| image AUROC, %, {shots} shots | {' | '.join(methods)} |", "|---|" + "---|" * len(methods)]
+    for dataset, category in sorted({(row.dataset, row.category) for row in rows}):
+        here = [row for row in rows if (row.dataset, row.category, row.shots) == (dataset, category, shots)]
+        cells = [
+            _over_seeds([row for row in here if row.method == method], "image_auroc") for method in methods.values()
+        ]
+        lines.append(f"| {dataset}/{category} | {' | '.join(cells)} |")
+    return ["\n".join(lines)]
+
+
+def _over_seeds(rows: Sequence[Row], metric: str) -> str:
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        value = getattr(row, metric)
+        if value is not None:
+            by_seed.setdefault(row.seed, []).append(value)
+    seeds = [statistics.mean(values) for values in by_seed.values()]
+    if not seeds:
+        return "-"
+    return f"{statistics.mean(seeds):.1f}" + (f" ± {statistics.stdev(seeds):.1f}" if len(seeds) > 1 else "")
