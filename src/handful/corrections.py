@@ -140,8 +140,14 @@ class Corrections:
 
         Raises:
             InputError: if it leaves nothing to ignore, or nothing to inspect; ImageError if it cannot be read.
+            SettingError: where the method looks at more than patches: at crops, or the picture as a whole.
         """
         fitted, memory, history = self._correctable
+        if memory.good.windows is not None or memory.good.image is not None:
+            raise SettingError(
+                f"A method must look at patches alone for a region to be ignored, got {self.method.name} with crops or "
+                f"whole pictures; cover the region in the pictures, or fit another method."
+            )
         region, name, digest = read_ignored(mask, fitted.preprocessing.size)
         number = len(history.revisions) + 1
         memory = replace(memory, masks={**memory.masks, number: torch.from_numpy(region)})

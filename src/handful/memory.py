@@ -121,11 +121,36 @@ def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str
 
 
 def _named(name: str, features: Features) -> dict[str, Tensor]:
-    return {f"{name}.{number}": level.cpu().contiguous() for number, level in enumerate(features.levels)}
+    """All that features consist of, to be saved."""
+    tensors = {f"{name}.{number}": level for number, level in enumerate(features.levels)}
+    tensors |= {f"{name}.{kind}": one for kind in ("image", "text") if (one := getattr(features, kind)) is not None}
+    named = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+    if features.windows is not None:
+        named |= {f"{name}.windows.size": torch.tensor(features.windows.size)}
+        named |= _named(f"{name}.windows", features.windows)
+    return named
+
+
+def _features(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> Features | None:
+    """What `_named` gave; None where there is none of that name."""
+    if f"{name}.0" not in tensors:
+        return None
+    count = sum(key.removeprefix(f"{name}.").isdigit() for key in tensors)
+    image, text, of_windows = (tensors.get(f"{name}.{kind}") for kind in ("image", "text", "windows.size"))
+    windows = None
+    if of_windows is not None:
+        height, width = of_windows.tolist()
+        windows = _features(f"{name}.windows", tensors, (height, width), device)
+    return Features(
+        tuple(tensors[f"{name}.{number}"].to(device) for number in range(count)),
+        size,
+        None if image is None else image.to(device),
+        None if text is None else text.to(device),
+        windows,
+    )
 
 
 def _split(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> list[Features]:
     """One `Features` for each picture of a part."""
-    count = sum(key.startswith(f"{name}.") for key in tensors)
-    levels = [tensors[f"{name}.{number}"].to(device) for number in range(count)]
-    return [Features(tuple(rows), size) for rows in zip(*(level.split(1) for level in levels), strict=True)]
+    features = _features(name, tensors, size, device)
+    return [] if features is None else [features[[row]] for row in range(len(features))]
