@@ -545,7 +545,7 @@ def test_json_is_one_object_a_line_of_known_fields(run, ready_backbone, saved, i
         "c.png": "OK",
         "blank.png": "RETAKE",
     }
-    fields = {"path", "verdict", "score", "calibrated_score", "threshold", "regions", "size"}
+    fields = {"path", "verdict", "score", "calibrated_score", "threshold", "regions", "missing", "size"}
     for answer in answers.values():
         judged = answer["verdict"] in ("OK", "DEFECT")
         assert set(answer) == (fields if judged else fields | {"reason"})

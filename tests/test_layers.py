@@ -12,7 +12,7 @@ ROWS = [
     {"ops", "metrics"},
     {"data", "backbones", "methods", "decision", "capture", "artifact", "checkpoints"},
     {"learning", "heads", "revisions"},
-    {"memory"},
+    {"memory", "evidence"},
     {"corrections"},
     {"detector", "training"},
     {"report", "auxiliary"},

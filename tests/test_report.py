@@ -1,3 +1,5 @@
+import base64
+import dataclasses
 import io
 import re
 import shutil
@@ -9,7 +11,7 @@ from PIL import Image
 from handful.data.images import Picture
 from handful.errors import OutputError
 from handful.report import CLEAR_UP_TO, SATURATED_FROM, Report, overlay, write_heatmap
-from handful.types import Inspection, Region
+from handful.types import Inspection, Likeness, Region
 
 FACTS = {"Inspector": "pill.handful", "Threshold": "2.5"}
 REGIONS = (Region((20, 20, 10, 10), 90, 1.9, (25, 25)),)
@@ -227,6 +229,37 @@ def test_a_defect_without_a_place_beyond_the_threshold_says_so(tmp_path):
     faint = defect(regions=(Region((20, 20, 10, 10), 90, 0.9, (25, 25)),))
     assert "No single place is beyond" in written(tmp_path / "faint", [faint])
     assert "No single place is beyond" not in written(tmp_path / "clear", [defect()])
+
+
+def test_regions_stand_beside_the_good_places_that_they_were_compared_with(tmp_path):
+    pixels = np.zeros((100, 200, 3), np.uint8)
+    pixels[:, 100:] = (200, 0, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    nearest, missing = Likeness("good/<1>.png", (0.75, 0.5), 0.3), Likeness("good/<1>.png", (0.2, 0.5), 0.9)
+    region = Region((20, 20, 10, 10), 90, 1.9, (25, 25), nearest)
+    one = dataclasses.replace(defect(regions=(region,)), missing=missing)
+    page = written(tmp_path, [one, ok()], references=[("good/<1>.png", file.getvalue())])
+    assert page.count('class="evidence"') == 1
+    shown = page[page.index('class="evidence"') :]
+    captions = re.findall("<figcaption>(.*?)</figcaption>", shown)
+    assert captions[:4] == [
+        "region 1",
+        "nearest good place: &lt;1&gt;.png",
+        "found least here: &lt;1&gt;.png",
+        "the same place here",
+    ]
+    embedded = [base64.b64decode(data) for data in re.findall('base64,([^"]*)"', shown)]
+    crops = [np.asarray(Image.open(io.BytesIO(data))) for data in embedded[:4]]
+    assert np.all(crops[0] == 120) and np.all(crops[3] == 120)  # the inspected picture is grey all over
+    assert np.all(crops[1] == (200, 0, 0)) and np.all(crops[2] == 0)  # the good one is red on the right
+
+
+def test_without_kept_good_pictures_there_is_no_evidence(tmp_path):
+    nearest = Likeness("gone.png", (0.5, 0.5), 0.3)
+    assert 'class="evidence"' not in written(
+        tmp_path, [defect(regions=(dataclasses.replace(REGIONS[0], nearest=nearest),))]
+    )
 
 
 def test_pictures_in_the_page_are_jpeg_and_at_most_420_pixels_long(tmp_path):

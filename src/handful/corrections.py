@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from handful.data.masks import read_ignored
 from handful.data.preprocessing import Preprocessing, thumbnail_jpeg
 from handful.decision import of_parts
 from handful.errors import InputError, InspectorError, NotFittedError, SettingError
+from handful.evidence import Evidence
 from handful.learning import Track, averaged, join, quietly
 from handful.memory import Memory
 from handful.ops.views import random_views
@@ -51,6 +53,13 @@ class Fitted:
     gate: capture.Gate
     memory: Memory | None  # None for an inspector of format 1, as `history`
     history: History | None
+
+    @cached_property
+    def evidence(self) -> Evidence | None:
+        """Where to look up what a defect was compared with; None where the good pictures' features are not kept."""
+        if self.memory is None:
+            return None
+        return Evidence(self.memory.learnt, [reference.name for reference in self.references])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import safetensors.torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from handful import artifact, backbones, capture, decision, heads, learning, memory, methods, revisions
@@ -19,9 +21,10 @@ from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg
 from handful.errors import HandfulError, InputError, InspectorError, SettingError
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
+from handful.ops.ignoring import hidden
 from handful.ops.views import mild_views, random_views
 from handful.revisions import History
-from handful.types import Inspection
+from handful.types import Features, Inspection, Likeness, Region
 from handful.version import __version__
 
 STATE_PART = "method.safetensors"
@@ -194,6 +197,7 @@ class Detector(Corrections):
         score = float(scores.image[0])
         heatmap = calibration.calibrated_map(scores.maps[0].cpu().numpy())
         defect = score > calibration.threshold
+        regions, missing = self._regions(heatmap, features, picture) if defect else ((), None)
         return Inspection(
             path=picture.name,
             verdict="DEFECT" if defect else "OK",
@@ -201,9 +205,22 @@ class Detector(Corrections):
             calibrated_score=calibration.calibrated(score),
             threshold=calibration.threshold,
             heatmap=heatmap,
-            regions=decision.regions(heatmap, picture.size) if defect else (),
+            regions=regions,
+            missing=missing,
             size=picture.size,
         )
+
+    def _regions(
+        self, heatmap: NDArray[np.float32], features: Features, picture: Picture
+    ) -> tuple[tuple[Region, ...], Likeness | None]:
+        """The regions of a defect, each beside what it was compared with, and what may be missing."""
+        fitted = self._needed
+        regions = decision.regions(heatmap, picture.size)
+        if fitted.evidence is None or fitted.memory is None:
+            return regions, None
+        if fitted.memory.ignored is not None:
+            features = hidden(features, fitted.memory.ignored, fitted.memory.good)
+        return fitted.evidence.explain(regions, features, picture.size)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.

@@ -45,6 +45,12 @@ _RAMP = np.stack([np.interp(_VALUES, _SCALE[:, 0], channel) for channel in _SCAL
 _FILE_LONGEST, _CARD_LONGEST = 1024, 420  # pixels of the longer side
 _TINY = 105  # up to this longer side a picture in the page is enlarged by a whole factor, and a PNG
 _LISTED_REGIONS = 12  # how many get a number and a row of the card's table
+_EXPLAINED_REGIONS = 3  # how many are shown beside the good place that they were compared with
+_CLOSEST, _WIDEST, _CROP = (
+    0.2,
+    0.6,
+    132,
+)  # shares of the longer side that a crop shows, and its side in the page's pixels
 
 _WHITE, _DARK = (255, 255, 255), (20, 20, 20)
 _Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two not included
@@ -174,7 +180,8 @@ class Report:
 
     def add(self, inspection: Inspection, picture: Picture | None) -> None:
         """Append the card of one picture; None where it could not be read."""
-        card = _card(inspection, None if picture is None else thumbnail(picture, longest=_CARD_LONGEST))
+        pixels = None if picture is None else thumbnail(picture, longest=_CARD_LONGEST)
+        card = _card(inspection, pixels, dict(self._references))
         try:
             self._cards.write(_utf8(card))
         except OSError as error:
@@ -222,8 +229,8 @@ class Report:
                 folder.rmdir()
 
 
-def _card(inspection: Inspection, pixels: NDArray[np.uint8] | None) -> str:
-    """One picture's part of the page; `pixels` (h, w, 3) for display."""
+def _card(inspection: Inspection, pixels: NDArray[np.uint8] | None, good: Mapping[str, bytes]) -> str:
+    """One picture's part of the page; `pixels` (h, w, 3) for display, and good pictures as files by name."""
     score = "" if inspection.calibrated_score is None else f"{inspection.calibrated_score:.9g}"
     folder, name = (_text(part) for part in _split(inspection.path))
     title = f'<h2 class="name" dir="auto"><span class="folder">{folder}</span><bdi>{name}</bdi></h2>'
@@ -234,6 +241,7 @@ def _card(inspection: Inspection, pixels: NDArray[np.uint8] | None) -> str:
         "" if inspection.reason is None else f'<p class="reason">{_text(inspection.reason)}</p>',
         "" if pixels is None else _figures(inspection, pixels),
         _region_table(inspection.regions) if inspection.regions else "",
+        "" if pixels is None else _evidence(inspection, pixels, good),
         "</article>\n",
     ]
     return "\n".join(part for part in parts if part)
@@ -267,8 +275,8 @@ def _figure(pixels: NDArray[np.uint8], caption: str, kind: str) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, quality=82)
     return (
-        f'<figure><img alt="{caption}" width="{pixels.shape[1]}" height="{pixels.shape[0]}" decoding="async" '
-        f'src="{_data_uri(buffer.getvalue())}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure><img alt="{_text(caption)}" width="{pixels.shape[1]}" height="{pixels.shape[0]}" decoding="async" '
+        f'src="{_data_uri(buffer.getvalue())}"><figcaption>{_text(caption)}</figcaption></figure>'
     )
 
 
@@ -287,6 +295,53 @@ def _region_table(regions: Sequence[Region]) -> str:
         f'<th scope="col">Area (px²)</th><th scope="col">Peak</th></tr></thead><tbody>\n{rows}</tbody></table>'
         + "".join(f'<p class="note">{note}</p>' for note in notes)
     )
+
+
+def _evidence(inspection: Inspection, pixels: NDArray[np.uint8], good: Mapping[str, bytes]) -> str:
+    """The strongest regions beside the good places that they were compared with, and what may be missing."""
+    pairs = []
+    for number, region in enumerate(inspection.regions[:_EXPLAINED_REGIONS], 1):
+        if inspection.size is not None and region.nearest is not None and region.nearest.picture in good:
+            here = tuple(at / side for at, side in zip(region.peak_at, inspection.size, strict=True))
+            extent = max(length / side for length, side in zip(region.box[2:], inspection.size, strict=True))
+            share = min(_WIDEST, max(_CLOSEST, 1.2 * extent))
+            there = _crop(_pixels(good[region.nearest.picture]), region.nearest.at, share)
+            caption = f"nearest good place: {_name(region.nearest.picture)}"
+            pairs.append((_crop(pixels, here, share), f"region {number}", there, caption))
+    if (lacking := inspection.missing) is not None and lacking.picture in good:
+        seen, shown = _crop(pixels, lacking.at, _CLOSEST), _crop(_pixels(good[lacking.picture]), lacking.at, _CLOSEST)
+        pairs.append((shown, f"found least here: {_name(lacking.picture)}", seen, "the same place here"))
+    if not pairs:
+        return ""
+    figures = "".join(
+        f'<div class="pair">{_figure(left, first, "PNG")}{_figure(right, second, "PNG")}</div>'
+        for left, first, right, second in pairs
+    )
+    return f'<details class="evidence"><summary>Compared with</summary>{figures}</details>'
+
+
+def _crop(pixels: NDArray[np.uint8], at: tuple[float, ...], share: float) -> NDArray[np.uint8]:
+    """The square of this share of the longer side around a place (x, y in shares), as far as it lies inside.
+
+    Returns:
+        (_CROP, _CROP, 3), nothing drawn over it.
+    """
+    height, width = pixels.shape[:2]
+    side = min(height, width, max(4, round(share * max(height, width))))
+    left, top = (
+        min(max(0, round(place * length - side / 2)), length - side)
+        for place, length in zip(at, (width, height), strict=True)
+    )
+    cut = Image.fromarray(pixels[top : top + side, left : left + side])
+    return np.asarray(cut.resize((_CROP, _CROP), Image.Resampling.BICUBIC))
+
+
+def _pixels(data: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def _name(path: str) -> str:
+    return _split(path)[1]
 
 
 def _badge(verdict: VerdictName) -> str:

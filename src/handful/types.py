@@ -3,7 +3,7 @@
 Letters: B pictures, H W pixels of the model-input frame, h w patch grid, D channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -197,6 +197,21 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """A place of a good picture that a place of another picture was compared with.
+
+    Attributes:
+        picture: the good picture's name.
+        at: x, y of the place's middle, as shares of the good picture's width and height.
+        distance: of the backbone's features there and here, each level of root mean square length 1; 0 for the same.
+    """
+
+    picture: str
+    at: tuple[float, float]
+    distance: float
+
+
+@dataclass(frozen=True)
 class Region:
     """One connected defect region, in pixels of the upright original picture.
 
@@ -205,12 +220,14 @@ class Region:
         area: pixels that belong to the region.
         peak: highest calibrated map value inside (1 = the map's threshold).
         peak_at: x, y of that peak.
+        nearest: the place of the good pictures that is most like that of the peak; None where they are not kept.
     """
 
     box: tuple[int, int, int, int]
     area: int
     peak: float
     peak_at: tuple[int, int]
+    nearest: Likeness | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +244,8 @@ class Inspection:
         regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
         size: width, height of the upright original picture; None for ERROR.
         reason: a sentence for RETAKE and ERROR, else None.
+        missing: where the verdict is DEFECT, the place of the most alike good picture that is least like anything in
+            this one: what may be missing here. None elsewhere, and where good pictures are not kept.
     """
 
     path: str
@@ -238,6 +257,7 @@ class Inspection:
     regions: tuple[Region, ...] = ()
     size: tuple[int, int] | None = None
     reason: str | None = None
+    missing: Likeness | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the heatmap, ready for JSON; `reason` only where there is one."""
@@ -247,9 +267,8 @@ class Inspection:
             "score": self.score,
             "calibrated_score": self.calibrated_score,
             "threshold": self.threshold,
-            "regions": [
-                {"box": list(r.box), "area": r.area, "peak": r.peak, "peak_at": list(r.peak_at)} for r in self.regions
-            ],
+            "regions": [asdict(region) for region in self.regions],
+            "missing": asdict(self.missing) if self.missing else None,
             "size": list(self.size) if self.size else None,
         }
         if self.reason is not None:

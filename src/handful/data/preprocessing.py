@@ -11,7 +11,7 @@ from torch import Tensor
 
 from handful.data.images import Picture
 
-THUMBNAIL_SIDE = 256
+THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
 DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
 
 
