@@ -557,7 +557,7 @@ def test_json_is_one_object_a_line_of_known_fields(run, ready_backbone, saved, i
     assert answers["b.png"]["size"] == [192, 48]
     assert answers["aa.png"]["size"] is None
     for region in answers["b.png"]["regions"]:
-        assert set(region) == {"box", "area", "peak", "peak_at"}
+        assert set(region) == {"box", "area", "peak", "peak_at", "nearest"}
         left, top, width, height = region["box"]
         assert 0 <= left < left + width <= 192
         assert 0 <= top < top + height <= 48
