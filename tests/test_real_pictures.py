@@ -119,12 +119,12 @@ def test_a_false_alarm_is_taught_within_a_second_and_undone_to_the_bit(tmp_path)
     alarms = [inspection.path for inspection in before if inspection.verdict == "DEFECT"]
     assert alarms  # monocrystalline cells differ more than four references show
     seconds = []
-    for _ in range(3):  # the best of three: other work may run beside the tests
+    for _ in range(3):
         loaded = Detector.load(tmp_path / "cell.handful")
-        begin = time.perf_counter()
+        begin = time.process_time()  # of the processor: other work may run beside the tests
         loaded.teach(alarms[0])
         loaded.save(tmp_path / "taught.handful")
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
     assert min(seconds) < 1, seconds
     taught = Detector.load(tmp_path / "taught.handful")
     assert taught.inspect(alarms[0])[0].verdict == "OK"
