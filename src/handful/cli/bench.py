@@ -19,9 +19,8 @@ from handful.cli.options import (
     RateOption,
     SizeOption,
     WeightsOption,
+    create_backbone,
     open_datasets,
-    parse_levels,
-    parse_size,
 )
 from handful.cli.output import FAILED, complain, print_json, say
 
@@ -62,19 +61,11 @@ def bench(
     Writes results.csv, summary.md, environment.json, plots/, sheets/ and scores/. Called again after a stop it goes on
     where it was, and tries cells that failed again.
     """
-    from handful import backbones
     from handful.benchmark.benchmark import Benchmark
 
     datasets = open_datasets(data, categories, layout)
-    frame = parse_size(size)
-    network = backbones.create(
-        backbone,
-        levels=parse_levels(levels),
-        size=(frame, frame) if isinstance(frame, int) else frame,
-        weights=weights,
-        engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
-        precision=precision,  # type: ignore[arg-type]
-        device=device,  # type: ignore[arg-type]
+    network = create_backbone(
+        backbone, levels=levels, size=size, weights=weights, engine=engine, device=device, precision=precision
     )
     benchmark = Benchmark(
         datasets,

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from handful.errors import SettingError
 
 if TYPE_CHECKING:
+    from handful.backbones.base import Backbone
     from handful.types import Dataset
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, instead of words.")]
@@ -78,6 +79,35 @@ def parse_levels(text: str | None) -> list[str | int] | None:
     if text is None:
         return None
     return [int(level) if re.fullmatch(r"-?[0-9]{1,9}", level) else level for level in text.split(",")]
+
+
+def create_backbone(
+    name: str,
+    *,
+    levels: str | None,
+    size: str | None,
+    weights: str,
+    engine: str | None,
+    device: str,
+    precision: str = "f32",
+) -> "Backbone":
+    """The backbone that the options say.
+
+    Raises:
+        SettingError, WeightsError: as `handful.backbones.create`.
+    """
+    from handful import backbones
+
+    frame = parse_size(size)
+    return backbones.create(
+        name,
+        levels=parse_levels(levels),
+        size=(frame, frame) if isinstance(frame, int) else frame,
+        weights=weights,
+        engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
+        precision=precision,  # type: ignore[arg-type]
+        device=device,  # type: ignore[arg-type]
+    )
 
 
 def parse_gate(text: str) -> list[str]:

@@ -17,9 +17,8 @@ from handful.cli.options import (
     ManyValues,
     SizeOption,
     WeightsOption,
+    create_backbone,
     open_datasets,
-    parse_levels,
-    parse_size,
 )
 from handful.cli.output import print_json, say, track
 from handful.errors import OutputError, SettingError
@@ -125,7 +124,6 @@ def train_head(
     begin = time.perf_counter()
     if not output.parent.is_dir():
         raise OutputError(f"The folder of the head must exist, got {output.parent}; create it first.")
-    from handful import backbones
     from handful.auxiliary import AuxiliaryTraining
     from handful.methods import HEAD_TRAININGS, create_head_training, parse_setting
 
@@ -133,15 +131,7 @@ def train_head(
     settings = dict(HEAD_TRAININGS[name].authors) if full else {}
     settings |= dict(parse_setting(text) for text in set_ or ())
     training = create_head_training(name, settings)
-    frame = parse_size(size)
-    network = backbones.create(
-        backbone,
-        levels=parse_levels(levels),
-        size=(frame, frame) if isinstance(frame, int) else frame,
-        weights=weights,
-        engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
-        device=device,  # type: ignore[arg-type]
-    )
+    network = create_backbone(backbone, levels=levels, size=size, weights=weights, engine=engine, device=device)
     datasets = open_datasets(data, categories, layout)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     auxiliary = AuxiliaryTraining(training, datasets, network, seed=seed, checkpoint=checkpoint, track=track)
