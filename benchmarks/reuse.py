@@ -18,8 +18,9 @@ from pathlib import Path
 from few_shot import ABLATION, SEEDS, SHOTS
 from handful import backbones
 from handful.benchmark import results
+from handful.benchmark.cells import Cell, plan
 from handful.benchmark.environment import commit
-from handful.benchmark.run import Cell, plan, run
+from handful.benchmark.run import run
 from handful.data.tree import read
 from handful.version import __version__
 

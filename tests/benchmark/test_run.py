@@ -14,7 +14,8 @@ from handful.backbones.base import Backbone
 from handful.benchmark import results
 from handful.benchmark import run as run_module
 from handful.benchmark.benchmark import Benchmark
-from handful.benchmark.run import backbone_label, plan, run, spoken, unfinished
+from handful.benchmark.cells import plan, spoken, unfinished
+from handful.benchmark.run import backbone_label, run
 from handful.data import images
 from handful.data.datasets import open_dataset
 from handful.data.preprocessing import Preprocessing

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from handful.backbones.base import Backbone
 from handful.benchmark import environment, results
+from handful.benchmark.cells import plan, unfinished
 from handful.benchmark.results import Row
-from handful.benchmark.run import backbone_label, plan, run, unfinished
+from handful.benchmark.run import backbone_label, run
 from handful.files import replacing
 from handful.types import Dataset
 

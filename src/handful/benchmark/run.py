@@ -1,111 +1,32 @@
-"""Every cell of data set × category × method × shots × seed; a picture's features are computed once for all of them."""
+"""Run cells: a category's pictures once through the backbone, and every cell's method over what comes out."""
 
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, product
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from handful import backbones, heads, metrics
 from handful.backbones.base import Backbone, BackboneSpec
-from handful.backbones.windows import windowed
 from handful.benchmark import results
+from handful.benchmark.cells import Cell, spoken
+from handful.benchmark.features import CategoryFeatures, Seen
 from handful.benchmark.memory import peak_mb, reset_peak
 from handful.benchmark.results import PictureScore, Row
-from handful.data import images
-from handful.data.images import Picture
-from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
-from handful.errors import HandfulError, InputError, SettingError
-from handful.learning import averaged, learn, view_count
-from handful.methods import describe, parse, parse_tuning
-from handful.ops.views import mild_views, random_views
+from handful.errors import HandfulError, InputError
+from handful.learning import learn, view_count
+from handful.methods import parse, parse_tuning
 from handful.training import Training
-from handful.types import Category, Dataset, Features, Sample, Windows
+from handful.types import Category
 
-HEAD_SUFFIX = ".safetensors"
 FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
-
-
-class Cell(NamedTuple):
-    """What one row of the table is about."""
-
-    dataset: str
-    category: Category
-    method: str
-    shots: int
-    seed: int
-
-    @property
-    def scoring(self) -> str:
-        """The method that scores, without what the backbone is trained by."""
-        return self.method.partition("@")[0]
-
-    @property
-    def tuning(self) -> str:
-        """What the backbone is trained by on the references; empty where it stays as it is."""
-        return "" if self.head else self.method.partition("@")[2]
-
-    @property
-    def head(self) -> str:
-        """The file of a trained head; empty without one."""
-        after = self.method.partition("@")[2]
-        return after if after.endswith(HEAD_SUFFIX) else ""
-
-    @property
-    def key(self) -> tuple[str, str, str, int, int]:
-        """As `Row.key`."""
-        return self.dataset, self.category.name, self.method, self.shots, self.seed
-
-
-def plan(
-    datasets: Mapping[str, Dataset], *, methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
-) -> list[Cell]:
-    """Every cell, category by category.
-
-    Without references nothing is drawn: 0 shots have the first seed alone.
-
-    Raises:
-        SettingError: for an unknown method or setting, a number of shots below what a method needs, or a seed below 0.
-    """
-    names = dict.fromkeys(_canonical(text) for text in methods)
-    for name in names:
-        least = 1 if "@" in name else parse(name).min_references
-        if min(shots) < least or min(seeds) < 0:
-            got = f"{min(shots)} and {min(seeds)}"
-            raise SettingError(f"`shots` must be at least {least} for {name} and `seeds` at least 0, got {got}.")
-    numbers = [
-        (seed, count, name)
-        for seed, count, name in product(sorted(set(seeds)), sorted(set(shots)), names)
-        if count or seed == min(seeds)
-    ]
-    return [
-        Cell(dataset, category, method, count, seed)
-        for dataset in datasets
-        for category in datasets[dataset].categories
-        for seed, count, method in numbers
-    ]
-
-
-def _canonical(text: str) -> str:
-    """METHOD, METHOD@TRAINING or METHOD@HEAD.safetensors, each with the settings that differ from the default."""
-    method, _, tuning = text.partition("@")
-    if tuning.endswith(HEAD_SUFFIX):
-        return f"{describe(parse(method))}@{tuning}"
-    return describe(parse(method)) + (f"@{describe(parse_tuning(tuning))}" if tuning else "")
-
-
-def unfinished(cells: Sequence[Cell], out: Path) -> list[Cell]:
-    """The cells that have no result yet; one that failed is tried again."""
-    done = {row.key for row in results.read(out / results.RESULTS) if not row.error}
-    return [cell for cell in cells if cell.key not in done]
 
 
 def run(
@@ -166,11 +87,6 @@ def _outcomes(cells: Sequence[Cell], backbone: Backbone, weights: str, false_ala
             yield row if row.fit_s is None else replace(row, fit_s=row.fit_s + seconds), scores
 
 
-def spoken(category: Category) -> str:
-    """A category's name as text prototypes speak of it."""
-    return category.name.replace("_", " ")
-
-
 def _trained(cell: Cell, backbone: Backbone, weights: str) -> Backbone:
     """The backbone trained on a cell's references."""
     spec = backbone.spec
@@ -195,16 +111,6 @@ def _trained(cell: Cell, backbone: Backbone, weights: str) -> Backbone:
         )
 
 
-class _Seen(NamedTuple):
-    """A test picture, ready to be scored by any cell."""
-
-    sample: Sample
-    digest: str
-    features: dict[Windows | None, Features]  # by the crops that methods want
-    truth: metrics.PixelTruth | None  # None for a defect that no mask marks
-    seconds: dict[Windows | None, float]  # from the file to the features
-
-
 Outcome = tuple[Row, list[PictureScore]]
 
 
@@ -212,12 +118,8 @@ class _Category:
     """The cells of one category, on shared features."""
 
     def __init__(self, backbone: Backbone, named: BackboneSpec, false_alarm_rate: float) -> None:
-        self.backbone, self.named, self.false_alarm_rate = backbone, named, false_alarm_rate
-        self._pictures: dict[str, tuple[Picture, str, float]] = {}
+        self.features, self.named, self.false_alarm_rate = CategoryFeatures(backbone), named, false_alarm_rate
         self._heads: dict[str, heads.TrainedHead] = {}
-        self._views: dict[tuple[str, Preprocessing, Windows | None, bool, int], tuple[Features, float]] = {}
-        self._backbones: dict[Windows | None, Backbone] = {}
-        self._sizes: dict[Windows | None, int] = {}
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Every cell's row and scores by picture."""
@@ -226,14 +128,14 @@ class _Category:
             row = _row(cell, self.named)
             try:
                 references = draw(cell.category.train, shots=cell.shots, seed=cell.seed) if cell.shots else []
-                bits = bits_of([self.picture(path)[0] for path in references])
+                bits = bits_of([self.features.picture(path)[0] for path in references])
                 head = self._head(cell)
-                self._bytes(parse(cell.scoring).windows_wanted)
+                self.features.held_bytes(parse(cell.scoring).windows_wanted)
             except Exception as error:
                 yield _failed(row, error), []
                 continue
             row = replace(row, references="|".join(Path(path).name for path in references))
-            preprocessing = Preprocessing(self.backbone.spec.size, bits)
+            preprocessing = Preprocessing(self.features.backbone.spec.size, bits)
             one = _Running(self, row, references, preprocessing, head)
             running.setdefault(preprocessing, []).append(one)
         for preprocessing, group in running.items():  # nearly always one
@@ -252,79 +154,20 @@ class _Category:
         if cell.head not in self._heads:
             self._heads[cell.head] = heads.read(Path(cell.head))
         head = self._heads[cell.head]
-        head.check(self.backbone.spec)
-        head.module.to(self.backbone.device)
+        head.check(self.features.backbone.spec)
+        head.module.to(self.features.backbone.device)
         head.check_unseen(cell.category.name)
         return head
-
-    def picture(self, path: str) -> tuple[Picture, str, float]:
-        """A reference, its digest, and the seconds that reading took."""
-        if path not in self._pictures:
-            begin = time.perf_counter()
-            picture = images.read_picture(path, detail=max(self.backbone.spec.size))
-            seconds = time.perf_counter() - begin
-            self._pictures[path] = picture, images.digest(path, picture), seconds
-        return self._pictures[path]
-
-    def backbone_for(self, windows: Windows | None) -> Backbone:
-        """The backbone that also sees these crops of each picture."""
-        if windows not in self._backbones:
-            self._backbones[windows] = windowed(self.backbone, windows)
-        return self._backbones[windows]
-
-    def _bytes(self, windows: Windows | None) -> int:
-        """What the features of a picture and of its crops take.
-
-        Raises:
-            SettingError: if the backbone cannot take crops of this size.
-        """
-        if windows not in self._sizes:
-            features = self.backbone_for(windows)(torch.zeros(1, 3, *self.backbone.spec.size))
-            of_crops = () if features.windows is None else features.windows.levels
-            self._sizes[windows] = sum(level.nbytes for level in (*features.levels, *of_crops))
-        return self._sizes[windows]
-
-    def views(
-        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None
-    ) -> tuple[list[Features], float]:
-        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them."""
-        return self._computed(path, preprocessing, count, windows, random=False)
-
-    def augmented(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
-        """The averaged features of a reference's first `count` random variations, and the seconds likewise."""
-        return self._computed(path, preprocessing, count, None, random=True)
-
-    def _computed(
-        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool
-    ) -> tuple[list[Features], float]:
-        keys = [(path, preprocessing, windows, random, number) for number in range(count)]
-        missing = [number for number, key in enumerate(keys) if key not in self._views]
-        if missing:
-            begin = time.perf_counter()
-            image = preprocessing(self.picture(path)[0])
-            inputs = random_views(image, count) if random else mild_views(image, count)
-            made = time.perf_counter() - begin
-            for number in missing:
-                begin = time.perf_counter()
-                features = self.backbone_for(windows)(inputs[number][None])
-                kept = averaged(features) if random else features
-                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
-        found = [self._views[key] for key in keys]
-        return [features for features, _ in found], sum(seconds for _, seconds in found)
-
-    def blank(self, preprocessing: Preprocessing) -> Features:
-        """The features of a black picture."""
-        return self.backbone(torch.zeros(1, 3, *preprocessing.size))
 
     def _score(
         self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
     ) -> Iterator[Outcome]:
         wanted = {cell.method.windows_wanted for cell in running}
-        at_a_time = max(1, FEATURE_BYTES // sum(self._bytes(windows) for windows in wanted))
+        at_a_time = max(1, FEATURE_BYTES // sum(self.features.held_bytes(windows) for windows in wanted))
         for start in range(0, len(category.test), at_a_time):
             part = category.test[start : start + at_a_time]
             try:
-                seen = [self._see(sample, category, preprocessing, wanted) for sample in part]
+                seen = [self.features.see(sample, category, preprocessing, wanted) for sample in part]
             except Exception as error:
                 yield from ((_failed(cell.row, error), []) for cell in running)
                 return
@@ -338,23 +181,6 @@ class _Category:
                 except Exception as error:
                     yield _failed(cell.row, error), []
             running = going_on
-
-    def _see(
-        self, sample: Sample, category: Category, preprocessing: Preprocessing, wanted: set[Windows | None]
-    ) -> _Seen:
-        begin = time.perf_counter()
-        picture = images.read_picture(sample.path, detail=max(preprocessing.size))
-        image = preprocessing(picture)[None]
-        read = time.perf_counter() - begin
-        features: dict[Windows | None, Features] = {}
-        seconds: dict[Windows | None, float] = {}
-        for windows in wanted:
-            begin = time.perf_counter()
-            features[windows] = self.backbone_for(windows)(image)
-            seconds[windows] = read + time.perf_counter() - begin
-        regions = read_regions(sample, preprocessing.size, category.saturation)
-        truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, preprocessing.size)
-        return _Seen(sample, images.digest(sample.path, picture), features, truth, seconds)
 
 
 def _row(cell: Cell, spec: BackboneSpec) -> Row:
@@ -396,12 +222,12 @@ class _Running:
         self.fit_seconds = 0.0
         self.peak_mb: float | None = None
 
-    def advance(self, seen: Sequence[_Seen]) -> None:
+    def advance(self, seen: Sequence[Seen]) -> None:
         """Score the next pictures, before the first ones fitting the method."""
         reset_peak()
         if not self.scores:
             self._fit()
-        digests = {self.category.picture(path)[1]: path for path in self.references}
+        digests = {self.category.features.picture(path)[1]: path for path in self.references}
         for picture in seen:
             if self.head is not None:
                 self.head.check_new(picture.digest, picture.sample.path)
@@ -435,23 +261,24 @@ class _Running:
         return replace(self.row, **measured), self.scores
 
     def _fit(self) -> None:
+        shared = self.category.features
         if not self.references:
-            self.method.fit(self.category.blank(self.preprocessing)[[]])
+            self.method.fit(shared.blank(self.preprocessing)[[]])
             return
         count, wanted = view_count(len(self.references)), self.method.views_wanted
         views, augmented, seconds = [], [], 0.0
         for path in self.references:
-            mild, mild_seconds = self.category.views(path, self.preprocessing, count, self.method.windows_wanted)
-            random, random_seconds = self.category.augmented(path, self.preprocessing, wanted)
+            mild, mild_seconds = shared.views(path, self.preprocessing, count, self.method.windows_wanted)
+            random, random_seconds = shared.augmented(path, self.preprocessing, wanted)
             views.append(mild)
             augmented.append(random)
-            seconds += self.category.picture(path)[2] + mild_seconds + random_seconds
+            seconds += shared.picture(path)[2] + mild_seconds + random_seconds
         begin = time.perf_counter()
         calibration = learn(self.method, views, augmented, false_alarm_rate=self.category.false_alarm_rate)
         self.fit_seconds = time.perf_counter() - begin + seconds
         self.threshold = calibration.threshold
 
-    def _score(self, picture: _Seen) -> None:
+    def _score(self, picture: Seen) -> None:
         begin = time.perf_counter()
         windows = self.method.windows_wanted
         scores = self.method.score(picture.features[windows])

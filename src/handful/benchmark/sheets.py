@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from handful import backbones
 from handful.backbones.base import Backbone
 from handful.benchmark import results
+from handful.benchmark.cells import spoken
 from handful.benchmark.results import PictureScore, Row
-from handful.benchmark.run import spoken
 from handful.data.images import read_picture
 from handful.data.masks import read_regions
 from handful.data.preprocessing import thumbnail

@@ -1,0 +1,92 @@
+"""What a benchmark runs: the cells of data set × category × method × shots × seed."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from handful.benchmark import results
+from handful.errors import SettingError
+from handful.methods import describe, parse, parse_tuning
+from handful.types import Category, Dataset
+
+HEAD_SUFFIX = ".safetensors"
+
+
+class Cell(NamedTuple):
+    """What one row of the table is about."""
+
+    dataset: str
+    category: Category
+    method: str
+    shots: int
+    seed: int
+
+    @property
+    def scoring(self) -> str:
+        """The method that scores, without what the backbone is trained by."""
+        return self.method.partition("@")[0]
+
+    @property
+    def tuning(self) -> str:
+        """What the backbone is trained by on the references; empty where it stays as it is."""
+        return "" if self.head else self.method.partition("@")[2]
+
+    @property
+    def head(self) -> str:
+        """The file of a trained head; empty without one."""
+        after = self.method.partition("@")[2]
+        return after if after.endswith(HEAD_SUFFIX) else ""
+
+    @property
+    def key(self) -> tuple[str, str, str, int, int]:
+        """As `Row.key`."""
+        return self.dataset, self.category.name, self.method, self.shots, self.seed
+
+
+def plan(
+    datasets: Mapping[str, Dataset], *, methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
+) -> list[Cell]:
+    """Every cell, category by category.
+
+    Without references nothing is drawn: 0 shots have the first seed alone.
+
+    Raises:
+        SettingError: for an unknown method or setting, a number of shots below what a method needs, or a seed below 0.
+    """
+    names = dict.fromkeys(_canonical(text) for text in methods)
+    for name in names:
+        least = 1 if "@" in name else parse(name).min_references
+        if min(shots) < least or min(seeds) < 0:
+            got = f"{min(shots)} and {min(seeds)}"
+            raise SettingError(f"`shots` must be at least {least} for {name} and `seeds` at least 0, got {got}.")
+    numbers = [
+        (seed, count, name)
+        for seed, count, name in product(sorted(set(seeds)), sorted(set(shots)), names)
+        if count or seed == min(seeds)
+    ]
+    return [
+        Cell(dataset, category, method, count, seed)
+        for dataset in datasets
+        for category in datasets[dataset].categories
+        for seed, count, method in numbers
+    ]
+
+
+def _canonical(text: str) -> str:
+    """METHOD, METHOD@TRAINING or METHOD@HEAD.safetensors, each with the settings that differ from the default."""
+    method, _, tuning = text.partition("@")
+    if tuning.endswith(HEAD_SUFFIX):
+        return f"{describe(parse(method))}@{tuning}"
+    return describe(parse(method)) + (f"@{describe(parse_tuning(tuning))}" if tuning else "")
+
+
+def unfinished(cells: Sequence[Cell], out: Path) -> list[Cell]:
+    """The cells that have no result yet; one that failed is tried again."""
+    done = {row.key for row in results.read(out / results.RESULTS) if not row.error}
+    return [cell for cell in cells if cell.key not in done]
+
+
+def spoken(category: Category) -> str:
+    """A category's name as text prototypes speak of it."""
+    return category.name.replace("_", " ")

@@ -1,0 +1,115 @@
+"""The features of one category's pictures, each computed once for all cells that ask for them."""
+
+import time
+from typing import NamedTuple
+
+import torch
+
+from handful import metrics
+from handful.backbones.base import Backbone
+from handful.backbones.windows import windowed
+from handful.data import images
+from handful.data.images import Picture
+from handful.data.masks import read_regions
+from handful.data.preprocessing import Preprocessing
+from handful.learning import averaged
+from handful.ops.views import mild_views, random_views
+from handful.types import Category, Features, Sample, Windows
+
+
+class Seen(NamedTuple):
+    """A test picture, ready to be scored by any cell."""
+
+    sample: Sample
+    digest: str
+    features: dict[Windows | None, Features]  # by the crops that methods want
+    truth: metrics.PixelTruth | None  # None for a defect that no mask marks
+    seconds: dict[Windows | None, float]  # from the file to the features
+
+
+class CategoryFeatures:
+    """What a backbone says of the references, their variations and the test pictures; references' are kept."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self._pictures: dict[str, tuple[Picture, str, float]] = {}
+        self._views: dict[tuple[str, Preprocessing, Windows | None, bool, int], tuple[Features, float]] = {}
+        self._backbones: dict[Windows | None, Backbone] = {}
+        self._sizes: dict[Windows | None, int] = {}
+
+    def picture(self, path: str) -> tuple[Picture, str, float]:
+        """A reference, its digest, and the seconds that reading took."""
+        if path not in self._pictures:
+            begin = time.perf_counter()
+            picture = images.read_picture(path, detail=max(self.backbone.spec.size))
+            seconds = time.perf_counter() - begin
+            self._pictures[path] = picture, images.digest(path, picture), seconds
+        return self._pictures[path]
+
+    def backbone_for(self, windows: Windows | None) -> Backbone:
+        """The backbone that also sees these crops of each picture."""
+        if windows not in self._backbones:
+            self._backbones[windows] = windowed(self.backbone, windows)
+        return self._backbones[windows]
+
+    def held_bytes(self, windows: Windows | None) -> int:
+        """What the features of a picture and of its crops take.
+
+        Raises:
+            SettingError: if the backbone cannot take crops of this size.
+        """
+        if windows not in self._sizes:
+            features = self.backbone_for(windows)(torch.zeros(1, 3, *self.backbone.spec.size))
+            of_crops = () if features.windows is None else features.windows.levels
+            self._sizes[windows] = sum(level.nbytes for level in (*features.levels, *of_crops))
+        return self._sizes[windows]
+
+    def views(
+        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None
+    ) -> tuple[list[Features], float]:
+        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them."""
+        return self._computed(path, preprocessing, count, windows, random=False)
+
+    def augmented(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
+        """The averaged features of a reference's first `count` random variations, and the seconds likewise."""
+        return self._computed(path, preprocessing, count, None, random=True)
+
+    def _computed(
+        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool
+    ) -> tuple[list[Features], float]:
+        keys = [(path, preprocessing, windows, random, number) for number in range(count)]
+        missing = [number for number, key in enumerate(keys) if key not in self._views]
+        if missing:
+            begin = time.perf_counter()
+            image = preprocessing(self.picture(path)[0])
+            inputs = random_views(image, count) if random else mild_views(image, count)
+            made = time.perf_counter() - begin
+            for number in missing:
+                begin = time.perf_counter()
+                features = self.backbone_for(windows)(inputs[number][None])
+                kept = averaged(features) if random else features
+                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
+        found = [self._views[key] for key in keys]
+        return [features for features, _ in found], sum(seconds for _, seconds in found)
+
+    def blank(self, preprocessing: Preprocessing) -> Features:
+        """The features of a black picture."""
+        return self.backbone(torch.zeros(1, 3, *preprocessing.size))
+
+    def see(
+        self, sample: Sample, category: Category, preprocessing: Preprocessing, wanted: set[Windows | None]
+    ) -> Seen:
+        """A test picture, with its features by the crops that are wanted."""
+        begin = time.perf_counter()
+        picture = images.read_picture(sample.path, detail=max(preprocessing.size))
+        image = preprocessing(picture)[None]
+        read = time.perf_counter() - begin
+        features: dict[Windows | None, Features] = {}
+        seconds: dict[Windows | None, float] = {}
+        for windows in wanted:
+            begin = time.perf_counter()
+            features[windows] = self.backbone_for(windows)(image)
+            seconds[windows] = read + time.perf_counter() - begin
+        regions = read_regions(sample, preprocessing.size, category.saturation)
+        truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, preprocessing.size)
+        return Seen(sample, images.digest(sample.path, picture), features, truth, seconds)
