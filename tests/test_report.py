@@ -10,7 +10,8 @@ from PIL import Image
 
 from handful.data.images import Picture
 from handful.errors import OutputError
-from handful.report import CLEAR_UP_TO, SATURATED_FROM, Report, overlay, write_heatmap
+from handful.heatmap import CLEAR_UP_TO, SATURATED_FROM, overlay, write_heatmap
+from handful.report import Report
 from handful.types import Inspection, Likeness, Region
 
 FACTS = {"Inspector": "pill.handful", "Threshold": "2.5"}

@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from handful import capture, decision, learning, methods
-from handful.backbones.base import Backbone
+from handful import decision, learning, methods
 from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.masks import read_ignored
-from handful.data.preprocessing import Preprocessing, thumbnail_jpeg
+from handful.data.preprocessing import thumbnail_jpeg
 from handful.decision import of_parts
 from handful.errors import InputError, InspectorError, NotFittedError, SettingError
-from handful.evidence import Evidence
+from handful.fitted import Fitted, Reference
 from handful.learning import Track, averaged, join, quietly
 from handful.memory import Memory
 from handful.ops.views import random_views
@@ -25,41 +23,6 @@ from handful.revisions import Basis, Given, History, Kind, Revision
 from handful.types import Features, Scores
 
 Pictures = PictureSource | Sequence[PictureSource]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """One good picture that an inspector has learnt from.
-
-    Attributes:
-        name: its path, or the name given to a picture in memory.
-        sha256: of its file, or of its pixels.
-        thumbnail: a small JPEG of it.
-    """
-
-    name: str
-    sha256: str
-    thumbnail: bytes
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """What `fit` adds to a detector, whole or not at all."""
-
-    backbone: Backbone
-    preprocessing: Preprocessing
-    calibration: decision.Calibration
-    references: tuple[Reference, ...]  # in the order in which the method has learnt them
-    gate: capture.Gate
-    memory: Memory | None  # None for an inspector of format 1, as `history`
-    history: History | None
-
-    @cached_property
-    def evidence(self) -> Evidence | None:
-        """Where to look up what a defect was compared with; None where the good pictures' features are not kept."""
-        if self.memory is None:
-            return None
-        return Evidence(self.memory.learnt, [reference.name for reference in self.references])
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from safetensors import SafetensorError
 from handful import artifact, backbones, capture, decision, heads, learning, memory, methods, revisions
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.windows import windowed
-from handful.corrections import Corrections, Fitted, Pictures, Reference
+from handful.corrections import Corrections, Pictures
 from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg
 from handful.errors import HandfulError, InputError, InspectorError, SettingError
+from handful.fitted import Fitted, Reference
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
 from handful.ops.ignoring import hidden

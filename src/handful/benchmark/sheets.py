@@ -20,8 +20,8 @@ from handful.data.preprocessing import thumbnail
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.files import replacing
+from handful.heatmap import overlay
 from handful.methods import parse
-from handful.report import overlay
 from handful.types import Category, Sample
 
 COLUMNS = 6

@@ -232,7 +232,7 @@ class _HeatmapNames:
         self.used: set[Path] = set()
 
     def write(self, picture: "Picture", inspection: "Inspection") -> None:
-        from handful.report import write_heatmap
+        from handful.heatmap import write_heatmap
 
         path = Path(picture.name)
         inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))

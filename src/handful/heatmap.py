@@ -1,0 +1,118 @@
+"""The heatmap laid over its picture, in the one colour scale of all reports."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from handful.data.images import Picture
+from handful.data.preprocessing import thumbnail
+from handful.files import replacing
+from handful.types import Inspection
+
+# The one colour scale, the same for every picture: at a calibrated value, its red, green, blue (0 to 255) and opacity.
+# It darkens and turns towards blue as it rises, so that the order shows without telling red from green.
+CLEAR_UP_TO, SATURATED_FROM = 0.7, 2.5
+SCALE = np.array(
+    [
+        (CLEAR_UP_TO, 255, 240, 110, 0.00),
+        (1.00, 255, 225, 40, 0.24),
+        (1.12, 255, 200, 0, 0.50),
+        (1.50, 255, 125, 0, 0.64),
+        (2.00, 225, 25, 35, 0.72),
+        (SATURATED_FROM, 205, 0, 165, 0.80),
+    ]
+)
+_STEPS = 255
+_VALUES = np.linspace(CLEAR_UP_TO, SATURATED_FROM, _STEPS + 1)
+_RAMP = np.stack([np.interp(_VALUES, SCALE[:, 0], channel) for channel in SCALE.T[1:]], 1)  # (256, 4), row 0 is clear
+
+NUMBERED_REGIONS = 12  # how many get a number
+_FILE_LONGEST = 1024  # pixels of the longer side of a heatmap's file
+
+_WHITE, _DARK = (255, 255, 255), (20, 20, 20)
+_Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two not included
+
+
+def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uint8]:
+    """Lay the heatmap and the outlines of the regions over a picture, in the one colour scale of all reports.
+
+    The scale is never fitted to a picture: it is fully transparent up to `CLEAR_UP_TO`, faint up to 1 (the threshold),
+    clear above and the same from `SATURATED_FROM` on. So a good part stays as it is, and one colour means one value.
+
+    Args:
+        pixels: (h, w, 3) a display copy, of any size, of the whole upright picture.
+        inspection: without a heatmap the picture comes back as it is.
+
+    Returns:
+        (h, w, 3), a new array.
+    """
+    laid = pixels.copy()
+    height, width = laid.shape[:2]
+    if inspection.heatmap is not None:
+        heatmap = np.asarray(Image.fromarray(inspection.heatmap).resize((width, height), Image.Resampling.BILINEAR))
+        level = (heatmap - CLEAR_UP_TO) * (_STEPS / (SATURATED_FROM - CLEAR_UP_TO))
+        step = np.clip(np.rint(level), 0, _STEPS).astype(np.uint8)  # (h, w)
+        shown = step > 0
+        colour, opacity = _RAMP[step[shown], :3], _RAMP[step[shown], 3:]
+        laid[shown] = np.rint(laid[shown] * (1 - opacity) + colour * opacity)
+    if inspection.regions and inspection.size is not None:
+        scale = np.tile(np.array([width, height]) / inspection.size, 2)
+        corners = np.array([(x, y, x + w, y + h) for x, y, w, h in (r.box for r in inspection.regions)]) * scale
+        grown = np.concatenate((np.floor(corners[:, :2]), np.ceil(corners[:, 2:])), 1).astype(int)
+        return _outlined(laid, [(x0, y0, x1, y1) for x0, y0, x1, y1 in grown.tolist()])
+    return laid
+
+
+def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]:
+    """Draw a white line with a dark rim around each box, then the strongest ones' numbers where there is room."""
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
+    line = max(1, round(max(image.size) / 400))
+    for left, top, right, bottom in boxes:
+        # Around the box, not on it: a small defect stays visible. At the picture's edge the line moves inwards.
+        x0, y0 = max(0, left - line), max(0, top - line)
+        x1, y1 = min(image.width, right + line) - 1, min(image.height, bottom + line) - 1
+        draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=_DARK)
+        draw.rectangle((x0, y0, x1, y1), outline=_WHITE, width=line)
+    font = ImageFont.load_default(max(15, round(max(image.size) / 45)))
+    labels: list[_Box] = []
+    for number, box in enumerate(boxes[:NUMBERED_REGIONS], 1):
+        x0, y0, x1, y1 = (round(edge) for edge in draw.textbbox((0, 0), str(number), font=font))
+        label = _room(box, (x1 - x0 + 8, y1 - y0 + 8), image.size, labels, [b for b in boxes if b is not box])
+        if label is not None:
+            labels.append(label)
+            draw.rectangle((label[0], label[1], label[2] - 1, label[3] - 1), fill=_WHITE, outline=_DARK)
+            draw.text((label[0] + 4 - x0, label[1] + 4 - y0), str(number), font=font, fill=_DARK)
+    return np.array(image)
+
+
+def _room(
+    box: _Box, size: tuple[int, int], picture: tuple[int, int], labels: list[_Box], others: list[_Box]
+) -> _Box | None:
+    """Where a label fits: beside its box and on no other box or label, else inside a large box, else nowhere."""
+    (left, top, right, bottom), (width, height), gap = box, size, 4
+    if 40 * width * height > picture[0] * picture[1]:
+        return None
+    beside = ((left, top - height - gap), (left, bottom + gap), (right + gap, top), (left - width - gap, top))
+    places = [(place, labels + others) for place in beside]
+    if right - left > 3 * width and bottom - top > 3 * height:
+        places.append(((left + gap, top + gap), labels))
+    for (x0, y0), obstacles in places:
+        x1, y1 = x0 + width, y0 + height
+        inside = min(x0, y0) >= 0 and x1 <= picture[0] and y1 <= picture[1]
+        if inside and not any(x0 < o[2] and o[0] < x1 and y0 < o[3] and o[1] < y1 for o in obstacles):
+            return x0, y0, x1, y1
+    return None
+
+
+def write_heatmap(file: Path, picture: Picture, inspection: Inspection) -> None:
+    """Write the picture with its overlay as a PNG, its longer side at most 1024 pixels; makes the folder where missing.
+
+    Raises:
+        OutputError: if it cannot be written; a file that was there before is then left as it was.
+    """
+    laid = Image.fromarray(overlay(thumbnail(picture, longest=_FILE_LONGEST), inspection))
+    with replacing(file, make_folder=True) as output:
+        laid.save(output, "PNG")
