@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 import handful
-from handful import backbones, decision, methods
+from handful import backbones, decision, methods, turning
 from handful.backbones.base import Backbone
 from handful.benchmark.environment import commit
 from handful.data.images import read_picture
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.data.tree import read_category
-from handful.learning import MAX_VIEWS, good_scores, join
+from handful.learning import MAX_VIEWS, fit, prior
 from handful.ops.views import mild_views
 from handful.types import Features
 
@@ -35,19 +35,20 @@ RATES = (0.01, 0.05)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--method", default="handful", help="with settings as `handful bench` takes them")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args()
     backbone = backbones.create()
     cells: list[Cell] = []
     for folder in sorted(path.parent for path in options.data.glob("*/*/test")):
-        cells += category_cells(folder, backbone, options.shots, options.seeds)
+        cells += category_cells(folder, backbone, options.method, options.shots, options.seeds)
         print(folder, file=sys.stderr, flush=True)
     shots, seeds = (" ".join(map(str, values)) for values in (options.shots, options.seeds))
-    command = f"python3 scripts/bench good_scores --data DIR --shots {shots} --seeds {seeds}"
+    command = f"python3 scripts/bench good_scores --data DIR --method {options.method} --shots {shots} --seeds {seeds}"
     page = [
         "# Good parts' scores and the shipped threshold",
-        f"`{command}`, handful {handful.__version__} at {commit()}, PatchCore as shipped, "
+        f"`{command}`, handful {handful.__version__} at {commit()}, "
         f"tf_efficientnet_lite0 with its weights on board, 320 x 320; {len({cell.category for cell in cells})} "
         f"categories, at most {MOST_TESTED} good and {MOST_TESTED} defective pictures of each.",
         *assumptions(cells),
@@ -68,9 +69,10 @@ class Cell:
         peaks: NDArray[np.float64],
         good: NDArray[np.float64],
         bad: NDArray[np.float64],
+        prior: decision.Prior,
     ) -> None:
         self.category, self.shots, self.references, self.peaks = category, shots, references, peaks
-        self.good, self.bad = good, bad
+        self.good, self.bad, self.prior = good, bad, prior
 
     @property
     def beyond(self) -> float:
@@ -84,7 +86,7 @@ class Cell:
 
     def rates(self, rate: float) -> tuple[float, float, float]:
         """Measured false-alarm and miss rate, and the miss rate of the oracle threshold with `rate` false alarms."""
-        threshold = decision.calibrate(self.references, self.peaks, false_alarm_rate=rate).threshold
+        threshold = decision.calibrate(self.references, self.peaks, false_alarm_rate=rate, prior=self.prior).threshold
         oracle = np.quantile(self.good, 1 - rate, method="higher")
         # Type: ignore[return-value]
         alarms, misses, least = (
@@ -95,7 +97,9 @@ class Cell:
         return float(alarms), float(misses), float(least)
 
 
-def category_cells(folder: Path, backbone: Backbone, shots: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
+def category_cells(
+    folder: Path, backbone: Backbone, method: str, shots: Sequence[int], seeds: Sequence[int]
+) -> list[Cell]:
     """Every cell of one category; the test pictures' features are computed once."""
     category, _ = read_category(folder)
     preprocessing = Preprocessing(backbone.spec.size)
@@ -104,12 +108,20 @@ def category_cells(folder: Path, backbone: Backbone, shots: Sequence[int], seeds
     cells = []
     for count in shots:
         for seed in seeds if count <= len(category.train) else ():
-            images = [preprocessing(read_picture(path)) for path in draw(category.train, shots=count, seed=seed)]
+            pictures = [read_picture(path) for path in draw(category.train, shots=count, seed=seed)]
+            images = [preprocessing(picture) for picture in pictures]
             views = [[backbone(view[None]) for view in mild_views(image, MAX_VIEWS)] for image in images]
-            method = methods.create("patchcore", {}).fit(join([of_picture[0] for of_picture in views]))
-            references, peaks = good_scores(method, views)
+            upright = [of_picture[0] for of_picture in views]
+            fitted = methods.parse(method)
+            aspect = pictures[0].aspect
+            turned = []
+            if turning.decide(fitted.turn_wanted, images, upright, backbone, aspect=aspect).turned:
+                pairs = zip(images, upright, strict=True)
+                turned = [turning.learn(image, of_it, backbone, aspect=aspect) for image, of_it in pairs]
+            references, peaks = fit(fitted, views, (), turned)
             name = f"{folder.parent.name}/{folder.name}"
-            cells.append(Cell(name, count, references, peaks, scores(method, good), scores(method, bad)))
+            found = scores(fitted, good), scores(fitted, bad)
+            cells.append(Cell(name, count, references, peaks, *found, prior(fitted)))
     return cells
 
 

@@ -108,7 +108,7 @@ def of_seed(
     blind = scores(method, first)
     threshold = decision.predict(references).threshold(RATE)
     alarms = [row for row, score in enumerate(blind) if score > threshold][:MOST_TAUGHT]
-    taught = Memory(tuple(view[0] for view in views)).with_learnt([first[row] for row in alarms], []).fitted(method)
+    taught = Memory(tuple(view[0] for view in views)).with_learnt([first[row] for row in alarms], [], []).fitted(method)
     with_alarms = decision.predict(references, [blind[row] for row in alarms]).threshold(RATE)
     further = decision.predict(references, blind).threshold(RATE)
     tried = {

@@ -255,7 +255,8 @@ def test_odd_further_pictures_are_refused_unless_accepted(detector, picture):
 
 def test_another_rate_comes_from_the_same_scores(make, fitted, picture):
     detector = make()
-    other = Detector(backbone=fitted._needed.backbone, false_alarm_rate=0.05).fit([picture(seed) for seed in range(3)])
+    references = [picture(seed) for seed in range(3)]
+    other = Detector("patchcore", backbone=fitted._needed.backbone, false_alarm_rate=0.05).fit(references)
     detector.set_rate(0.05)
     assert detector.calibration == other.calibration
     with pytest.raises(SettingError, match="false_alarm_rate"):

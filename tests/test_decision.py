@@ -19,7 +19,7 @@ def test_the_threshold_is_the_predictive_quantile():
     scores = np.array([[1.0, 1.0], [math.e, math.e]])  # logs 0 and 1, no spread between views
     calibration = calibrate(scores, scores, false_alarm_rate=0.05)
     freedom = decision.PRIOR_WEIGHT + 1
-    between = (decision.PRIOR_WEIGHT * decision.PRIOR_SPREAD**2 + 0.5) / freedom
+    between = (decision.PRIOR_WEIGHT * decision.PATCHCORE.spread**2 + 0.5) / freedom
     expected = 0.5 + stats.t.ppf(0.95, freedom) * math.sqrt(between * 1.5)
     assert math.log(calibration.threshold) == pytest.approx(expected)
     assert math.log(calibration.typical) == pytest.approx(0.5)
@@ -67,7 +67,7 @@ def test_the_range_holds_the_true_threshold_nine_times_in_ten(further):
     random, held = np.random.default_rng(0), []
     for _ in range(1000):
         weight = decision.PRIOR_WEIGHT
-        spread = math.sqrt(weight * decision.PRIOR_SPREAD**2 / random.chisquare(weight))
+        spread = math.sqrt(weight * decision.PATCHCORE.spread**2 / random.chisquare(weight))
         scores, more = np.exp(random.normal(0, spread, (4, 1))), np.exp(random.normal(0, spread, further))
         low, high = predict(scores, more).interval(0.02)
         held.append(low <= math.exp(spread * stats.norm.ppf(0.98)) <= high)

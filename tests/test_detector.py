@@ -200,12 +200,12 @@ def labelled(row, count=1):
 def test_a_left_out_reference_takes_its_variations_along(references, monkeypatch):
     seen = []
 
-    def fit(self, pictures, *, augmented):
+    def fit(self, pictures, *, augmented, turned):
         of_pictures, of_variations = (
             level.mean((1, 2, 3)).int().tolist() for (level,) in (pictures.levels, augmented.levels)
         )
         seen.append((of_pictures, of_variations))
-        return kept(self, pictures, augmented=augmented)
+        return kept(self, pictures, augmented=augmented, turned=turned)
 
     kept = COFT.fit
     monkeypatch.setattr(COFT, "fit", fit)
@@ -226,9 +226,9 @@ def test_a_detector_gives_a_method_the_variations_it_wants(monkeypatch):
     asked = []
     kept = COFT.fit
 
-    def fit(self, pictures, *, augmented):
+    def fit(self, pictures, *, augmented, turned):
         asked.append((len(pictures), len(augmented), augmented.levels[0].shape[1:3]))
-        return kept(self, pictures, augmented=augmented)
+        return kept(self, pictures, augmented=augmented, turned=turned)
 
     monkeypatch.setattr(COFT, "fit", fit)
     Detector("coft", settings={"views": 4}, **QUICK).fit([disc(seed) for seed in range(2)])
@@ -266,7 +266,7 @@ def test_an_unfitted_detector_says_so(use, tmp_path):
     ("options", "sentence"),
     [
         ({"method": "magic"}, "patchcore"),
-        ({"settings": {"coreset_ratio": 1.5}}, r"`coreset_ratio` must be in \(0, 1\], got 1.5"),
+        ({"settings": {"share": 1.5}}, r"`share` must be in \[0, 1\], got 1.5"),
         ({"size": 5}, "32 to 4096"),
         ({"size": (64, 64, 3)}, "32 to 4096"),
         ({"false_alarm_rate": 0}, "false_alarm_rate"),

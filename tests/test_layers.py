@@ -11,7 +11,7 @@ ROWS = [
     {"types", "files"},
     {"ops", "metrics"},
     {"data", "backbones", "methods", "decision", "capture", "artifact", "checkpoints"},
-    {"learning", "heads", "revisions", "heatmap"},
+    {"learning", "heads", "revisions", "heatmap", "turning"},
     {"memory", "evidence"},
     {"fitted"},
     {"corrections"},

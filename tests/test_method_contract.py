@@ -202,7 +202,7 @@ def test_settings_read_back_as_given(name):
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(SettingError, match="fastrecon, patchcore"):
+    with pytest.raises(SettingError, match="fastrecon, handful, patchcore"):
         create("magic", {})
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from handful import revisions
-from handful.decision import calibrate
+from handful.decision import PATCHCORE, calibrate
 from handful.errors import InspectorError
 from handful.revisions import Given, History, Revision
 
@@ -17,7 +17,7 @@ SCORES = np.array([[1.0, 1.1], [1.05, 1.1], [0.95, 1.0]])
 def history(*made):
     """Revisions numbered from 1, of (kind, what else)."""
     numbered = tuple(Revision(n, kind, "2024-01-01", 0, 0, **more) for n, (kind, more) in enumerate(made, 1))
-    return dataclasses.replace(History.start(SCORES, 2 * SCORES, rate=0.01), revisions=numbered)
+    return dataclasses.replace(History.start(SCORES, 2 * SCORES, rate=0.01, prior=PATCHCORE), revisions=numbered)
 
 
 def given(score, *, digest="a"):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful import decision, learning, methods
+from handful import decision, learning, methods, turning
 from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.masks import read_ignored
@@ -90,14 +90,17 @@ class Corrections:
         fitted, memory, history = self._correctable
         seen = self._see(good)
         history.check_new(_given(seen), _learnt(fitted), "good", "defect")
-        augmented = []
+        augmented, turned = [], []
         for one in seen:
             views = [
                 averaged(fitted.backbone(view[None])) for view in random_views(one.image, self.method.views_wanted)
             ]
             augmented += [join(views)] if views else []
+            if memory.turned:
+                aspect = one.picture.aspect
+                turned.append(turning.learn(one.image, one.features, fitted.backbone, aspect=aspect))
         new = tuple(Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture)) for s in seen)
-        memory = memory.with_learnt([one.features for one in seen], augmented)
+        memory = memory.with_learnt([one.features for one in seen], augmented, turned)
         fitted = replace(fitted, references=(*fitted.references, *new))
         return self._correct("good", fitted, memory, history, seen=seen)
 

@@ -17,13 +17,27 @@ from handful.errors import InspectorError, SettingError
 from handful.types import Region
 
 # Assumptions, from good test pictures of 18 development categories (benchmarks/good_scores.md), never from defects.
-# Standard deviation of the log score between good parts of one product (measured: half of them 0.04 to 0.14).
-PRIOR_SPREAD = 0.07
-PRIOR_WEIGHT = 12  # how many pictures that is worth
-# One reference: another good part's score over that of a mild variation of it (measured: half of them 1.9 to 2.1).
-SINGLE_WIDENING = 2.0
-SINGLE_SPREAD = 0.12  # standard deviation of that factor's logarithm
+PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth
+SINGLE_SPREAD = 0.12  # standard deviation of the logarithm of `Prior.widening` between products
 SMALLEST_SCORE = 1e-9  # what a score of 0 (a part like a reference to the last bit) counts as
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is assumed of a method's scores before any is seen; the defaults are PatchCore's.
+
+    Attributes:
+        spread: standard deviation of the log score between good parts of one product (measured: half of the products
+            0.04 to 0.14).
+        widening: at one reference, how many times as high another good part scores as a mild variation of it
+            (measured: half of them 1.9 to 2.1).
+    """
+
+    spread: float = 0.07
+    widening: float = 2.0
+
+
+PATCHCORE = Prior()
 
 
 @dataclass(frozen=True)
@@ -146,6 +160,7 @@ def calibrate(
     false_alarm_rate: float,
     further_scores: Sequence[float] = (),
     further_peaks: Sequence[float] = (),
+    prior: Prior = PATCHCORE,
 ) -> Calibration:
     """Set the thresholds from the scores of good pictures that the scoring method has not learnt from.
 
@@ -156,17 +171,21 @@ def calibrate(
         false_alarm_rate: the share of good parts that may be rejected, in (0, 0.5).
         further_scores: image scores of further good pictures, by the final method, which has not learnt them.
         further_peaks: the highest map values of the same.
+        prior: of the method's scores.
 
     Raises:
         SettingError: for a rate out of bounds.
     """
     check_rate(false_alarm_rate)
-    image, peaks = predict(image_scores, further_scores), predict(map_peaks, further_peaks)
+    image, peaks = (
+        predict(scores, further, prior=prior)
+        for scores, further in ((image_scores, further_scores), (map_peaks, further_peaks))
+    )
     (references, views), further = image_scores.shape, len(further_scores)
     few = "; so few pictures cannot prove that rate, and" if references + further < 3 / false_alarm_rate else ", but"
     words = (
-        f"{_basis(references, views, further)}. About {100 * false_alarm_rate:.3g} of 100 good parts taken like "
-        f"these should be rejected{few} pictures from another day or light may score higher."
+        f"{_basis(references, views, further, prior)}. About {100 * false_alarm_rate:.3g} of 100 good parts taken "
+        f"like these should be rejected{few} pictures from another day or light may score higher."
     )
     thresholds = [one.threshold(false_alarm_rate) for one in (image, peaks)]
     return Calibration(
@@ -174,7 +193,7 @@ def calibrate(
     )
 
 
-def _basis(references: int, views: int, further: int) -> str:
+def _basis(references: int, views: int, further: int, prior: Prior) -> str:
     """What a threshold rests on, in words."""
     unseen = f"{further} further good picture{'s' if further > 1 else ''} that the inspector had not seen"
     if references > 1:
@@ -186,15 +205,15 @@ def _basis(references: int, views: int, further: int) -> str:
         return f"{unseen}, the single one that it has learnt left aside"
     return (
         f"a single good picture: {views} mild variations of it, and the assumption that other good parts score "
-        f"{SINGLE_WIDENING:g} times as high"
+        f"{prior.widening:g} times as high"
     )
 
 
-def predict(scores: NDArray[np.float64], further: Sequence[float] = ()) -> Prediction:
+def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior: Prior = PATCHCORE) -> Prediction:
     """Predict the next good picture's score.
 
     Good scores are taken as log-normal with unknown mean and spread. The spread between pictures has a
-    scaled inverse chi-square prior (`PRIOR_SPREAD`, `PRIOR_WEIGHT`), so the next picture's log score follows Student's
+    scaled inverse chi-square prior (`Prior.spread`, `PRIOR_WEIGHT`), so the next picture's log score follows Student's
     t with PRIOR_WEIGHT + k - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, section 3.3).
 
     Further pictures are one score each and no mean of variations: they differ by how they were taken already, so what
@@ -204,6 +223,7 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = ()) -> Predi
     Args:
         scores: (k, V) of the references' views.
         further: of further good pictures, n of them.
+        prior: of the method's scores.
     """
     logs = np.log(np.maximum(scores, SMALLEST_SCORE))  # (k, V)
     alone = len(logs) == 1
@@ -212,9 +232,9 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = ()) -> Predi
     pictures = np.concatenate([logs[:known].mean(1), pictures])  # (k + n,)
     count = len(pictures)
     freedom = PRIOR_WEIGHT + count - 1
-    between = (PRIOR_WEIGHT * PRIOR_SPREAD**2 + float(((pictures - pictures.mean()) ** 2).sum())) / freedom
+    between = (PRIOR_WEIGHT * prior.spread**2 + float(((pictures - pictures.mean()) ** 2).sum())) / freedom
     if alone and known:  # its variations differ by what was done to them, which says nothing about other parts
-        middle = float(np.median(logs)) + math.log(SINGLE_WIDENING)
+        middle = float(np.median(logs)) + math.log(prior.widening)
         return Prediction(middle, math.sqrt(between), math.sqrt(between + SINGLE_SPREAD**2), freedom)
     within = float(logs.var(axis=1).mean()) * known / count
     return Prediction(float(pictures.mean()), math.sqrt(between + within), math.sqrt(between / count), freedom)

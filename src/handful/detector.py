@@ -11,7 +11,7 @@ import safetensors.torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from handful import artifact, backbones, capture, decision, heads, learning, memory, methods, revisions
+from handful import artifact, backbones, capture, decision, heads, learning, memory, methods, revisions, turning
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.windows import windowed
 from handful.corrections import Corrections, Pictures
@@ -25,6 +25,7 @@ from handful.memory import Memory
 from handful.ops.ignoring import hidden
 from handful.ops.views import mild_views, random_views
 from handful.revisions import History
+from handful.turning import Turning
 from handful.types import Features, Inspection, Likeness, Region
 from handful.version import __version__
 
@@ -61,7 +62,7 @@ class Detector(Corrections):
 
     def __init__(
         self,
-        method: str = "patchcore",
+        method: str = "handful",
         *,
         settings: Mapping[str, Any] | None = None,
         backbone: str | Backbone = backbones.DEFAULT_BACKBONE,
@@ -131,7 +132,15 @@ class Detector(Corrections):
         for image, of_image in track(list(zip(inputs, variations, strict=True)), description="features"):
             views.append([backbone(view[None]) for view in of_image])
             augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
-        history = History.start(*learning.fit(method, views, augmented, track=track), rate=self.false_alarm_rate)
+        upright = [of_image[0] for of_image in views]
+        turns = turning.decide(method.turn_wanted, inputs, upright, backbone, aspect=pictures[0].aspect)
+        rows = list(zip(inputs, upright, pictures, strict=True)) if turns.turned else []
+        turned = [
+            turning.learn(image, features, backbone, aspect=picture.aspect)
+            for image, features, picture in track(rows, description="turned")
+        ]
+        good = learning.fit(method, views, augmented, turned, track=track)
+        history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method))
         self.method = method
         self._fitted = Fitted(
             backbone=backbone,
@@ -141,8 +150,9 @@ class Detector(Corrections):
                 Reference(picture.name, digest, thumbnail_jpeg(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
-            gate=capture.Gate(self.gate, capture.learn(variations, [of_image[0] for of_image in views])),
-            memory=Memory(tuple(view[0] for view in views), tuple(join(found) for found in augmented if found)),
+            gate=capture.Gate(self.gate, capture.learn(variations, upright)),
+            turning=turns,
+            memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
             history=history,
         )
         return self
@@ -241,6 +251,7 @@ class Detector(Corrections):
             "preprocessing": asdict(fitted.preprocessing),
             "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
             "gate": list(fitted.gate.checks),
+            "turning": asdict(fitted.turning) if fitted.turning else None,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
         }
@@ -298,6 +309,7 @@ class Detector(Corrections):
                     for number, reference in enumerate(manifest["references"])
                 ),
                 gate=_gate(manifest, parts),
+                turning=Turning(**kept) if (kept := manifest.get("turning")) else None,
                 memory=memory.from_parts(parts, size=preprocessing.size, device=backbone.device),
                 history=revisions.from_parts(parts),
             )

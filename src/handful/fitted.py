@@ -9,6 +9,7 @@ from handful.data.preprocessing import Preprocessing
 from handful.evidence import Evidence
 from handful.memory import Memory
 from handful.revisions import History
+from handful.turning import Turning
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Fitted:
     calibration: decision.Calibration
     references: tuple[Reference, ...]  # in the order in which the method has learnt them
     gate: capture.Gate
+    turning: Turning | None  # None for an inspector saved before parts could turn
     memory: Memory | None  # None for an inspector of format 1, as `history`
     history: History | None
 

@@ -55,10 +55,16 @@ def view_count(references: int) -> int:
     return max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // references))
 
 
+def prior(method: methods.Method) -> decision.Prior:
+    """What is assumed of a method's scores."""
+    return decision.Prior(method.good_spread, method.single_widening)
+
+
 def learn(
     method: methods.Method,
     views: Sequence[Sequence[Features]],
     augmented: Sequence[Sequence[Features]] = (),
+    turned: Sequence[Features] = (),
     *,
     false_alarm_rate: float,
     track: Track = quietly,
@@ -70,23 +76,26 @@ def learn(
         views: of each reference the features of its `view_count` mild variations, the picture itself first.
         augmented: of each reference the `averaged` features of as many `random_views` as the method wants; may be
             left out where it wants none.
+        turned: of each reference what `handful.turning` learns from its turned copies; left out where none are to be
+            learnt.
         false_alarm_rate: the share of good parts that may be rejected.
         track: shows progress.
     """
-    image_scores, map_peaks = fit(method, views, augmented, track=track)
-    return decision.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate)
+    image_scores, map_peaks = fit(method, views, augmented, turned, track=track)
+    return decision.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate, prior=prior(method))
 
 
 def fit(
     method: methods.Method,
     views: Sequence[Sequence[Features]],
     augmented: Sequence[Sequence[Features]] = (),
+    turned: Sequence[Features] = (),
     *,
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fit a method to the references, as `learn`, and give its `good_scores`."""
-    _fit(method, views, augmented, rows=range(len(views)))
-    return good_scores(method, views, augmented, track=track)
+    _fit(method, views, augmented, turned, rows=range(len(views)))
+    return good_scores(method, views, augmented, turned, track=track)
 
 
 def score(method: methods.Method, queries: Features, *, ignored: Tensor | None, good: Features) -> Scores:
@@ -107,6 +116,7 @@ def good_scores(
     method: methods.Method,
     views: Sequence[Sequence[Features]],
     augmented: Sequence[Sequence[Features]] = (),
+    turned: Sequence[Features] = (),
     *,
     ignored: Tensor | None = None,
     track: Track = quietly,
@@ -115,7 +125,8 @@ def good_scores(
 
     One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left
     out: then its variations, without the unchanged picture itself, are scored by the method that has seen it.
-    `views` and `augmented` are those of `learn`; the method has been fitted to them. `ignored` is that of `score`.
+    `views`, `augmented` and `turned` are those of `learn`; the method has been fitted to them. `ignored` is that of
+    `score`.
     """
     if len(views) == 1:
         rows = [[score(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]]
@@ -125,7 +136,7 @@ def good_scores(
         for fold in track(range(folds), description="threshold"):
             others = [row for row in range(len(views)) if row % folds != fold]
             blind = method.unfitted()
-            _fit(blind, views, augmented, rows=others)
+            _fit(blind, views, augmented, turned, rows=others)
             for row in range(fold, len(views), folds):
                 good = views[others[0]][0]
                 by_row[row] = [score(blind, view, ignored=ignored, good=good) for view in views[row]]
@@ -139,9 +150,14 @@ def _fit(
     method: methods.Method,
     views: Sequence[Sequence[Features]],
     augmented: Sequence[Sequence[Features]],
+    turned: Sequence[Features],
     *,
     rows: Sequence[int],
 ) -> None:
-    """Fit a method to some of the references and to their random variations."""
+    """Fit a method to some of the references, to their random variations and their turned copies."""
     variations = [view for row in rows for view in augmented[row]] if augmented else []
-    method.fit(join([views[row][0] for row in rows]), augmented=join(variations) if variations else None)
+    method.fit(
+        join([views[row][0] for row in rows]),
+        augmented=join(variations) if variations else None,
+        turned=join([turned[row] for row in rows]) if turned else None,
+    )

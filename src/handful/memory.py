@@ -23,12 +23,14 @@ class Memory:
         learnt: of every picture that the method has learnt, one each: the references, then those taught since.
         augmented: of each of these the averaged features of the random variations that the method wants, as one batch;
             empty where it wants none.
+        turned: of each of these what turned copies show, see `handful.turning.learn`; empty where parts do not turn.
         defects: of every missed defect, one each.
         masks: (H, W) bool, the ignored regions by the number of their revision.
     """
 
     learnt: tuple[Features, ...]
     augmented: tuple[Features, ...] = ()
+    turned: tuple[Features, ...] = ()
     defects: tuple[Features, ...] = ()
     masks: Mapping[int, Tensor] = field(default_factory=dict)
 
@@ -42,20 +44,29 @@ class Memory:
         """Of the picture that stands in for the ignored region."""
         return self.learnt[0]
 
-    def with_learnt(self, features: Sequence[Features], augmented: Sequence[Features]) -> "Memory":
+    def with_learnt(
+        self, features: Sequence[Features], augmented: Sequence[Features], turned: Sequence[Features]
+    ) -> "Memory":
         """The same with more pictures learnt."""
-        return replace(self, learnt=(*self.learnt, *features), augmented=(*self.augmented, *augmented))
+        return replace(
+            self,
+            learnt=(*self.learnt, *features),
+            augmented=(*self.augmented, *augmented),
+            turned=(*self.turned, *turned),
+        )
 
     def without_learnt(self, rows: Sequence[int]) -> "Memory":
         """The same without some of the pictures."""
         kept = [row for row in range(len(self.learnt)) if row not in rows]
-        augmented = tuple(self.augmented[row] for row in kept) if self.augmented else ()
-        return replace(self, learnt=tuple(self.learnt[row] for row in kept), augmented=augmented)
+        learnt, augmented, turned = (
+            tuple(found[row] for row in kept) if found else () for found in (self.learnt, self.augmented, self.turned)
+        )
+        return replace(self, learnt=learnt, augmented=augmented, turned=turned)
 
     def fitted(self, method: methods.Method) -> methods.Method:
         """A new method of the same settings, fitted to all that was learnt."""
-        augmented = join(self.augmented) if self.augmented else None
-        return method.unfitted().fit(join(self.learnt), augmented=augmented)
+        augmented, turned = (join(found) if found else None for found in (self.augmented, self.turned))
+        return method.unfitted().fit(join(self.learnt), augmented=augmented, turned=turned)
 
     def factors(
         self, method: methods.Method, references: int, image: Sequence[float], peaks: Sequence[float]
@@ -74,7 +85,9 @@ class Memory:
             return (1.0,) * references, (1.0,) * references
         views = [[features] for features in self.learnt[:references]]
         augmented = [[features] for features in self.augmented[:references]]
-        now_image, now_peaks = learning.good_scores(method, views, augmented, ignored=self.ignored)
+        now_image, now_peaks = learning.good_scores(
+            method, views, augmented, self.turned[:references], ignored=self.ignored
+        )
         return (
             tuple(now / max(before, 1e-12) for now, before in zip(now_image[:, 0].tolist(), image, strict=True)),
             tuple(now / max(before, 1e-12) for now, before in zip(now_peaks[:, 0].tolist(), peaks, strict=True)),
@@ -85,6 +98,8 @@ class Memory:
         tensors = _named("level", join(self.learnt))
         if self.augmented:
             tensors |= _named("augmented", join(self.augmented))
+        if self.turned:
+            tensors |= _named("turned", join(self.turned))
         parts = {LEARNT_PART: safetensors.torch.save(tensors)}
         if self.defects:
             parts[DEFECTS_PART] = safetensors.torch.save(_named("level", join(self.defects)))
@@ -115,6 +130,7 @@ def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str
     return Memory(
         tuple(pictures),
         tuple(join(variations[start : start + views]) for start in range(0, len(variations), views or 1)),
+        tuple(_split("turned", learnt, size, device)),
         tuple(_split("level", defects, size, device)),
         {int(number): masks[number] for number in sorted(masks, key=int)},
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful import decision
-from handful.decision import Calibration, Prediction, of_parts
+from handful.decision import PATCHCORE, Calibration, Prediction, Prior, of_parts
 from handful.errors import InputError, InspectorError, SettingError
 
 PART = "revisions.json"
@@ -115,6 +115,7 @@ class History:
     Attributes:
         rate: the false-alarm rate that it was fitted for.
         image_scores, map_peaks: (k, V) of the references' views, see `handful.learning.good_scores`.
+        prior: of the method's scores.
         image_factors, map_factors: (k,) by how much the regions that are ignored now change them.
         written: the calibration that was written last; another one in the file was edited by a person.
         revisions: in their order.
@@ -127,13 +128,16 @@ class History:
     map_factors: tuple[float, ...]
     written: dict[str, Any]
     revisions: tuple[Revision, ...] = ()
+    prior: Prior = PATCHCORE
 
     @classmethod
-    def start(cls, image_scores: NDArray[np.float64], map_peaks: NDArray[np.float64], *, rate: float) -> "History":
+    def start(
+        cls, image_scores: NDArray[np.float64], map_peaks: NDArray[np.float64], *, rate: float, prior: Prior
+    ) -> "History":
         """The one of an inspector that was just fitted."""
         rows, peaks = (tuple(tuple(row) for row in values.tolist()) for values in (image_scores, map_peaks))
         same = (1.0,) * len(rows)
-        history = cls(rate, rows, peaks, same, same, {})
+        history = cls(rate, rows, peaks, same, same, {}, prior=prior)
         return replace(history, written=history.calibration().as_dict())
 
     @property
@@ -165,7 +169,8 @@ class History:
     @property
     def prediction(self) -> Prediction:
         """Of the next good picture's image score."""
-        return decision.predict(self._scores(self.image_scores, self.image_factors), _values(self.further, "score"))
+        scores = self._scores(self.image_scores, self.image_factors)
+        return decision.predict(scores, _values(self.further, "score"), prior=self.prior)
 
     def calibration(self) -> Calibration:
         """The thresholds that follow.
@@ -188,6 +193,7 @@ class History:
                 false_alarm_rate=self.asked_rate,
                 further_scores=_values(self.further, "score"),
                 further_peaks=_values(self.further, "map_peak"),
+                prior=self.prior,
             )
         for defect in self.standing("defect"):
             if hand is None or defect.number > hand.number:
@@ -258,6 +264,7 @@ class History:
             map_factors=tuple(values["map_factors"]),
             written=dict(values["written"]),
             revisions=tuple(_revision(one) for one in values["revisions"]),
+            prior=Prior(**values["prior"]) if "prior" in values else PATCHCORE,  # earlier, that of all methods
         )
 
     def check_new(self, pictures: Sequence[Given], learnt: Mapping[str, str], *kinds: Kind) -> None:

@@ -1,11 +1,12 @@
 """The features of one category's pictures, each computed once for all cells that ask for them."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
-from handful import metrics
+from handful import metrics, turning
 from handful.backbones.base import Backbone
 from handful.backbones.windows import windowed
 from handful.data import images
@@ -13,6 +14,7 @@ from handful.data.images import Picture
 from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing
 from handful.learning import averaged
+from handful.methods import Turn
 from handful.ops.views import mild_views, random_views
 from handful.types import Category, Features, Sample, Windows
 
@@ -34,6 +36,7 @@ class CategoryFeatures:
         self.backbone = backbone
         self._pictures: dict[str, tuple[Picture, str, float]] = {}
         self._views: dict[tuple[str, Preprocessing, Windows | None, bool, int], tuple[Features, float]] = {}
+        self._turned: dict[tuple[str, Preprocessing], tuple[Features, float]] = {}
         self._backbones: dict[Windows | None, Backbone] = {}
         self._sizes: dict[Windows | None, int] = {}
 
@@ -73,6 +76,26 @@ class CategoryFeatures:
     def augmented(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
         """The averaged features of a reference's first `count` random variations, and the seconds likewise."""
         return self._computed(path, preprocessing, count, None, random=True)
+
+    def turned(self, wanted: Turn, paths: Sequence[str], preprocessing: Preprocessing) -> tuple[list[Features], float]:
+        """What references show in turned copies, none where they are not to be turned; and the seconds likewise."""
+        if wanted == "never":
+            return [], 0.0
+        begin = time.perf_counter()
+        pictures = [self.picture(path)[0] for path in paths]
+        images = [preprocessing(picture) for picture in pictures]
+        upright = [self.views(path, preprocessing, 1, None)[0][0] for path in paths]
+        found = turning.decide(wanted, images, upright, self.backbone, aspect=pictures[0].aspect)
+        seconds = time.perf_counter() - begin
+        if not found.turned:
+            return [], seconds
+        for path, picture, image, features in zip(paths, pictures, images, upright, strict=True):
+            if (path, preprocessing) not in self._turned:
+                begin = time.perf_counter()
+                learnt = turning.learn(image, features, self.backbone, aspect=picture.aspect)
+                self._turned[path, preprocessing] = learnt, time.perf_counter() - begin
+        kept = [self._turned[path, preprocessing] for path in paths]
+        return [features for features, _ in kept], seconds + sum(seconds for _, seconds in kept)
 
     def _computed(
         self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool

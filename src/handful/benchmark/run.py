@@ -273,9 +273,10 @@ class _Running:
             views.append(mild)
             augmented.append(random)
             seconds += shared.picture(path)[2] + mild_seconds + random_seconds
+        turned, turned_seconds = shared.turned(self.method.turn_wanted, self.references, self.preprocessing)
         begin = time.perf_counter()
-        calibration = learn(self.method, views, augmented, false_alarm_rate=self.category.false_alarm_rate)
-        self.fit_seconds = time.perf_counter() - begin + seconds
+        calibration = learn(self.method, views, augmented, turned, false_alarm_rate=self.category.false_alarm_rate)
+        self.fit_seconds = time.perf_counter() - begin + seconds + turned_seconds
         self.threshold = calibration.threshold
 
     def _score(self, picture: Seen) -> None:

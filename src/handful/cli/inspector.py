@@ -40,8 +40,8 @@ def fit(
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
     method: Annotated[
-        str, typer.Option(help="patchcore, fastrecon, reb or coft; with --head resad; on clip: winclip.")
-    ] = "patchcore",
+        str, typer.Option(help="handful, patchcore, fastrecon, reb or coft; with --head resad; on clip: winclip.")
+    ] = "handful",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
     ] = None,
@@ -165,12 +165,17 @@ def info(
         "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
+        **({"turned": f"{_yes(turns['turned'])}: {turns['why']}"} if (turns := manifest.get("turning")) else {}),
         "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
         **(basis_rows(history.basis(calibration)) if history else _threshold_rows(calibration)),
         "revisions": describe_revisions(history),
     }
     for label, value in rows.items():
         say(f"{label:<11} {value}")
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
 
 
 def _threshold_rows(calibration: "Calibration") -> dict[str, str]:

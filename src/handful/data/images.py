@@ -50,6 +50,11 @@ class Picture:
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
     size: tuple[int, int]
 
+    @property
+    def aspect(self) -> float:
+        """Width to height of the original."""
+        return self.size[0] / self.size[1]
+
 
 def list_pictures(folder: str | os.PathLike[str], *, recursive: bool) -> list[Path]:
     """The pictures of a folder by suffix, sorted by path; hidden files and folders are passed over.

@@ -6,11 +6,12 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from handful.errors import SettingError
-from handful.methods.base import Configured, Head, HeadTraining, Method, Tuning
+from handful.methods.base import Configured, Head, HeadTraining, Method, Tuning, Turn
 from handful.methods.coft import COFT
 from handful.methods.coft_training import ContrastiveTuning
 from handful.methods.fasl import FASL, ScoreLearning
 from handful.methods.fastrecon import FastRecon
+from handful.methods.handful import Handful
 from handful.methods.patchcore import PatchCore
 from handful.methods.reb import REB
 from handful.methods.reb_training import DefectClassification
@@ -25,6 +26,7 @@ __all__ = [
     "HeadTraining",
     "Method",
     "Tuning",
+    "Turn",
     "create",
     "create_head_training",
     "create_tuning",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (PatchCore, FastRecon, REB, COFT, ResAD, FASL, WinCLIP)
+    method.name: method for method in (Handful, PatchCore, FastRecon, REB, COFT, ResAD, FASL, WinCLIP)
 }
 TUNINGS: dict[str, type[Tuning]] = {tuning.name: tuning for tuning in (DefectClassification, ContrastiveTuning)}
 HEAD_TRAININGS: dict[str, type[HeadTraining]] = {

@@ -17,6 +17,8 @@ from handful.types import AuxiliaryClass, Features, Scores, Windows
 # target-only: learnt from the references alone; auxiliary-trained: from another labelled data set as well.
 # Results of the two never stand in one column.
 Protocol = Literal["target-only", "auxiliary-trained"]
+# Whether references are learnt in turned copies too; "auto" where they show that parts turn.
+Turn = Literal["auto", "never", "always"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -55,6 +57,10 @@ class Method(Configured, ABC):
     Attributes:
         name: what the command line and saved inspectors call the method.
         protocol: what it has learnt from before it sees the references, see `Protocol`.
+        good_spread: standard deviation of the log scores of good parts of one product, a typical one.
+        single_widening: how many times as high as mild variations of the picture another good part scores, where `fit`
+            has seen a single one. Both are measured with PatchCore, see benchmarks/good_scores.md, where a method has
+            none of its own.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
@@ -62,6 +68,8 @@ class Method(Configured, ABC):
 
     name: ClassVar[str]
     protocol: ClassVar[Protocol] = "target-only"
+    good_spread: ClassVar[float] = 0.07
+    single_widening: ClassVar[float] = 2.0
     min_references: ClassVar[int] = 1
     head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
@@ -76,17 +84,25 @@ class Method(Configured, ABC):
         """Which crops of each picture `fit` and `score` want to see besides, as `Features.windows`."""
         return None
 
-    def fit(self, references: Features, *, augmented: Features | None = None) -> Self:
+    @property
+    def turn_wanted(self) -> Turn:
+        """Whether `fit` is to see turned copies of the references besides."""
+        return "never"
+
+    def fit(self, references: Features, *, augmented: Features | None = None, turned: Features | None = None) -> Self:
         """Learn from the features of good pictures, of `min_references` or more.
 
         Args:
             references: of the pictures.
             augmented: of `views_wanted` random variations of each picture, one picture's after the other's, every level
                 averaged over places: (B · views_wanted, 1, 1, D). None where none are wanted.
+            turned: patches of turned copies of each picture, (B, 1, N, D) at every level, where parts turn and the
+                method wants them, see `turn_wanted`; else None.
 
         Raises:
-            InputError: without a picture, with a value that is not finite, with other variations than wanted, without
-                windows that are wanted, or with other channels than the head was trained for.
+            InputError: without a picture, with a value that is not finite, with other variations than wanted, with
+                turned copies of more or fewer pictures or unasked, without windows that are wanted, or with other
+                channels than the head was trained for.
             SettingError: without a head where the method needs one.
         """
         self._check(references, least=self.min_references)
@@ -97,12 +113,15 @@ class Method(Configured, ABC):
                 f"`augmented` must hold {self.views_wanted} variations of each reference, {wanted} in all, got {got}; "
                 f"`Detector` makes them."
             )
+        self._check_turned(len(references), turned)
         if augmented is not None:
             _check_finite(augmented)
         self.depths_ = references.depths
         self._fit(references)
         if augmented is not None:
             self._fit_augmented(references, augmented)
+        if turned is not None:
+            self._fit_turned(references, turned)
         return self
 
     @torch.inference_mode()
@@ -156,6 +175,14 @@ class Method(Configured, ABC):
         """A new one of the same settings, on the same head."""
         return type(self)(**self.settings).take_head(self.head_)
 
+    def _check_turned(self, references: int, turned: Features | None) -> None:
+        if turned is None:
+            return
+        if self.turn_wanted == "never" or len(turned) != references:
+            wanted = "none" if self.turn_wanted == "never" else f"those of {references} references"
+            raise InputError(f"`turned` must hold {wanted}, got those of {len(turned)}; `Detector` makes them.")
+        _check_finite(turned)
+
     def _check(self, features: Features, *, least: int = 1) -> None:
         _check_finite(features, least=least)
         if self.windows_wanted is None:
@@ -201,6 +228,10 @@ class Method(Configured, ABC):
 
     def _fit_augmented(self, references: Features, augmented: Features) -> None:
         """Learn, after `_fit`, from variations too: to be written where `views_wanted` is above 0."""
+        raise NotImplementedError
+
+    def _fit_turned(self, references: Features, turned: Features) -> None:
+        """Learn, after `_fit`, from turned copies too: to be written where `turn_wanted` is not "never"."""
         raise NotImplementedError
 
     @abstractmethod

@@ -88,6 +88,22 @@ def random_view(
     return view.contiguous()
 
 
+def turned_view(image: Tensor, degrees: float, *, aspect: float) -> Tensor:
+    """Turn a picture about its centre; what comes in from beyond its edge repeats the edge.
+
+    Args:
+        image: (3, H, W).
+        degrees: counter-clockwise or clockwise alike: callers turn all around.
+        aspect: width to height of the picture before it was brought into this frame, so that a turn stays a turn.
+
+    Returns:
+        (3, H, W).
+    """
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    matrix = [[cosine, -sine / aspect, 0.0], [sine * aspect, cosine, 0.0]]
+    return _sampled(image, matrix, beyond="border")
+
+
 def _moved(image: Tensor, *, shift: float = 0.0, degrees: float = 0.0, zoom: float = 1.0) -> Tensor:
     """Shift both ways by a share of the side, turn about the centre, enlarge; bilinear, mirrored borders."""
     height, width = image.shape[1:]
@@ -98,10 +114,10 @@ def _moved(image: Tensor, *, shift: float = 0.0, degrees: float = 0.0, zoom: flo
     return _sampled(image, [[cosine, -sine / aspect, 2 * shift], [sine * aspect, cosine, 2 * shift]])
 
 
-def _sampled(image: Tensor, matrix: list[list[float]]) -> Tensor:
+def _sampled(image: Tensor, matrix: list[list[float]], *, beyond: str = "reflection") -> Tensor:
     """Look up every pixel where a matrix says, both axes running from -1 to 1; bilinear, mirrored borders."""
     grid = F.affine_grid(torch.tensor([matrix]), [1, *image.shape], align_corners=False)
-    return F.grid_sample(image[None], grid, padding_mode="reflection", align_corners=False)[0]
+    return F.grid_sample(image[None], grid, padding_mode=beyond, align_corners=False)[0]
 
 
 def _blurred(image: Tensor, *, sigma: float, radius: int) -> Tensor:

@@ -1,0 +1,123 @@
+"""Handful's own method, and its default: patches are compared with good ones in two measures and at every level.
+
+The parts are PatchCore's (Roth et al., CVPR 2022) without its pooling, and AnomalyDINO's cosine distance (Damm et al.,
+WACV 2025); how they are joined is our own, and chosen by the ablation in benchmarks/default.md:
+
+- Every level is searched on its own grid by itself. Joined channels let the level with the larger variance choose the
+  neighbour; a coarse level brought to a fine grid is searched four times as often as it has patches.
+- Each patch has two distances at each level: Euclidean, which sees how strong a feature is, and that of unit-length
+  vectors, which sees what it is. They err differently: faint colours show in the second, smooth dents in the first.
+- The score of a place is the geometric mean of all its distances. Their units cancel: no term must be scaled, and a
+  term on which everything differs (a level that sees each part's own grain) cannot drown the others.
+- Patches are not pooled over their neighbourhood: that hides defects of a patch or two.
+- Features at the picture's edge are strange for what the backbone made up beyond it. PatchCore's pooling counts zeros
+  there, which damps them; here their scores are damped by as much: two thirds along an edge, four ninths in a corner.
+- Parts that turn are learnt in turned copies, see `handful.turning`.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from handful.methods.base import Method, Turn, require
+from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
+from handful.ops.neighbors import Bank
+from handful.types import Features, Scores
+
+Measures = Literal["both", "euclidean", "cosine"]
+
+
+@dataclass(kw_only=True, eq=False)
+class Handful(Method):
+    """The geometric mean of the distances to the nearest good patches, by level and by measure.
+
+    Attributes:
+        turn: whether the references are learnt in turned copies too: "never", "always", or "auto" where they show that
+            parts turn.
+        measures: both distances, or one alone.
+        neighbourhood: side of the window that each patch is pooled over as in PatchCore, odd; 1 for none. More does not
+            go with turned copies, of which single patches are kept: `turn` must be "never".
+        damped: whether scores along the picture's edge are.
+        share: of the patches, whose mean score is the picture's.
+        sigma: of the map's Gaussian blur, in model-input pixels.
+    """
+
+    name: ClassVar[str] = "handful"
+    good_spread: ClassVar[float] = 0.045
+    single_widening: ClassVar[float] = 1.35
+
+    turn: Turn = "auto"
+    measures: Measures = "both"
+    neighbourhood: int = 1
+    damped: bool = True
+    share: float = 0.005
+    sigma: float = 4.0
+
+    banks_: tuple[tuple[Bank, ...], ...] = field(init=False, repr=False)  # for each level one for each measure
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        side = self.neighbourhood
+        require(side >= 1 and side % 2 == 1, "neighbourhood", "odd, from 1", side)
+        require(side == 1 or self.turn == "never", "neighbourhood", "1 unless `turn` is never", side)
+        require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)
+        require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
+
+    @property
+    def turn_wanted(self) -> Turn:
+        return self.turn
+
+    def _fit(self, references: Features) -> None:
+        pooled = tuple(pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
+        self.banks_ = tuple(tuple(Bank(rows) for rows in self._measured(level)) for level in pooled)
+
+    def _fit_turned(self, references: Features, turned: Features) -> None:
+        self.banks_ = tuple(
+            tuple(Bank(torch.cat([bank.rows, rows])) for bank, rows in zip(banks, self._measured(level), strict=True))
+            for banks, level in zip(self.banks_, turned.levels, strict=True)
+        )
+
+    def _measured(self, level: Tensor) -> tuple[Tensor, ...]:
+        """The patches (B, h, w, D) as each measure sees them: (B·h·w, D) each."""
+        rows = level.flatten(0, 2)
+        unit = F.normalize(rows)  # a patch of zeros stays one
+        return {"both": (rows, unit), "euclidean": (rows,), "cosine": (unit,)}[self.measures]
+
+    def _score(self, queries: Features) -> Scores:
+        scores = torch.stack([self._score_one(queries[[row]]) for row in range(len(queries))])  # (B, h, w)
+        return Scores(pixel_map(scores, queries.size, sigma=self.sigma), top_share(scores, share=self.share))
+
+    def _score_one(self, query: Features) -> Tensor:
+        """One picture at a time, so that a batch gives what its pictures give alone: → (h, w)."""
+        grid = query.levels[0].shape[1:3]
+        product = query.levels[0].new_ones(grid)
+        for level, banks in zip(query.levels, self.banks_, strict=True):
+            measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood))
+            distances = [bank.nearest(rows)[0][:, 0] for bank, rows in zip(banks, measured, strict=True)]
+            of_level = torch.stack(distances).prod(0).pow(1 / len(banks)).reshape(1, *level.shape[1:3], 1)
+            product = product * resize_grid(of_level, grid, mode="bilinear")[0, ..., 0]
+        mean = product.pow(1 / len(query.levels))
+        return mean * edge_weights(*grid).to(mean) if self.damped else mean
+
+    def state(self) -> dict[str, Tensor]:
+        banks = {
+            f"bank.{level}.{one}": bank.rows
+            for level, those in enumerate(self.banks_)
+            for one, bank in enumerate(those)
+        }
+        return {"depths": torch.tensor(self.depths_ or ()), **banks}
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        measures = 2 if self.measures == "both" else 1
+        self.banks_ = tuple(
+            tuple(Bank(state[f"bank.{level}.{one}"]) for one in range(measures))
+            for level in range(len(state["depths"]))
+        )
+
+
+def edge_weights(height: int, width: int) -> Tensor:
+    """The share of a patch's 3x3 neighbourhood that lies inside the grid: (h, w), 1 but for the outermost patches."""
+    return F.avg_pool2d(torch.ones(1, height, width), 3, stride=1, padding=1)[0]

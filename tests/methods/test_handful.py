@@ -1,0 +1,97 @@
+import math
+
+import pytest
+import torch
+
+from handful.errors import InputError, SettingError
+from handful.methods import create
+from handful.methods.handful import edge_weights
+from handful.types import Features
+
+
+def features(*levels):
+    return Features(levels, (64, 64))
+
+
+def random_features(count, *, seed, sides=(8, 4), depth=5):
+    generator = torch.Generator().manual_seed(seed)
+    return features(*(torch.randn(count, side, side, depth, generator=generator) for side in sides))
+
+
+def test_scores_by_hand():
+    # One level of 1 x 3 patches. The nearest by length and by direction may be two different patches:
+    # q = (3, 4): nearest by length is (3, 3) at 1; by direction (6, 8), the same direction.
+    references = features(torch.tensor([[[[3.0, 3.0], [6.0, 8.0], [0.0, 1.0]]]]))
+    query = torch.tensor([[[[3.0, 4.0], [4.0, 3.0], [0.0, 2.0]]]])
+    scores = create("handful", {"share": 1.0, "sigma": 0.0}).fit(references).score(features(query))
+    # (4, 3): by length (3, 3) at 1; by direction (3, 3) too, of which the chord is taken.
+    chord = math.dist((0.8, 0.6), (math.sqrt(0.5), math.sqrt(0.5)))
+    expected = torch.tensor([[0.0, math.sqrt(chord), 0.0]]) * edge_weights(1, 3)
+    assert scores.image.item() == pytest.approx(expected.mean().item(), rel=1e-5)
+
+
+def test_levels_are_multiplied():
+    # On one grid the score is the fourth root of the product of the four distances.
+    one, other = random_features(2, seed=1, sides=(4,)), random_features(2, seed=2, sides=(4,))
+    query, query_other = random_features(1, seed=3, sides=(4,)), random_features(1, seed=4, sides=(4,))
+    single = create("handful", {"sigma": 0.0})
+    apart = [
+        create("handful", {"sigma": 0.0}).fit(bank).score(asked).maps
+        for bank, asked in ((one, query), (other, query_other))
+    ]
+    both = single.fit(features(*one.levels, *other.levels)).score(features(*query.levels, *query_other.levels)).maps
+    corners = both[0, [0, 0, -1, -1], [0, -1, 0, -1]]  # no other place's map is a patch's score alone
+    assert torch.allclose(corners, (apart[0] * apart[1]).sqrt()[0, [0, 0, -1, -1], [0, -1, 0, -1]], rtol=1e-4)
+
+
+def test_the_scale_of_a_level_changes_no_ranking():
+    references, queries = random_features(3, seed=1), random_features(5, seed=2)
+    plain = create("handful", {}).fit(references).score(queries)
+    fine, coarse = references.levels
+    scaled = create("handful", {}).fit(features(fine, 100 * coarse))
+    again = scaled.score(features(queries.levels[0], 100 * queries.levels[1]))
+    # Four distances in the mean, one of which is 100 times as long.
+    assert torch.allclose(again.image, plain.image * 100**0.25, rtol=1e-4)
+
+
+@pytest.mark.parametrize("measures", ["euclidean", "cosine"])
+def test_one_measure_alone(measures):
+    # q = (4, 3) is nearest to (3, 3) by either: 1 away, and the chord between their directions.
+    references, query = features(torch.tensor([[[[3.0, 3.0]]]])), features(torch.tensor([[[[4.0, 3.0]]]]))
+    method = create("handful", {"measures": measures, "damped": False, "sigma": 0.0}).fit(references)
+    chord = math.dist((0.8, 0.6), (math.sqrt(0.5), math.sqrt(0.5)))
+    assert method.score(query).image.item() == pytest.approx({"euclidean": 1.0, "cosine": chord}[measures], rel=1e-5)
+
+
+def test_edges_are_damped_as_pooling_with_zeros_damps_them():
+    weights = edge_weights(4, 5)
+    assert weights[1:-1, 1:-1].eq(1).all()
+    assert weights[0, 1:-1].tolist() == pytest.approx([2 / 3] * 3)
+    assert weights[-1, -1].item() == pytest.approx(4 / 9)
+
+
+def test_a_turned_copy_makes_its_patches_good():
+    references, odd = random_features(2, seed=1), random_features(1, seed=5)
+    rows = tuple(level.flatten(1, 2)[:, None].expand(2, -1, -1, -1) for level in odd.levels)
+    method = create("handful", {}).fit(references, turned=features(*rows))
+    assert method.score(odd).image.item() == pytest.approx(0, abs=1e-6)
+    assert create("handful", {}).fit(references).score(odd).image.item() > 0.1
+    again = create("handful", {}).load_state(method.state())
+    assert torch.equal(again.score(random_features(2, seed=6)).maps, method.score(random_features(2, seed=6)).maps)
+
+
+def test_turned_copies_must_be_wanted_and_of_every_reference():
+    references, turned = random_features(2, seed=1), random_features(2, seed=2)
+    with pytest.raises(InputError, match=r"`turned` must hold those of 2 references, got those of 1"):
+        create("handful", {}).fit(references, turned=turned[[0]])
+    for method in (create("handful", {"turn": "never"}), create("patchcore", {})):
+        with pytest.raises(InputError, match=r"`turned` must hold none, got those of 2"):
+            method.fit(references, turned=turned)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"share": 1.5}, {"sigma": -1.0}, {"turn": "sometimes"}, {"neighbourhood": 3}, {"measures": "none"}]
+)
+def test_settings_out_of_bounds_are_refused(setting):
+    with pytest.raises(SettingError, match=next(iter(setting))):
+        create("handful", setting)
