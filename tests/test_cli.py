@@ -151,7 +151,7 @@ def test_fit_saves_an_inspector_and_says_so_in_words(run, good_folder, tmp_path)
     ran = run("fit", good_folder, "-o", output, *QUICK, "--rate", "0.05", "--set", "share=0.02")
     assert (ran.code, ran.err) == (0, [])
     first, second = ran.out
-    assert first.startswith(f"{output}: patchcore on tf_efficientnet_lite0, 4 good pictures, ")
+    assert first.startswith(f"{output}: handful on tf_efficientnet_lite0, 4 good pictures, ")
     assert second.startswith("threshold ")
     manifest, calibration, _ = artifact.read(output)
     assert manifest["method"]["settings"]["share"] == 0.02
@@ -306,14 +306,14 @@ def test_fit_refuses_the_same_picture_twice_and_names_both(run, ready_backbone, 
     [
         (
             ["--method", "magic"],
-            "`method` must be one of coft, fasl, fastrecon, patchcore, reb, resad, winclip, got 'magic'",
+            "`method` must be one of coft, fasl, fastrecon, handful, patchcore, reb, resad, winclip, got 'magic'",
         ),
-        (["--set", "coreset_ratio=1.5"], r"`coreset_ratio` must be in \(0, 1\], got 1\.5\.$"),
-        (["--set", "coreset_ratio=NaN"], "`coreset_ratio` must be a finite number, got nan"),
-        (["--set", "coreset_ratio=many"], "coreset_ratio"),
-        (["--set", "neighbours=null"], "neighbours"),
-        (["--set", "image_score=min"], "`image_score` must be one of top_share, max, reweighted, got 'min'"),
-        (["--set", "colour=red"], "patchcore has the settings .*, got 'colour'"),
+        (["--method", "patchcore", "--set", "coreset_ratio=1.5"], r"`coreset_ratio` must be in \(0, 1\], got 1\.5\.$"),
+        (["--set", "share=NaN"], "`share` must be a finite number, got nan"),
+        (["--set", "share=many"], "share"),
+        (["--set", "share=null"], "share"),
+        (["--set", "measures=none"], "`measures` must be one of both, euclidean, cosine, got 'none'"),
+        (["--set", "colour=red"], "handful has the settings .*, got 'colour'"),
         (["--method", "fastrecon", "--set", "neighbours=3"], "fastrecon has the settings .*, got 'neighbours'"),
         (["--set", "coreset_ratio"], "A setting must be NAME=VALUE, got 'coreset_ratio'"),
         (["--set", "=1"], "A setting must be NAME=VALUE"),
@@ -719,7 +719,7 @@ def test_info_says_what_an_inspector_is(run, saved):
     manifest, calibration, _ = artifact.read(saved)
     assert rows["inspector"].startswith(f"{saved}, ")
     assert rows["inspector"].endswith(f"MB, saved by handful {__version__}")
-    assert rows["method"].startswith("patchcore (neighbourhood=3, ")
+    assert rows["method"].startswith("handful (turn=auto, ")
     assert rows["backbone"].startswith("tf_efficientnet_lite0, levels ")
     assert manifest["backbone"]["weights_sha256"] in rows["digest"]
     assert rows["input"] == "64 x 64 pixels, height x width"
@@ -727,6 +727,8 @@ def test_info_says_what_an_inspector_is(run, saved):
     assert rows["references"].count(".png") == 4
     assert rows["threshold"].startswith(f"{calibration['threshold']:.4g} ")
     assert rows["rests on"] == calibration["rests_on"]
+    turned, why = manifest["turning"]["turned"], manifest["turning"]["why"]
+    assert rows["turned"] == f"{'yes' if turned else 'no'}: {why}"
     assert rows["gate"] == "blank, exposure, blur, shift, product"
 
 

@@ -89,6 +89,22 @@ def test_undoing_gives_every_score_back_to_the_bit(name, make, picture):
     assert len(detector.references) == 3
 
 
+def test_a_part_that_turns_is_taught_and_untaught_in_turned_copies(fitted, picture, tmp_path):
+    detector = Detector("handful", settings={"turn": "always"}, backbone=fitted._needed.backbone, gate=("blank",))
+    detector.fit([picture(seed) for seed in range(2)])
+    learnt, pictures = state(detector), [picture(50), picture(51, defect=True)]
+    before = answers(detector, pictures)
+    detector.teach(picture(60))
+    grown = sum(len(tensor) for tensor in state(detector).values()) / sum(len(tensor) for tensor in learnt.values())
+    assert grown == pytest.approx(1.5, abs=0.01)  # of three pictures and their copies
+    detector.save(tmp_path / "part.handful")
+    again = Detector.load(tmp_path / "part.handful", device="cpu")
+    assert answers(again, pictures) == answers(detector, pictures)
+    again.undo(1)
+    assert same_state(state(again), learnt)
+    assert answers(again, pictures) == before
+
+
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_what_was_taught_is_a_fit_of_references_and_it(name, make, picture):
     detector = make(name, 3)

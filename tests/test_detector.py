@@ -10,6 +10,7 @@ from handful import Detector
 from handful.errors import ImageError, InputError, NotFittedError, SettingError
 from handful.learning import averaged, learn
 from handful.methods.coft import COFT
+from handful.turning import Turning
 from handful.types import Features
 
 QUICK = {"size": 64, "engine": "torch", "device": "cpu"}
@@ -233,6 +234,17 @@ def test_a_detector_gives_a_method_the_variations_it_wants(monkeypatch):
     monkeypatch.setattr(COFT, "fit", fit)
     Detector("coft", settings={"views": 4}, **QUICK).fit([disc(seed) for seed in range(2)])
     assert asked == [(2, 8, (1, 1)), (1, 4, (1, 1)), (1, 4, (1, 1))]
+
+
+@pytest.mark.parametrize(("turn", "copies"), [("always", 4), ("never", 0)])
+def test_an_inspector_knows_whether_its_part_turns_and_why(turn, copies, tmp_path):
+    detector = Detector(settings={"turn": turn}, **QUICK).fit([disc(seed) for seed in range(4)])
+    assert detector.turning == Turning(turn == "always", "as asked for")
+    assert len(detector._needed.memory.turned) == copies
+    detector.save(tmp_path / "part.handful")
+    again = Detector.load(tmp_path / "part.handful", device="cpu")
+    assert again.turning == detector.turning
+    assert same(again.inspect(disc(50))[0], detector.inspect(disc(50))[0])
 
 
 def test_more_references_than_eight_are_taken():

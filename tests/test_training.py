@@ -11,7 +11,7 @@ from torch import nn
 from handful import backbones, training
 from handful.backbones import timm
 from handful.errors import ImageError, InputError, SettingError
-from handful.methods.base import Tuning
+from handful.methods.base_training import Tuning
 from handful.training import Training
 
 

@@ -168,6 +168,11 @@ class Detector(Corrections):
         return self._needed.references
 
     @property
+    def turning(self) -> Turning | None:
+        """Whether the references were learnt in turned copies, and why; None for one saved before there were any."""
+        return self._needed.turning
+
+    @property
     def backbone(self) -> BackboneSpec:
         """What computes the features."""
         return self._needed.backbone.spec

@@ -19,7 +19,7 @@ from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.errors import SettingError
 from handful.files import replacing
-from handful.methods.base import Tuning
+from handful.methods.base_training import Tuning
 
 SAVE_EVERY = 30.0  # seconds from one checkpoint to the next
 

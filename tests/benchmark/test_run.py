@@ -102,7 +102,7 @@ def test_a_cell_gives_what_a_detector_gives(parts, backbone, tmp_path):
 def test_pixel_metrics_are_those_of_the_masks(parts, backbone, tmp_path):
     disc, plate = table(parts, backbone, tmp_path, shots=(4,), seeds=(0,), names=("patchcore",))
     assert (plate.pixel_auroc, plate.pixel_ap, plate.pixel_f1_oracle, plate.aupro) == (None,) * 4  # it has no masks
-    detector = Detector(backbone=backbone).fit(draw(parts.categories[0].train, shots=4, seed=0))
+    detector = Detector("patchcore", backbone=backbone).fit(draw(parts.categories[0].train, shots=4, seed=0))
     samples = parts.categories[0].test
     maps = np.stack([detector.inspect(sample.path)[0].heatmap for sample in samples])
     mask = np.asarray(Image.open(samples[-1].masks[0]).resize((64, 64), Image.Resampling.NEAREST)) > 0

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from handful.backbones import timm
-from handful.methods.base import layers_up_to
+from handful.methods.base_training import layers_up_to
 
 
 @pytest.mark.parametrize(

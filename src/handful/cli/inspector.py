@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,6 +212,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
+        "turning": asdict(detector.turning) if detector.turning else None,
         "gate": list(detector.gate),
     }
 

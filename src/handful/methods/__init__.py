@@ -6,7 +6,8 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from handful.errors import SettingError
-from handful.methods.base import Configured, Head, HeadTraining, Method, Tuning, Turn
+from handful.methods.base import Configured, Head, Method, Turn
+from handful.methods.base_training import HeadTraining, Tuning
 from handful.methods.coft import COFT
 from handful.methods.coft_training import ContrastiveTuning
 from handful.methods.fasl import FASL, ScoreLearning

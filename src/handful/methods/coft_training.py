@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handful.errors import SettingError
-from handful.methods.base import Tuning, layers_up_to, require
+from handful.methods.base import require
+from handful.methods.base_training import Tuning, layers_up_to
 from handful.ops.defects import RECIPES, cut_fill, make_defect
 from handful.ops.foreground import foreground
 from handful.ops.views import random_view

@@ -57,7 +57,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.methods.base import Head, HeadTraining, Method, Protocol, require
+from handful.methods.base import Head, Method, Protocol, require
+from handful.methods.base_training import HeadTraining
 from handful.ops.maps import pixel_map, resize_grid
 from handful.ops.mosaic import enlarged_part, four_in_one
 from handful.ops.residuals import ResidualBank

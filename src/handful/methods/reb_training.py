@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handful.methods.base import Tuning, layers_up_to, require
+from handful.methods.base import require
+from handful.methods.base_training import Tuning, layers_up_to
 from handful.ops.defects import RECIPES, seven_variants
 from handful.ops.foreground import foreground
 

@@ -53,7 +53,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.methods.base import Head, HeadTraining, Method, Protocol, require
+from handful.methods.base import Head, Method, Protocol, require
+from handful.methods.base_training import HeadTraining
 from handful.ops.flow import ConditionalFlow, position_code
 from handful.ops.maps import pixel_map, resize_grid, top_share
 from handful.ops.residuals import Match, Residual, ResidualBank
