@@ -81,9 +81,8 @@ def test_what_is_learnt_is_what_the_upright_picture_lacks():
     upright = backbone(image[None])
     learnt = turning.learn(image, upright, backbone, aspect=1.0)
     patches = upright.levels[0].shape[1] * upright.levels[0].shape[2]
-    count = (turning.TURNS - 1) * round(turning.KEPT * patches)
-    assert learnt.levels[0].shape == (1, 1, count, 192)
+    assert learnt.levels[0].shape == (1, turning.TURNS - 1, round(turning.KEPT * patches), 192)
     # Every patch of a copy is near one that was kept or one of the upright picture.
     copy = backbone(turned_view(image, 90.0, aspect=1.0)[None]).levels[0].flatten(0, 2)
-    known = torch.cat([upright.levels[0].flatten(0, 2), learnt.levels[0][0, 0]])
+    known = torch.cat([upright.levels[0].flatten(0, 2), learnt.levels[0].flatten(0, 2)])
     assert Bank(known).nearest(copy)[0].max() < 1e-3

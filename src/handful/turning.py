@@ -83,7 +83,7 @@ def learn(image: Tensor, upright: Features, backbone: Backbone, *, aspect: float
         backbone, aspect: see `decide`.
 
     Returns:
-        One picture's, every level (1, 1, N, D): of each copy the `KEPT` patches that are farthest from the picture's.
+        One picture's, every level (1, C, N, D): of each of C copies the `KEPT` patches farthest from the picture's.
     """
     banks = [Bank(level.flatten(0, 2)) for level in upright.levels]
     kept: list[list[Tensor]] = [[] for _ in banks]
@@ -92,7 +92,7 @@ def learn(image: Tensor, upright: Features, backbone: Backbone, *, aspect: float
             rows = level.flatten(0, 2)
             farthest = bank.nearest(rows)[0][:, 0].topk(max(1, round(KEPT * len(rows)))).indices
             rows_kept.append(rows[farthest])
-    return Features(tuple(torch.cat(rows)[None, None] for rows in kept), upright.size)
+    return Features(tuple(torch.stack(rows)[None] for rows in kept), upright.size)
 
 
 def nearer_turned(

@@ -94,7 +94,7 @@ class Method(Configured, ABC):
             references: of the pictures.
             augmented: of `views_wanted` random variations of each picture, one picture's after the other's, every level
                 averaged over places: (B · views_wanted, 1, 1, D). None where none are wanted.
-            turned: patches of turned copies of each picture, (B, 1, N, D) at every level, where parts turn and the
+            turned: patches of C turned copies of each picture, (B, C, N, D) at every level, where parts turn and the
                 method wants them, see `turn_wanted`; else None.
 
         Raises:

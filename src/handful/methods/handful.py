@@ -37,6 +37,7 @@ class Handful(Method):
     Attributes:
         turn: whether the references are learnt in turned copies too: "never", "always", or "auto" where they show that
             parts turn.
+        copies: into how many turned copies, of all references together, the finer levels look for each picture.
         measures: both distances, or one alone.
         neighbourhood: side of the window that each patch is pooled over as in PatchCore, odd; 1 for none. More does not
             go with turned copies, of which single patches are kept: `turn` must be "never".
@@ -50,6 +51,7 @@ class Handful(Method):
     single_widening: ClassVar[float] = 1.35
 
     turn: Turn = "auto"
+    copies: int = 4
     measures: Measures = "both"
     neighbourhood: int = 1
     damped: bool = True
@@ -57,12 +59,15 @@ class Handful(Method):
     sigma: float = 4.0
 
     banks_: tuple[tuple[Bank, ...], ...] = field(init=False, repr=False)  # for each level one for each measure
+    turned_: tuple[tuple[Tensor, ...], ...] = field(init=False, repr=False)  # likewise (C, N, D) of C turned copies
+    _coarse_turned: tuple[Bank, ...] = field(init=False, repr=False)  # of the coarsest level's
 
     def __post_init__(self) -> None:
         super().__post_init__()
         side = self.neighbourhood
         require(side >= 1 and side % 2 == 1, "neighbourhood", "odd, from 1", side)
         require(side == 1 or self.turn == "never", "neighbourhood", "1 unless `turn` is never", side)
+        require(self.copies >= 1, "copies", "at least 1", self.copies)
         require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)
         require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
 
@@ -73,12 +78,21 @@ class Handful(Method):
     def _fit(self, references: Features) -> None:
         pooled = tuple(pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
         self.banks_ = tuple(tuple(Bank(rows) for rows in self._measured(level)) for level in pooled)
+        self._keep_turned(
+            tuple(tuple(bank.rows.new_empty(0, 1, bank.rows.shape[1]) for bank in banks) for banks in self.banks_)
+        )
 
     def _fit_turned(self, references: Features, turned: Features) -> None:
-        self.banks_ = tuple(
-            tuple(Bank(torch.cat([bank.rows, rows])) for bank, rows in zip(banks, self._measured(level), strict=True))
-            for banks, level in zip(self.banks_, turned.levels, strict=True)
+        self._keep_turned(
+            tuple(
+                tuple(rows.unflatten(0, (-1, level.shape[2])) for rows in self._measured(level))
+                for level in turned.levels
+            )
         )
+
+    def _keep_turned(self, turned: tuple[tuple[Tensor, ...], ...]) -> None:
+        self.turned_ = turned
+        self._coarse_turned = tuple(Bank(copies.flatten(0, 1)) for copies in turned[-1] if len(copies))
 
     def _measured(self, level: Tensor) -> tuple[Tensor, ...]:
         """The patches (B, h, w, D) as each measure sees them: (B·h·w, D) each."""
@@ -94,28 +108,55 @@ class Handful(Method):
         """One picture at a time, so that a batch gives what its pictures give alone: → (h, w)."""
         grid = query.levels[0].shape[1:3]
         product = query.levels[0].new_ones(grid)
-        for level, banks in zip(query.levels, self.banks_, strict=True):
+        chosen: Tensor | None = None
+        for number in reversed(range(len(query.levels))):  # the coarsest first: it says which turned copies suit
+            level = query.levels[number]
             measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood))
-            distances = [bank.nearest(rows)[0][:, 0] for bank, rows in zip(banks, measured, strict=True)]
-            of_level = torch.stack(distances).prod(0).pow(1 / len(banks)).reshape(1, *level.shape[1:3], 1)
+            distances = [bank.nearest(rows)[0][:, 0] for bank, rows in zip(self.banks_[number], measured, strict=True)]
+            if chosen is not None:
+                turned = [
+                    self._nearest_turned(*pair, chosen) for pair in zip(self.turned_[number], measured, strict=True)
+                ]
+                distances = [torch.minimum(one, other) for one, other in zip(distances, turned, strict=True)]
+            elif self._coarse_turned:
+                distances, chosen = self._among_turned(measured, distances)
+            of_level = torch.stack(distances).prod(0).pow(1 / len(distances)).reshape(1, *level.shape[1:3], 1)
             product = product * resize_grid(of_level, grid, mode="bilinear")[0, ..., 0]
         mean = product.pow(1 / len(query.levels))
         return mean * edge_weights(*grid).to(mean) if self.damped else mean
 
+    def _among_turned(self, measured: tuple[Tensor, ...], upright: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The coarsest level's distances among all turned copies too, and the copies that finer levels look into.
+
+        These are the `copies` that hold the nearest patch, by either measure, of the most places.
+        """
+        copies, patches = self.turned_[-1][0].shape[:2]
+        votes = torch.zeros(copies, dtype=torch.int64, device=upright[0].device)
+        distances = []
+        for bank, rows, before in zip(self._coarse_turned, measured, upright, strict=True):
+            found, row = (one[:, 0] for one in bank.nearest(rows))
+            votes += torch.bincount(row[found < before] // patches, minlength=copies)
+            distances.append(torch.minimum(found, before))
+        return distances, votes.topk(min(self.copies, copies)).indices
+
+    def _nearest_turned(self, copies: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
+        """The distance of each of a picture's patches (P, D) to the nearest in the chosen ones of copies (C, N, D)."""
+        return Bank(copies[chosen].flatten(0, 1), once=True).nearest(rows)[0][:, 0]
+
     def state(self) -> dict[str, Tensor]:
-        banks = {
-            f"bank.{level}.{one}": bank.rows
-            for level, those in enumerate(self.banks_)
-            for one, bank in enumerate(those)
-        }
-        return {"depths": torch.tensor(self.depths_ or ()), **banks}
+        kept: dict[str, Tensor] = {"depths": torch.tensor(self.depths_ or ())}
+        for level, (banks, copies) in enumerate(zip(self.banks_, self.turned_, strict=True)):
+            for measure, (bank, of_turned) in enumerate(zip(banks, copies, strict=True)):
+                kept |= {f"bank.{level}.{measure}": bank.rows, f"turned.{level}.{measure}": of_turned}
+        return kept
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        measures = 2 if self.measures == "both" else 1
-        self.banks_ = tuple(
-            tuple(Bank(state[f"bank.{level}.{one}"]) for one in range(measures))
+        names = [
+            [f"{level}.{one}" for one in range(2) if f"bank.{level}.{one}" in state]
             for level in range(len(state["depths"]))
-        )
+        ]
+        self.banks_ = tuple(tuple(Bank(state[f"bank.{name}"]) for name in of_level) for of_level in names)
+        self._keep_turned(tuple(tuple(state[f"turned.{name}"] for name in of_level) for of_level in names))
 
 
 def edge_weights(height: int, width: int) -> Tensor:

@@ -26,15 +26,18 @@ class Bank:
 
     Args:
         rows: (M, D).
+        once: for one search alone: rounding is then not worth its preparation.
     """
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
+    def __init__(self, rows: Tensor, *, once: bool = False) -> None:
+        self.rows, self._once = rows, once
         self._middle = rows.mean(0)  # distances stay, and the squares of what lies around 0 cancel least
 
     @cached_property
     def _grid(self) -> "_Grid | None":
-        return _Grid(self.rows - self._middle) if self.rows.device.type == "cpu" and _multiplies_codes() else None
+        if self._once or self.rows.device.type != "cpu" or not _multiplies_codes():
+            return None
+        return _Grid(self.rows - self._middle)
 
     def nearest(self, queries: Tensor, *, neighbours: int = 1, excluded: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Find the nearest rows of each query by Euclidean distance, nearest first.
