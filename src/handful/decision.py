@@ -18,7 +18,6 @@ from handful.types import Region
 
 # Assumptions, from good test pictures of 18 development categories (benchmarks/good_scores.md), never from defects.
 PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth
-SINGLE_SPREAD = 0.12  # standard deviation of the logarithm of `Prior.widening` between products
 SMALLEST_SCORE = 1e-9  # what a score of 0 (a part like a reference to the last bit) counts as
 
 
@@ -30,11 +29,13 @@ class Prior:
         spread: standard deviation of the log score between good parts of one product (measured: half of the products
             0.04 to 0.14).
         widening: at one reference, how many times as high another good part scores as a mild variation of it
-            (measured: half of them 1.9 to 2.1).
+            (measured: half of them 1.9 to 2.1); 1 for a method that scores the picture as if it were another one.
+        widening_spread: standard deviation of that factor's logarithm between products.
     """
 
     spread: float = 0.07
     widening: float = 2.0
+    widening_spread: float = 0.12
 
 
 PATCHCORE = Prior()
@@ -203,6 +204,8 @@ def _basis(references: int, views: int, further: int, prior: Prior) -> str:
         return f"{basis}, and {unseen} either" if further else basis
     if further:
         return f"{unseen}, the single one that it has learnt left aside"
+    if prior.widening == 1:
+        return "a single good picture, each place compared with what lies elsewhere in it, as if it were another part's"
     return (
         f"a single good picture: {views} mild variations of it, and the assumption that other good parts score "
         f"{prior.widening:g} times as high"
@@ -235,7 +238,7 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
     between = (PRIOR_WEIGHT * prior.spread**2 + float(((pictures - pictures.mean()) ** 2).sum())) / freedom
     if alone and known:  # its variations differ by what was done to them, which says nothing about other parts
         middle = float(np.median(logs)) + math.log(prior.widening)
-        return Prediction(middle, math.sqrt(between), math.sqrt(between + SINGLE_SPREAD**2), freedom)
+        return Prediction(middle, math.sqrt(between), math.sqrt(between + prior.widening_spread**2), freedom)
     within = float(logs.var(axis=1).mean()) * known / count
     return Prediction(float(pictures.mean()), math.sqrt(between + within), math.sqrt(between / count), freedom)
 

@@ -57,7 +57,7 @@ def view_count(references: int) -> int:
 
 def prior(method: methods.Method) -> decision.Prior:
     """What is assumed of a method's scores."""
-    return decision.Prior(method.good_spread, method.single_widening)
+    return decision.Prior(method.good_spread, method.single_widening, method.single_spread)
 
 
 def learn(
@@ -124,12 +124,17 @@ def good_scores(
     """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.
 
     One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left
-    out: then its variations, without the unchanged picture itself, are scored by the method that has seen it.
+    out: then it is scored as if it were another one where the method can (V = 1, see `Method.score_apart`), and else
+    its variations, without the unchanged picture itself, by the method that has seen it.
     `views`, `augmented` and `turned` are those of `learn`; the method has been fitted to them. `ignored` is that of
     `score`.
     """
     if len(views) == 1:
-        rows = [[score(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]]
+        apart = method.score_apart(views[0][0])
+        if apart is None:
+            rows = [[score(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]]
+        else:
+            rows = [[apart]]
     else:
         folds = min(len(views), MAX_FOLDS)
         by_row: dict[int, list[Scores]] = {}

@@ -80,6 +80,18 @@ def test_a_turned_copy_makes_its_patches_good():
     assert torch.equal(again.score(random_features(2, seed=6)).maps, method.score(random_features(2, seed=6)).maps)
 
 
+def test_fine_levels_look_into_the_copies_that_the_coarsest_one_votes_for():
+    references, odd = random_features(1, seed=1), random_features(3, seed=5)
+    copies = tuple(level.flatten(1, 2)[None] for level in odd.levels)  # (1, 3, N, D): three copies of one reference
+    one = create("handful", {"copies": 1, "sigma": 0.0}).fit(references, turned=features(*copies))
+    every = create("handful", {"copies": 3, "sigma": 0.0}).fit(references, turned=features(*copies))
+    for row in range(3):  # each is a copy to the last bit, so that no other needs to be looked into
+        assert torch.allclose(one.score(odd[[row]]).maps, torch.zeros(1, 64, 64), atol=1e-6)
+    query = random_features(1, seed=9)
+    assert (one.score(query).maps >= every.score(query).maps).all()
+    assert not torch.equal(one.score(query).maps, every.score(query).maps)
+
+
 def test_turned_copies_must_be_wanted_and_of_every_reference():
     references, turned = random_features(2, seed=1), random_features(2, seed=2)
     with pytest.raises(InputError, match=r"`turned` must hold those of 2 references, got those of 1"):
@@ -95,3 +107,15 @@ def test_turned_copies_must_be_wanted_and_of_every_reference():
 def test_settings_out_of_bounds_are_refused(setting):
     with pytest.raises(SettingError, match=next(iter(setting))):
         create("handful", setting)
+
+
+def test_a_single_picture_is_scored_by_what_lies_apart_in_it():
+    # One level of 1 x 40 patches 0, 1, 2, …; within 0 steps of itself (a side of 1) only the patch is left out.
+    row = torch.arange(40.0).reshape(1, 1, 40, 1)
+    method = create("handful", {"measures": "euclidean", "damped": False, "sigma": 0.0, "share": 1.0})
+    assert method.fit(features(row)).score_apart(features(row)).image.item() == pytest.approx(1)
+    # On 40 x 40 patches whose value is the column, those within two steps do not count: the nearest is in the same
+    # column, three rows away. Make rows differ too, by 100: the nearest is three columns away.
+    places = torch.arange(40.0)[:, None] * 100 + torch.arange(40.0)
+    square = places.reshape(1, 40, 40, 1)
+    assert method.fit(features(square)).score_apart(features(square)).image.item() == pytest.approx(3)

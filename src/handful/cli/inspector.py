@@ -100,6 +100,8 @@ def fit(
     pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
+    if detector.turning and detector.turning.turned:
+        say(f"learnt in turned copies: {detector.turning.why}")
 
 
 def inspect(

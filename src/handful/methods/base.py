@@ -56,9 +56,10 @@ class Method(Configured, ABC):
         name: what the command line and saved inspectors call the method.
         protocol: what it has learnt from before it sees the references, see `Protocol`.
         good_spread: standard deviation of the log scores of good parts of one product, a typical one.
-        single_widening: how many times as high as mild variations of the picture another good part scores, where `fit`
-            has seen a single one. Both are measured with PatchCore, see benchmarks/good_scores.md, where a method has
-            none of its own.
+        single_widening: how many times as high another good part scores as mild variations of the picture, or as
+            `score_apart` has it, where `fit` has seen a single one.
+        single_spread: standard deviation of that factor's logarithm between products. All three are PatchCore's, see
+            benchmarks/good_scores.md, where a method has none of its own.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
@@ -68,6 +69,7 @@ class Method(Configured, ABC):
     protocol: ClassVar[Protocol] = "target-only"
     good_spread: ClassVar[float] = 0.07
     single_widening: ClassVar[float] = 2.0
+    single_spread: ClassVar[float] = 0.12
     min_references: ClassVar[int] = 1
     head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
@@ -139,6 +141,13 @@ class Method(Configured, ABC):
                 f"Features must have {self.depths_} channels as in `fit`, got {queries.depths}; use the same backbone."
             )
         return self._score(queries)
+
+    def score_apart(self, reference: Features) -> Scores | None:
+        """Score the single picture that `fit` has seen as if it were another good one.
+
+        None for a method that cannot; then mild variations of the picture are scored instead.
+        """
+        return None
 
     @property
     def transductive(self) -> bool:

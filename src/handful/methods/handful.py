@@ -24,9 +24,10 @@ from torch import Tensor
 
 from handful.methods.base import Method, Turn, require
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
-from handful.ops.neighbors import Bank
+from handful.ops.neighbors import Bank, windows
 from handful.types import Features, Scores
 
+APART = 0.05  # of the side
 Measures = Literal["both", "euclidean", "cosine"]
 
 
@@ -47,8 +48,9 @@ class Handful(Method):
     """
 
     name: ClassVar[str] = "handful"
-    good_spread: ClassVar[float] = 0.045
-    single_widening: ClassVar[float] = 1.35
+    good_spread: ClassVar[float] = 0.03
+    single_widening: ClassVar[float] = 1.0
+    single_spread: ClassVar[float] = 0.07
 
     turn: Turn = "auto"
     copies: int = 4
@@ -104,7 +106,18 @@ class Handful(Method):
         scores = torch.stack([self._score_one(queries[[row]]) for row in range(len(queries))])  # (B, h, w)
         return Scores(pixel_map(scores, queries.size, sigma=self.sigma), top_share(scores, share=self.share))
 
-    def _score_one(self, query: Features) -> Tensor:
+    def score_apart(self, reference: Features) -> Scores:
+        """Score the single picture that `fit` has seen as if it were another good one.
+
+        Each patch is compared with those that lie apart from it, more than `APART` of the side: how strange a place
+        is to the rest of its picture is about how strange it is to another picture. On the development sets the median
+        good test picture scored 1.00 times as high, with a standard deviation of 0.08 between products in the
+        logarithm; turned copies are left aside.
+        """
+        scores = self._score_one(reference, apart=True)[None]
+        return Scores(pixel_map(scores, reference.size, sigma=self.sigma), top_share(scores, share=self.share))
+
+    def _score_one(self, query: Features, *, apart: bool = False) -> Tensor:
         """One picture at a time, so that a batch gives what its pictures give alone: → (h, w)."""
         grid = query.levels[0].shape[1:3]
         product = query.levels[0].new_ones(grid)
@@ -112,13 +125,17 @@ class Handful(Method):
         for number in reversed(range(len(query.levels))):  # the coarsest first: it says which turned copies suit
             level = query.levels[number]
             measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood))
-            distances = [bank.nearest(rows)[0][:, 0] for bank, rows in zip(self.banks_[number], measured, strict=True)]
+            excluded = _around(*level.shape[1:3]).to(level.device) if apart else None
+            distances = [
+                bank.nearest(rows, excluded=excluded)[0][:, 0]
+                for bank, rows in zip(self.banks_[number], measured, strict=True)
+            ]
             if chosen is not None:
                 turned = [
                     self._nearest_turned(*pair, chosen) for pair in zip(self.turned_[number], measured, strict=True)
                 ]
                 distances = [torch.minimum(one, other) for one, other in zip(distances, turned, strict=True)]
-            elif self._coarse_turned:
+            elif self._coarse_turned and not apart:
                 distances, chosen = self._among_turned(measured, distances)
             of_level = torch.stack(distances).prod(0).pow(1 / len(distances)).reshape(1, *level.shape[1:3], 1)
             product = product * resize_grid(of_level, grid, mode="bilinear")[0, ..., 0]
@@ -157,6 +174,11 @@ class Handful(Method):
         ]
         self.banks_ = tuple(tuple(Bank(state[f"bank.{name}"]) for name in of_level) for of_level in names)
         self._keep_turned(tuple(tuple(state[f"turned.{name}"] for name in of_level) for of_level in names))
+
+
+def _around(height: int, width: int) -> Tensor:
+    """The patches that do not lie apart from each: (h·w, E)."""
+    return windows(1, height, width, radius=round(APART * min(height, width)))
 
 
 def edge_weights(height: int, width: int) -> Tensor:

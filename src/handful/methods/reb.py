@@ -38,7 +38,7 @@ from torch import Tensor
 
 from handful.methods.base import Method, require
 from handful.ops.maps import pixel_map, top_share
-from handful.ops.neighbors import Bank
+from handful.ops.neighbors import Bank, windows
 from handful.ops.patches import LevelWeights, level_scales, patch_vectors
 from handful.types import Features, Scores
 
@@ -167,19 +167,9 @@ def squares_to_others(patches: Tensor, *, neighbours: int, exclude_radius: int) 
         (B·h·w, K).
     """
     rows = patches.flatten(0, 2)
-    distances, _ = Bank(rows).nearest(rows, neighbours=neighbours, excluded=_windows(patches, exclude_radius))
+    excluded = windows(*patches.shape[:3], radius=exclude_radius).to(patches.device)
+    distances, _ = Bank(rows).nearest(rows, neighbours=neighbours, excluded=excluded)
     return distances.square()
-
-
-def _windows(patches: Tensor, radius: int) -> Tensor:
-    """The rows of the same picture within a radius of each row, its own included: (B·h·w, (2·radius + 1)²)."""
-    pictures, height, width, _ = patches.shape
-    steps = torch.arange(-radius, radius + 1)
-    # Beyond the border the window repeats the border's row, which belongs to it in any case.
-    down, across = ((torch.arange(side)[:, None] + steps).clamp(0, side - 1) for side in (height, width))
-    window = down[:, None, :, None] * width + across[:, None, :]  # (h, w, n, n)
-    first = torch.arange(pictures)[:, None, None, None, None] * (height * width)
-    return (first + window).flatten(0, 2).flatten(1).to(patches.device)
 
 
 def corrected(squares: Tensor, densities: Tensor, *, alpha: float, correction: Correction) -> Tensor:

@@ -114,6 +114,21 @@ class Bank:
         return torch.where(nearest < len(self.rows), nearest, 0)
 
 
+def windows(pictures: int, height: int, width: int, *, radius: int) -> Tensor:
+    """The rows of the same picture within a radius of each row, its own included: → (B·h·w, (2·radius + 1)²).
+
+    Args:
+        pictures, height, width: B, h and w of the patches (B, h, w, D) whose B·h·w rows these are.
+        radius: in grid steps, diagonal ones included.
+    """
+    steps = torch.arange(-radius, radius + 1)
+    # Beyond the border the window repeats the border's row, which belongs to it in any case.
+    down, across = ((torch.arange(side)[:, None] + steps).clamp(0, side - 1) for side in (height, width))
+    window = down[:, None, :, None] * width + across[:, None, :]  # (h, w, n, n)
+    first = torch.arange(pictures)[:, None, None, None, None] * (height * width)
+    return (first + window).flatten(0, 2).flatten(1)
+
+
 class _Grid:
     """Rows rounded to whole numbers of 8 bits.
 
