@@ -60,8 +60,10 @@ class Handful(Method):
     share: float = 0.005
     sigma: float = 4.0
 
-    banks_: tuple[tuple[Bank, ...], ...] = field(init=False, repr=False)  # for each level one for each measure
-    turned_: tuple[tuple[Tensor, ...], ...] = field(init=False, repr=False)  # likewise (C, N, D) of C turned copies
+    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (B·h·w, D) of each level
+    turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, N, D) of each level: C turned copies, or none
+    _banks: tuple[tuple[Bank, ...], ...] = field(init=False, repr=False)  # for each level one for each measure
+    _turned: tuple[tuple[Tensor, ...], ...] = field(init=False, repr=False)  # likewise the copies
     _coarse_turned: tuple[Bank, ...] = field(init=False, repr=False)  # of the coarsest level's
 
     def __post_init__(self) -> None:
@@ -78,29 +80,25 @@ class Handful(Method):
         return self.turn
 
     def _fit(self, references: Features) -> None:
-        pooled = tuple(pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
-        self.banks_ = tuple(tuple(Bank(rows) for rows in self._measured(level)) for level in pooled)
-        self._keep_turned(
-            tuple(tuple(bank.rows.new_empty(0, 1, bank.rows.shape[1]) for bank in banks) for banks in self.banks_)
-        )
+        pooled = (pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
+        self.rows_ = tuple(level.flatten(0, 2) for level in pooled)
+        self.turned_ = tuple(rows.new_empty(0, 1, rows.shape[1]) for rows in self.rows_)
+        self._prepare()
 
     def _fit_turned(self, references: Features, turned: Features) -> None:
-        self._keep_turned(
-            tuple(
-                tuple(rows.unflatten(0, (-1, level.shape[2])) for rows in self._measured(level))
-                for level in turned.levels
-            )
-        )
+        self.turned_ = tuple(level.flatten(0, 1) for level in turned.levels)
+        self._prepare()
 
-    def _keep_turned(self, turned: tuple[tuple[Tensor, ...], ...]) -> None:
-        self.turned_ = turned
-        self._coarse_turned = tuple(Bank(copies.flatten(0, 1)) for copies in turned[-1] if len(copies))
+    def _prepare(self) -> None:
+        """What scoring needs of what was learnt."""
+        self._banks = tuple(tuple(Bank(rows) for rows in self._measured(of_level)) for of_level in self.rows_)
+        self._turned = tuple(self._measured(copies) for copies in self.turned_)
+        self._coarse_turned = tuple(Bank(copies.flatten(0, 1)) for copies in self._turned[-1] if len(copies))
 
-    def _measured(self, level: Tensor) -> tuple[Tensor, ...]:
-        """The patches (B, h, w, D) as each measure sees them: (B·h·w, D) each."""
-        rows = level.flatten(0, 2)
-        unit = F.normalize(rows)  # a patch of zeros stays one
-        return {"both": (rows, unit), "euclidean": (rows,), "cosine": (unit,)}[self.measures]
+    def _measured(self, patches: Tensor) -> tuple[Tensor, ...]:
+        """Patches (…, D) as each measure sees them."""
+        unit = F.normalize(patches, dim=-1)  # a patch of zeros stays one
+        return {"both": (patches, unit), "euclidean": (patches,), "cosine": (unit,)}[self.measures]
 
     def _score(self, queries: Features) -> Scores:
         scores = torch.stack([self._score_one(queries[[row]]) for row in range(len(queries))])  # (B, h, w)
@@ -124,15 +122,15 @@ class Handful(Method):
         chosen: Tensor | None = None
         for number in reversed(range(len(query.levels))):  # the coarsest first: it says which turned copies suit
             level = query.levels[number]
-            measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood))
+            measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2))
             excluded = _around(*level.shape[1:3]).to(level.device) if apart else None
             distances = [
                 bank.nearest(rows, excluded=excluded)[0][:, 0]
-                for bank, rows in zip(self.banks_[number], measured, strict=True)
+                for bank, rows in zip(self._banks[number], measured, strict=True)
             ]
             if chosen is not None:
                 turned = [
-                    self._nearest_turned(*pair, chosen) for pair in zip(self.turned_[number], measured, strict=True)
+                    self._nearest_turned(*pair, chosen) for pair in zip(self._turned[number], measured, strict=True)
                 ]
                 distances = [torch.minimum(one, other) for one, other in zip(distances, turned, strict=True)]
             elif self._coarse_turned and not apart:
@@ -147,7 +145,7 @@ class Handful(Method):
 
         These are the `copies` that hold the nearest patch, by either measure, of the most places.
         """
-        copies, patches = self.turned_[-1][0].shape[:2]
+        copies, patches = self._turned[-1][0].shape[:2]
         votes = torch.zeros(copies, dtype=torch.int64, device=upright[0].device)
         distances = []
         for bank, rows, before in zip(self._coarse_turned, measured, upright, strict=True):
@@ -161,19 +159,15 @@ class Handful(Method):
         return Bank(copies[chosen].flatten(0, 1), once=True).nearest(rows)[0][:, 0]
 
     def state(self) -> dict[str, Tensor]:
-        kept: dict[str, Tensor] = {"depths": torch.tensor(self.depths_ or ())}
-        for level, (banks, copies) in enumerate(zip(self.banks_, self.turned_, strict=True)):
-            for measure, (bank, of_turned) in enumerate(zip(banks, copies, strict=True)):
-                kept |= {f"bank.{level}.{measure}": bank.rows, f"turned.{level}.{measure}": of_turned}
-        return kept
+        rows = {f"rows.{level}": rows for level, rows in enumerate(self.rows_)}
+        turned = {f"turned.{level}": copies for level, copies in enumerate(self.turned_)}
+        return {"depths": torch.tensor(self.depths_ or ()), **rows, **turned}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        names = [
-            [f"{level}.{one}" for one in range(2) if f"bank.{level}.{one}" in state]
-            for level in range(len(state["depths"]))
-        ]
-        self.banks_ = tuple(tuple(Bank(state[f"bank.{name}"]) for name in of_level) for of_level in names)
-        self._keep_turned(tuple(tuple(state[f"turned.{name}"] for name in of_level) for of_level in names))
+        levels = range(len(state["depths"]))
+        self.rows_ = tuple(state[f"rows.{level}"] for level in levels)
+        self.turned_ = tuple(state[f"turned.{level}"] for level in levels)
+        self._prepare()
 
 
 def _around(height: int, width: int) -> Tensor:
