@@ -79,9 +79,10 @@ def numbers(rows):
 
 
 def test_a_cell_gives_what_a_detector_gives(parts, backbone, tmp_path):
-    rows = table(parts, backbone, tmp_path / "out", shots=(2,), seeds=(1,))
-    assert [(row.category, row.method) for row in rows] == [(c, m) for c in ("disc", "plate") for m in METHODS]
-    for row, category in zip(rows, [c for c in parts.categories for _ in METHODS], strict=True):
+    names = (*METHODS, "handful:turn=always")
+    rows = table(parts, backbone, tmp_path / "out", shots=(2,), seeds=(1,), names=names)
+    assert [(row.category, row.method) for row in rows] == [(c, m) for c in ("disc", "plate") for m in names]
+    for row, category in zip(rows, [c for c in parts.categories for _ in names], strict=True):
         method = methods.parse(row.method)
         detector = Detector(method.name, settings=method.settings, backbone=backbone, false_alarm_rate=0.05)
         references = draw(category.train, shots=2, seed=1)
