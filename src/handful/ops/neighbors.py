@@ -8,7 +8,8 @@ from torch import Tensor
 
 CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32, near the optimum of common CPUs
 GROUP = 32  # bank rows whose least distance is looked at first
-MOST_GROUPS = 48  # of them that one query may have to look into, before the plain search is as fast
+# How many of them one query may have to look into, and which share of all, before the plain search is as fast.
+MOST_GROUPS, MOST_SHARE = 48, 0.25
 CODES = 127  # whole numbers of 8 bits run from minus this to this
 
 
@@ -96,7 +97,8 @@ class Bank:
             rows = closest.clamp_max(len(self.rows) - 1)
             limits = grid.limits(codes[some], errors[some] + distance(queries[some], self.rows[rows]))  # (n,)
             inside = least <= limits[:, None]
-            crowded = inside.sum(1) > MOST_GROUPS  # far from all rows, or as near to many
+            # Far from all rows, or as near to many.
+            crowded = inside.sum(1) > min(MOST_GROUPS, max(8, int(MOST_SHARE * least.shape[1])))
             query, group = (inside & ~crowded[:, None]).nonzero(as_tuple=True)
             pair, member = (order[query, group] <= limits[query, None]).nonzero(as_tuple=True)
             rows = (GROUP * group[pair] + member).clamp_max(len(self.rows) - 1)
