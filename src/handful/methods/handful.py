@@ -11,7 +11,8 @@ WACV 2025); how they are joined is our own, and chosen by the ablation in benchm
   term on which everything differs (a level that sees each part's own grain) cannot drown the others.
 - Patches are not pooled over their neighbourhood: that hides defects of a patch or two.
 - Features at the picture's edge are strange for what the backbone made up beyond it. PatchCore's pooling counts zeros
-  there, which damps them; here their scores are damped by as much: two thirds along an edge, four ninths in a corner.
+  there, which damps them; here each level's distances are damped by as much along its own edge: to two thirds, and in
+  corners to four ninths. A coarse level's edge reaches further in.
 - Parts that turn are learnt in turned copies, see `handful.turning`.
 """
 
@@ -42,7 +43,7 @@ class Handful(Method):
         measures: both distances, or one alone.
         neighbourhood: side of the window that each patch is pooled over as in PatchCore, odd; 1 for none. More does not
             go with turned copies, of which single patches are kept: `turn` must be "never".
-        damped: whether scores along the picture's edge are.
+        damped: whether distances along the picture's edge are.
         share: of the patches, whose mean score is the picture's.
         sigma: of the map's Gaussian blur, in model-input pixels.
     """
@@ -135,10 +136,11 @@ class Handful(Method):
                 distances = [torch.minimum(one, other) for one, other in zip(distances, turned, strict=True)]
             elif self._coarse_turned and not apart:
                 distances, chosen = self._among_turned(measured, distances)
-            of_level = torch.stack(distances).prod(0).pow(1 / len(distances)).reshape(1, *level.shape[1:3], 1)
-            product = product * resize_grid(of_level, grid, mode="bilinear")[0, ..., 0]
-        mean = product.pow(1 / len(query.levels))
-        return mean * edge_weights(*grid).to(mean) if self.damped else mean
+            of_level = torch.stack(distances).prod(0).pow(1 / len(distances)).reshape(level.shape[1:3])
+            if self.damped:
+                of_level = of_level * edge_weights(*level.shape[1:3]).to(of_level)
+            product = product * resize_grid(of_level[None, ..., None], grid, mode="bilinear")[0, ..., 0]
+        return product.pow(1 / len(query.levels))
 
     def _among_turned(self, measured: tuple[Tensor, ...], upright: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The coarsest level's distances among all turned copies too, and the copies that finer levels look into.
