@@ -34,10 +34,25 @@ def decide(wanted, images, **options):
     return turning.decide(wanted, images, [backbone(image[None]) for image in images], backbone, aspect=1.0, **options)
 
 
-def test_parts_at_many_angles_turn():
-    found = decide("auto", [bar(angle, half=True) for angle in (0, 60, 150, 240)])
+def test_oblong_parts_at_many_angles_turn():
+    assert decide("auto", [bar(angle) for angle in (10, 25)]).why == "the references' parts lie up to 15° apart"
+    assert decide("auto", [bar(angle) for angle in (10, 25)]).turned
+
+
+def square(degrees):
+    """A square part that is not oblong, one quarter dark, so that every angle shows."""
+    picture = bar(0, length=48, width=48)
+    picture[:, 24:48, 24:48] = 0.7
+    return turned_view(picture, degrees, aspect=1.0)
+
+
+def test_other_parts_turn_where_turning_brings_them_nearer():
+    found = decide("auto", [square(angle) for angle in (0, 60, 150, 240)])
     assert found.turned
     assert "times as near to the others turned as it is upright" in found.why
+    assert (
+        decide("auto", [square(0)] * 3).why == "turned, the first reference is at most 1.00 times as near to the others"
+    )
 
 
 def test_parts_that_lie_alike_do_not_turn():
@@ -72,8 +87,9 @@ def test_a_person_decides_otherwise():
 def test_angles_are_those_of_the_picture_and_not_of_its_frame():
     # A picture twice as wide as high in a square frame: at 45 degrees there, it lies at 27.
     picture = (255 * bar(45)).byte().permute(1, 2, 0).numpy()
-    assert turning.askew_by(picture, aspect=1.0) == pytest.approx(45, abs=1)
-    assert turning.askew_by(picture, aspect=2.0) == pytest.approx(90 - np.degrees(np.arctan(2)), abs=2)
+    upright = turning.axis(picture, aspect=1.0)
+    assert turning.apart(upright, 45, 90) < 1
+    assert turning.apart(turning.axis(picture, aspect=2.0), np.degrees(np.arctan(0.5)), 90) % 36.9 < 2
 
 
 def test_what_is_learnt_is_what_the_upright_picture_lacks():

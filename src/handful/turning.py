@@ -4,10 +4,11 @@ A screw dropped on a table shows its thread at any angle, and four references sh
 the rest. They cost time, memory, and the eye for a part that is turned though it must not be; so "auto" makes them only
 where the references show that parts turn:
 
-- With two or more: where the first one, turned, is at least `NEARER` times as near to the others, on the mean, as it is
-  upright. Among 17 development categories at 4 references this was 1.09 to 1.16 for screws and crops that show another
-  place each, and at most 1.03 elsewhere (benchmarks/default.md).
-- With one, which cannot show it: where an oblong part lies askew on an even ground, more than `ASKEW` degrees off both
+- With two or more: where oblong parts on an even ground lie more than `ASKEW` degrees apart; or where the first one,
+  turned, is at least `NEARER` times as near to the others, on the mean, as it is upright. Among 17 development
+  categories at 4 references this was 1.13 for screws and up to 1.16 for crops that show another place each, and at most
+  1.03 elsewhere.
+- With one, which cannot show it: where an oblong part on an even ground lies askew, more than `ASKEW` degrees off both
   axes of the picture. A part mounted askew passes for one that turns; `turn=never` says that it is not.
 """
 
@@ -63,15 +64,23 @@ def decide(
     """
     if wanted != "auto":
         return Turning(wanted == "always", "as asked for")
+    axes = [axis(_pixels(image), aspect=aspect) for image in images]
     if len(images) == 1:
-        askew = askew_by(_pixels(images[0]), aspect=aspect)
-        if askew is None:
+        if axes[0] is None:
             return Turning(False, "the single reference shows no oblong part on an even ground")
+        askew = apart(axes[0] % 90, 0, 90)
         turned = askew > ASKEW
-        return Turning(turned, f"the part of the single reference lies {askew:.0f}° askew" + _single(turned))
+        verdict = "taken for one that turns" if turned else "taken for one that does not turn"
+        return Turning(turned, f"the part of the single reference lies {askew:.0f}° askew: {verdict}")
+    oblong = [one for one in axes if one is not None]
+    widest = max((apart(one, other, 180) for one in oblong for other in oblong), default=0.0)
+    if len(oblong) == len(images) and widest > ASKEW:
+        return Turning(True, f"the references' parts lie up to {widest:.0f}° apart")
     nearer, degrees = nearer_turned(images[0], features, backbone, aspect=aspect)
+    if nearer < NEARER:
+        return Turning(False, f"turned, the first reference is at most {nearer:.2f} times as near to the others")
     said = f"the first reference is {nearer:.2f} times as near to the others turned as it is upright"
-    return Turning(nearer >= NEARER, f"{said}, for one of them by {degrees:.0f}°")
+    return Turning(True, f"{said}, for one of them by {degrees:.0f}°")
 
 
 def learn(image: Tensor, upright: Features, backbone: Backbone, *, aspect: float) -> Features:
@@ -122,8 +131,8 @@ def nearer_turned(
     return float(gains.mean().exp()), angles[int(at[gains.argmax()])]
 
 
-def askew_by(picture: NDArray[np.uint8], *, aspect: float) -> float | None:
-    """How far an oblong part's axis is from the nearer one of the picture's, in degrees from 0 to 45.
+def axis(picture: NDArray[np.uint8], *, aspect: float) -> float | None:
+    """The direction of an oblong part's longer axis, in degrees from 0 to 180.
 
     Args:
         picture: (H, W, 3).
@@ -140,8 +149,13 @@ def askew_by(picture: NDArray[np.uint8], *, aspect: float) -> float | None:
     variances, axes = np.linalg.eigh(np.cov(np.stack([columns * frame, rows])))
     if variances[1] <= OBLONG**2 * max(variances[0], 1e-9):
         return None
-    degrees = math.degrees(math.atan2(axes[1, 1], axes[0, 1])) % 90
-    return min(degrees, 90 - degrees)
+    return math.degrees(math.atan2(axes[1, 1], axes[0, 1])) % 180
+
+
+def apart(one: float, other: float, period: float) -> float:
+    """How far two directions are apart, in degrees, where they repeat after a period."""
+    difference = abs(one - other) % period
+    return min(difference, period - difference)
 
 
 def _copies(image: Tensor, backbone: Backbone, aspect: float) -> Iterator[tuple[float, Features]]:
@@ -165,7 +179,3 @@ def _distances(queries: Sequence[Tensor], of: Features) -> Tensor:
 def _pixels(image: Tensor) -> NDArray[np.uint8]:
     pixels: NDArray[np.uint8] = (255 * image).round().byte().permute(1, 2, 0).numpy()
     return pixels
-
-
-def _single(turned: bool) -> str:
-    return ": taken for one that turns" if turned else ": taken for one that does not turn"
