@@ -7,7 +7,9 @@ import torch.nn.functional as F
 
 from handful import backbones
 from handful.backbones import clip
+from handful.backbones.windows import windowed
 from handful.errors import SettingError, WeightsError
+from handful.methods.fasl import FASL, FASLHead
 
 open_clip = clip.open_clip  # imported there, after the torchvision that it needs has been seen to
 
@@ -176,6 +178,36 @@ def test_the_position_embedding_is_interpolated_to_the_size(file, whole):
     grid = whole.visual.positional_embedding[1:].reshape(1, 4, 4, 16).permute(0, 3, 1, 2)
     larger = F.interpolate(grid, size=(6, 8), mode="bicubic", antialias=True)
     assert torch.equal(own[1:].reshape(6, 8, 16), larger[0].permute(1, 2, 0))
+
+
+def test_crops_are_seen_as_by_a_clip_made_for_their_size(file):
+    before = images()
+    for levels in ([1, -1], ["patches", "windows2"]):
+        plain = create(levels=levels, weights=str(file))
+        expected = plain(before)
+        small, made = backbones.at_size(plain, (16, 24)), create(levels=levels, weights=str(file), size=(16, 24))
+        one, other = small(images((16, 24))), made(images((16, 24)))
+        assert all(close(*pair) for pair in zip(one.levels, other.levels, strict=True))
+        assert (one.image is None) == (other.image is None) and one.size == small.spec.size == (16, 24)
+        assert small.spec.weights_sha256 == plain.spec.weights_sha256
+        assert all(torch.equal(*pair) for pair in zip(plain(before).levels, expected.levels, strict=True))
+        assert backbones.at_size(plain, (32, 32)) is plain
+
+
+def test_crops_too_small_for_patches_or_windows_are_refused():
+    plain = create()
+    with pytest.raises(SettingError, match="`size` must be a multiple of the 8-pixel patches of clip:tiny-clip"):
+        backbones.at_size(plain, (20, 16))
+    with pytest.raises(SettingError, match="windows2 to windows2, got 'windows3'"):
+        backbones.at_size(plain, (16, 16))
+
+
+def test_fasl_looks_at_crops_through_clip():
+    features = windowed(create(levels=[1, 2]), FASL(winmode="mul", win_size=2).windows_wanted)(images())
+    assert [level.shape for level in features.windows.levels] == [(2, 4, 2, 2, 16)] * 2  # at stride 2
+    head = FASLHead(features.depths, nam=True, seed=0)
+    scores = FASL(winmode="mul", win_size=2).take_head(head).fit(features).score(features)
+    assert scores.maps.shape == (2, 32, 32) and bool(scores.image.isfinite().all())
 
 
 def test_weights_come_from_a_local_file(file, tmp_path, whole):

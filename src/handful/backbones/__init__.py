@@ -136,6 +136,13 @@ def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
     """
     if size == backbone.spec.size:
         return backbone
+    device: Device = "cuda" if backbone.device == "cuda" else "cpu"
+    at_a_time = CROPS_AT_A_TIME if device == "cuda" else 1
+    if backbone.spec.name.startswith(CLIP_PREFIX):
+        from handful.backbones.clip import CLIPBackbone
+
+        assert isinstance(backbone, CLIPBackbone)  # no other has such a name
+        return backbone.at_size(size, at_a_time=at_a_time)
 
     from handful.backbones import timm
 
@@ -143,8 +150,6 @@ def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
     state = safetensors.torch.load(parts[WEIGHTS_PART])
     network = timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
     timm.resize(network, size)
-    device: Device = "cuda" if backbone.device == "cuda" else "cpu"
-    at_a_time = CROPS_AT_A_TIME if device == "cuda" else 1
     return _on_engine(network, replace(spec, size=size), parts, device, at_a_time=at_a_time)
 
 

@@ -22,7 +22,7 @@ class BackboneSpec:
     Attributes:
         name: timm's name, or `clip:` and open_clip's.
         levels: the modules whose outputs are the levels, finest grid first; of CLIP see
-            `handful.backbones.clip.VisualTower`.
+            `handful.backbones.clip_tower.VisualTower`.
         size: (H, W) of the input.
         weights: where the weights came from, in words.
         weights_sha256: digest of the weights that the levels need.

@@ -17,10 +17,11 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from handful.backbones import timm  # first: open_clip needs the torchvision that this file sees to
 from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, BackboneSpec
+from handful.backbones.clip_tower import Model, VisualTower, block_of, side_of
 from handful.backbones.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompts
 from handful.errors import SettingError, WeightsError
 from handful.types import Features
@@ -39,67 +40,6 @@ PROMPTS_AT_A_TIME = 64
 
 _NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}  # where no text tower is needed
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-
-Model = Any  # open_clip's CLIP: an nn.Module with attributes that nn.Module does not declare
-
-
-class VisualTower(nn.Module):
-    """A CLIP vision transformer cut off behind the last block that a level needs.
-
-    Attributes:
-        level_names: `blockN`, the output of the N-th block, as it is; `patches`, those of the last in the space that
-            pictures share with texts; `windowsK`, the embeddings in that space of all windows of K x K patches.
-        size: (H, W) of the input.
-        shared: whether any level lies in the shared space: then the embedding of the whole picture is given too.
-    """
-
-    def __init__(self, visual: Model, level_names: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.level_names = tuple(level_names)
-        self.size: tuple[int, int] = visual.image_size
-        self.grid: tuple[int, int] = visual.grid_size
-        self.model = visual
-        self.mean = nn.Buffer(torch.tensor(mean).view(1, 3, 1, 1))
-        self.std = nn.Buffer(torch.tensor(std).view(1, 3, 1, 1))
-        self.shared = any(_block(name) is None for name in level_names)
-        if not self.shared:
-            visual.transformer.resblocks = visual.transformer.resblocks[: max(map(_number, level_names))]
-            visual.ln_post, visual.proj = nn.Identity(), None
-        for name in level_names:
-            if side := _side(name):
-                setattr(self, name, nn.Buffer(window_tokens(self.grid, side), persistent=False))
-        self.eval().requires_grad_(False)
-
-    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        """Compute the levels of (B, 3, H, W) images in [0, 1], each (B, h, w, D), and their embeddings (B, E)."""
-        first = self._embed(images)
-        blocks = [first]
-        for block in self.model.transformer.resblocks:
-            blocks.append(block(blocks[-1]))
-        levels = tuple(self._level(name, blocks) for name in self.level_names)
-        return levels, self._share(blocks[-1][:, 0]) if self.shared else None
-
-    def _embed(self, images: Tensor) -> Tensor:
-        """The tokens before the first block, the class token first: (B, 1 + h·w, D)."""
-        patches = self.model.conv1((images - self.mean) / self.std).flatten(2).transpose(1, 2)  # (B, h·w, D)
-        own = self.model.class_embedding.expand(len(patches), 1, -1)
-        tokens: Tensor = self.model.ln_pre(torch.cat([own, patches], 1) + self.model.positional_embedding)
-        return tokens
-
-    def _level(self, name: str, blocks: Sequence[Tensor]) -> Tensor:
-        height, width = self.grid
-        if side := _side(name):
-            windows = blocks[0][:, getattr(self, name)]  # (B, windows, 1 + side², D)
-            own = self._share(self.model.transformer(windows.flatten(0, 1))[:, 0])  # (B·windows, E)
-            return own.reshape(len(windows), height - side + 1, width - side + 1, -1)
-        number = _block(name)
-        patches = self._share(blocks[-1][:, 1:]) if number is None else blocks[number][:, 1:]  # (B, h·w, …)
-        return patches.reshape(len(patches), height, width, -1)
-
-    def _share(self, tokens: Tensor) -> Tensor:
-        """Bring tokens of the last block into the shared space: (…, D) → (…, E)."""
-        shared: Tensor = self.model.ln_post(tokens) @ self.model.proj
-        return shared
 
 
 class TextTower:
@@ -124,7 +64,11 @@ class TextTower:
 
 
 class CLIPBackbone:
-    """A CLIP vision transformer in torch, in float32, and the text prototypes of one object."""
+    """A CLIP vision transformer in torch, in float32, and the text prototypes of one object.
+
+    Attributes:
+        at_a_time: how many pictures go through the network together; a batch may round otherwise than a single picture.
+    """
 
     def __init__(
         self,
@@ -134,8 +78,10 @@ class CLIPBackbone:
         text: Tensor | None,
         device: str,
         texts: TextTower | None = None,
+        *,
+        at_a_time: int = 1,
     ) -> None:
-        self.spec, self.device, self.network = spec, device, tower.to(device)
+        self.spec, self.device, self.network, self.at_a_time = spec, device, tower.to(device), at_a_time
         self._text = None if text is None else text.to(device)
         self._texts = texts
         self.parts: Mapping[str, bytes] = {WEIGHTS_PART: tower_part}
@@ -144,15 +90,28 @@ class CLIPBackbone:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        """Compute the levels of (B, 3, H, W) images in [0, 1], one picture at a time."""
-        # One at a time: a batch may round otherwise than a single picture.
-        levels, embeddings = zip(*(self.network(image[None].to(self.device)) for image in images), strict=True)
+        """Compute the levels of (B, 3, H, W) images in [0, 1], `at_a_time` pictures at a time."""
+        done = [self.network(some.to(self.device)) for some in images.split(self.at_a_time)]
+        levels, embeddings = zip(*done, strict=True)
         return Features(
             tuple(torch.cat(level).contiguous() for level in zip(*levels, strict=True)),
             self.spec.size,
             image=torch.cat(embeddings) if self.network.shared else None,
             text=self._text,
         )
+
+    def at_size(self, size: tuple[int, int], *, at_a_time: int) -> "CLIPBackbone":
+        """The same network for pictures of (H, W), so many together; see `handful.backbones.at_size`.
+
+        Raises:
+            SettingError: if patches or a level's windows do not fit the size.
+        """
+        vision = _vision(self.spec.name, _split(self.spec.name)[0])
+        height, width = _checked_size(self.spec.name, vision, size)
+        _level_names(self.spec.name, vision, size, self.spec.levels)
+        grid = (height // vision["patch_size"], width // vision["patch_size"])
+        spec, part = replace(self.spec, size=size), self.parts[WEIGHTS_PART]
+        return CLIPBackbone(self.network.at_size(size, grid), spec, part, self._text, self.device, at_a_time=at_a_time)
 
     def about(self, object_name: str) -> "CLIPBackbone":
         """The same network with the prototypes of another object; itself where it has no prototypes.
@@ -169,17 +128,6 @@ class CLIPBackbone:
             )
         text, spec = self._texts.prototypes(object_name), replace(self.spec, object_name=object_name)
         return CLIPBackbone(self.network, spec, self.parts[WEIGHTS_PART], text, self.device, self._texts)
-
-
-def window_tokens(grid: tuple[int, int], side: int) -> Tensor:
-    """Which tokens each window of side x side patches consists of, the class token, number 0, first.
-
-    Returns:
-        (windows, 1 + side²) int64, the windows row by row.
-    """
-    numbers = torch.arange(1, grid[0] * grid[1] + 1, dtype=torch.float64).reshape(1, 1, *grid)
-    windows = F.unfold(numbers, side)[0].T.long()  # (windows, side²)
-    return torch.cat([torch.zeros(len(windows), 1, dtype=torch.long), windows], 1)
 
 
 def create(
@@ -214,7 +162,7 @@ def create(
     vision = _vision(name, model_name)
     size = _checked_size(name, vision, size)
     level_names = _level_names(name, vision, size, levels)
-    if object_name is not None and all(_block(level) for level in level_names):
+    if object_name is not None and all(block_of(level) for level in level_names):
         raise SettingError(f"The object must be left out with blocks alone, which read no text, got {object_name!r}.")
     full_name = f"{CLIP_PREFIX}{model_name}" + (f".{tag}" if tag else "")
     model, source = _model(full_name, model_name, tag, size, weights)
@@ -243,20 +191,6 @@ def load(spec: BackboneSpec, parts: Mapping[str, bytes], *, device: str) -> CLIP
     tower.load_state_dict(safetensors.torch.load(parts[WEIGHTS_PART]))
     text = safetensors.torch.load(parts[TEXT_PART])["text"] if spec.object_name else None
     return CLIPBackbone(tower, spec, parts[WEIGHTS_PART], text, device)
-
-
-def _block(name: str) -> int | None:
-    """The number of a level's block; None for a level in the shared space."""
-    return _number(name) if name.startswith("block") else None
-
-
-def _side(name: str) -> int:
-    """The side of a level's windows in patches; 0 where it has none."""
-    return _number(name) if name.startswith("windows") else 0
-
-
-def _number(name: str) -> int:
-    return int(re.sub(r"\D", "", name))
 
 
 def _split(name: str) -> tuple[str, str | None]:
@@ -313,7 +247,7 @@ def _level_names(
             )
     if not names or len(set(names)) < len(names):
         raise SettingError(f"`levels` must name at least one level and none twice, got {names}.")
-    return tuple(sorted(names, key=lambda found: (_side(found), _block(found) or depth + 1)))
+    return tuple(sorted(names, key=lambda found: (side_of(found), block_of(found) or depth + 1)))
 
 
 def _level_name(level: str | int, depth: int, widest: int) -> str:
