@@ -11,6 +11,7 @@ from PIL import Image
 
 from handful import backbones, heads
 from handful.auxiliary import AuxiliaryTraining
+from handful.benchmark.results import file_name
 from handful.data.datasets import open_dataset
 from handful.detector import Detector
 from handful.errors import InputError, InspectorError, SettingError, WeightsError
@@ -254,10 +255,12 @@ def test_a_head_of_fasl_is_trained_and_benchmarked(
     windows = [f"fasl:winmode=mul,win_size={size}@{head}" for size in (4, 13)]
     options = ("--methods", f"fasl@{head}", f"fasl:paper_compat=true@{head}", *windows, "--shots", "2", "--seeds", "0")
     out = tmp_path / "out"
-    _, lines, _ = command_line("bench", "--data", f"new:{root.parent}", *options, "--no-sheets", "--json", "--out", out)
+    _, lines, _ = command_line("bench", "--data", f"new:{root.parent}", *options, "--json", "--out", out)
     rows = {row["method"].partition("@")[0]: row for row in map(json.loads, lines)}
     assert len(rows) == 4
     assert "`win_size` must be at most the 8 patches" in rows.pop("fasl:winmode=mul").pop("error")  # 13, the default
     assert all(0 <= row["image_auroc"] <= 100 for row in rows.values())
     assert rows["fasl:paper_compat=true"]["protocol"] == "auxiliary-trained transductive"
     assert rows["fasl:winmode=mul,win_size=4"]["protocol"] == rows["fasl"]["protocol"] == "auxiliary-trained"
+    ours = {f"wheel-{file_name(f'{name}@{head}')}.png" for name in ("fasl", "fasl:winmode=mul,win_size=4")}
+    assert {path.name for path in (out / "sheets/new").iterdir()} == ours  # without a threshold there is none

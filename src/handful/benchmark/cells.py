@@ -35,13 +35,18 @@ class Cell(NamedTuple):
     @property
     def head(self) -> str:
         """The file of a trained head; empty without one."""
-        after = self.method.partition("@")[2]
-        return after if after.endswith(HEAD_SUFFIX) else ""
+        return head_of(self.method)
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
         """As `Row.key`."""
         return self.dataset, self.category.name, self.method, self.shots, self.seed
+
+
+def head_of(method: str) -> str:
+    """The file of a trained head in METHOD@HEAD.safetensors; empty without one."""
+    after = method.partition("@")[2]
+    return after if after.endswith(HEAD_SUFFIX) else ""
 
 
 def plan(
@@ -76,8 +81,8 @@ def plan(
 def _canonical(text: str) -> str:
     """METHOD, METHOD@TRAINING or METHOD@HEAD.safetensors, each with the settings that differ from the default."""
     method, _, tuning = text.partition("@")
-    if tuning.endswith(HEAD_SUFFIX):
-        return f"{describe(parse(method))}@{tuning}"
+    if head := head_of(text):
+        return f"{describe(parse(method))}@{head}"
     return describe(parse(method)) + (f"@{describe(parse_tuning(tuning))}" if tuning else "")
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from handful import backbones
 from handful.backbones.base import Backbone
 from handful.benchmark import results
-from handful.benchmark.cells import spoken
+from handful.benchmark.cells import head_of, spoken
 from handful.benchmark.results import PictureScore, Row
 from handful.data.images import read_picture
 from handful.data.masks import read_regions
@@ -99,10 +99,12 @@ def write_sheets(
 
     Raises:
         OutputError: if one cannot be written.
+        WeightsError: if a head that a sheet needs is no longer there.
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        if row.threshold is not None and "@" not in row.method and (row.dataset, row.category) in categories:
+        untrained = "@" not in row.method or head_of(row.method)
+        if row.threshold is not None and untrained and (row.dataset, row.category) in categories:
             groups.setdefault((row.dataset, row.category, row.method), []).append(row)
     for (dataset, name, method), of_method in sorted(groups.items()):
         path = out / "sheets" / dataset / f"{name}-{results.file_name(method)}.png"
@@ -121,8 +123,14 @@ def write_sheets(
 
 def _fitted(row: Row, category: Category, backbone: Backbone, false_alarm_rate: float) -> Detector:
     """The inspector of a row."""
-    method = parse(row.method)
-    detector = Detector(method.name, settings=method.settings, backbone=backbone, false_alarm_rate=false_alarm_rate)
+    method = parse(row.method.partition("@")[0])
+    detector = Detector(
+        method.name,
+        settings=method.settings,
+        backbone=backbone,
+        false_alarm_rate=false_alarm_rate,
+        head=head_of(row.method) or None,
+    )
     return detector.fit(draw(category.train, shots=row.shots, seed=row.seed))
 
 
@@ -130,9 +138,9 @@ def _figure(
     row: Row, chosen: Mapping[str, Sequence[Record]], samples: Mapping[str, Sample], detector: Detector, fits: int
 ) -> Figure:
     figure = Figure(figsize=(2.5 * COLUMNS, 3.1 * len(chosen) + 0.6), layout="constrained")
-    figure.suptitle(
-        f"{row.dataset} {row.category}, {row.method}, {row.backbone}, {row.shots} references, seed {row.seed}"
-    )
+    method, _, head = row.method.partition("@")
+    named = f"{method} by {Path(head).name}" if head else method
+    figure.suptitle(f"{row.dataset} {row.category}, {named}, {row.backbone}, {row.shots} references, seed {row.seed}")
     for band, (title, of_band) in zip(
         figure.subfigures(len(chosen), 1, squeeze=False)[:, 0], chosen.items(), strict=True
     ):
