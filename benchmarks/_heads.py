@@ -16,6 +16,8 @@ from handful.benchmark.results import Row
 from handful.data.datasets import open_dataset
 from handful.methods import create_head_training
 
+IMAGE_AUROC = {"image_auroc": "image AUROC, %"}
+
 
 def head(
     file: Path, method: str, settings: Mapping[str, Any], backbone: Backbone, data: Path, names: Sequence[str]
@@ -71,17 +73,22 @@ def means(rows: Sequence[Row], methods: Mapping[str, str], metrics: Mapping[str,
     return ["Means over categories, then mean ± standard deviation over draws of references.", "\n".join(lines)]
 
 
-def by_category(rows: Sequence[Row], methods: Mapping[str, str]) -> list[str]:
-    """Image AUROC of every category at the most references."""
+def by_category(
+    rows: Sequence[Row],
+    methods: Mapping[str, str],
+    metrics: Mapping[str, str] = IMAGE_AUROC,
+) -> list[str]:
+    """A metric of every category at the most references, a table for each metric."""
     shots = max(row.shots for row in rows)
-    lines = [f"| image AUROC, %, {shots} shots | {' | '.join(methods)} |", "|---|" + "---|" * len(methods)]
-    for dataset, category in sorted({(row.dataset, row.category) for row in rows}):
-        here = [row for row in rows if (row.dataset, row.category, row.shots) == (dataset, category, shots)]
-        cells = [
-            _over_seeds([row for row in here if row.method == method], "image_auroc") for method in methods.values()
-        ]
-        lines.append(f"| {dataset}/{category} | {' | '.join(cells)} |")
-    return ["\n".join(lines)]
+    tables = []
+    for metric, title in metrics.items():
+        lines = [f"| {title}, {shots} shots | {' | '.join(methods)} |", "|---|" + "---|" * len(methods)]
+        for dataset, category in sorted({(row.dataset, row.category) for row in rows}):
+            here = [row for row in rows if (row.dataset, row.category, row.shots) == (dataset, category, shots)]
+            cells = [_over_seeds([row for row in here if row.method == method], metric) for method in methods.values()]
+            lines.append(f"| {dataset}/{category} | {' | '.join(cells)} |")
+        tables.append("\n".join(lines))
+    return tables
 
 
 def _over_seeds(rows: Sequence[Row], metric: str) -> str:
