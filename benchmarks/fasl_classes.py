@@ -55,6 +55,7 @@ def main() -> None:
         f"references of seed 0, at most {MOST} good and {MOST} defective pictures of a class. Means over classes; of "
         f"pixel AP over those with masks.",
         *(table(name, head, judged) for name, head in trained.items()),
+        *(by_class(trained, judged, number) for number in (0, 1)),
     ]
     Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
 
@@ -109,6 +110,16 @@ def table(name: str, head: heads.TrainedHead, judged: Mapping[str, Mapping[str, 
         here = [of_class for of_class, found in judged.items() if role_of(of_class, head) == role]
         cells = [mean(judged[one][way][metric] for one in here) for metric in (0, 1) for way in (name, "")]
         lines.append(f"| {role} | {len(here)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def by_class(trained: Mapping[str, heads.TrainedHead], judged: Mapping[str, Mapping[str, Judged]], number: int) -> str:
+    """Every class: the distance, each head, and what each has seen of it; of one of the metrics of `Judged`."""
+    title = ("image AUROC, %", "pixel AP, %")[number]
+    lines = [f"| {title} | distance | {' | '.join(trained)} |", "|---|---|" + "---|" * len(trained)]
+    for of_class, found in judged.items():
+        cells = [f"{mean([found[name][number]])}, {role_of(of_class, head)}" for name, head in trained.items()]
+        lines.append(f"| {of_class} | {mean([found[''][number]])} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
