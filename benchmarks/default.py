@@ -39,7 +39,7 @@ DEFAULT = "handful"
 ABLATIONS = (
     "handful:measures=euclidean",
     "handful:measures=cosine",
-    "handful:neighbourhood=3,turn=never",
+    "handful:turn=never,neighbourhood=3",
     "handful:damped=false",
     "handful:turn=never",
     "handful:turn=always",
