@@ -150,10 +150,12 @@ def test_fit_saves_an_inspector_and_says_so_in_words(run, good_folder, tmp_path)
     output = tmp_path / "part.handful"
     ran = run("fit", good_folder, "-o", output, *QUICK, "--rate", "0.05", "--set", "share=0.02")
     assert (ran.code, ran.err) == (0, [])
-    first, second = ran.out
+    first, second, *turned = ran.out
     assert first.startswith(f"{output}: handful on tf_efficientnet_lite0, 4 good pictures, ")
     assert second.startswith("threshold ")
     manifest, calibration, _ = artifact.read(output)
+    turns = manifest["turning"]
+    assert turned == ([f"learnt in turned copies: {turns['why']}"] if turns["turned"] else [])
     assert manifest["method"]["settings"]["share"] == 0.02
     assert manifest["backbone"]["size"] == [64, 64]
     assert calibration["false_alarm_rate"] == 0.05
