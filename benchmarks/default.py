@@ -69,7 +69,8 @@ def main() -> None:
     options = parser.parse_args()
     datasets = chosen(options.data, options.categories)
     backbone = backbones.create(size=(SIZE, SIZE))
-    command = " ".join(["python3 scripts/bench default", *sys.argv[1:]]).replace(str(options.data), "DIR")
+    folders = {str(options.data): "DIR", str(options.out): "OUT"}
+    command = " ".join(["python3 scripts/bench default", *(folders.get(word, word) for word in sys.argv[1:])])
     methods = [DEFAULT, *(ABLATIONS if options.ablations else ())]
     peers: dict[Key, tuple[float, float | None]] = {}
     for name, dataset in datasets.items():
