@@ -113,11 +113,13 @@ def category_cells(
             views = [[backbone(view[None]) for view in mild_views(image, MAX_VIEWS)] for image in images]
             upright = [of_picture[0] for of_picture in views]
             fitted = methods.parse(method)
-            aspect = pictures[0].aspect
+            aspects = [picture.aspect for picture in pictures]
             turned = []
-            if turning.decide(fitted.turn_wanted, images, upright, backbone, aspect=aspect).turned:
-                pairs = zip(images, upright, strict=True)
-                turned = [turning.learn(image, of_it, backbone, aspect=aspect) for image, of_it in pairs]
+            if turning.decide(fitted.turn_wanted, images, upright, backbone, aspects=aspects).turned:
+                turned = [
+                    turning.learn(image, of_it, backbone, aspect=aspect)
+                    for image, of_it, aspect in zip(images, upright, aspects, strict=True)
+                ]
             references, peaks = fit(fitted, views, (), turned)
             name = f"{folder.parent.name}/{folder.name}"
             found = scores(fitted, good), scores(fitted, bad)

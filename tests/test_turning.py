@@ -31,12 +31,21 @@ def bar(degrees, *, length=60, width=14, half=False):
 
 def decide(wanted, images, **options):
     backbone = Pixels()
-    return turning.decide(wanted, images, [backbone(image[None]) for image in images], backbone, aspect=1.0, **options)
+    aspects = options.pop("aspects", [1.0] * len(images))
+    features = [backbone(image[None]) for image in images]
+    return turning.decide(wanted, images, features, backbone, aspects=aspects)
 
 
 def test_oblong_parts_at_many_angles_turn():
     assert decide("auto", [bar(angle) for angle in (10, 25)]).why == "the references' parts lie up to 15° apart"
     assert decide("auto", [bar(angle) for angle in (10, 25)]).turned
+
+
+def test_each_pictures_own_aspect_counts():
+    # In their frames one lies at 45 degrees and the other at 63; as they were taken, both at 45.
+    images = [bar(45), bar(float(np.degrees(np.arctan(2))))]
+    assert decide("auto", images, aspects=[1.0, 1.0]).why == "the references' parts lie up to 18° apart"
+    assert "apart" not in decide("auto", images, aspects=[1.0, 2.0]).why
 
 
 def square(degrees):

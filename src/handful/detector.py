@@ -133,7 +133,9 @@ class Detector(Corrections):
             views.append([backbone(view[None]) for view in of_image])
             augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
         upright = [of_image[0] for of_image in views]
-        turns = turning.decide(method.turn_wanted, inputs, upright, backbone, aspect=pictures[0].aspect)
+        turns = turning.decide(
+            method.turn_wanted, inputs, upright, backbone, aspects=[picture.aspect for picture in pictures]
+        )
         rows = list(zip(inputs, upright, pictures, strict=True)) if turns.turned else []
         turned = [
             turning.learn(image, features, backbone, aspect=picture.aspect)

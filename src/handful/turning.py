@@ -51,7 +51,12 @@ class Turning:
 
 
 def decide(
-    wanted: Turn, images: Sequence[Tensor], features: Sequence[Features], backbone: Backbone, *, aspect: float
+    wanted: Turn,
+    images: Sequence[Tensor],
+    features: Sequence[Features],
+    backbone: Backbone,
+    *,
+    aspects: Sequence[float],
 ) -> Turning:
     """Decide whether references are to be learnt in turned copies.
 
@@ -60,11 +65,11 @@ def decide(
         images: the references, (3, H, W) in [0, 1] each.
         features: of each.
         backbone: that computed these.
-        aspect: width to height of the pictures before they were brought into the frame.
+        aspects: width to height of each picture before it was brought into the frame.
     """
     if wanted != "auto":
         return Turning(wanted == "always", "as asked for")
-    axes = [axis(_pixels(image), aspect=aspect) for image in images]
+    axes = [axis(_pixels(image), aspect=aspect) for image, aspect in zip(images, aspects, strict=True)]
     if len(images) == 1:
         if axes[0] is None:
             return Turning(False, "the single reference shows no oblong part on an even ground")
@@ -76,7 +81,7 @@ def decide(
     widest = max((apart(one, other, 180) for one in oblong for other in oblong), default=0.0)
     if len(oblong) == len(images) and widest > ASKEW:
         return Turning(True, f"the references' parts lie up to {widest:.0f}° apart")
-    nearer, degrees = nearer_turned(images[0], features, backbone, aspect=aspect)
+    nearer, degrees = nearer_turned(images[0], features, backbone, aspect=aspects[0])
     if nearer < NEARER:
         return Turning(False, f"turned, the first reference is at most {nearer:.2f} times as near to the others")
     said = f"the first reference is {nearer:.2f} times as near to the others turned as it is upright"
@@ -89,7 +94,8 @@ def learn(image: Tensor, upright: Features, backbone: Backbone, *, aspect: float
     Args:
         image: (3, H, W) in [0, 1].
         upright: its features.
-        backbone, aspect: see `decide`.
+        backbone: that computed them.
+        aspect: of the picture, see `decide`.
 
     Returns:
         One picture's, every level (1, C, N, D): of each of C copies the `KEPT` patches farthest from the picture's.
@@ -115,7 +121,8 @@ def nearer_turned(
     Args:
         image: of the first, (3, H, W).
         features: of all, the first one's first.
-        backbone, aspect: see `decide`.
+        backbone: that computed these.
+        aspect: of the first, see `decide`.
 
     Returns:
         The factor, at least 1, a geometric mean over the others; and the best angle of the one it is largest for.
@@ -136,7 +143,7 @@ def axis(picture: NDArray[np.uint8], *, aspect: float) -> float | None:
 
     Args:
         picture: (H, W, 3).
-        aspect: see `decide`.
+        aspect: of the picture, see `decide`.
 
     Returns:
         None where there is no part on an even ground, or it is not oblong.

@@ -106,6 +106,30 @@ def test_of_rows_equally_near_codes_lead_to_the_first(by_codes):
     assert Bank(torch.zeros(70, 3)).nearest(torch.ones(2, 3))[1].tolist() == [[0], [0]]
 
 
+def test_a_bank_for_one_search_is_not_rounded(by_codes, monkeypatch):
+    rows, queries = (torch.randn(n, 6, generator=torch.Generator().manual_seed(n)) for n in (200, 9))
+    expected = Bank(rows).nearest(queries)
+    monkeypatch.setattr(neighbors, "_Grid", None)  # making one would fail
+    found = Bank(rows, once=True).nearest(queries)
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+
+
+def test_a_small_bank_is_searched_plainly_where_rounding_leaves_a_quarter(by_codes, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    bank = Bank(torch.randn(1600, 6, generator=generator))
+    plain = []
+    kept = Bank._nearest_by_products
+    monkeypatch.setattr(
+        Bank, "_nearest_by_products", lambda self, q, *rest: plain.append(len(q)) or kept(self, q, *rest)
+    )
+    far = 100 * torch.randn(20, 6, generator=generator)
+    assert torch.equal(by_codes(bank, far), brute_force(far, bank.rows, 1).indices[:, 0])
+    assert sum(plain) >= 15
+    plain.clear()
+    by_codes(bank, bank.rows[:20] + 0.01)
+    assert sum(plain) == 0
+
+
 def test_codes_measure_few_rows_in_full(by_codes, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     bank = Bank(torch.randn(4000, 64, generator=generator))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from handful.ops.views import _moved, mild_views, random_view, random_views
+from handful.ops.views import _moved, mild_views, random_view, random_views, turned_view
 
 STILL = {"crop": 1.0, "jitter": 0.0, "blur": 0.0}
 
@@ -99,3 +99,24 @@ def test_turned_pictures_take_every_way_that_keeps_their_shape(shape, ways):
     corners = {tuple((view[0, :2, :2] * 1000).round().int().flatten().tolist()) for view in views}
     assert len(corners) == ways
     assert all(torch.allclose(view.flatten().sort()[0], image.flatten().sort()[0], atol=1e-5) for view in views)
+
+
+def test_a_quarter_turn_of_a_square_is_that():
+    image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(turned_view(image, 90, aspect=1.0), torch.rot90(image, 1, (1, 2)), atol=1e-5)
+    assert torch.allclose(turned_view(image, 0, aspect=2.0), image, atol=1e-5)
+
+
+def test_a_turn_is_one_of_the_picture_before_it_was_brought_into_its_frame():
+    # Twice as wide as high, in a square frame: a bar half as long as the picture is wide fills its height once turned.
+    image = torch.zeros(3, 64, 64)
+    image[:, 28:36, 16:48] = 1.0
+    turned = turned_view(image, 90, aspect=2.0)
+    lit = (turned[0] > 0.5).nonzero()
+    height, width = (lit.max(0).values - lit.min(0).values + 1).tolist()
+    assert (height, width) == (64, 4)
+
+
+def test_what_comes_in_repeats_the_edge():
+    image = torch.full((3, 32, 32), 0.3)
+    assert torch.allclose(turned_view(image, 45, aspect=1.0), image)

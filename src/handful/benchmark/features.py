@@ -36,6 +36,7 @@ class CategoryFeatures:
         self.backbone = backbone
         self._pictures: dict[str, tuple[Picture, str, float]] = {}
         self._views: dict[tuple[str, Preprocessing, Windows | None, bool, int], tuple[Features, float]] = {}
+        self._turnings: dict[tuple[Turn, tuple[str, ...], Preprocessing], tuple[bool, float]] = {}
         self._turned: dict[tuple[str, Preprocessing], tuple[Features, float]] = {}
         self._backbones: dict[Windows | None, Backbone] = {}
         self._sizes: dict[Windows | None, int] = {}
@@ -81,13 +82,17 @@ class CategoryFeatures:
         """What references show in turned copies, none where they are not to be turned; and the seconds likewise."""
         if wanted == "never":
             return [], 0.0
-        begin = time.perf_counter()
         pictures = [self.picture(path)[0] for path in paths]
         images = [preprocessing(picture) for picture in pictures]
         upright = [self.views(path, preprocessing, 1, None)[0][0] for path in paths]
-        found = turning.decide(wanted, images, upright, self.backbone, aspect=pictures[0].aspect)
-        seconds = time.perf_counter() - begin
-        if not found.turned:
+        key = wanted, tuple(paths), preprocessing
+        if key not in self._turnings:
+            begin = time.perf_counter()
+            aspects = [picture.aspect for picture in pictures]
+            found = turning.decide(wanted, images, upright, self.backbone, aspects=aspects)
+            self._turnings[key] = found.turned, time.perf_counter() - begin
+        turned, seconds = self._turnings[key]
+        if not turned:
             return [], seconds
         for path, picture, image, features in zip(paths, pictures, images, upright, strict=True):
             if (path, preprocessing) not in self._turned:

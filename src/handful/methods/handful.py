@@ -131,7 +131,8 @@ class Handful(Method):
             ]
             if chosen is not None:
                 turned = [
-                    self._nearest_turned(*pair, chosen) for pair in zip(self._turned[number], measured, strict=True)
+                    _nearest_turned(copies[chosen], rows)
+                    for copies, rows in zip(self._turned[number], measured, strict=True)
                 ]
                 distances = [torch.minimum(one, other) for one, other in zip(distances, turned, strict=True)]
             elif self._coarse_turned and not apart:
@@ -156,10 +157,6 @@ class Handful(Method):
             distances.append(torch.minimum(found, before))
         return distances, votes.topk(min(self.copies, copies)).indices
 
-    def _nearest_turned(self, copies: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
-        """The distance of each of a picture's patches (P, D) to the nearest in the chosen ones of copies (C, N, D)."""
-        return Bank(copies[chosen].flatten(0, 1), once=True).nearest(rows)[0][:, 0]
-
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{level}": rows for level, rows in enumerate(self.rows_)}
         turned = {f"turned.{level}": copies for level, copies in enumerate(self.turned_)}
@@ -170,6 +167,11 @@ class Handful(Method):
         self.rows_ = tuple(state[f"rows.{level}"] for level in levels)
         self.turned_ = tuple(state[f"turned.{level}"] for level in levels)
         self._prepare()
+
+
+def _nearest_turned(copies: Tensor, rows: Tensor) -> Tensor:
+    """The distance of each of a picture's patches (P, D) to the nearest in turned copies (C, N, D): → (P,)."""
+    return Bank(copies.flatten(0, 1), once=True).nearest(rows)[0][:, 0]
 
 
 def _around(height: int, width: int) -> Tensor:

@@ -99,19 +99,32 @@ def turned_view(image: Tensor, degrees: float, *, aspect: float) -> Tensor:
     Returns:
         (3, H, W).
     """
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    matrix = [[cosine, -sine / aspect, 0.0], [sine * aspect, cosine, 0.0]]
-    return _sampled(image, matrix, beyond="border")
+    return _moved(image, degrees=degrees, aspect=aspect, beyond="border")
 
 
-def _moved(image: Tensor, *, shift: float = 0.0, degrees: float = 0.0, zoom: float = 1.0) -> Tensor:
-    """Shift both ways by a share of the side, turn about the centre, enlarge; bilinear, mirrored borders."""
+def _moved(
+    image: Tensor,
+    *,
+    shift: float = 0.0,
+    degrees: float = 0.0,
+    zoom: float = 1.0,
+    aspect: float | None = None,
+    beyond: str = "reflection",
+) -> Tensor:
+    """Shift both ways by a share of the side, turn about the centre, enlarge; bilinear.
+
+    Args:
+        image: (3, H, W).
+        shift, degrees, zoom: by how much.
+        aspect: width to height that a turn is to keep; None for the image's own.
+        beyond: what lies beyond the borders, as torch's `grid_sample` names it.
+    """
     height, width = image.shape[1:]
     angle = math.radians(degrees)
     cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
     # affine_grid works in [-1, 1] on both axes: the aspect keeps a turn a turn on an oblong picture.
-    aspect = width / height
-    return _sampled(image, [[cosine, -sine / aspect, 2 * shift], [sine * aspect, cosine, 2 * shift]])
+    aspect = width / height if aspect is None else aspect
+    return _sampled(image, [[cosine, -sine / aspect, 2 * shift], [sine * aspect, cosine, 2 * shift]], beyond=beyond)
 
 
 def _sampled(image: Tensor, matrix: list[list[float]], *, beyond: str = "reflection") -> Tensor:
