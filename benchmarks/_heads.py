@@ -1,13 +1,12 @@
 """What the benchmarks of trained heads share: training one once, running a table, and its means as a page."""
 
 import argparse
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from _tables import chosen, over_seeds
 from handful.auxiliary import AuxiliaryTraining
 from handful.backbones.base import Backbone
 from handful.benchmark import results
@@ -45,13 +44,7 @@ def table(
     command: str,
 ) -> list[Row]:
     """Every method on every category of the target's data sets, in a folder; the rows without an error."""
-    datasets = {folder: open_dataset(options.data / folder) for folder in target}
-    wanted = getattr(options, "categories", None)
-    if wanted:
-        datasets = {
-            name: replace(dataset, categories=tuple(one for one in dataset.categories if one.name in wanted))
-            for name, dataset in datasets.items()
-        }
+    datasets = chosen(options.data, getattr(options, "categories", None), names=target)
     numbers = {"shots": options.shots, "seeds": options.seeds}
     benchmark = Benchmark(datasets, backbone, out, methods=methods, command=command, **numbers)
     for row in benchmark.run():
@@ -92,12 +85,4 @@ def by_category(
 
 
 def _over_seeds(rows: Sequence[Row], metric: str) -> str:
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        value = getattr(row, metric)
-        if value is not None:
-            by_seed.setdefault(row.seed, []).append(value)
-    seeds = [statistics.mean(values) for values in by_seed.values()]
-    if not seeds:
-        return "-"
-    return f"{statistics.mean(seeds):.1f}" + (f" ± {statistics.stdev(seeds):.1f}" if len(seeds) > 1 else "")
+    return over_seeds((row.seed, getattr(row, metric)) for row in rows)

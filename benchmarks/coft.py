@@ -9,21 +9,18 @@ was. A smaller table: --categories, --shots, --seeds, --updates; elsewhere: --ou
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from _tables import chosen, over_seeds, spread
 from handful import backbones
 from handful.benchmark import results
 from handful.benchmark.benchmark import Benchmark
 from handful.benchmark.environment import commit
 from handful.benchmark.results import Row
-from handful.data.datasets import open_dataset
 from handful.methods import create_tuning, describe
-from handful.types import Dataset
 from handful.version import __version__
 
 ABLATION: dict[str, dict[str, Any] | None] = {  # the settings of the fine-tuning; None for none
@@ -88,18 +85,6 @@ def method(settings: dict[str, Any] | None, updates: int | None) -> str:
     return f"coft@{describe(create_tuning('coft', settings | ({'updates': updates} if updates else {})))}"
 
 
-def chosen(data: Path, categories: Sequence[str] | None) -> dict[str, Dataset]:
-    """The data sets by name, with the categories wanted."""
-    datasets = {path.name: open_dataset(path) for path in sorted(data.iterdir()) if path.is_dir()}
-    if not categories:
-        return datasets
-    smaller = {
-        name: replace(dataset, categories=tuple(c for c in dataset.categories if c.name in categories))
-        for name, dataset in datasets.items()
-    }
-    return {name: dataset for name, dataset in smaller.items() if dataset.categories}
-
-
 def table(rows: Sequence[Row], methods: dict[str, str], shots: Sequence[int], metric: str, title: str) -> str:
     """One metric: a line for each row of the ablation, a column for each number of references."""
     lines = [f"| {title} | {' | '.join(f'{count} shots' for count in shots)} |", "|---|" + "---|" * len(shots)]
@@ -115,7 +100,7 @@ def by_category(rows: Sequence[Row], methods: dict[str, str], shots: int) -> lis
     for dataset, category in sorted({(row.dataset, row.category) for row in rows}):
         of_category = [row for row in rows if (row.dataset, row.category, row.shots) == (dataset, category, shots)]
         cells = [
-            _spread([r.image_auroc for r in of_category if r.method == text and r.image_auroc is not None])
+            spread([r.image_auroc for r in of_category if r.method == text and r.image_auroc is not None])
             for text in methods.values()
         ]
         lines.append(f"| {dataset}/{category} | {' | '.join(cells)} |")
@@ -136,18 +121,12 @@ def _over_seeds(rows: Sequence[Row], methods: dict[str, str], text: str, shots: 
     """Mean over categories, then mean and standard deviation over seeds."""
     of_shots = [row for row in rows if row.shots == shots and not row.error]
     found = {(row.dataset, row.category, row.seed, row.method) for row in of_shots}
-    by_seed: dict[int, list[float]] = {}
-    for row in of_shots:
-        whole = all((row.dataset, row.category, row.seed, other) in found for other in methods.values())
-        if row.method == text and whole:
-            by_seed.setdefault(row.seed, []).append(getattr(row, metric))
-    return _spread([statistics.mean(values) for values in by_seed.values()])
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+    return over_seeds(
+        (row.seed, getattr(row, metric))
+        for row in of_shots
+        if row.method == text
+        and all((row.dataset, row.category, row.seed, other) in found for other in methods.values())
+    )
 
 
 if __name__ == "__main__":

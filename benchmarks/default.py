@@ -14,7 +14,6 @@ import csv
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 import handful.backbones.timm  # noqa: F401  # first: with it torchvision, which anomalib needs, imports beside any torch
+from _tables import chosen, over_seeds, spread
 from handful import backbones, metrics
 from handful.backbones.onboard import read_state, weights_file
 from handful.benchmark import results
 from handful.benchmark.benchmark import Benchmark
 from handful.benchmark.environment import commit
 from handful.benchmark.results import Row
-from handful.data.datasets import open_dataset
 from handful.data.masks import read_regions
 from handful.data.shots import draw
+from handful.methods import describe, parse
 from handful.types import Category, Dataset, Sample
 
 DEFAULT = "handful"
@@ -71,7 +71,7 @@ def main() -> None:
     backbone = backbones.create(size=(SIZE, SIZE))
     folders = {str(options.data): "DIR", str(options.out): "OUT"}
     command = " ".join(["python3 scripts/bench default", *(folders.get(word, word) for word in sys.argv[1:])])
-    methods = [DEFAULT, *(ABLATIONS if options.ablations else ())]
+    methods = [describe(parse(text)) for text in (DEFAULT, *(ABLATIONS if options.ablations else ()))]
     peers: dict[Key, tuple[float, float | None]] = {}
     for name, dataset in datasets.items():
         benchmark = Benchmark(
@@ -102,18 +102,6 @@ def main() -> None:
     ]
     (options.out / "table.md").write_text("\n\n".join(page) + "\n")
     print("\n\n".join(page))
-
-
-def chosen(data: Path, categories: Sequence[str] | None) -> dict[str, Dataset]:
-    """The data sets by name, with the categories wanted."""
-    datasets = {path.name: open_dataset(path) for path in sorted(data.iterdir()) if path.is_dir()}
-    if not categories:
-        return datasets
-    smaller = {
-        name: replace(dataset, categories=tuple(c for c in dataset.categories if c.name in categories))
-        for name, dataset in datasets.items()
-    }
-    return {name: dataset for name, dataset in smaller.items() if dataset.categories}
 
 
 def peer_results(
@@ -238,7 +226,7 @@ def reach(rows: Sequence[Row]) -> list[str]:
         cells = []
         for count in shots:
             values = [r.image_auroc for r in rows if (r.method, r.category, r.shots) == (DEFAULT, category, count)]
-            cells.append(f"{_spread([v for v in values if v is not None])} ({goals.get(count, '-')})")
+            cells.append(f"{spread([v for v in values if v is not None])} ({goals.get(count, '-')})")
         lines.append(f"| {category} | {' | '.join(cells)} |")
     return ["## Goals", "\n".join(lines)]
 
@@ -300,22 +288,7 @@ def _head(title: str, shots: Sequence[int]) -> list[str]:
 
 
 def _pair(image: Sequence[tuple[int, Any]], aupro: Sequence[tuple[int, Any]]) -> str:
-    return f"{_over_seeds(image)} / {_over_seeds(aupro)}"
-
-
-def _over_seeds(values: Sequence[tuple[int, Any]]) -> str:
-    """Of (seed, value), the mean within each seed, then over them."""
-    by_seed: dict[int, list[float]] = {}
-    for seed, value in values:
-        if value is not None:
-            by_seed.setdefault(seed, []).append(value)
-    return _spread([statistics.mean(of_seed) for of_seed in by_seed.values()])
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+    return f"{over_seeds(image)} / {over_seeds(aupro)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How good parts score, and how the shipped threshold does: writes good_scores.md beside itself.
+"""How good parts score, and how the shipped threshold does: writes good_scores_METHOD.md beside itself.
 
     python3 scripts/bench good_scores --data DIR
 
@@ -54,7 +54,8 @@ def main() -> None:
         *assumptions(cells),
         *verdicts(cells),
     ]
-    Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
+    name = options.method.partition(":")[0]
+    Path(__file__).with_name(f"good_scores_{name}.md").write_text("\n\n".join(page) + "\n")
     print("\n\n".join(page))
 
 
@@ -146,8 +147,9 @@ def assumptions(cells: list[Cell]) -> list[str]:
             quantiles = np.quantile([value for shots, value in values if shots == count], [0, 0.25, 0.5, 0.75, 1])
             table.append(f"| {title} | {count} | {' | '.join(f'{q:.2f}' for q in quantiles)} |")
     note = (
-        "With two or more references a view is scored by an inspector that had not seen its picture; with one, by an "
-        "inspector that had: that is the factor that a single reference's threshold is widened by."
+        "With two or more references a view is scored by an inspector that had not seen its picture. With one, the "
+        "picture is scored as if it were another one where the method can, and else its views by an inspector that had "
+        "seen it: that is the factor that a single reference's threshold is widened by."
     )
     return ["## Good pictures alone", note, "\n".join(table)]
 
