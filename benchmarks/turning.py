@@ -143,7 +143,10 @@ def darkness(categories: Sequence[Category], backbone: Backbone) -> list[str]:
                     float(np.median([one.calibrated_score for one in found if one.calibrated_score is not None]))
                 )
             lines.append(f"| {category.name} | {judge} | {' | '.join(f'{value:.1f}' for value in medians)} |")
-    note = "Calibrated scores (0 a typical good part, above 1 a defect): the median of ten good pictures; 4 references, seed 0."
+    note = (
+        "Calibrated scores (0 a typical good part, above 1 a defect): the median of ten good pictures; 4 references, "
+        "seed 0."
+    )
     return ["## Light all over", note, "\n".join(lines)]
 
 

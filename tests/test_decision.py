@@ -194,3 +194,15 @@ def test_a_region_of_one_pixel_in_a_smaller_picture_has_a_size():
     heatmap[299, 299] = 2
     (region,) = regions(heatmap, (10, 10))
     assert region.box == (9, 9, 1, 1) and region.area == 1 and region.peak_at == (9, 9)
+
+
+def test_a_prior_says_how_a_single_reference_is_widened_and_how_good_parts_spread():
+    one = np.array([[2.0, 2.0, 2.0]])
+    as_another = predict(one, prior=decision.Prior(spread=0.03, widening=1.0, widening_spread=0.05))
+    assert as_another.typical == pytest.approx(2.0)
+    assert as_another.own == pytest.approx(0.03)
+    assert as_another.about == pytest.approx(math.hypot(0.03, 0.05))
+    assert predict(one).typical == pytest.approx(4.0)  # PatchCore's: twice as high
+    words = calibrate(one, one, false_alarm_rate=0.01, prior=decision.Prior(widening=1.0)).rests_on
+    assert "each place compared with what lies elsewhere in it" in words
+    assert "2 times as high" in calibrate(one, one, false_alarm_rate=0.01).rests_on

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from handful import revisions
-from handful.decision import PATCHCORE, calibrate
+from handful.decision import PATCHCORE, Prior, calibrate
 from handful.errors import InspectorError
 from handful.revisions import Given, History, Revision
 
@@ -86,3 +86,14 @@ def test_the_basis_predicts_the_rate_that_was_asked_for():
     assert basis.predicted_rate == pytest.approx(0.01)
     assert basis.low < basis.threshold < basis.high
     assert made.basis(BY_HAND).predicted_rate < 1e-6
+
+
+def test_the_prior_is_kept_and_was_patchcores_before_it_was():
+    prior = Prior(spread=0.02, widening=1.0, widening_spread=0.01)
+    history = History.start(SCORES[:1], SCORES[:1], rate=0.01, prior=prior)
+    kept = revisions.from_parts({revisions.PART: revisions.to_part(history)})
+    assert kept == history
+    assert kept.calibration() == calibrate(SCORES[:1], SCORES[:1], false_alarm_rate=0.01, prior=prior)
+    earlier = history.as_dict()
+    del earlier["prior"]
+    assert History.from_dict(earlier).prior == PATCHCORE
