@@ -5,9 +5,9 @@ the rest. They cost time, memory, and the eye for a part that is turned though i
 where the references show that parts turn:
 
 - With two or more: where oblong parts on an even ground lie more than `ASKEW` degrees apart; or where the first one,
-  turned, is at least `NEARER` times as near to the others, on the mean, as it is upright. Among 17 development
-  categories at 4 references this was 1.13 for screws and up to 1.16 for crops that show another place each, and at most
-  1.03 elsewhere.
+  turned, is at least `NEARER` times as near to the others, on the mean, as it is upright. On 18 development categories
+  at 4 references this was 1.10 to 1.11 for screws, up to 1.15 for crops that show another place each, and at most 1.03
+  elsewhere (benchmarks/turning.md).
 - With one, which cannot show it: where an oblong part on an even ground lies askew, more than `ASKEW` degrees off both
   axes of the picture. A part mounted askew passes for one that turns; `turn=never` says that it is not.
 """

@@ -58,8 +58,8 @@ class Method(Configured, ABC):
         good_spread: standard deviation of the log scores of good parts of one product, a typical one.
         single_widening: how many times as high another good part scores as mild variations of the picture, or as
             `score_apart` has it, where `fit` has seen a single one.
-        single_spread: standard deviation of that factor's logarithm between products. All three are PatchCore's, see
-            benchmarks/good_scores_patchcore.md, where a method has none of its own.
+        single_spread: standard deviation of that factor's logarithm between products. All three are PatchCore's where a
+            method has none of its own, see benchmarks/good_scores_patchcore.md.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
