@@ -16,8 +16,8 @@ from scipy import ndimage, special
 from handful.errors import InspectorError, SettingError
 from handful.types import Region
 
-# Assumptions, from good test pictures of 18 development categories, never from defects: benchmarks/good_scores_handful.md
-# and good_scores_patchcore.md.
+# Assumptions, from good test pictures of 18 development categories, never from defects:
+# benchmarks/good_scores_handful.md and good_scores_patchcore.md.
 PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth
 SMALLEST_SCORE = 1e-9  # what a score of 0 (a part like a reference to the last bit) counts as
 
