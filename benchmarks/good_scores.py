@@ -89,13 +89,8 @@ class Cell:
         """Measured false-alarm and miss rate, and the miss rate of the oracle threshold with `rate` false alarms."""
         threshold = decision.calibrate(self.references, self.peaks, false_alarm_rate=rate, prior=self.prior).threshold
         oracle = np.quantile(self.good, 1 - rate, method="higher")
-        # Type: ignore[return-value]
-        alarms, misses, least = (
-            (self.good > threshold).mean(),
-            (self.bad <= threshold).mean(),
-            (self.bad <= oracle).mean(),
-        )
-        return float(alarms), float(misses), float(least)
+        alarms, misses = (self.good > threshold).mean(), (self.bad <= threshold).mean()
+        return float(alarms), float(misses), float((self.bad <= oracle).mean())
 
 
 def category_cells(
@@ -124,7 +119,7 @@ def category_cells(
             references, peaks = fit(fitted, views, (), turned)
             name = f"{folder.parent.name}/{folder.name}"
             found = scores(fitted, good), scores(fitted, bad)
-            cells.append(Cell(name, count, references, peaks, *found, prior(fitted)))
+            cells.append(Cell(name, count, references, peaks, *found, prior(fitted, upright)))
     return cells
 
 
@@ -147,9 +142,9 @@ def assumptions(cells: list[Cell]) -> list[str]:
             quantiles = np.quantile([value for shots, value in values if shots == count], [0, 0.25, 0.5, 0.75, 1])
             table.append(f"| {title} | {count} | {' | '.join(f'{q:.2f}' for q in quantiles)} |")
     note = (
-        "With two or more references a view is scored by an inspector that had not seen its picture. With one, the "
-        "picture is scored as if it were another one where the method can, and else its views by an inspector that had "
-        "seen it: that is the factor that a single reference's threshold is widened by."
+        "With two or more references a view is scored by an inspector that had not seen its picture. With one, "
+        "the inspector had seen it, and where the method can compare a picture's places with one another, that score "
+        "and the views' count alike: this is the factor that a single reference's threshold is widened by."
     )
     return ["## Good pictures alone", note, "\n".join(table)]
 

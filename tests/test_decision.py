@@ -203,6 +203,8 @@ def test_a_prior_says_how_a_single_reference_is_widened_and_how_good_parts_sprea
     assert as_another.own == pytest.approx(0.03)
     assert as_another.about == pytest.approx(math.hypot(0.03, 0.05))
     assert predict(one).typical == pytest.approx(4.0)  # PatchCore's: twice as high
-    words = calibrate(one, one, false_alarm_rate=0.01, prior=decision.Prior(widening=1.0)).rests_on
-    assert "each place compared with what lies elsewhere in it" in words
-    assert "2 times as high" in calibrate(one, one, false_alarm_rate=0.01).rests_on
+    among_places = decision.Prior(widening=1.18, among_places=True)
+    words = calibrate(one, one, false_alarm_rate=0.01, prior=among_places).rests_on
+    assert "3 mild variations of it and what lies elsewhere in it" in words and "1.18 times as high" in words
+    words = calibrate(one, one, false_alarm_rate=0.01).rests_on
+    assert "elsewhere" not in words and "2 times as high" in words

@@ -29,14 +29,17 @@ class Prior:
     Attributes:
         spread: standard deviation of the log score between good parts of one product (measured: half of the products
             0.04 to 0.14).
-        widening: at one reference, how many times as high another good part scores as a mild variation of it
-            (measured: half of them 1.9 to 2.1); 1 for a method that scores the picture as if it were another one.
+        widening: at one reference, how many times as high another good part scores (measured: half of them 1.9 to 2.1
+            times as high as a mild variation).
         widening_spread: standard deviation of that factor's logarithm between products.
+        among_places: whether a single reference's scores count how much its places differ too, and not its variations
+            alone.
     """
 
     spread: float = 0.07
     widening: float = 2.0
     widening_spread: float = 0.12
+    among_places: bool = False
 
 
 PATCHCORE = Prior()
@@ -205,10 +208,9 @@ def _basis(references: int, views: int, further: int, prior: Prior) -> str:
         return f"{basis}, and {unseen} either" if further else basis
     if further:
         return f"{unseen}, the single one that it has learnt left aside"
-    if prior.widening == 1:
-        return "a single good picture, each place compared with what lies elsewhere in it, as if it were another part's"
+    places = " and what lies elsewhere in it" if prior.among_places else ""
     return (
-        f"a single good picture: {views} mild variations of it, and the assumption that other good parts score "
+        f"a single good picture: {views} mild variations of it{places}, and the assumption that other good parts score "
         f"{prior.widening:g} times as high"
     )
 

@@ -142,7 +142,7 @@ class Detector(Corrections):
             for image, features, picture in track(rows, description="turned")
         ]
         good = learning.fit(method, views, augmented, turned, track=track)
-        history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method))
+        history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
         self.method = method
         self._fitted = Fitted(
             backbone=backbone,

@@ -56,8 +56,8 @@ class Method(Configured, ABC):
         name: what the command line and saved inspectors call the method.
         protocol: what it has learnt from before it sees the references, see `Protocol`.
         good_spread: standard deviation of the log scores of good parts of one product, a typical one.
-        single_widening: how many times as high another good part scores as mild variations of the picture, or as
-            `score_apart` has it, where `fit` has seen a single one.
+        single_widening: how many times as high another good part scores as mild variations of the picture where `fit`
+            has seen a single one; with `score_apart`, as the geometric mean of those scores and that one.
         single_spread: standard deviation of that factor's logarithm between products. All three are PatchCore's where a
             method has none of its own, see benchmarks/good_scores_patchcore.md.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
@@ -143,9 +143,9 @@ class Method(Configured, ABC):
         return self._score(queries)
 
     def score_apart(self, reference: Features) -> Scores | None:
-        """Score the single picture that `fit` has seen as if it were another good one.
+        """Score the single picture that `fit` has seen by comparing its places with one another.
 
-        None for a method that cannot; then mild variations of the picture are scored instead.
+        None for a method that cannot; then mild variations of the picture are all that there is to go by.
         """
         return None
 
