@@ -282,7 +282,8 @@ def test_another_rate_comes_from_the_same_scores(make, fitted, picture):
 def test_a_threshold_by_hand_says_what_the_scores_predict(detector):
     basis = detector.basis
     correction = detector.set_threshold(basis.typical * 1.001)
-    assert 0.4 < correction.after.predicted_rate < 0.5
+    # A typical score is what three references give, the prediction what two gave: a little over half.
+    assert 0.5 < correction.after.predicted_rate < 0.7
     assert "set it by hand" in detector.calibration.rests_on and "of 100 good parts" in detector.calibration.rests_on
     with pytest.raises(SettingError, match="above the score of a typical"):
         detector.set_threshold(basis.typical)

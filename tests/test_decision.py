@@ -22,7 +22,8 @@ def test_the_threshold_is_the_predictive_quantile():
     between = (decision.PRIOR_WEIGHT * decision.PATCHCORE.spread**2 + 0.5) / freedom
     expected = 0.5 + stats.t.ppf(0.95, freedom) * math.sqrt(between * 1.5)
     assert math.log(calibration.threshold) == pytest.approx(expected)
-    assert math.log(calibration.typical) == pytest.approx(0.5)
+    # Each was scored by one reference instead of two, which gives scores 2 to the power 0.08 times as high.
+    assert math.log(calibration.typical) == pytest.approx(0.5 - 0.08 * math.log(2))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
@@ -83,6 +84,15 @@ def test_further_pictures_narrow_the_range_and_count_beside_the_references():
         good_scores(4), good_scores(4), false_alarm_rate=0.01, further_scores=more, further_peaks=more
     )
     assert calibration.references == 104 and "100 further good pictures" in calibration.rests_on
+
+
+def test_only_references_scored_by_others_are_corrected_for_the_one_that_was_missing():
+    scores = np.full((4, 1), 2.0)
+    prior = decision.Prior(falling=0.1)
+    assert predict(scores, prior=prior).typical == pytest.approx(2.0 * 0.75**0.1)
+    # With as many further pictures, scored by the final method, half as much in the logarithm.
+    assert predict(scores, [2.0] * 4, prior=prior).typical == pytest.approx(2.0 * 0.75**0.05)
+    assert predict(scores[:1], [2.0] * 4, prior=prior).typical == pytest.approx(2.0)
 
 
 def test_a_single_reference_gives_way_to_further_pictures():

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -73,14 +74,15 @@ def prior(method: methods.Method, references: Sequence[Features]) -> decision.Pr
         method: fitted to the references.
         references: of each the features of the picture itself.
     """
+    assumed = decision.Prior(
+        method.good_spread, method.single_widening, method.single_spread, falling=method.good_falling
+    )
     apart = method.score_apart(references[0]) if len(references) == 1 else None
     if apart is None:
-        return decision.Prior(method.good_spread, method.single_widening, method.single_spread)
+        return assumed
     score, mean = (max(float(value), decision.SMALLEST_SCORE) for value in (apart.image[0], apart.maps.mean()))
     uneven = min(UNEVEN * math.log(max(score / mean, 1)), MOST_UNEVEN)
-    return decision.Prior(
-        method.good_spread, method.single_widening, max(method.single_spread, uneven), among_places=True
-    )
+    return replace(assumed, widening_spread=max(method.single_spread, uneven), among_places=True)
 
 
 def learn(

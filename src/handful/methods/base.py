@@ -58,7 +58,8 @@ class Method(Configured, ABC):
         good_spread: standard deviation of the log scores of good parts of one product, a typical one.
         single_widening: how many times as high another good part scores as mild variations of the picture where `fit`
             has seen a single one; with `score_apart`, as the geometric mean of those scores and that one.
-        single_spread: standard deviation of that factor's logarithm between products. All three are PatchCore's where a
+        single_spread: standard deviation of that factor's logarithm between products.
+        good_falling: good scores fall with this power of the number of references. All four are PatchCore's where a
             method has none of its own, see benchmarks/good_scores_patchcore.md.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
@@ -70,6 +71,7 @@ class Method(Configured, ABC):
     good_spread: ClassVar[float] = 0.07
     single_widening: ClassVar[float] = 2.0
     single_spread: ClassVar[float] = 0.12
+    good_falling: ClassVar[float] = 0.08
     min_references: ClassVar[int] = 1
     head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)

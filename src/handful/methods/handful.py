@@ -52,6 +52,7 @@ class Handful(Method):
     good_spread: ClassVar[float] = 0.03
     single_widening: ClassVar[float] = 1.18
     single_spread: ClassVar[float] = 0.06
+    good_falling: ClassVar[float] = 0.04
 
     turn: Turn = "auto"
     copies: int = 4
