@@ -6,6 +6,10 @@ DIR holds data sets in any layout that `handful data check` knows, one a folder.
 options below: the Gaussian on the backbone as it is, then after fine-tuning with one more term of the loss at a time.
 The kind of negatives is chosen here, before any result, and is the same for every category. Killed, it goes on where it
 was. A smaller table: --categories, --shots, --seeds, --updates; elsewhere: --out.
+
+--six runs the paper's own protocol instead, four real data sets and two corruption tasks: of the real ones, which are
+MVTec AD, BTAD, KolektorSDD2 or MPDD, and the magnetic tiles, those that DIR has by these folders' names, and those of
+--beside; the two tasks are made of the good pictures of --clean (`pip install "handful[corrupt]"`).
 """
 
 import argparse
@@ -20,7 +24,9 @@ from handful.benchmark import results
 from handful.benchmark.benchmark import Benchmark
 from handful.benchmark.environment import commit
 from handful.benchmark.results import Row
+from handful.data.datasets import open_dataset
 from handful.methods import create_tuning, describe
+from handful.types import Dataset
 from handful.version import __version__
 
 ABLATION: dict[str, dict[str, Any] | None] = {  # the settings of the fine-tuning; None for none
@@ -30,6 +36,8 @@ ABLATION: dict[str, dict[str, Any] | None] = {  # the settings of the fine-tunin
     "+ L_con + L_PP + L_NP": {"lambda_np": 1.0, "negatives": "defects"},
 }
 SHOTS, SEEDS = (1, 2, 4, 8), (0, 1, 2)
+REAL = ("mvtec_ad", "btad", "kolektorsdd2", "mpdd", "magnetic_tile")
+TASKS = ("gaussian_noise", "gaussian_blur")  # at severity 3 of 5
 METRICS = {"image_auroc": "Image AUROC", "image_ap": "Image AP", "image_f1_oracle": "Image F1 (oracle)"}
 
 
@@ -41,14 +49,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--updates", type=int, help="of the fine-tuning, at most; else its default")
     parser.add_argument("--levels", default="-1", help="one module or index, the features that are scored")
+    parser.add_argument("--six", action="store_true", help="the six-benchmark protocol")
+    parser.add_argument("--beside", nargs="+", default=[], help="data sets of DIR in place of missing ones")
+    parser.add_argument("--clean", type=Path, help="the pictures that the corruption tasks are made of")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""))
     options = parser.parse_args()
+    if options.six and options.clean is None:
+        parser.error("--six needs --clean")
     methods = {name: method(settings, options.updates) for name, settings in ABLATION.items()}
     level = int(options.levels) if options.levels.lstrip("-").isdigit() else options.levels
-    folders = {str(options.data): "DIR", str(options.out): "OUT"}
+    folders = {str(options.data): "DIR", str(options.out): "OUT", str(options.clean): "CLEAN"}
     command = " ".join(["python3 scripts/bench coft", *(folders.get(word, word) for word in sys.argv[1:])])
     benchmark = Benchmark(
-        chosen(options.data, options.categories),
+        six(options) if options.six else chosen(options.data, options.categories),
         backbones.create(levels=[level]),
         options.out,
         methods=list(methods.values()),
@@ -76,6 +89,21 @@ def main() -> None:
     ]
     options.out.with_suffix(".md").write_text("\n\n".join(page) + "\n")
     print("\n\n".join(page))
+
+
+def six(options: argparse.Namespace) -> dict[str, Dataset]:
+    """The data sets of the protocol that there are, and the two corruption tasks, made where they are missing."""
+    from handful.data.corruption import write_task  # needs the extra
+
+    present = [name for name in (*REAL, *options.beside) if (options.data / name).is_dir()]
+    datasets = chosen(options.data, options.categories, names=present)
+    for kind in TASKS:
+        folder = options.out / "tasks" / kind
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            write_task(options.clean, folder, kinds=[kind], severity=3, seed=0)
+        datasets[kind] = open_dataset(folder)
+    return datasets
 
 
 def method(settings: dict[str, Any] | None, updates: int | None) -> str:
