@@ -92,7 +92,7 @@ def test_codes_lead_to_the_nearest_row(by_codes, spread, rows):
 
 
 def test_codes_lead_to_the_nearest_row_from_far_away(by_codes, monkeypatch):
-    monkeypatch.setattr(neighbors, "CHUNK_ELEMENTS", 50_000)  # some queries at a time
+    monkeypatch.setattr(neighbors, "CODED_ELEMENTS", 50_000)  # some queries at a time
     # Beyond the largest code a query's own rounding is off by far, and every row may be the nearest.
     generator = torch.Generator().manual_seed(0)
     bank = Bank(torch.randn(40 * GROUP * neighbors.MOST_GROUPS // 8, 6, generator=generator))

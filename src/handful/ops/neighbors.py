@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32, near the optimum of common CPUs
+CODED_ELEMENTS = 2_000_000  # the same of whole numbers, which are looked through more often
 GROUP = 32  # bank rows whose least distance is looked at first
 # How many of them one query may have to look into, and which share of all, before the plain search is as fast.
 MOST_GROUPS, MOST_SHARE = 48, 0.25
@@ -85,7 +86,7 @@ class Bank:
     def _nearest_by_codes(self, queries: Tensor, grid: "_Grid") -> Tensor:
         """The nearest row (N,) of each query, the lowest of those equally near."""
         codes, errors = grid.encode(queries - self._middle)
-        block = max(1, CHUNK_ELEMENTS // grid.padded)
+        block = max(1, CODED_ELEMENTS // grid.padded)
         room = torch.empty(min(block, len(queries)), grid.padded, dtype=torch.int32)
         nearest = torch.empty(len(queries), dtype=torch.int64)
         for start in range(0, len(queries), block):
