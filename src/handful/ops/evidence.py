@@ -30,24 +30,25 @@ def nearest_places(query: Tensor, references: Tensor, at: Sequence[tuple[int, in
         at: row and column of each patch.
     """
     rows, columns = torch.tensor(at, dtype=torch.long).reshape(-1, 2).unbind(1)
-    distances, found = Bank(references.flatten(0, 2)).nearest(query[rows, columns])
+    distances, found = Bank(references.flatten(0, 2), once=True).nearest(query[rows, columns])
     return [_place(references, int(n), float(d)) for n, d in zip(found[:, 0], distances[:, 0], strict=True)]
 
 
 def least_found(query: Tensor, references: Tensor) -> Place:
     """The patch of the most alike reference that is farthest from everything in a picture: what may be missing there.
 
-    The most alike reference is the one whose patches are nearest to the picture's on the mean.
+    The most alike reference is the one whose patches are nearest to the picture's on the mean, by every second patch of
+    every second row.
 
     Args:
         query: (h, w, D) of the picture.
         references: (k, h, w, D).
     """
-    distances, _ = Bank(query.flatten(0, 1)).nearest(references.flatten(0, 2))
-    by_picture = distances[:, 0].reshape(len(references), -1)  # (k, h·w)
-    alike = int(by_picture.mean(1).argmin())
-    distance, number = by_picture[alike].max(0)
-    return _place(references, alike * by_picture.shape[1] + int(number), float(distance))
+    bank = Bank(query.flatten(0, 1), once=True)
+    sparse = references[:, ::2, ::2]
+    alike = int(bank.nearest(sparse.flatten(0, 2))[0].reshape(len(references), -1).mean(1).argmin())
+    distance, number = bank.nearest(references[alike].flatten(0, 1))[0][:, 0].max(0)
+    return _place(references, alike * references[0, ..., 0].numel() + int(number), float(distance))
 
 
 def _place(references: Tensor, number: int, distance: float) -> Place:
