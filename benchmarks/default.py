@@ -22,10 +22,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import handful.backbones.timm  # noqa: F401  # first: with it torchvision, which anomalib needs, imports beside any torch
+import _peer
+from _peer import PEER
 from _tables import chosen, over_seeds, spread
 from handful import backbones, metrics
-from handful.backbones.onboard import read_state, weights_file
 from handful.benchmark import results
 from handful.benchmark.benchmark import Benchmark
 from handful.benchmark.environment import commit
@@ -53,7 +53,6 @@ REACH = {  # image AUROC that the default is to reach at 1, 2, 4, 8 references
     "bottle": {1: 99.5, 2: 99.5, 4: 99.5, 8: 99.5},
 }
 OUT = Path(__file__).with_suffix("")
-PEER = "anomalib PatchCore"
 Key = tuple[str, str, int, int]  # data set, category, shots, seed
 
 
@@ -134,24 +133,11 @@ def peer_cells(
     """The peer's torch model at its own preprocessing, cell by cell; its backbone sees each picture once for all."""
     if not pairs:
         return
-    import timm
-    from anomalib.models.image.patchcore.torch_model import PatchcoreModel
-
-    model = PatchcoreModel(layers=["blocks.2", "blocks.4"], backbone="tf_efficientnet_lite0", pre_trained=False)
-    file = weights_file("tf_efficientnet_lite0")
-    assert file is not None, "the weights on board are a dependency"
-    network = timm.create_model("tf_efficientnet_lite0")
-    trunk = model.feature_extractor.feature_extractor
-    trunk.load_state_dict({name: v for name, v in read_state(file, network).items() if name in trunk.state_dict()})
-    seen = model.feature_extractor = _Once(model.feature_extractor.eval())
+    model = _peer.patchcore()
+    seen = model.feature_extractor = _Once(model.feature_extractor)
     truths = [(sample, _truth(sample, category)) for sample in category.test]
     for count, seed in pairs:
-        model.train()
-        model.embedding_store = []
-        for path in draw(category.train, shots=count, seed=seed):
-            model(seen.about_to_see(path))
-        model.memory_bank = torch.vstack(model.embedding_store)
-        model.eval()
+        _peer.teach(model, (seen.about_to_see(path) for path in draw(category.train, shots=count, seed=seed)))
         counts, scores, marked = metrics.PixelCounts(), [], False
         with torch.inference_mode():
             for sample, truth in truths:
@@ -187,10 +173,8 @@ class _Once(nn.Module):
 
 
 def _input(path: str) -> Tensor:
-    """As anomalib's users bring a picture to this backbone: bicubic, mean and deviation 0.5."""
     with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float32)
-    return ((torch.from_numpy(pixels).permute(2, 0, 1) / 255 - 0.5) / 0.5)[None]
+        return _peer.model_input(np.asarray(picture.convert("RGB")), SIZE)
 
 
 def _truth(sample: Sample, category: Category) -> metrics.PixelTruth | None:
