@@ -1,0 +1,133 @@
+"""What an inspection may cost, counted and not timed: how often it computes what, and its arithmetic."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from handful.backbones.torch_engine import TorchBackbone
+from handful.data.images import Picture, read_picture
+from handful.detector import Detector
+from handful.methods.handful import Handful
+from handful.ops.neighbors import Bank
+
+SIDE = 160
+COUNTED = ((TorchBackbone, "__call__"), (Bank, "nearest"), (Bank, "__init__"))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one inspection took.
+
+    Attributes:
+        verdict: that came out.
+        passes: of the backbone.
+        searches: the numbers of the banks that were searched, each time.
+        prepared: how many banks were made for it.
+        arithmetic: multiplications and additions, in multiples of one pass of the backbone.
+    """
+
+    verdict: str
+    passes: int
+    searches: list[int]
+    prepared: int
+    arithmetic: float
+
+
+@pytest.fixture(scope="module")
+def detector(picture_factory):
+    """Of four parts that do not turn."""
+    references = [picture_factory(seed, side=SIDE) for seed in range(4)]
+    return Detector(settings={"turn": "never"}, size=SIDE, engine="torch", device="cpu").fit(references)
+
+
+@pytest.fixture
+def good(picture_factory):
+    return read_picture(picture_factory(4, side=SIDE), name="good")
+
+
+@pytest.fixture
+def defect(picture_factory):
+    return read_picture(picture_factory(4, side=SIDE, defect=True), name="defect")
+
+
+def costs_of(detector: Detector, picture: Picture) -> Costs:
+    """Of an inspection that is not the first: what serves all is made by then."""
+    detector.inspect_picture(picture)
+    with pytest.MonkeyPatch.context() as patch:
+        passes, searches, prepared = (counted(patch, *method) for method in COUNTED)
+        with FlopCounterMode(display=False, custom_mapping=WHOLE_NUMBERS) as whole:
+            verdict = detector.inspect_picture(picture).verdict
+    with FlopCounterMode(display=False) as alone:
+        detector._needed.backbone(torch.zeros(1, 3, SIDE, SIDE))
+    return Costs(verdict, len(passes), searches, len(prepared), whole.get_total_flops() / alone.get_total_flops())
+
+
+def counted(patch: pytest.MonkeyPatch, of: type, name: str) -> list[int]:
+    """A list that grows by the object's number with every call of a method."""
+    calls: list[int] = []
+    original = getattr(of, name)
+
+    def count(self, *arguments, **named):
+        calls.append(id(self))
+        return original(self, *arguments, **named)
+
+    patch.setattr(of, name, count)
+    return calls
+
+
+def of_product(one, other, *_, **__):
+    """Of a product of matrices of these shapes."""
+    return 2 * one[0] * one[1] * other[1]
+
+
+WHOLE_NUMBERS = {torch.ops.aten._int_mm: of_product}  # torch counts those of floating point alone
+
+
+def assert_lean_on_a_good_part(costs: Costs) -> None:
+    assert costs.verdict == "OK"
+    assert costs.passes == 1, "the backbone's pass is most of what an inspection costs"
+    assert len(costs.searches) == len(set(costs.searches)) <= 4, "two levels in two measures, each searched once"
+    assert costs.prepared == 0, "a bank is prepared when it is learnt"
+    assert costs.arithmetic < 1.65  # 1.57, and 3.1 at 320 pixels: searches grow with the square of the patches
+
+
+def test_an_inspection_of_a_good_part_computes_everything_once(detector, good):
+    assert_lean_on_a_good_part(costs_of(detector, good))
+
+
+def test_a_defects_evidence_takes_two_searches_more(detector, defect):
+    costs = costs_of(detector, defect)
+    assert (costs.verdict, costs.passes) == ("DEFECT", 1)
+    assert len(costs.searches) <= 6 and costs.prepared <= 2
+    assert costs.arithmetic < 3.2  # 3.1
+
+
+def looks_twice(patch):
+    features = Detector._features
+    patch.setattr(Detector, "_features", lambda *given: features(*given) and features(*given))
+
+
+def scores_twice(patch):
+    score = Handful._score
+    patch.setattr(Handful, "_score", lambda *given: score(*given) and score(*given))
+
+
+def prepares_anew(patch):
+    score = Handful._score
+    patch.setattr(Handful, "_score", lambda method, queries: (method._prepare(), score(method, queries))[1])
+
+
+def compares_twice(patch):
+    """In as many searches among as many banks: the arithmetic alone tells."""
+    for name in ("_nearest_by_codes", "_nearest_by_products"):
+        search = getattr(Bank, name)
+        patch.setattr(Bank, name, lambda *given, search=search: (search(*given), search(*given))[1])
+
+
+@pytest.mark.parametrize("regression", [looks_twice, scores_twice, prepares_anew, compares_twice])
+def test_what_is_done_twice_is_noticed(detector, good, monkeypatch, regression):
+    regression(monkeypatch)
+    with pytest.raises(AssertionError):
+        assert_lean_on_a_good_part(costs_of(detector, good))
