@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, special
 
 from handful.errors import InspectorError, SettingError
 from handful.types import Region
@@ -142,10 +141,14 @@ class Prediction:
 
     def threshold(self, rate: float) -> float:
         """The score that the next good picture exceeds with probability `rate`."""
+        from scipy import special  # a fifth of a second to import, and not needed to find a part good
+
         return math.exp(self.middle + float(special.stdtrit(self.freedom, 1 - rate)) * math.hypot(self.own, self.about))
 
     def rate(self, score: float) -> float:
         """How likely the next good picture exceeds a score."""
+        from scipy import special
+
         if score <= 0:
             return 1.0
         steps = (math.log(score) - self.middle) / math.hypot(self.own, self.about)
@@ -157,6 +160,8 @@ class Prediction:
         With q that score's logarithm, (q - middle) / about follows the non-central t distribution around the normal
         quantile times own / about, as in normal tolerance limits (Owen, Technometrics 10, 1968).
         """
+        from scipy import special
+
         beyond = float(special.ndtri(1 - rate)) * self.own / self.about
         low, high = (float(special.nctdtrit(self.freedom, beyond, (1 + side * chance) / 2)) for side in (-1, 1))
         return math.exp(self.middle + low * self.about), math.exp(self.middle + high * self.about)
@@ -270,6 +275,8 @@ def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region
             rejected for many slightly strange patches), the region is the highest 1 % of its pixels.
         size: width, height of the original picture, in whose pixels the regions are given.
     """
+    from scipy import ndimage
+
     inside_any = heatmap > 1 if heatmap.max() > 1 else heatmap >= np.quantile(heatmap, 0.99)
     labels, _ = ndimage.label(inside_any, structure=np.ones((3, 3)))
     height, width = heatmap.shape
