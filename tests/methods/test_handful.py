@@ -92,6 +92,16 @@ def test_fine_levels_look_into_the_copies_that_the_coarsest_one_votes_for():
     assert not torch.equal(one.score(query).maps, every.score(query).maps)
 
 
+def test_of_copies_with_equally_many_votes_the_first_are_looked_into():
+    # Each of 40 places is nearest to another copy, 1 away; on the fine level later ones are nearer: 100, 99, 98, 97, …
+    places, copies = 10 * torch.arange(40.0).reshape(1, 1, 40, 1), torch.arange(40.0).reshape(1, 40, 1, 1)
+    fine = torch.zeros(1, 1, 40, 1)
+    far = features(fine + 1000, places + 10_000)
+    method = create("handful", {"measures": "euclidean", "damped": False, "sigma": 0.0, "copies": 4})
+    method.fit(far, turned=features(100 - copies, 10 * copies + 1))
+    assert method.score(features(fine, places)).image.item() == pytest.approx(math.sqrt(97), rel=1e-6)
+
+
 def test_turned_copies_must_be_wanted_and_of_every_reference():
     references, turned = random_features(2, seed=1), random_features(2, seed=2)
     with pytest.raises(InputError, match=r"`turned` must hold those of 2 references, got those of 1"):

@@ -145,16 +145,18 @@ class Handful(Method):
     def _among_turned(self, measured: tuple[Tensor, ...], upright: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The coarsest level's distances among all turned copies too, and the copies that finer levels look into.
 
-        These are the `copies` that hold the nearest patch, by either measure, of the most places.
+        These are the `copies` that hold the nearest patch, by either measure, of the most places; of copies with as
+        many the first, as libraries differ in what they make of equals.
         """
         copies, patches = self._turned[-1][0].shape[:2]
         votes = torch.zeros(copies, dtype=torch.int64, device=upright[0].device)
         distances = []
         for bank, rows, before in zip(self._coarse_turned, measured, upright, strict=True):
             found, row = (one[:, 0] for one in bank.nearest(rows))
-            votes += torch.bincount(row[found < before] // patches, minlength=copies)
+            votes.scatter_add_(0, row // patches, (found < before).long())
             distances.append(torch.minimum(found, before))
-        return distances, votes.topk(min(self.copies, copies)).indices
+        ranks = votes * copies - torch.arange(copies, device=votes.device)  # no two alike
+        return distances, ranks.topk(min(self.copies, copies)).indices
 
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{level}": rows for level, rows in enumerate(self.rows_)}
