@@ -139,3 +139,23 @@ def test_codes_measure_few_rows_in_full(by_codes, monkeypatch):
     monkeypatch.setattr(neighbors, "distance", lambda one, other: measured.append(len(one)) or kept(one, other))
     by_codes(bank, queries)
     assert len(queries) < sum(measured) < 10 * len(queries) + len(bank.rows)  # of 4000 rows for each query
+
+
+@pytest.mark.parametrize("neighbours", [1, 3])
+def test_followed_by_torch_export_the_search_gives_the_same(monkeypatch, neighbours):
+    monkeypatch.setattr(neighbors, "CHUNK_ELEMENTS", 1000)  # in blocks
+    generator = torch.Generator().manual_seed(0)
+    bank = Bank(torch.randn(200, 8, generator=generator) + 1000)  # far from the origin, see above
+    bank.rows[7] = bank.rows[3]
+
+    class Search(torch.nn.Module):
+        def forward(self, queries):
+            return bank.nearest(queries, neighbours=neighbours)
+
+    queries = torch.cat([bank.rows[:20], bank.rows[:20] + torch.randn(20, 8, generator=generator)])
+    distances, indices = torch.export.export(Search(), (queries,), strict=False).module()(queries)
+    expected = bank.nearest(queries, neighbours=neighbours)
+    assert torch.equal(distances, expected[0])
+    assert torch.equal(distances[:20, 0], torch.zeros(20))  # no cancellation
+    if neighbours == 1:
+        assert torch.equal(indices, expected[1])  # of equals the first

@@ -90,7 +90,7 @@ class COFT(Method):
         """The patch scores (h, w) and the image score () of one picture."""
         patches = self._patches(picture)[0]  # (h, w, D)
         distances, _ = self.bank_.nearest(patches.flatten(0, 1))
-        image = torch.linalg.vector_norm(self.whitening_ @ (embedding(picture)[0] - self.mean_))
+        image = torch.linalg.vector_norm(self.whitening_ @ (embedding(picture)[0] - self.mean_), dim=0)
         return distances[:, 0].reshape(patches.shape[:2]), image
 
     def _patches(self, features: Features) -> Tensor:

@@ -102,11 +102,11 @@ class PatchCore(Method):
 
     def _reweighted(self, rows: Tensor, distances: Tensor, indices: Tensor) -> Tensor:
         """Equation 7: the largest distance, less where the bank is dense around the row it was measured to."""
-        peak = distances.argmax()
+        peak = distances.argmax(0, keepdim=True)  # (1,)
         bank = self.bank_.rows
-        around = self.bank_.nearest(bank[indices[peak]][None], neighbours=self.reweight_neighbours)[1][0]
+        around = self.bank_.nearest(bank[indices[peak]], neighbours=self.reweight_neighbours)[1][0]
         to_them = distance(rows[peak].expand(len(around), -1), bank[around])  # (b,), the nearest row first
-        return (1 - to_them.softmax(0)[0]) * distances[peak]
+        return (1 - to_them.softmax(0)[0]) * distances[peak][0]
 
     def _patches(self, features: Features) -> Tensor:
         """The patch vectors on the finest grid: (B, h, w, D)."""

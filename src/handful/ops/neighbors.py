@@ -47,6 +47,9 @@ class Bank:
         The distances of the rows found are computed from the difference itself, so that they carry no cancellation
         error and a query that is in the bank is exactly 0 away from it.
 
+        While torch.export follows it, for a graph, the search is the plain one: rounding would bring in operations
+        that few runtimes have, and rooms that are written to.
+
         Args:
             queries: (N, D).
             neighbours: K, how many to find: at most as many as rows are left.
@@ -55,13 +58,17 @@ class Bank:
         Returns:
             Distances (N, K) and row numbers in the bank (N, K), int64.
         """
-        if neighbours == 1 and excluded is None and (grid := self._grid) is not None:
+        rounded = neighbours == 1 and excluded is None and not torch.compiler.is_compiling()
+        if rounded and (grid := self._grid) is not None:
             indices = self._nearest_by_codes(queries, grid)[:, None]
         else:
             indices = self._nearest_by_products(queries, neighbours, excluded)
         distances = torch.stack([distance(queries, self.rows[column]) for column in indices.T], 1)
         if neighbours > 1:
-            distances, order = distances.sort(dim=1, stable=True)
+            if torch.compiler.is_compiling():  # torch cannot write a stable sort as ONNX
+                distances, order = distances.topk(neighbours, largest=False)
+            else:
+                distances, order = distances.sort(dim=1, stable=True)
             indices = indices.gather(1, order)
         return distances, indices
 
@@ -71,16 +78,18 @@ class Bank:
         half_squares = centred.square().sum(1) / 2  # (M,)
         block = max(1, CHUNK_ELEMENTS // len(centred))
         # One room for all: memory that is new for every block takes time of its own.
-        room = queries.new_empty(min(block, len(queries)), len(centred))
+        followed = torch.compiler.is_compiling()
+        room = None if followed else queries.new_empty(min(block, len(queries)), len(centred))
         blocks = (queries - self._middle).split(block)
         barred = [None] * len(blocks) if excluded is None else excluded.split(block)
         found = []
         for some, rows_barred in zip(blocks, barred, strict=True):
-            order = torch.addmm(half_squares[None], some, centred.T, alpha=-1, out=room[: len(some)])  # (n, M)
+            out = None if room is None else room[: len(some)]
+            order = torch.addmm(half_squares[None], some, centred.T, alpha=-1, out=out)  # (n, M)
             if rows_barred is not None:
                 order.scatter_(1, rows_barred, math.inf)
             one = neighbours == 1
-            found.append(order.argmin(1, keepdim=True) if one else order.topk(neighbours, largest=False).indices)
+            found.append(_first_least(order) if one else order.topk(neighbours, largest=False).indices)
         return torch.cat(found)
 
     def _nearest_by_codes(self, queries: Tensor, grid: "_Grid") -> Tensor:
@@ -115,6 +124,15 @@ class Bank:
         rows = torch.where(distances == least[query], rows, len(self.rows))
         nearest = rows.new_full((len(queries),), len(self.rows)).scatter_reduce_(0, query, rows, "amin")
         return torch.where(nearest < len(self.rows), nearest, 0)
+
+
+def _first_least(order: Tensor) -> Tensor:
+    """The place of the least value of each row, the first of equals: (n, M) → (n, 1)."""
+    if not torch.compiler.is_compiling():
+        return order.argmin(1, keepdim=True)
+    # In a graph: OpenVINO sorts for the least value's place, but not for the value.
+    places, last = torch.arange(order.shape[1]), order.shape[1] - 1
+    return torch.where(order == order.amin(1, keepdim=True), places, last).amin(1, keepdim=True)
 
 
 def windows(pictures: int, height: int, width: int, *, radius: int) -> Tensor:
