@@ -122,7 +122,7 @@ def test_help_takes_under_half_a_second_and_no_torch():
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
-@pytest.mark.parametrize("verb", [[], ["fit"], ["inspect"], ["info"]])
+@pytest.mark.parametrize("verb", [[], ["fit"], ["inspect"], ["info"], ["export"]])
 def test_help_goes_to_stdout_and_exits_0(run, verb, option):
     ran = run(*verb, option)
     assert (ran.code, ran.err) == (0, [])

@@ -77,6 +77,20 @@ def test_both_engines_score_real_pictures_alike(method, tmp_path):
         assert np.abs(one.heatmap - two.heatmap).max() < 1e-2
 
 
+def test_an_exported_inspector_scores_real_pictures_alike(pill, tmp_path):
+    detector = Detector.load(pill, device="cpu")
+    samples = category_in("mvtec_ad/pill").test
+    written = detector.export(tmp_path / "out", formats=("openvino", "onnx"), check=[s.path for s in samples[::16]])
+    assert all(max(one.score, one.map) < 1e-4 for one in written.agreements)  # of typical to threshold, in float32
+    for sample in samples[3::32]:  # by the example, which knows nothing of Handful
+        example = Path(__file__).parents[1] / "examples" / "run_exported.py"
+        done = subprocess.run([sys.executable, example, tmp_path / "out", sample.path], capture_output=True, text=True)
+        (inspection,) = detector.inspect(sample.path)
+        verdict, calibrated = done.stdout.split()
+        assert verdict == inspection.verdict
+        assert float(calibrated) == pytest.approx(inspection.calibrated_score, abs=1e-3)
+
+
 def test_heatmaps_point_at_the_defects():
     # Of the rejected pictures with a mask, the strongest region's peak mostly lies in it or right beside it.
     detector = Detector().fit(references("piped/btn01_rl", shots=4, seed=0))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg
 from handful.errors import HandfulError, InputError, InspectorError, SettingError
+from handful.exporting import Export, GraphFormat, export
 from handful.fitted import Fitted, Reference
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
@@ -268,6 +270,18 @@ class Detector(Corrections):
         kept |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
         parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts, **thumbnails, **kept}
         artifact.write(Path(path), manifest, fitted.calibration.as_dict(), parts)
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        formats: Sequence[GraphFormat] = ("openvino",),
+        check: Pictures | None = None,
+    ) -> Export:
+        """Write the fitted inspector as graphs for programs without Handful; `handful.exporting.export` says how."""
+        fitted = self._needed
+        score = partial(self._scores, memory=fitted.memory, method=self.method)
+        return export(Path(folder), fitted, self.method, score, formats=formats, check=check)
 
     @classmethod
     def load(

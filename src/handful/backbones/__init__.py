@@ -125,6 +125,23 @@ def _check_clip(name: str, engine: EngineChoice | None, precision: Precision) ->
         raise SettingError(f"{name} must run in torch at f32, got {asked}; leave that out.")
 
 
+def network_of(backbone: Backbone) -> torch.nn.Module:
+    """What a backbone computes, in torch on the CPU at f32, to become part of a graph: (1, 3, H, W) in [0, 1] → levels.
+
+    Raises:
+        SettingError: for a `clip:` backbone.
+    """
+    spec = backbone.spec
+    if spec.name.startswith(CLIP_PREFIX):
+        raise SettingError(f"The backbone of a graph must be one of timm's, got {spec.name}; fit on another backbone.")
+
+    from handful.backbones import timm
+
+    state = safetensors.torch.load(backbone.parts[WEIGHTS_PART])
+    network = timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
+    return timm.followed(network)
+
+
 def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
     """The same network, on the same engine, for the crops of a picture, which always come together.
 

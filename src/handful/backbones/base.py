@@ -1,17 +1,21 @@
 """What a backbone is: images in, Features out, on one engine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from handful.types import Features
 
 EngineName = Literal["openvino", "torch"]
 Precision = Literal["f32", "bf16"]
+Graph = Callable[[Tensor], tuple[NDArray[np.float32], NDArray[np.float32]]]  # (1, 3, H, W) → map (1, H, W), score (1,)
 
 WEIGHTS_PART = "backbone.safetensors"
+GRAPH_INPUT, GRAPH_OUTPUTS = "image", ("map", "score")  # what a graph of a whole inspector calls them
 CLIP_PREFIX = "clip:"  # what the names of `handful.backbones.clip` begin with
 
 

@@ -1,4 +1,4 @@
-"""Run a network in OpenVINO on the CPU; the only file that imports openvino.
+"""Run a network, or a whole inspector, in OpenVINO on the CPU; the only file that imports openvino.
 
 The precision is pinned: left alone, OpenVINO computes in bf16 wherever the CPU can, and the same inspector would score
 differently on another computer.
@@ -10,10 +10,13 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
-from handful.backbones.base import BackboneSpec
+from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, BackboneSpec, Graph
 from handful.errors import InspectorError, SettingError
 from handful.types import Features
 
@@ -47,6 +50,28 @@ def convert(network: nn.Module, size: tuple[int, int]) -> dict[str, bytes]:
         return {GRAPH_PART: graph.read_bytes(), CONSTANTS_PART: graph.with_suffix(".bin").read_bytes()}
 
 
+def write_graph(program: ExportedProgram, folder: Path, size: tuple[int, int]) -> Graph:
+    """Write a whole inspector for pictures of a size as model.xml and model.bin, unrounded; what runs these files."""
+    model = openvino.convert_model(program, input=[1, 3, *size])
+    model.input(0).set_names({GRAPH_INPUT})
+    for output, name in zip(model.outputs, GRAPH_OUTPUTS, strict=True):
+        output.set_names({name})
+    file = folder / "model.xml"
+    openvino.save_model(model, file, compress_to_fp16=False)
+    compiled = openvino.Core().compile_model(file, "CPU", _hints(openvino.Type.f32))
+
+    def run(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        answer = compiled({GRAPH_INPUT: image.numpy()})
+        scores, score = (answer[name].copy() for name in GRAPH_OUTPUTS)
+        return scores, score
+
+    return run
+
+
+def _hints(precision: openvino.Type) -> dict[str, object]:
+    return {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+
+
 class OpenVINOBackbone:
     """A network in OpenVINO, at a pinned precision.
 
@@ -63,8 +88,7 @@ class OpenVINOBackbone:
         core = openvino.Core()
         try:
             model = core.read_model(parts[GRAPH_PART], parts[CONSTANTS_PART])
-            hints = {"INFERENCE_PRECISION_HINT": wanted, "PERFORMANCE_HINT": "LATENCY"}
-            self._compiled = core.compile_model(model, "CPU", hints)
+            self._compiled = core.compile_model(model, "CPU", _hints(wanted))
         except RuntimeError as error:
             raise InspectorError(
                 f"The backbone's graph must be readable by OpenVINO {openvino.__version__}, "

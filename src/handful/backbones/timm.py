@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from handful.backbones import onboard
 from handful.errors import SettingError, WeightsError
@@ -207,6 +208,15 @@ def rebuild(
     network.order_and_prune()
     _check_filled(network.model, _fill(network.model, state), "the saved inspector")
     return network
+
+
+@torch.no_grad()
+def followed(network: FeatureNetwork) -> nn.Module:
+    """The same network for one picture as a plain list of torch's operations, which torch.export can follow.
+
+    It cannot follow the exception that ends a forward pass behind the last level.
+    """
+    return make_fx(network)(torch.full((1, 3, *network.size), 0.5))
 
 
 def resize(network: FeatureNetwork, size: tuple[int, int]) -> None:

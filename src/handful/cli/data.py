@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handful.cli.options import JsonOption, ManyValues
+from handful.cli.options import JsonOption, ManyValues, NewFolderOption
 from handful.cli.output import FAILED, complain, print_json, say, track
 
 if TYPE_CHECKING:
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 LayoutOption = Annotated[str, typer.Option(help="How the data set is laid out; default: found out.")]
 SeedOption = Annotated[int, typer.Option(help="Of all that is random.")]
-NewFolderOption = Annotated[
-    Path, typer.Option("--output", "-o", help="The folder to write, new or empty.", metavar="FOLDER")
-]
 
 app = typer.Typer(no_args_is_help=True, help="Check, convert and make labelled data sets.")
 

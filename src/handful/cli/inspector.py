@@ -1,4 +1,4 @@
-"""The verbs about one inspector: fit, inspect, info."""
+"""The verbs about one inspector: fit, inspect, info, export."""
 
 import sys
 import time
@@ -19,6 +19,7 @@ from handful.cli.options import (
     HeadOption,
     JsonOption,
     LevelsOption,
+    NewFolderOption,
     PrecisionOption,
     RateOption,
     SizeOption,
@@ -175,6 +176,47 @@ def info(
     }
     for label, value in rows.items():
         say(f"{label:<11} {value}")
+
+
+def export(
+    inspector: Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")],
+    output: NewFolderOption,
+    formats: Annotated[
+        list[str],
+        typer.Option("--format", metavar="FORMAT", help="openvino, onnx (needs the extra export), or both."),
+    ] = ["openvino"],  # noqa: B006 - typer copies it
+    check: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Pictures, or folders of them, to compare graph and inspector on, besides the references' thumbnails."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write an inspector as a graph for programs without Handful: a picture goes in, map and score come out.
+
+    The graph is run beside the inspector before it is written in place; inspector.json says what goes in, what the
+    threshold is, and what the graph leaves out.
+    """
+    start = time.perf_counter()
+    from handful.detector import Detector
+    from handful.exporting import DESCRIPTION
+
+    detector = Detector.load(inspector, device="cpu")
+    written = detector.export(output, formats=formats, check=check)  # type: ignore[arg-type]  # checked there
+    seconds = time.perf_counter() - start
+    if as_json:
+        agreements = [asdict(agreement) for agreement in written.agreements]
+        print_json({"path": str(output), "seconds": seconds, "files": written.files, "agreements": agreements})
+        return
+    files = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in written.files.items() if name != DESCRIPTION)
+    say(f"{output}: {detector.method.name} on {detector.backbone.name}, {files}, {seconds:.1f} s")
+    for one in written.agreements:
+        say(
+            f"{one.format}: within {one.score:.1g} of the inspector's scores and {one.map:.1g} of its heatmaps on "
+            f"{one.pictures} pictures"
+        )
+    say(f"not in the graph: the capture gate, regions and evidence; {DESCRIPTION} says how a program uses it")
 
 
 def _yes(holds: bool) -> str:

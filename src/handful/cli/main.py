@@ -48,6 +48,7 @@ def _handful(
 
 for verb in (inspector.fit, inspector.inspect, inspector.info):
     app.command()(verb)
+app.command(cls=ManyValues)(inspector.export)
 for correcting in (correct.threshold, correct.teach):
     app.command(cls=ManyValues)(correcting)
 app.command(cls=ManyValues)(bench.bench)

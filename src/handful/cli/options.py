@@ -35,6 +35,9 @@ PrecisionOption = Annotated[str, typer.Option(help="f32, or bf16 with openvino o
 HeadOption = Annotated[
     Path | None, typer.Option(help="A trained head, for a method that needs one; default: beside the inspector.")
 ]
+NewFolderOption = Annotated[
+    Path, typer.Option("--output", "-o", help="The folder to write, new or empty.", metavar="FOLDER")
+]
 GateOption = Annotated[
     str, typer.Option(help="What a picture must pass to be judged: all, none, or blank,exposure,blur,shift,product.")
 ]

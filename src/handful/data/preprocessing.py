@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from handful.data.images import Picture
+from handful.data.images import Picture, read_picture
 
 THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
 DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
@@ -77,3 +77,8 @@ def thumbnail_jpeg(picture: Picture) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(thumbnail(picture, longest=THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def thumbnail_picture(jpeg: bytes, *, name: str) -> Picture:
+    """A kept copy as a picture again."""
+    return read_picture(Image.open(io.BytesIO(jpeg), formats=("JPEG",)), name=name)

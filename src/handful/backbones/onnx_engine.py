@@ -1,0 +1,46 @@
+"""Write a whole inspector as ONNX and run it on the CPU; the only file that imports onnxruntime."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
+from handful.errors import SettingError
+
+try:
+    import onnxruntime
+    import onnxscript  # noqa: F401 - torch writes ONNX with it
+except ImportError as error:
+    raise SettingError(
+        f'ONNX needs the packages onnxscript and onnxruntime, got no {error.name}; run `pip install "handful[export]"`.'
+    ) from error
+
+onnxruntime.disable_telemetry_events()  # its builds for Windows report every session
+
+
+def write_graph(program: ExportedProgram, folder: Path, size: tuple[int, int]) -> Graph:
+    """Write a whole inspector for pictures of a size as model.onnx, one file; what runs this file."""
+    written = torch.onnx.export(
+        program,
+        dynamo=True,
+        input_names=[GRAPH_INPUT],
+        output_names=list(GRAPH_OUTPUTS),
+        external_data=False,
+        verbose=False,
+    )
+    assert written is not None  # `dynamo` says so
+    for node in written.model.graph.all_nodes():  # where in this computer's files each came from
+        node.metadata_props.clear()
+    file = folder / "model.onnx"
+    written.save(file, external_data=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def run(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scores, score = session.run(list(GRAPH_OUTPUTS), {GRAPH_INPUT: image.numpy()})
+        return scores, score
+
+    return run

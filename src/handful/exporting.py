@@ -1,0 +1,305 @@
+"""A fitted inspector as one graph, backbone and method together, for programs without Handful.
+
+    image (1, 3, H, W) float32 in [0, 1]  →  map (1, H, W) and score (1,), float32, both in the method's own unit
+
+No scoring is written a second time: torch.export follows the backbone's network and then the method's own `score`, and
+what it has seen is written as a graph. The graph counts as written once it has been run beside the inspector itself.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from handful import backbones, methods
+from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
+from handful.data import images
+from handful.data.images import PictureSource
+from handful.data.preprocessing import thumbnail_picture
+from handful.data.writing import new_folder
+from handful.decision import Calibration
+from handful.errors import HandfulError, OutputError, SettingError
+from handful.fitted import Fitted
+from handful.types import Features, Scores
+from handful.version import __version__
+
+GraphFormat = Literal["openvino", "onnx"]
+EXPORTABLE = ("handful", "patchcore", "fastrecon", "reb", "coft")
+DESCRIPTION = "inspector.json"
+DESCRIPTION_VERSION = 1
+# What the graph's answers may differ by from the inspector's, where 1 is from a typical good part to the threshold, or
+# as a share of what is farther than that: a tenth of the last digit that is printed. The order of float32's sums alone
+# makes 1e-6 to 1e-4 of it (docs/export.md); what is more is another computation.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a graph's answers lie from the inspector's on pictures, at most, see `TOLERANCE`.
+
+    Attributes:
+        format: of the graph.
+        pictures: how many were compared.
+        score: of the image scores.
+        map: of all values of the maps.
+    """
+
+    format: GraphFormat
+    pictures: int
+    score: float
+    map: float
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        files: their sizes in bytes by name.
+        agreements: one for each format.
+    """
+
+    folder: Path
+    files: dict[str, int]
+    agreements: tuple[Agreement, ...]
+
+
+class Whole(nn.Module):
+    """A backbone's network, and what scores its features.
+
+    Args:
+        network: (1, 3, H, W) → levels.
+        score: of the inspector.
+        size: (H, W).
+    """
+
+    def __init__(self, network: nn.Module, score: Callable[[Features], Scores], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.network, self.score, self.size = network, score, size
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, 3, H, W) in [0, 1] → map (1, H, W), image score (1,)."""
+        scores = self.score(Features(self.network(image), self.size))
+        return scores.maps, scores.image
+
+
+def export(
+    folder: Path,
+    fitted: Fitted,
+    method: methods.Method,
+    score: Callable[[Features], Scores],
+    *,
+    formats: Sequence[GraphFormat],
+    check: PictureSource | Sequence[PictureSource] | None,
+) -> Export:
+    """Write an inspector as graphs, and `DESCRIPTION` with what a program needs besides.
+
+    Args:
+        folder: new or empty.
+        fitted: the inspector.
+        method: of the inspector.
+        score: the inspector's way from features to scores by that method.
+        formats: one or several.
+        check: pictures, or folders of them, to compare each graph with the inspector on, besides the thumbnails of its
+            references.
+
+    Raises:
+        SettingError: for another method, backbone, precision, device or format, or where a format's packages are
+            missing.
+        OutputError: if the folder cannot be written, or a graph does not answer as the inspector; nothing is then left
+            behind.
+        InputError: if a folder of `check` holds no picture; ImageError for a picture that cannot be read.
+    """
+    _check(fitted, method, formats)
+    writers = {kind: _writer(kind) for kind in formats}
+    with new_folder(folder) as temporary:
+        inputs = _check_images(fitted, check)
+        own = [score(fitted.backbone(image)) for image in inputs]
+        size, what = fitted.preprocessing.size, f"{method.name} on {fitted.backbone.spec.name}"
+        with _operations_of(what, "torch.export"):
+            program = _follow(Whole(backbones.network_of(fitted.backbone), score, size), size)
+        agreements = []
+        for kind, write in writers.items():
+            with _operations_of(what, kind):
+                # The graph is let go of at once: Windows renames no folder whose files are open.
+                agreements.append(_agreement(kind, write(program, temporary, size), inputs, own, fitted.calibration))
+        described = _describe(fitted, method, temporary, agreements)
+        (temporary / DESCRIPTION).write_text(json.dumps(described, indent=1), "utf-8")
+        files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+    return Export(folder, files, tuple(agreements))
+
+
+def _check(fitted: Fitted, method: methods.Method, formats: Sequence[str]) -> None:
+    if method.name not in EXPORTABLE:
+        raise SettingError(
+            f"The method of a graph must be one of {', '.join(EXPORTABLE)}, got {method.name}; fit one of these."
+        )
+    if fitted.backbone.spec.precision != "f32":
+        raise SettingError(
+            f"An inspector must compute in f32 to be written as a graph, got {fitted.backbone.spec.precision}; fit it "
+            f"again at f32."
+        )
+    if fitted.backbone.device != "cpu":
+        raise SettingError(
+            f"An inspector must be on the CPU to be written as a graph, got {fitted.backbone.device}; save it and load "
+            f"it with `device` cpu."
+        )
+    for kind in formats or (None,):
+        if kind not in get_args(GraphFormat):
+            raise SettingError(f"`format` must be one of {', '.join(get_args(GraphFormat))}, got {kind!r}.")
+
+
+def _writer(kind: GraphFormat) -> Callable[[ExportedProgram, Path, tuple[int, int]], Graph]:
+    """What writes and opens a graph of a format.
+
+    Raises:
+        SettingError: if its packages are missing.
+    """
+    if kind == "onnx":
+        from handful.backbones import onnx_engine
+
+        return onnx_engine.write_graph
+
+    from handful.backbones import openvino_engine
+
+    return openvino_engine.write_graph
+
+
+@contextmanager
+def _operations_of(what: str, writer: str) -> Iterator[None]:
+    """Turn whatever a writer raises over operations that it does not know into one sentence."""
+    try:
+        with warnings.catch_warnings():
+            # They speak to whoever writes for torch, of themselves and each other.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    except (HandfulError, OSError):
+        raise
+    except Exception as error:
+        lines = str(_first_cause(error)).strip().splitlines() or [type(error).__name__]
+        said = next((line for line in lines if "aten." in line), lines[0]).rstrip(".:")[:200]  # torch's operations
+        raise SettingError(
+            f"{what} must consist of operations that {writer} knows, got: {said}; fit it with other settings or on "
+            f"another backbone."
+        ) from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
+
+
+@torch.no_grad()
+def _follow(whole: Whole, size: tuple[int, int]) -> ExportedProgram:
+    """All operations from image to scores, in order."""
+    example = torch.full((1, 3, *size), 0.5)
+    whole(example)  # what is computed once and remembered must not be made of torch.export's tensors
+    return torch.export.export(whole.eval(), (example,), strict=False)
+
+
+def _check_images(fitted: Fitted, check: PictureSource | Sequence[PictureSource] | None) -> list[Tensor]:
+    """Model inputs (1, 3, H, W) of the references' thumbnails, and of the pictures given."""
+    pictures = [thumbnail_picture(reference.thumbnail, name=reference.name) for reference in fitted.references]
+    given = [] if check is None else images.gather(check, recursive=True)
+    detail = max(fitted.preprocessing.size)
+    pictures += [images.read_picture(source, name=name, detail=detail) for source, name in given]
+    return [fitted.preprocessing(picture)[None] for picture in pictures]
+
+
+def _agreement(
+    kind: GraphFormat, graph: Graph, inputs: Sequence[Tensor], own: Sequence[Scores], calibration: Calibration
+) -> Agreement:
+    """How well a graph agrees with the inspector's own scores of the same inputs.
+
+    Raises:
+        OutputError: if not within `TOLERANCE`.
+    """
+    of_scores, of_maps = [], []
+    for image, scores in zip(inputs, own, strict=True):
+        found_map, found = graph(image)
+        of_scores.append(_apart(found, scores.image, calibration.typical, calibration.threshold))
+        of_maps.append(_apart(found_map, scores.maps, calibration.map_typical, calibration.map_threshold))
+    agreement = Agreement(kind, len(inputs), float(np.max(of_scores)), float(np.max(of_maps)))
+    if not (agreement.score <= TOLERANCE and agreement.map <= TOLERANCE):  # NaN is neither
+        raise OutputError(
+            f"A graph must answer as its inspector within {TOLERANCE:g} of the calibrated score, got {kind} off by "
+            f"{agreement.score:.2g} in a score and {agreement.map:.2g} in a map; nothing was written, try another "
+            f"format."
+        )
+    return agreement
+
+
+def _apart(found: NDArray[np.float32], own: Tensor, typical: float, threshold: float) -> float:
+    """The largest difference, on the calibrated scale, or as a share of values above 1 on it."""
+    calibrated, difference = ((own.cpu().numpy() - typical), (found - own.cpu().numpy()))
+    scale = np.maximum(threshold - typical, np.abs(calibrated))
+    return float(np.max(np.abs(difference) / scale))
+
+
+def _describe(fitted: Fitted, method: methods.Method, folder: Path, agreements: Sequence[Agreement]) -> dict[str, Any]:
+    """What a program without Handful needs, ready for JSON."""
+    spec, (height, width) = fitted.backbone.spec, fitted.preprocessing.size
+    calibration = fitted.calibration.as_dict()
+    del calibration["references"]  # how many; they are named below
+    return {
+        "format_version": DESCRIPTION_VERSION,
+        "handful": __version__,
+        **calibration,
+        "verdict": "DEFECT where score > threshold, else OK",
+        "calibrated_score": "(score - typical) / (threshold - typical): 0 a typical good part, 1 the threshold",
+        "calibrated_map": "(map - map_typical) / (map_threshold - map_typical): above 1 a pixel is part of a defect",
+        "input": {"name": GRAPH_INPUT, "shape": [1, 3, height, width], "type": "float32", "range": [0, 1]},
+        "outputs": {
+            name: {"shape": shape, "type": "float32"}
+            for name, shape in zip(GRAPH_OUTPUTS, ([1, height, width], [1]), strict=True)
+        },
+        "preprocessing": _preprocessing(fitted),
+        "precision": "float32; in OpenVINO set INFERENCE_PRECISION_HINT to f32, or scores differ between computers",
+        "left_out": _left_out(fitted),
+        "ignores_a_region": fitted.memory is not None and fitted.memory.ignored is not None,
+        "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
+        "agreement": {"tolerance": TOLERANCE, "formats": [asdict(agreement) for agreement in agreements]},
+        "method": {"name": method.name, "settings": method.settings},
+        "backbone": {"name": spec.name, "levels": list(spec.levels), "weights": spec.weights}
+        | {"weights_sha256": spec.weights_sha256},
+        "references": [{"name": reference.name, "sha256": reference.sha256} for reference in fitted.references],
+    }
+
+
+def _preprocessing(fitted: Fitted) -> dict[str, Any]:
+    height, width = fitted.preprocessing.size
+    return {
+        "upright": "turn the picture as its EXIF orientation says",
+        "channels": "RGB; grey three times, transparency laid over black",
+        "size": [height, width],
+        "resize": "the whole picture to size, its aspect not kept: bicubic and anti-aliased, as Pillow's BICUBIC",
+        "jpeg_draft": images.DRAFT_FACTOR * max(height, width),
+        "divide_8_bit_by": 255,
+        "divide_16_bit_by": 2**fitted.preprocessing.bits - 1,
+        "clip": [0, 1],
+    }
+
+
+def _left_out(fitted: Fitted) -> list[str]:
+    """What an inspector does and its graph does not."""
+    return [
+        f"the capture gate ({', '.join(fitted.gate.checks) or 'none'}): pictures that Handful would have taken again "
+        "(RETAKE) are scored as any other",
+        "regions, and the good places that they are compared with: threshold the calibrated map at 1",
+        "corrections: teach the .handful file and export it again",
+    ]
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
