@@ -6,7 +6,7 @@ DIR holds data sets in any layout that `handful data check` knows, one a folder.
 method, its ablations where wished (--ablations) and PatchCore as shipped; anomalib's PatchCore (its torch model, every
 patch kept) sees the same pictures, references, backbone weights and size in the same run, and both are measured by the
 same metrics. Killed, it goes on where it was. A smaller table: --categories, --shots, --seeds; without the peer:
---alone.
+--alone, and then on another backbone or at another size too: --backbone, --size.
 """
 
 import argparse
@@ -64,10 +64,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ablations", action="store_true", help=f"beside it {', '.join(ABLATIONS)}")
     parser.add_argument("--alone", action="store_true", help="without anomalib")
+    parser.add_argument("--backbone", default=backbones.DEFAULT_BACKBONE, help="timm's name; default: %(default)s")
+    parser.add_argument("--size", type=int, default=SIZE, help="of the input; default: %(default)s")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
+    if not options.alone and (options.backbone, options.size) != (backbones.DEFAULT_BACKBONE, SIZE):
+        parser.error("another backbone or size needs --alone")
     datasets = chosen(options.data, options.categories)
-    backbone = backbones.create(size=(SIZE, SIZE))
+    backbone = backbones.create(options.backbone, size=(options.size, options.size))
     folders = {str(options.data): "DIR", str(options.out): "OUT"}
     command = " ".join(["python3 scripts/bench default", *(folders.get(word, word) for word in sys.argv[1:])])
     methods = [describe(parse(text)) for text in (DEFAULT, *(ABLATIONS if options.ablations else ()))]
@@ -92,8 +96,9 @@ def main() -> None:
     rows = [row for row in results.read(options.out / results.RESULTS) if not row.error and row.method in methods]
     page = [
         "# The default inspector beside anomalib's PatchCore",
-        f"`{command}`, code of {commit()}, {backbone.spec.name} (weights on board) at {SIZE} x {SIZE}, thresholds "
-        f"asked for {100 * RATE:g} % false alarms. Percent; means over categories, then over draws of references.",
+        f"`{command}`, code of {commit()}, {backbone.spec.name} (weights on board) at {options.size} x {options.size}, "
+        f"thresholds asked for {100 * RATE:g} % false alarms. Percent; means over categories, then over draws of "
+        f"references.",
         *overall(rows, methods, peers),
         *reach(rows),
         *verdicts(rows, options.out),
