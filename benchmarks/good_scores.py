@@ -8,6 +8,7 @@ else.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,17 @@ class Cell:
         return float(np.median(self.good) / np.median(self.references))
 
     @property
+    def off(self) -> float:
+        """At one reference, how far the logarithm of `beyond` lies from what is assumed, in its standard deviations."""
+        return math.log(self.beyond / self.prior.widening) / self.prior.widening_spread
+
+    @property
+    def calibrated(self) -> float:
+        """The calibrated score of a typical good test picture: 0 is what it should be, 1 the threshold at 5 %."""
+        calibration = decision.calibrate(self.references, self.peaks, false_alarm_rate=0.05, prior=self.prior)
+        return calibration.calibrated(float(np.median(self.good)))
+
+    @property
     def spread(self) -> float:
         """Standard deviation of the log scores of good test pictures."""
         return float(np.log(self.good).std())
@@ -136,9 +148,14 @@ def assumptions(cells: list[Cell]) -> list[str]:
     ]
     for title, values in (
         ("typical good test score over that of the references' views", [(cell.shots, cell.beyond) for cell in cells]),
+        (
+            "how far that is from what is assumed, in its deviations",
+            [(1, cell.off) for cell in cells if cell.shots == 1],
+        ),
+        ("calibrated typical good test score, at 5 %", [(cell.shots, cell.calibrated) for cell in cells]),
         ("standard deviation of the log scores of good test pictures", [(cell.shots, cell.spread) for cell in cells]),
     ):
-        for count in sorted({cell.shots for cell in cells}):
+        for count in sorted({shots for shots, _ in values}):
             quantiles = np.quantile([value for shots, value in values if shots == count], [0, 0.25, 0.5, 0.75, 1])
             table.append(f"| {title} | {count} | {' | '.join(f'{q:.2f}' for q in quantiles)} |")
     note = (
