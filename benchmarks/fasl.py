@@ -12,6 +12,7 @@ are results of. With LFE a picture costs as many runs of the backbone as it has 
 import argparse
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from _heads import by_category, head, means, table
@@ -101,14 +102,16 @@ def configured(settings: dict[str, str], stride: int | None) -> str:
 
 def write_page(halves: Sequence[tuple[Sequence[str], Sequence[str]]], stride: int | None) -> None:
     """Write ablation.md, of all rows that there are results of."""
-    page = ["# FASL on data that it was not trained on"]
+    page, both = ["# FASL on data that it was not trained on"], list[Row]()
     for number, (source, target) in enumerate(halves):
         rows = [row for row in results.read(OUT / f"direction{number}" / results.RESULTS) if not row.error]
         named = methods(source, ROWS, stride)
         named = {name: method for name, method in named.items() if any(row.method == method for row in rows)}
+        both += [replace(row, method=name) for name, method in named.items() for row in rows if row.method == method]
         if rows:
             page += [f"## {', '.join(source)} → {', '.join(target)}", *means(rows, named, METRICS)]
             page += [gains(rows, named), *by_category(rows, named, BY_CATEGORY)]
+    page += ["## Both halves", *means(both, {row.method: row.method for row in both}, METRICS)]
     (OUT / "ablation.md").write_text("\n\n".join(page) + "\n")
 
 
