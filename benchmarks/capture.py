@@ -139,7 +139,8 @@ def _seen(image: Tensor, backbone: Backbone) -> Seen:
 def _strangers(folder: Path, backbone: Backbone) -> list[Seen]:
     category, _ = read_category(folder)
     paths = _spread([sample.path for sample in category.test if sample.anomalous is False], STRANGERS)
-    return [_seen(Preprocessing(backbone.spec.size)(read_picture(path)), backbone) for path in paths]
+    preprocessing = Preprocessing(backbone.spec.size)
+    return [_seen(torch.from_numpy(preprocessing(read_picture(path))), backbone) for path in paths]
 
 
 def _category(folder: Path, backbone: Backbone, strangers: list[Seen]) -> Category:
@@ -148,7 +149,7 @@ def _category(folder: Path, backbone: Backbone, strangers: list[Seen]) -> Catego
     seen = {}
     for column, kind in zip(AS_THEY_ARE, (False, True), strict=True):
         paths = _spread([sample.path for sample in category.test if sample.anomalous is kind], MOST_TESTED)
-        seen[column] = [_seen(preprocessing(read_picture(path)), backbone) for path in paths]
+        seen[column] = [_seen(torch.from_numpy(preprocessing(read_picture(path))), backbone) for path in paths]
     numbers = _spread([str(number) for number in range(len(seen["good"]))], SPOILT)
     good = [seen["good"][int(number)].image for number in numbers]
     for column, spoil in SPOILERS.items():
@@ -158,7 +159,7 @@ def _category(folder: Path, backbone: Backbone, strangers: list[Seen]) -> Catego
 
 def _gate(train: Sequence[str], shots: int, seed: int, backbone: Backbone) -> capture.Gate:
     preprocessing = Preprocessing(backbone.spec.size)
-    images = [preprocessing(read_picture(path)) for path in draw(train, shots=shots, seed=seed)]
+    images = [torch.from_numpy(preprocessing(read_picture(path))) for path in draw(train, shots=shots, seed=seed)]
     views = [mild_views(image, view_count(shots)) for image in images]
     return capture.Gate(capture.CHECKS, capture.learn(views, [backbone(image[None]) for image in images]))
 
@@ -219,7 +220,7 @@ def _cost(folder: Path, backbone: Backbone) -> str:
     """Milliseconds of the gate and of the backbone, in turns on one picture."""
     category, _ = read_category(folder)
     gate = _gate(category.train, 4, 0, backbone)
-    image = Preprocessing(backbone.spec.size)(read_picture(category.test[0].path))
+    image = torch.from_numpy(Preprocessing(backbone.spec.size)(read_picture(category.test[0].path)))
     times: dict[str, list[float]] = {"before": [], "backbone": [], "after": []}
     for _ in range(200):
         starts = [time.perf_counter()]

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from fasl import OUT
 from handful import backbones, heads, metrics
 from handful.benchmark.environment import commit
@@ -66,7 +68,7 @@ def judge(category: Category, trained: Mapping[str, heads.TrainedHead], shots: i
     references = draw(category.train, shots=shots, seed=0)
     pictures = [features.picture(path)[0] for path in references]
     preprocessing = Preprocessing(features.backbone.spec.size, bits_of(pictures))
-    good = join([features.backbone(preprocessing(picture)[None]) for picture in pictures])
+    good = join([features.backbone(torch.from_numpy(preprocessing(picture))[None]) for picture in pictures])
     ways: dict[str, Method] = {name: FASL().take_head(head.module) for name, head in trained.items()}
     ways[""] = FASL(judged_by="cosine").take_head(next(iter(trained.values())).module)
     fitted = {name: way.fit(good) for name, way in ways.items()}

@@ -122,8 +122,8 @@ def write_features(folder: Path, shots: int, file: Path) -> float:
     defective = next(sample.path for sample in category.test if sample.anomalous)
     preprocessing = Preprocessing((320, 320), bits_of(references))
     backbone = windowed(backbones.create(), FASL(winmode="only").windows_wanted)
-    good = join([backbone(preprocessing(picture)[None]) for picture in references])
-    image = preprocessing(images.read_picture(defective, detail=320))[None]
+    good = join([backbone(torch.from_numpy(preprocessing(picture))[None]) for picture in references])
+    image = torch.from_numpy(preprocessing(images.read_picture(defective, detail=320)))[None]
     seconds = []
     for _ in range(3):
         begin = time.process_time()

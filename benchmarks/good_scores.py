@@ -112,12 +112,14 @@ def category_cells(
     category, _ = read_category(folder)
     preprocessing = Preprocessing(backbone.spec.size)
     kinds = [[s.path for s in category.test if s.anomalous is kind][:MOST_TESTED] for kind in (False, True)]
-    good, bad = ([backbone(preprocessing(read_picture(path))[None]) for path in paths] for paths in kinds)
+    good, bad = (
+        [backbone(torch.from_numpy(preprocessing(read_picture(path)))[None]) for path in paths] for paths in kinds
+    )
     cells = []
     for count in shots:
         for seed in seeds if count <= len(category.train) else ():
             pictures = [read_picture(path) for path in draw(category.train, shots=count, seed=seed)]
-            images = [preprocessing(picture) for picture in pictures]
+            images = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
             views = [[backbone(view[None]) for view in mild_views(image, MAX_VIEWS)] for image in images]
             upright = [of_picture[0] for of_picture in views]
             fitted = methods.parse(method)

@@ -117,9 +117,9 @@ def category_values(
     preprocessing = Preprocessing(backbone.spec.size)
     order = draw(category.train, shots=len(category.train), seed=seed)
     counts = [count for count in SHOTS if count < len(order)]
-    references = [backbone(preprocessing(read_picture(path))[None]) for path in order[: counts[-1]]]
+    references = [backbone(torch.from_numpy(preprocessing(read_picture(path)))[None]) for path in order[: counts[-1]]]
     frames = [preprocessing(read_picture(path)) for path in order[counts[-1] :][:HELD_OUT]]
-    held_out = [(255 * frame).round().byte().permute(1, 2, 0).numpy() for frame in frames]  # (H, W, 3)
+    held_out = [(255 * frame).round().astype(np.uint8).transpose(1, 2, 0) for frame in frames]  # (H, W, 3)
     defective, masks = with_defects(held_out, np.random.default_rng(seed))
     queries = [
         backbone(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255) for picture in [*held_out, *defective]

@@ -55,14 +55,15 @@ def compare(folder: Path, shots: int) -> str:
     defective = [sample.path for sample in category.test if sample.anomalous][:PICTURES]
     references = [images.read_picture(path, detail=320) for path in category.train[:shots]]
     preprocessing, backbone = Preprocessing((320, 320), bits_of(references)), backbones.create()
-    good = join([backbone(preprocessing(picture)[None]) for picture in references])
+    good = join([backbone(torch.from_numpy(preprocessing(picture))[None]) for picture in references])
     scales = level_scales(good.levels, weights="equal")
 
     def patches(levels: tuple[Tensor, ...]) -> Tensor:
         return patch_vectors(levels, scales, neighbourhood=3, dimensions=None).flatten(0, 2)
 
     bank = Bank(patches(good.levels).contiguous())
-    queries = [patches(backbone(preprocessing(images.read_picture(p, detail=320))[None]).levels) for p in defective]
+    inputs = [torch.from_numpy(preprocessing(images.read_picture(path, detail=320))) for path in defective]
+    queries = [patches(backbone(image[None]).levels) for image in inputs]
 
     def by_products(query: Tensor) -> Tensor:
         return bank._nearest_by_products(query, 1, None)[:, 0]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import handful
 from handful import backbones, decision, learning, methods
@@ -88,10 +89,13 @@ def of_category(folder: Path, name: str, backbone: Backbone, seeds: Sequence[int
     category, _ = read_category(folder)
     preprocessing = Preprocessing(backbone.spec.size)
     kinds = [[s.path for s in category.test if s.anomalous is kind][:MOST_TESTED] for kind in (False, True)]
-    good, bad = ([backbone(preprocessing(read_picture(path))[None]) for path in paths] for paths in kinds)
+    good, bad = (
+        [backbone(torch.from_numpy(preprocessing(read_picture(path)))[None]) for path in paths] for paths in kinds
+    )
     outcomes = []
     for seed in seeds:
-        images = [preprocessing(read_picture(path)) for path in draw(category.train, shots=SHOTS, seed=seed)]
+        drawn = draw(category.train, shots=SHOTS, seed=seed)
+        images = [torch.from_numpy(preprocessing(read_picture(path))) for path in drawn]
         views = [[backbone(view[None]) for view in mild_views(image, MAX_VIEWS)] for image in images]
         order = np.random.default_rng(seed).permutation(len(good))
         first, rest = ([good[row] for row in half] for half in np.array_split(order, 2))

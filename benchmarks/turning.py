@@ -58,7 +58,7 @@ def seen(paths: Sequence[str], backbone: Backbone) -> tuple[list[Picture], list[
     """Pictures, as they go into the backbone, and what comes out."""
     preprocessing = Preprocessing(backbone.spec.size)
     pictures = [read_picture(path, detail=max(backbone.spec.size)) for path in paths]
-    images = [preprocessing(picture) for picture in pictures]
+    images = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
     return pictures, images, [backbone(image[None]) for image in images]
 
 

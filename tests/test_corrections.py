@@ -412,7 +412,7 @@ def test_the_features_are_kept_as_the_backbone_gave_them(detector, picture, tmp_
     kept = loaded._needed.memory.learnt
     fresh = [detector._needed.preprocessing(p) for p in map(read, [picture(0), picture(60)])]
     for one, image in zip((kept[0], kept[3]), fresh, strict=True):
-        levels = fitted._needed.backbone(image[None]).levels
+        levels = fitted._needed.backbone(torch.from_numpy(image)[None]).levels
         assert all(torch.equal(a, b) for a, b in zip(one.levels, levels, strict=True))
     assert methods.METHODS[loaded.method.name] is type(loaded.method)
 

@@ -62,7 +62,7 @@ def raw_map(detector, inspection):
 
 def assert_agrees(detector, folder, pixels):
     (inspection,) = detector.inspect(pixels)
-    image = detector._needed.preprocessing(read_picture(pixels))[None].numpy()
+    image = detector._needed.preprocessing(read_picture(pixels))[None]
     for found_map, found in run_files(folder, image):
         # Sums of float32 in another order; inputs and networks of this size lie within 1e-5.
         assert found.shape == (1,) and found_map.shape == (1, *detector.backbone.size)
@@ -117,7 +117,7 @@ def test_an_ignored_region_is_part_of_the_graph(good_folder, picture_factory, tm
 def test_a_saved_inspector_exports_the_same(small, exported, tmp_path, picture_factory):
     small.save(tmp_path / "part.handful")
     Detector.load(tmp_path / "part.handful", device="cpu").export(tmp_path / "out", formats=["onnx"])
-    image = small._needed.preprocessing(read_picture(picture_factory(9)))[None].numpy()
+    image = small._needed.preprocessing(read_picture(picture_factory(9)))[None]
     one, other = (
         onnxruntime.InferenceSession(folder / "model.onnx").run(None, {"image": image})
         for folder in (exported.folder, tmp_path / "out")

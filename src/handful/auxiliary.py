@@ -148,7 +148,7 @@ class AuxiliaryTraining:
         good = draw(category.train, shots=min(MOST_REFERENCES, len(category.train)), seed=self.seed)
         pictures = {path: images.read_picture(path, detail=max(self.backbone.spec.size)) for path in good}
         preprocessing = Preprocessing(self.backbone.spec.size, bits_of(list(pictures.values())))
-        inputs = [preprocessing(pictures[path]) for path in good]
+        inputs = [torch.from_numpy(preprocessing(pictures[path])) for path in good]
         self._pictures |= {images.digest(path, pictures[path]) for path in good}
         backbone = windowed(self.backbone, METHODS[self.training.name]().windows_wanted) if validated else self.backbone
         references = join([backbone(image[None]) for image in inputs])
@@ -185,7 +185,8 @@ class AuxiliaryTraining:
         self._pictures.add(images.digest(sample.path, picture))
         regions = read_regions(sample, preprocessing.size, category.saturation)
         mask = np.any([region.mask for region in regions], axis=0) if regions else np.zeros(preprocessing.size, bool)
-        return _Shown(preprocessing(picture), torch.from_numpy(mask), bool(sample.anomalous))
+        image = torch.from_numpy(preprocessing(picture))
+        return _Shown(image, torch.from_numpy(mask), bool(sample.anomalous))
 
     def _synthetic(self, image: Tensor, row: int) -> "_Shown":
         """A good picture (3, H, W) with a synthetic defect."""

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from handful import decision, learning, methods, turning
@@ -239,12 +241,13 @@ class Corrections:
             history = replace(history, revisions=(*history.revisions, edited), written=found)
         return fitted, fitted.memory, history
 
-    def _features(self, picture: Picture, image: Tensor) -> Features | str:
+    def _features(self, picture: Picture, image: NDArray[np.float32]) -> Features | str:
         """A picture's features; where it (3, H, W) is to be taken again, the sentence that says why."""
         fitted = self._needed
-        if wrong := fitted.gate.refuse_image(image):
+        tensor = torch.from_numpy(image)
+        if wrong := fitted.gate.refuse_image(tensor):
             return f"{picture.name} {wrong}"
-        features = fitted.backbone(image[None])
+        features = fitted.backbone(tensor[None])
         if wrong := fitted.gate.refuse_features(features):
             return f"{picture.name} {wrong}"
         return features
@@ -271,7 +274,7 @@ class Corrections:
             scores = self._scores(features, memory, self.method)
             digest = images.digest(source, picture)
             given = Given(picture.name, digest, float(scores.image[0]), float(scores.maps.max()))
-            seen.append(_Seen(picture, image, features, given))
+            seen.append(_Seen(picture, torch.from_numpy(image), features, given))
         return seen
 
     def _correct(

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import safetensors.torch
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
@@ -126,7 +127,7 @@ class Detector(Corrections):
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
         _check_distinct(pictures, digests)
         preprocessing = Preprocessing(size, bits_of(pictures))
-        inputs = [preprocessing(picture) for picture in pictures]
+        inputs = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
 
         method = self.method.unfitted()
         variations = [mild_views(image, view_count(len(inputs))) for image in inputs]

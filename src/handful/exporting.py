@@ -214,7 +214,7 @@ def _check_images(fitted: Fitted, check: PictureSource | Sequence[PictureSource]
     given = [] if check is None else images.gather(check, recursive=True)
     detail = max(fitted.preprocessing.size)
     pictures += [images.read_picture(source, name=name, detail=detail) for source, name in given]
-    return [fitted.preprocessing(picture)[None] for picture in pictures]
+    return [torch.from_numpy(fitted.preprocessing(picture))[None] for picture in pictures]
 
 
 def _agreement(

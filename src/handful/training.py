@@ -171,4 +171,4 @@ class Training:
 def _at_size(pictures: Sequence[Picture], size: int) -> list[NDArray[np.uint8]]:
     """The references as trainings take them: each (size, size, 3)."""
     preprocessing = Preprocessing((size, size), bits_of(list(pictures)))
-    return [(preprocessing(picture) * 255).round().byte().permute(1, 2, 0).numpy() for picture in pictures]
+    return [(preprocessing(picture) * 255).round().astype(np.uint8).transpose(1, 2, 0) for picture in pictures]

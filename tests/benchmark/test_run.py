@@ -52,6 +52,11 @@ def parts(tree) -> Dataset:
     return open_dataset(tree)
 
 
+def frame(path):
+    """A picture as a small backbone takes it: (1, 3, 32, 32)."""
+    return torch.from_numpy(Preprocessing((32, 32))(images.read_picture(path)))[None]
+
+
 class Counting:
     """A backbone that counts the pictures it is given."""
 
@@ -344,8 +349,8 @@ def test_winclip_needs_no_reference_and_then_has_no_threshold(parts, tiny_clip, 
     category = parts.categories[0]
     features = backbones.about(backbone, "disc")
     method = methods.create("winclip", {}).fit(features(torch.zeros(1, 3, 32, 32))[[]])
-    inputs = [Preprocessing((32, 32))(images.read_picture(sample.path)) for sample in category.test]
-    scores = [float(method.score(features(image[None])).image[0]) for image in inputs]
+    inputs = [frame(sample.path) for sample in category.test]
+    scores = [float(method.score(features(image)).image[0]) for image in inputs]
     assert [s.score for s in results.read_scores(results.scores_path(tmp_path, without))] == scores
 
 
@@ -361,7 +366,7 @@ def test_each_category_is_spoken_of_by_its_name(tree, tiny_clip, tmp_path):
     def score(name):
         features = backbones.about(backbone, name)
         method = methods.create("winclip", {}).fit(features(torch.zeros(1, 3, 32, 32))[[]])
-        return float(method.score(features(Preprocessing((32, 32))(images.read_picture(kept[0].path))[None])).image[0])
+        return float(method.score(features(frame(kept[0].path))).image[0])
 
     assert score("metal disc") == kept[0].score != score("object")
 

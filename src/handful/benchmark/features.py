@@ -83,7 +83,7 @@ class CategoryFeatures:
         if wanted == "never":
             return [], 0.0
         pictures = [self.picture(path)[0] for path in paths]
-        images = [preprocessing(picture) for picture in pictures]
+        images = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
         upright = [self.views(path, preprocessing, 1, None)[0][0] for path in paths]
         key = wanted, tuple(paths), preprocessing
         if key not in self._turnings:
@@ -109,7 +109,7 @@ class CategoryFeatures:
         missing = [number for number, key in enumerate(keys) if key not in self._views]
         if missing:
             begin = time.perf_counter()
-            image = preprocessing(self.picture(path)[0])
+            image = torch.from_numpy(preprocessing(self.picture(path)[0]))
             inputs = random_views(image, count) if random else mild_views(image, count)
             made = time.perf_counter() - begin
             for number in missing:
@@ -130,7 +130,7 @@ class CategoryFeatures:
         """A test picture, with its features by the crops that are wanted."""
         begin = time.perf_counter()
         picture = images.read_picture(sample.path, detail=max(preprocessing.size))
-        image = preprocessing(picture)[None]
+        image = torch.from_numpy(preprocessing(picture))[None]
         read = time.perf_counter() - begin
         features: dict[Windows | None, Features] = {}
         seconds: dict[Windows | None, float] = {}

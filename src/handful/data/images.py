@@ -3,19 +3,22 @@
 import hashlib
 import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from handful.errors import ImageError, InputError
+
+if TYPE_CHECKING:  # torch takes a second to import
+    from torch import Tensor
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Of Pillow's formats; it hands some of the others to outside programs, as EPS to Ghostscript. JPEG includes MPO.
@@ -33,7 +36,7 @@ _TO_UPRIGHT = {  # by EXIF orientation
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
-PictureSource = str | os.PathLike[str] | Image.Image | NDArray[Any] | torch.Tensor
+PictureSource = Union[str, os.PathLike[str], Image.Image, NDArray[Any], "Tensor"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +134,7 @@ def read_picture(source: PictureSource, *, name: str | None = None, detail: int 
     if isinstance(source, Image.Image):
         with _as_image_error(name):
             pixels = _decode(source.copy(), name)
-    elif isinstance(source, torch.Tensor):
+    elif _is_tensor(source):
         tensor = source.detach().cpu().to_dense()
         array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
         pixels = _from_array(array, name, channels_first=True)
@@ -149,6 +152,12 @@ def digest(source: PictureSource, picture: Picture) -> str:
     if isinstance(source, (str, os.PathLike)):
         return hashlib.sha256(Path(source).read_bytes()).hexdigest()
     return hashlib.sha256(picture.pixels.tobytes()).hexdigest()
+
+
+def _is_tensor(source: object) -> "TypeGuard[Tensor]":
+    """Whether it is one of torch's, which nobody has before torch is imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
 
 
 def _is_folder(path: Path) -> bool:

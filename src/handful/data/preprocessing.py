@@ -4,10 +4,8 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from handful.data.images import Picture, read_picture
 
@@ -30,8 +28,8 @@ class Preprocessing:
     size: tuple[int, int]
     bits: int = 16
 
-    def __call__(self, picture: Picture) -> Tensor:
-        """Bring a picture into the model-input frame: (3, H, W) float32 in [0, 1]."""
+    def __call__(self, picture: Picture) -> NDArray[np.float32]:
+        """Bring a picture into the model-input frame: (3, H, W) in [0, 1], contiguous."""
         height, width = self.size
         if picture.pixels.dtype == np.uint8:
             resized = np.asarray(
@@ -40,7 +38,7 @@ class Preprocessing:
             scaled = resized / 255
         else:
             scaled = np.clip(_resize_deep(picture.pixels, self.size) / (2**self.bits - 1), 0, 1)
-        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
 def _resize_deep(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float32]:
