@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 import handful
@@ -32,7 +34,6 @@ from handful.data.shots import draw
 from handful.data.tree import read_category
 from handful.learning import view_count
 from handful.ops.views import mild_views
-from handful.types import Features
 
 MOST_TESTED = 60  # pictures of either kind in a category
 SPOILT = 8  # good pictures that are spoilt in every way
@@ -68,7 +69,7 @@ class Seen:
     """A picture as the gate sees it; its features are computed when the backbone has to run anyway."""
 
     image: Tensor
-    features: Features
+    levels: tuple[NDArray[np.float32], ...]
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,7 @@ def _spread(items: Sequence[str], most: int) -> list[str]:
 
 def _seen(image: Tensor, backbone: Backbone) -> Seen:
     image = (image.clamp(0, 1) * 255).round() / 255  # a picture on file has 8 bits
-    features = backbone(image[None])
-    small = Features(tuple(level.clone() for level in features.levels), features.size)
-    return Seen(image, small)
+    return Seen(image, tuple(level.copy() for level in backbone(image[None]).arrays(0)))
 
 
 def _strangers(folder: Path, backbone: Backbone) -> list[Seen]:
@@ -161,16 +160,18 @@ def _gate(train: Sequence[str], shots: int, seed: int, backbone: Backbone) -> ca
     preprocessing = Preprocessing(backbone.spec.size)
     images = [torch.from_numpy(preprocessing(read_picture(path))) for path in draw(train, shots=shots, seed=seed)]
     views = [mild_views(image, view_count(shots)) for image in images]
-    return capture.Gate(capture.CHECKS, capture.learn(views, [backbone(image[None]) for image in images]))
+    taken = [[view.numpy() for view in of_image] for of_image in views]
+    return capture.Gate(capture.CHECKS, capture.learn(taken, [backbone(image[None]).arrays(0) for image in images]))
 
 
 def _refused(gate: capture.Gate, picture: Seen) -> str | None:
     """The check that refuses the picture, None where it passes."""
-    if not (gate.refuse_image(picture.image) or gate.refuse_features(picture.features)):
+    image, levels = picture.image.numpy(), picture.levels
+    if not (gate.refuse_image(image) or gate.refuse_features(levels)):
         return None
     for check in gate.checks:
         only = capture.Gate((check,), gate.learnt)
-        if only.refuse_image(picture.image) or only.refuse_features(picture.features):
+        if only.refuse_image(image) or only.refuse_features(levels):
             return check
     return None
 
@@ -220,15 +221,15 @@ def _cost(folder: Path, backbone: Backbone) -> str:
     """Milliseconds of the gate and of the backbone, in turns on one picture."""
     category, _ = read_category(folder)
     gate = _gate(category.train, 4, 0, backbone)
-    image = torch.from_numpy(Preprocessing(backbone.spec.size)(read_picture(category.test[0].path)))
+    image = Preprocessing(backbone.spec.size)(read_picture(category.test[0].path))
     times: dict[str, list[float]] = {"before": [], "backbone": [], "after": []}
     for _ in range(200):
         starts = [time.perf_counter()]
         gate.refuse_image(image)
         starts.append(time.perf_counter())
-        features = backbone(image[None])
+        features = backbone(torch.from_numpy(image)[None])
         starts.append(time.perf_counter())
-        gate.refuse_features(features)
+        gate.refuse_features(features.arrays(0))
         starts.append(time.perf_counter())
         for name, start, end in zip(times, starts, starts[1:], strict=False):
             times[name].append(1000 * (end - start))

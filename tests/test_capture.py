@@ -7,7 +7,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
 from handful import Detector, capture
@@ -205,7 +204,7 @@ def test_a_gate_whose_part_lacks_something_is_refused(detector, tmp_path, monkey
 
 
 def blocks(picture):
-    return numbers.blocks_of(torch.from_numpy(picture).movedim(2, 0).float() / 255)
+    return numbers.blocks_of(np.moveaxis(picture, 2, 0).astype(np.float32) / 255)
 
 
 def test_sharpness_falls_with_blur_and_ignores_light():
@@ -217,29 +216,28 @@ def test_sharpness_falls_with_blur_and_ignores_light():
 
 
 def test_nothing_to_be_sharp_has_no_sharpness():
-    assert math.isnan(float(numbers.sharpness(torch.full((40, 40), 0.5))))
+    assert math.isnan(float(numbers.sharpness(np.full((40, 40), 0.5, np.float32))))
 
 
 def test_brightness_quantiles_by_hand():
-    ramp = (torch.arange(100).float() / 99)[:, None].repeat_interleave(2, 0).repeat(1, 4)  # places of 2 x 2 blocks
+    ramp = np.repeat(np.arange(100, dtype=np.float32) / 99, 2)[:, None].repeat(4, 1)  # places of 2 x 2 blocks
     assert numbers.brightness(ramp) == pytest.approx([0.05, 0.25, 0.5, 0.75, 0.95], abs=1e-5)
 
 
 def test_correlations_by_a_plain_loop():
-    generator = torch.Generator().manual_seed(0)
-    one, two = torch.rand(2, numbers.LAYOUT, numbers.LAYOUT, generator=generator)
+    one, two = np.random.default_rng(0).random((2, numbers.LAYOUT, numbers.LAYOUT), np.float32)
     found = numbers.correlations(one, two)
     for down, right in ((0, 0), (3, -5), (-12, 12), (7, 1)):
         rows, columns = (slice(max(0, d), numbers.LAYOUT + min(0, d)) for d in (down, right))
         back = [slice(max(0, -d), numbers.LAYOUT + min(0, -d)) for d in (down, right)]
-        pair = torch.stack([one[back[0], back[1]].flatten(), two[rows, columns].flatten()])
+        expected = np.corrcoef(one[back[0], back[1]].ravel(), two[rows, columns].ravel())[0, 1]
         at = found[numbers.FURTHEST + down, numbers.FURTHEST + right]
-        assert float(at) == pytest.approx(float(torch.corrcoef(pair)[0, 1]), abs=1e-4)
+        assert float(at) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_displacement_is_found_where_it_is():
     scene = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(48, 48)), 2)
-    one, two = (torch.from_numpy(scene[top : top + 32, left : left + 32]).float() for top, left in ((8, 8), (4, 11)))
+    one, two = (scene[top : top + 32, left : left + 32].astype(np.float32) for top, left in ((8, 8), (4, 11)))
     peak = int(
         numbers.correlations(one, two).argmax()
     )  # the window went up by 4 and right by 3: the scene the other way

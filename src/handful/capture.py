@@ -15,13 +15,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from handful.errors import SettingError
 from handful.ops import capture
-from handful.types import Features
 
 CHECKS = ("blank", "exposure", "blur", "shift", "product")
 
@@ -73,37 +73,37 @@ class Learnt:
         depths: (levels,) D of each level.
     """
 
-    contrast: Tensor
-    sharpness: Tensor
-    brightness: Tensor
-    layout: Tensor
-    mean: Tensor
-    spread: Tensor
-    depths: Tensor
+    contrast: NDArray[np.float32]
+    sharpness: NDArray[np.float32]
+    brightness: NDArray[np.float32]
+    layout: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    depths: NDArray[np.int64]
 
-    def as_dict(self) -> dict[str, Tensor]:
+    def as_dict(self) -> dict[str, NDArray[Any]]:
         """Ready to be saved."""
-        return {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
+        return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
 
 
-def learn(views: Sequence[Sequence[Tensor]], features: Sequence[Features]) -> Learnt:
+def learn(views: Sequence[Sequence[NDArray[np.float32]]], levels: Sequence[Sequence[NDArray[np.float32]]]) -> Learnt:
     """Learn how good pictures are taken.
 
     Args:
         views: of each reference its mild variations, (3, H, W) in [0, 1], the picture itself first.
-        features: of each reference's picture itself.
+        levels: of each reference's picture itself, (h, w, D) each.
     """
     blocks = [[capture.blocks_of(view) for view in of_one] for of_one in views]
-    sharp = torch.stack([torch.stack([capture.sharpness(view) for view in of_one]) for of_one in blocks])  # (k, V)
-    bright = torch.stack([torch.stack([capture.brightness(view) for view in of_one]) for of_one in blocks])  # (k, V, 5)
+    sharp = np.array([[capture.sharpness(view) for view in of_one] for of_one in blocks], np.float32)  # (k, V)
+    bright = np.array([[capture.brightness(view) for view in of_one] for of_one in blocks])  # (k, V, 5)
     return Learnt(
-        contrast=torch.stack([of_one[0].std() for of_one in views]),
-        sharpness=torch.stack([sharp[:, 0], sharp.amin(1)], dim=1),
-        brightness=torch.stack([bright[:, 0], bright.amin(1), bright.amax(1)], dim=1),
-        layout=torch.stack([capture.layout(of_one[0]) for of_one in blocks]),
-        mean=torch.stack([_mean_patch(of_one) for of_one in features]),
-        spread=torch.stack([_spread(of_one) for of_one in features]),
-        depths=torch.tensor(features[0].depths),
+        contrast=np.array([_contrast(of_one[0]) for of_one in views], np.float32),
+        sharpness=np.stack([sharp[:, 0], sharp.min(1)], 1),
+        brightness=np.stack([bright[:, 0], bright.min(1), bright.max(1)], 1),
+        layout=np.array([capture.layout(of_one[0]) for of_one in blocks]),
+        mean=np.array([_mean_patch(of_one) for of_one in levels]),
+        spread=np.array([_spread(of_one) for of_one in levels]),
+        depths=np.array([level.shape[2] for level in levels[0]]),
     )
 
 
@@ -119,7 +119,7 @@ class Gate:
     checks: tuple[str, ...]
     learnt: Learnt
 
-    def refuse_image(self, image: Tensor) -> str | None:
+    def refuse_image(self, image: NDArray[np.float32]) -> str | None:
         """What is wrong with a picture (3, H, W) in [0, 1] before its features are known; None to go on.
 
         The answer is the end of a sentence that begins with the picture's name.
@@ -130,22 +130,22 @@ class Gate:
         asked = {"exposure": self._exposure, "blur": self._blur, "shift": self._shift}
         return next((said for name, ask in asked.items() if name in self.checks and (said := ask(blocks))), None)
 
-    def refuse_features(self, features: Features) -> str | None:
-        """What is wrong with a picture by its features (B = 1): another product; None to go on."""
+    def refuse_features(self, levels: Sequence[NDArray[np.float32]]) -> str | None:
+        """What is wrong with a picture by its features, (h, w, D) each: another product; None to go on."""
         if "product" not in self.checks:
             return None
-        if not float(_distances(_mean_patch(features), self.learnt).min()) > self._product_bound:
+        if not float(_distances(_mean_patch(levels), self.learnt).min()) > self._product_bound:
             return None
         return (
             "must show the product of the references, got a picture unlike all of them; check the part and the camera, "
             "and take it again."
         )
 
-    def _blank(self, image: Tensor, blocks: Tensor) -> bool:
+    def _blank(self, image: NDArray[np.float32], blocks: NDArray[np.float32]) -> bool:
         contrast = float(self.learnt.contrast.min())
-        return float(blocks.max() - blocks.min()) < contrast and float(image.std()) < BLANK * contrast
+        return float(blocks.max() - blocks.min()) < contrast and _contrast(image) < BLANK * contrast
 
-    def _exposure(self, blocks: Tensor) -> str | None:
+    def _exposure(self, blocks: NDArray[np.float32]) -> str | None:
         """Whether every quantile has gone the same way: a dark stain leaves the bright places bright."""
         values = capture.brightness(blocks)
         low, high, differ = self._brightness
@@ -154,32 +154,32 @@ class Gate:
         if self._shows_layout(blocks):
             dark, bright = (DARKER, BRIGHTER) if self._lies_still else (DARKER_ALONE, BRIGHTER_ALONE)
         if can_fall.any() and (values * dark * differ < low)[can_fall].all():
-            said = f"{float((low / values.clamp(min=1e-3))[can_fall].median()):.1f} times darker; add light"
+            said = f"{_middle((low / np.maximum(values, 1e-3))[can_fall]):.1f} times darker; add light"
             return f"must be as bright as the references, got one {said} and take it again."
-        risen = values >= (high * bright * differ).clamp(max=BURNT)
+        risen = values >= np.minimum(high * bright * differ, BURNT)
         if int(can_rise.sum()) >= ROOM and risen[high > BLACK].all():
-            said = f"{float((values / high)[can_rise].median()):.1f} times brighter; take light away"
+            said = f"{_middle((values / high)[can_rise]):.1f} times brighter; take light away"
             return f"must be as bright as the references, got one {said} and take it again."
         return None
 
     @cached_property
-    def _brightness(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _brightness(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Lowest and highest quantiles of the references' variations, and a factor for how they differ: (5,) each."""
-        own, low, high = self.learnt.brightness.unbind(1)
-        differ = ((own.amax(0) + 0.02) / (own.amin(0) + 0.02)).sqrt()  # the next one may lie half as far outside
-        return low.amin(0), high.amax(0), differ
+        own, low, high = self.learnt.brightness.swapaxes(0, 1)
+        differ = np.sqrt((own.max(0) + 0.02) / (own.min(0) + 0.02))  # the next one may lie half as far outside
+        return low.min(0), high.max(0), differ
 
-    def _blur(self, blocks: Tensor) -> str | None:
+    def _blur(self, blocks: NDArray[np.float32]) -> str | None:
         """Whether even the sharper places are softer than any variation of a reference."""
-        own, lowest = self.learnt.sharpness.unbind(1)
+        own, lowest = self.learnt.sharpness.T
         margin = BLUR + BLUR_UNKNOWN / math.sqrt(len(own)) + 0.5 * float(own.max() - own.min())
-        value = float(capture.sharpness(blocks))
+        value = capture.sharpness(blocks)
         if not value < float(lowest.min()) - margin:  # NaN, which says nothing, is no less
             return None
         share = math.exp(value - float(own.min()))
         return f"must be as sharp as the references, got {share:.0%} of their fine detail; focus and take it again."
 
-    def _shift(self, blocks: Tensor) -> str | None:
+    def _shift(self, blocks: NDArray[np.float32]) -> str | None:
         """Whether the same part lies elsewhere: a defect does not match better at another place."""
         if not self._lies_still or (here := self._likeness(blocks)) >= AGREEMENT:
             return None
@@ -200,45 +200,55 @@ class Gate:
     @cached_property
     def _lies_still(self) -> bool:
         """Whether the references show that parts always lie in the same place; one reference cannot."""
-        layouts = self.learnt.layout.flatten(1)
-        return len(layouts) > 1 and bool((torch.corrcoef(layouts) >= AGREEMENT).all())
+        layouts = self.learnt.layout
+        return len(layouts) > 1 and bool((np.corrcoef(layouts.reshape(len(layouts), -1)) >= AGREEMENT).all())
 
-    def _shows_layout(self, blocks: Tensor) -> bool:
+    def _shows_layout(self, blocks: NDArray[np.float32]) -> bool:
         """Whether a picture has the layout that the references have in common."""
         return (len(self.learnt.layout) == 1 or self._lies_still) and self._likeness(blocks) >= MATCH
 
-    def _likeness(self, blocks: Tensor) -> float:
+    def _likeness(self, blocks: NDArray[np.float32]) -> float:
         """The correlation of a picture's layout with the references' mean."""
-        layouts = torch.stack([self.learnt.layout.mean(0), capture.layout(blocks)]).flatten(1)
-        return float(torch.corrcoef(layouts)[0, 1])
+        return float(np.corrcoef(self.learnt.layout.mean(0).ravel(), capture.layout(blocks).ravel())[0, 1])
 
     @cached_property
     def _product_bound(self) -> float:
         if len(self.learnt.mean) == 1:
             return PRODUCT_ALONE
         floor = PRODUCT if self._lies_still else PRODUCT_ANYWHERE
-        between = torch.stack([_distances(mean, self.learnt) for mean in self.learnt.mean])  # (k, k)
-        return max(floor, PRODUCT_FACTOR * float(between.fill_diagonal_(torch.inf).amin(1).max()))
+        between = np.array([_distances(mean, self.learnt) for mean in self.learnt.mean])  # (k, k)
+        np.fill_diagonal(between, np.inf)
+        return max(floor, PRODUCT_FACTOR * float(between.min(1).max()))
 
 
 def only_blank(contrast: float) -> Gate:
     """A gate that knows the smallest contrast of the references and nothing else."""
-    nothing = torch.empty(0)
-    return Gate(("blank",), Learnt(torch.tensor([contrast]), *[nothing] * (len(fields(Learnt)) - 1)))
+    nothing: list[NDArray[Any]] = [np.empty(0, np.float32)] * (len(fields(Learnt)) - 1)
+    return Gate(("blank",), Learnt(np.array([contrast], np.float32), *nothing))
 
 
-def _mean_patch(features: Features) -> Tensor:
-    """The mean of one picture's patches, all levels in a row: (sum of D,), on the CPU."""
-    return torch.cat([level[0].mean((0, 1)).float().cpu() for level in features.levels])
+def _contrast(image: NDArray[np.float32]) -> float:
+    return float(image.std(ddof=1))
 
 
-def _spread(features: Features) -> Tensor:
-    """The length of one picture's standard deviation over its patches, at each level: (levels,), on the CPU."""
-    levels = [level[0].flatten(0, 1).float() for level in features.levels]  # (h·w, D) each
-    return torch.stack([level.std(0, correction=0).norm().cpu() for level in levels])
+def _middle(values: NDArray[np.floating[Any]]) -> float:
+    """The median, of an even number the lower of the two in the middle."""
+    return float(np.sort(values)[(len(values) - 1) // 2])
 
 
-def _distances(mean: Tensor, learnt: Learnt) -> Tensor:
+def _mean_patch(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The mean of one picture's patches, all levels in a row: (sum of D,)."""
+    return np.concatenate([level.mean((0, 1)) for level in levels])
+
+
+def _spread(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The length of one picture's standard deviation over its patches, at each level: (levels,)."""
+    return np.array([np.linalg.norm(level.std((0, 1))) for level in levels])
+
+
+def _distances(mean: NDArray[np.float32], learnt: Learnt) -> NDArray[np.float32]:
     """How far a mean patch lies from every reference's, in standard deviations of its patches: (k,), mean of levels."""
-    away = torch.stack([level.norm(dim=1) for level in (mean - learnt.mean).split(learnt.depths.tolist(), 1)], dim=1)
-    return (away / learnt.spread.clamp(min=1e-6)).mean(1)
+    levels = np.split(mean - learnt.mean, np.cumsum(learnt.depths)[:-1], axis=1)
+    away = np.stack([np.linalg.norm(level, axis=1) for level in levels], 1)
+    distances: NDArray[np.float32] = (away / np.maximum(learnt.spread, 1e-6)).mean(1)
+    return distances

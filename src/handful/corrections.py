@@ -244,11 +244,10 @@ class Corrections:
     def _features(self, picture: Picture, image: NDArray[np.float32]) -> Features | str:
         """A picture's features; where it (3, H, W) is to be taken again, the sentence that says why."""
         fitted = self._needed
-        tensor = torch.from_numpy(image)
-        if wrong := fitted.gate.refuse_image(tensor):
+        if wrong := fitted.gate.refuse_image(image):
             return f"{picture.name} {wrong}"
-        features = fitted.backbone(tensor[None])
-        if wrong := fitted.gate.refuse_features(features):
+        features = fitted.backbone(torch.from_numpy(image)[None])
+        if wrong := fitted.gate.refuse_features(features.arrays(0)):
             return f"{picture.name} {wrong}"
         return features
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
@@ -146,6 +147,7 @@ class Detector(Corrections):
         ]
         good = learning.fit(method, views, augmented, turned, track=track)
         history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
+        taken = [[view.numpy() for view in of_image] for of_image in variations]
         self.method = method
         self._fitted = Fitted(
             backbone=backbone,
@@ -155,7 +157,7 @@ class Detector(Corrections):
                 Reference(picture.name, digest, thumbnail_jpeg(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
-            gate=capture.Gate(self.gate, capture.learn(variations, upright)),
+            gate=capture.Gate(self.gate, capture.learn(taken, [features.arrays(0) for features in upright])),
             turning=turns,
             memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
             history=history,
@@ -266,7 +268,7 @@ class Detector(Corrections):
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
         }
         thumbnails = {_thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
-        kept = {GATE_PART: safetensors.torch.save(fitted.gate.learnt.as_dict())}
+        kept = {GATE_PART: safetensors.numpy.save(fitted.gate.learnt.as_dict())}
         kept |= fitted.memory.to_parts() if fitted.memory else {}
         kept |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
         parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts, **thumbnails, **kept}
@@ -383,7 +385,7 @@ def _gate(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> capture.Ga
     if "gate" not in manifest:
         return capture.only_blank(float(manifest["contrast"]))
     return capture.Gate(
-        capture.check_names(manifest["gate"]), capture.Learnt(**safetensors.torch.load(parts[GATE_PART]))
+        capture.check_names(manifest["gate"]), capture.Learnt(**safetensors.numpy.load(parts[GATE_PART]))
     )
 
 

@@ -141,6 +141,10 @@ class Features:
         windows = None if self.windows is None else self.windows[rows]
         return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text, windows)
 
+    def arrays(self, row: int) -> tuple[NDArray[np.float32], ...]:
+        """The levels of one of the pictures as arrays, (h, w, D) each."""
+        return tuple(level[row].cpu().numpy() for level in self.levels)
+
     @property
     def depths(self) -> tuple[int, ...]:
         """The channels D of each level."""

@@ -4,9 +4,13 @@ Everything is measured on a picture's `blocks`, (h, w) in [0, 1]: the mean of it
 size. What is finer is noise, and interpolation where a small picture was enlarged.
 """
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handful.ops.cells import cell_means
 
 BLOCK = 2  # pixels a side of a block
 COARSE = 4  # blocks a side of the places whose detail the fine detail is compared with
@@ -20,49 +24,55 @@ LAYOUT = 32  # cells a side of a layout
 FURTHEST = 12  # cells that a displacement is looked for either way
 
 
-def blocks_of(image: Tensor) -> Tensor:
+def blocks_of(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """A picture's blocks: (3, H, W) → (H / 2, W / 2), rounded down."""
-    return F.avg_pool2d(image.mean(0)[None, None], BLOCK)[0, 0]
+    return _averaged(image.mean(0), BLOCK)
 
 
-def sharpness(blocks: Tensor) -> Tensor:
+def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """The mean of each square of so many a side; what is left over at the end is dropped: (h, w) → (h / side, …)."""
+    height, width = (length - length % side for length in values.shape)
+    rows = np.mean([values[start:height:side] for start in range(side)], 0)
+    squares: NDArray[np.float32] = np.mean([rows[:, start:width:side] for start in range(side)], 0)
+    return squares
+
+
+def sharpness(blocks: NDArray[np.float32]) -> float:
     """How much fine detail comes with the coarse, as a natural logarithm; higher is sharper, NaN where nothing shows.
 
     In each cell the energy of the Laplacian of the blocks over that at `COARSE` blocks, which light and contrast leave
     as it is. Of the cells that are not flat, the value that the sharpest quarter reaches: a quarter by number (a soft
     stain may outweigh all else) or by coarse energy (what is left of a small part counts), whichever is higher. A stain
     or a smear leaves the places beside it sharp; a blurred picture has no sharp place.
-
-    Returns:
-        () float32.
     """
-    fine, coarse = _detail(blocks[None, None]), _detail(F.avg_pool2d(blocks[None, None], COARSE))
+    fine, coarse = _detail(blocks), _detail(_averaged(blocks, COARSE))
     shown = coarse > FLAT
     if not shown.any():
-        return blocks.new_tensor(torch.nan)
-    ratios, order = ((fine[shown] - ROUNDING).clamp(min=NO_DETAIL) / coarse[shown]).log().sort(descending=True)
-    energy = coarse[shown][order].cumsum(0)
+        return math.nan
+    ratios = np.log(np.maximum(fine[shown] - ROUNDING, NO_DETAIL) / coarse[shown])
+    order = np.argsort(-ratios)
+    energy = coarse[shown][order].cumsum()
     by_number, by_energy = int(SHARPEST * (len(ratios) - 1)), int((energy < SHARPEST * energy[-1]).sum())
-    return ratios[min(by_number, by_energy)]
+    return float(ratios[order[min(by_number, by_energy)]])
 
 
-def _detail(blocks: Tensor) -> Tensor:
-    """The mean square of the Laplacian in each cell: (1, 1, h, w) → (CELLS²,)."""
-    around = blocks[..., :-2, 1:-1] + blocks[..., 2:, 1:-1] + blocks[..., 1:-1, :-2] + blocks[..., 1:-1, 2:]
-    return F.adaptive_avg_pool2d((4 * blocks[..., 1:-1, 1:-1] - around).square(), CELLS).flatten()
+def _detail(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean square of the Laplacian in each cell: (h, w) → (CELLS²,)."""
+    around = blocks[:-2, 1:-1] + blocks[2:, 1:-1] + blocks[1:-1, :-2] + blocks[1:-1, 2:]
+    return cell_means(np.square(4 * blocks[1:-1, 1:-1] - around), (CELLS, CELLS)).ravel()
 
 
-def brightness(blocks: Tensor) -> Tensor:
+def brightness(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     """The `QUANTILES` of the brightness of places of two blocks a side, so that specks are none: (h, w) → (5,)."""
-    return torch.quantile(F.avg_pool2d(blocks[None, None], 2).flatten(), blocks.new_tensor(QUANTILES))
+    return np.quantile(_averaged(blocks, 2), QUANTILES).astype(np.float32)
 
 
-def layout(blocks: Tensor) -> Tensor:
+def layout(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Where what lies, coarsely: (h, w) → (LAYOUT, LAYOUT)."""
-    return F.adaptive_avg_pool2d(blocks[None, None], LAYOUT)[0, 0]
+    return cell_means(blocks, (LAYOUT, LAYOUT))
 
 
-def correlations(reference: Tensor, moved: Tensor) -> Tensor:
+def correlations(reference: NDArray[np.float32], moved: NDArray[np.float32]) -> NDArray[np.float32]:
     """The correlation coefficient of two layouts where they overlap, for every displacement of the second.
 
     Padfield, Masked Object Registration in the Fourier Domain, IEEE TIP 21(5), 2012, section II-B, with masks of ones.
@@ -77,19 +87,18 @@ def correlations(reference: Tensor, moved: Tensor) -> Tensor:
     size = [2 * LAYOUT, 2 * LAYOUT]
     one, two = (layout - layout.mean() for layout in (reference, moved))
     a, b, aa, bb, whole = (
-        torch.fft.rfft2(values, s=size) for values in (one, two, one.square(), two.square(), torch.ones_like(one))
+        np.fft.rfft2(values, s=size) for values in (one, two, np.square(one), np.square(two), np.ones_like(one))
     )
 
-    def overlap(first: Tensor, second: Tensor) -> Tensor:
+    def overlap(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
         """The sum of products over the overlap at every displacement."""
-        sums = torch.fft.irfft2(first.conj() * second, s=size)
-        near: Tensor = sums.roll((FURTHEST, FURTHEST), (0, 1))[: 2 * FURTHEST + 1, : 2 * FURTHEST + 1]
-        return near
+        sums = np.fft.irfft2(first.conj() * second, s=size)
+        return np.roll(sums, (FURTHEST, FURTHEST), (0, 1))[: 2 * FURTHEST + 1, : 2 * FURTHEST + 1]
 
     count = overlap(whole, whole)
     of_one, of_two = overlap(a, whole), overlap(whole, b)
     shared = overlap(a, b) - of_one * of_two / count
-    spread_one = (overlap(aa, whole) - of_one.square() / count).clamp(min=1e-6)
-    spread_two = (overlap(whole, bb) - of_two.square() / count).clamp(min=1e-6)
-    found: Tensor = shared / (spread_one * spread_two).sqrt()
+    spread_one = np.maximum(overlap(aa, whole) - np.square(of_one) / count, 1e-6)
+    spread_two = np.maximum(overlap(whole, bb) - np.square(of_two) / count, 1e-6)
+    found: NDArray[np.float32] = shared / np.sqrt(spread_one * spread_two)
     return found
