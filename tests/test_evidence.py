@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
-from handful.evidence import Evidence
-from handful.types import Features, Region
+from handful.evidence import Evidence, _vectors
+from handful.ops.patches import level_scales, patch_vectors
+from handful.types import Region
 
 NAMES = ("one.png", "two.png")
 
@@ -10,11 +12,8 @@ NAMES = ("one.png", "two.png")
 @pytest.fixture
 def learnt():
     """Two pictures of 80 x 40 pixels: 8 x 4 patches in one level, half as many a side in the other."""
-    generator = torch.Generator().manual_seed(0)
-    return [
-        Features((torch.randn(1, 4, 8, 6, generator=generator), torch.randn(1, 2, 4, 9, generator=generator)), (40, 80))
-        for _ in NAMES
-    ]
+    random = np.random.default_rng(0)
+    return [tuple(random.normal(size=size).astype(np.float32) for size in ((4, 8, 6), (2, 4, 9))) for _ in NAMES]
 
 
 def region(*peak_at):
@@ -30,10 +29,10 @@ def test_a_place_of_a_good_picture_is_nearest_to_itself(learnt):
 
 
 def test_what_is_gone_from_a_good_picture_is_found_there(learnt):
-    cleared = [level.clone() for level in learnt[0].levels]
-    cleared[0][0, 2, 5] = cleared[0][0, 2, 4]
+    cleared = [level.copy() for level in learnt[0]]
+    cleared[0][2, 5] = cleared[0][2, 4]
     alike = Evidence(learnt, NAMES).explain([], learnt[0], (80, 40))[1]
-    _, missing = Evidence(learnt, NAMES).explain([], Features(tuple(cleared), (40, 80)), (80, 40))
+    _, missing = Evidence(learnt, NAMES).explain([], cleared, (80, 40))
     assert alike.distance == pytest.approx(0, abs=1e-5)
     assert missing.picture == "one.png" and missing.distance > 0.1
     x, y = missing.at[0] * 8 - 0.5, missing.at[1] * 4 - 0.5
@@ -41,11 +40,20 @@ def test_what_is_gone_from_a_good_picture_is_found_there(learnt):
 
 
 def test_levels_have_the_same_say_whatever_their_values(learnt):
-    enlarged = [Features((one.levels[0], 100 * one.levels[1]), one.size) for one in learnt]
-    query = Features(tuple(level.roll(1, 1) + 0.1 for level in learnt[0].levels), (40, 80))
-    as_large = Features((query.levels[0], 100 * query.levels[1]), (40, 80))
+    enlarged = [(fine, 100 * coarse) for fine, coarse in learnt]
+    query = [np.roll(level, 1, 0) + np.float32(0.1) for level in learnt[0]]
+    as_large = (query[0], 100 * query[1])
     regions = [region(x, 15) for x in range(5, 80, 10)]
     plain = Evidence(learnt, NAMES).explain(regions, query, (80, 40))
     large = Evidence(enlarged, NAMES).explain(regions, as_large, (80, 40))
     assert [one.nearest.at for one in plain[0]] == [one.nearest.at for one in large[0]]
     assert plain[1].at == large[1].at
+
+
+def test_places_are_compared_by_the_vectors_that_methods_know_patches_by(learnt):
+    levels = tuple(torch.from_numpy(np.stack(level)) for level in zip(*learnt, strict=True))
+    scales = level_scales(levels, weights="equal")
+    expected = patch_vectors(levels, scales, neighbourhood=3, dimensions=None)
+    found = Evidence(learnt, NAMES)._references
+    np.testing.assert_allclose(found, expected, atol=1e-6)  # sums of float32 in another order
+    np.testing.assert_array_equal(_vectors(learnt[1], Evidence(learnt, NAMES)._scales), found[1])

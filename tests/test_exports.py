@@ -19,7 +19,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 # What inspecting a picture needs, but for backbone and method.
-INSPECTING = "capture data.images data.preprocessing artifact decision revisions heatmap report"
+INSPECTING = "capture evidence ops.cells data.images data.preprocessing artifact decision revisions heatmap report"
 
 
 @pytest.mark.parametrize("modules", ["", "cli", INSPECTING])

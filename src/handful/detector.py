@@ -26,7 +26,7 @@ from handful.exporting import Export, GraphFormat, export
 from handful.fitted import Fitted, Reference
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
-from handful.ops.ignoring import hidden
+from handful.ops.cells import hidden_levels
 from handful.ops.views import mild_views, random_views
 from handful.revisions import History
 from handful.turning import Turning
@@ -241,9 +241,10 @@ class Detector(Corrections):
         regions = decision.regions(heatmap, picture.size)
         if fitted.evidence is None or fitted.memory is None:
             return regions, None
+        levels = features.arrays(0)
         if fitted.memory.ignored is not None:
-            features = hidden(features, fitted.memory.ignored, fitted.memory.good)
-        return fitted.evidence.explain(regions, features, picture.size)
+            levels = hidden_levels(levels, fitted.memory.ignored.numpy(), fitted.memory.good.arrays(0))
+        return fitted.evidence.explain(regions, levels, picture.size)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.

@@ -45,4 +45,5 @@ class Fitted:
         """Where to look up what a defect was compared with; None where the good pictures' features are not kept."""
         if self.memory is None:
             return None
-        return Evidence(self.memory.learnt, [reference.name for reference in self.references])
+        learnt = [features.arrays(0) for features in self.memory.learnt]
+        return Evidence(learnt, [reference.name for reference in self.references])

@@ -1,13 +1,14 @@
+import numpy as np
 import pytest
-import torch
 
-from handful.ops.evidence import Place, least_found, nearest_places
+from handful.ops import evidence
+from handful.ops.evidence import Place, least_found, nearest, nearest_places
 
 
 @pytest.fixture
 def references():
     """Two pictures of 3 x 4 patches, each patch different from all others."""
-    return torch.arange(24.0).reshape(2, 3, 4, 1) * torch.tensor([1.0, 10.0])
+    return np.arange(24, dtype=np.float32).reshape(2, 3, 4, 1) * np.array([1, 10], np.float32)
 
 
 def test_a_patch_of_a_reference_is_nearest_to_itself(references):
@@ -16,8 +17,8 @@ def test_a_patch_of_a_reference_is_nearest_to_itself(references):
 
 
 def test_the_distance_is_the_euclidean_one(references):
-    query = torch.zeros(3, 4, 2)
-    query[1, 2] = references[0, 2, 1] + torch.tensor([3.0, 4.0])
+    query = np.zeros((3, 4, 2), np.float32)
+    query[1, 2] = references[0, 2, 1] + (3, 4)
     (found,) = nearest_places(query, references[:1], [(1, 2)])
     assert found[:3] == (0, 2, 1) and found.distance == pytest.approx(5)
 
@@ -27,8 +28,23 @@ def test_without_a_place_nothing_is_found(references):
 
 
 def test_what_a_picture_lacks_is_found_in_the_reference_most_like_it(references):
-    lacking = references[1].clone()
+    lacking = references[1].copy()
     lacking[2, 3] = references[1, 2, 2]
     found = least_found(lacking, references)
     assert found[:3] == (1, 2, 3)
-    assert found.distance == pytest.approx(float((references[1, 2, 3] - references[1, 2, 2]).norm()))
+    assert found.distance == pytest.approx(np.linalg.norm(references[1, 2, 3] - references[1, 2, 2]))
+
+
+def test_the_nearest_is_found_in_blocks_as_by_a_plain_loop(monkeypatch):
+    random = np.random.default_rng(0)
+    rows, queries = random.normal(5, 1, (40, 7)).astype(np.float32), random.normal(5, 1, (11, 7)).astype(np.float32)
+    monkeypatch.setattr(evidence, "CHUNK_ELEMENTS", 100)  # two queries at a time
+    distances, found = nearest(queries, rows)
+    expected = np.linalg.norm(queries[:, None] - rows[None], axis=2)
+    np.testing.assert_array_equal(found, expected.argmin(1))
+    np.testing.assert_allclose(distances, expected.min(1), rtol=1e-6)
+
+
+def test_of_equally_near_rows_the_lowest_is_found():
+    distances, found = nearest(np.ones((1, 2), np.float32), np.array([[0, 0], [1, 1], [1, 1]], np.float32))
+    assert (distances.tolist(), found.tolist()) == ([0], [1])

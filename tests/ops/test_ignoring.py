@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from handful.ops.cells import hidden_levels
 from handful.ops.ignoring import hidden, lowered
 from handful.types import Features, Scores
 
@@ -14,6 +15,8 @@ def test_every_patch_that_touches_the_region_is_a_good_ones():
     assert fine[1, :, :, 0].tolist() == [[0, 0, 1, 0], [0, 0, 1, 0], [0] * 4, [0] * 4]
     assert coarse[0, :, :, 0].tolist() == [[0, 1], [0, 0]]
     assert queries.levels[0].sum() == 0
+    as_arrays = hidden_levels(queries.arrays(1), ignored.numpy(), good.arrays(0))
+    assert all((one == level[1].numpy()).all() for one, level in zip(as_arrays, (fine, coarse), strict=True))
 
 
 @pytest.mark.parametrize("grid", [3, 5])

@@ -3,6 +3,8 @@
 Where c does not divide n, neighbours share a row; where it is greater, cells repeat.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,16 @@ def touched(region: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.bool
         rows, _ = _rows(len(region), cells)
         region = np.ascontiguousarray(region[rows].any(1).T)
     return region
+
+
+def hidden_levels(
+    levels: Sequence[NDArray[np.float32]], ignored: NDArray[np.bool_], good_levels: Sequence[NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], ...]:
+    """What `handful.ops.ignoring.hidden` does, of one picture's levels (h, w, D) as arrays."""
+    return tuple(
+        np.where(touched(ignored, (level.shape[0], level.shape[1]))[:, :, None], of_good, level)
+        for level, of_good in zip(levels, good_levels, strict=True)
+    )
 
 
 def _rows(length: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

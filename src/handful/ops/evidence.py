@@ -6,10 +6,10 @@ Both look at what a backbone says of patches and not at what a method made of it
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from handful.ops.neighbors import Bank
+CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32
 
 
 class Place(NamedTuple):
@@ -21,7 +21,9 @@ class Place(NamedTuple):
     distance: float
 
 
-def nearest_places(query: Tensor, references: Tensor, at: Sequence[tuple[int, int]]) -> list[Place]:
+def nearest_places(
+    query: NDArray[np.float32], references: NDArray[np.float32], at: Sequence[tuple[int, int]]
+) -> list[Place]:
     """The patch of any reference that each of some patches of a picture is nearest to.
 
     Args:
@@ -29,12 +31,14 @@ def nearest_places(query: Tensor, references: Tensor, at: Sequence[tuple[int, in
         references: (k, h, w, D).
         at: row and column of each patch.
     """
-    rows, columns = torch.tensor(at, dtype=torch.long).reshape(-1, 2).unbind(1)
-    distances, found = Bank(references.flatten(0, 2), once=True).nearest(query[rows, columns])
-    return [_place(references, int(n), float(d)) for n, d in zip(found[:, 0], distances[:, 0], strict=True)]
+    if not at:
+        return []
+    rows, columns = np.array(at).T
+    distances, found = nearest(query[rows, columns], references.reshape(-1, references.shape[3]))
+    return [_place(references, int(n), float(d)) for n, d in zip(found, distances, strict=True)]
 
 
-def least_found(query: Tensor, references: Tensor) -> Place:
+def least_found(query: NDArray[np.float32], references: NDArray[np.float32]) -> Place:
     """The patch of the most alike reference that is farthest from everything in a picture: what may be missing there.
 
     The most alike reference is the one whose patches are nearest to the picture's on the mean, by every second patch of
@@ -44,15 +48,45 @@ def least_found(query: Tensor, references: Tensor) -> Place:
         query: (h, w, D) of the picture.
         references: (k, h, w, D).
     """
-    bank = Bank(query.flatten(0, 1), once=True)
-    sparse = references[:, ::2, ::2]
-    alike = int(bank.nearest(sparse.flatten(0, 2))[0].reshape(len(references), -1).mean(1).argmin())
-    distance, number = bank.nearest(references[alike].flatten(0, 1))[0][:, 0].max(0)
-    return _place(references, alike * references[0, ..., 0].numel() + int(number), float(distance))
+    depth = query.shape[2]
+    bank, sparse = query.reshape(-1, depth), references[:, ::2, ::2]
+    alike = int(nearest(sparse.reshape(-1, depth), bank)[0].reshape(len(references), -1).mean(1).argmin())
+    distances, _ = nearest(references[alike].reshape(-1, depth), bank)
+    number = int(distances.argmax())
+    return _place(references, alike * len(distances) + number, float(distances[number]))
 
 
-def _place(references: Tensor, number: int, distance: float) -> Place:
+def nearest(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The nearest row of each query by Euclidean distance, the lowest of those equally near.
+
+    Found by q·m - |m|²/2, which orders rows as the distance does; the distance itself is computed from the difference,
+    so that it carries no cancellation error and a query that is among the rows is exactly 0 away.
+
+    Args:
+        queries: (N, D).
+        rows: (M, D).
+
+    Returns:
+        Distances (N,) and row numbers (N,).
+    """
+    middle = rows.mean(0)  # distances stay, and the squares of what lies around 0 cancel least
+    centred = rows - middle
+    half_squares = np.square(centred).sum(1) / 2
+    bank = np.column_stack([centred, -half_squares]).T  # (D + 1, M): one product gives all
+    asked = np.column_stack([queries - middle, np.ones(len(queries), np.float32)])
+    block = max(1, CHUNK_ELEMENTS // len(rows))
+    room = np.empty((min(block, len(queries)), len(rows)), np.float32)  # one for all: new memory takes time of its own
+    found = np.empty(len(queries), np.int64)
+    for start in range(0, len(queries), block):
+        some = asked[start : start + block]
+        found[start : start + block] = np.matmul(some, bank, out=room[: len(some)]).argmax(1)
+    distances: NDArray[np.float32] = np.linalg.norm(queries - rows[found], axis=1)
+    return distances, found
+
+
+def _place(references: NDArray[np.float32], number: int, distance: float) -> Place:
     """The patch of this number, counted through all references."""
     _, height, width, _ = references.shape
     picture, inside = divmod(number, height * width)
-    return Place(picture, *divmod(inside, width), distance)
+    row, column = divmod(inside, width)
+    return Place(picture, row, column, distance)
