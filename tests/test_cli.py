@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from handful import artifact
-from handful.detector import Detector
+from handful.inspector import Inspector
 from handful.version import __version__
 
 QUICK = ("--size", "64", "--engine", "torch", "--device", "cpu")
@@ -785,13 +785,13 @@ def test_a_reader_that_has_gone_is_no_noise_when_the_program_ends(saved, gone):
 
 
 def test_each_answer_is_out_before_the_next_picture_is_read(run, ready_backbone, lenient, incoming, monkeypatch):
-    flushes, seen, kept = [], [], Detector.inspect_source
+    flushes, seen, kept = [], [], Inspector.inspect_source
 
-    def inspect_source(detector, source, **options):
+    def inspect_source(inspector, source, **options):
         seen.append(len(flushes))
-        return kept(detector, source, **options)
+        return kept(inspector, source, **options)
 
-    monkeypatch.setattr(Detector, "inspect_source", inspect_source)
+    monkeypatch.setattr(Inspector, "inspect_source", inspect_source)
     monkeypatch.setattr(sys.stdout, "flush", lambda: flushes.append(True))
     assert run("inspect", lenient, incoming, "--json").code == 0
     assert [count - seen[0] for count in seen] == [0, 1, 2]
@@ -802,7 +802,7 @@ def test_an_interrupt_is_no_verdict(run, ready_backbone, lenient, incoming, monk
     def interrupt(*_, **__):
         raise interruption
 
-    monkeypatch.setattr(Detector, "inspect_picture", interrupt)
+    monkeypatch.setattr(Inspector, "inspect_picture", interrupt)
     assert run("inspect", lenient, incoming).code not in (0, 1)
 
 
@@ -810,7 +810,7 @@ def test_what_should_not_happen_is_one_line_and_exit_2(run, ready_backbone, leni
     def break_down(*_, **__):
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(Detector, "inspect_picture", break_down)
+    monkeypatch.setattr(Inspector, "inspect_picture", break_down)
     ran = run("inspect", lenient, incoming)
     assert ran.code == 2
     assert ran.err == [

@@ -16,13 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-from handful import Detector, exporting
+from handful import Detector, exporting, scoring
 from handful.backbones.openvino_engine import openvino
 from handful.data.images import read_picture
 from handful.errors import ImageError, InputError, OutputError, SettingError
-from handful.exporting import EXPORTABLE, TOLERANCE
 from handful.methods import METHODS, create
 from handful.ops.maps import _enlargement
+from handful.scoring import FOLLOWED, TOLERANCE
 from handful.version import __version__
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "run_exported.py"
@@ -97,7 +97,7 @@ def test_a_graph_answers_as_its_inspector(method, settings, options, good_folder
 
 def test_every_exportable_method_stands_above():
     parameters = test_a_graph_answers_as_its_inspector.pytestmark[0].args[1]
-    assert {method for method, _, _ in parameters} == set(EXPORTABLE)
+    assert {method for method, _, _ in parameters} == set(FOLLOWED)
 
 
 def test_an_ignored_region_is_part_of_the_graph(good_folder, picture_factory, tmp_path):
@@ -183,9 +183,9 @@ def test_a_graph_that_answers_otherwise_is_refused_and_nothing_is_left(small, tm
 
 
 def test_differences_are_measured_from_a_typical_good_part_to_the_threshold():
-    own = torch.tensor([5.0, 9.0])  # 0.5 and 4.5 on the calibrated scale
-    assert exporting._apart(np.float32([5.5, 9.0]), own, typical=4.5, threshold=5.5) == pytest.approx(0.5)
-    assert exporting._apart(np.float32([5.0, 9.45]), own, typical=4.5, threshold=5.5) == pytest.approx(0.1)
+    own = np.float32([5.0, 9.0])  # 0.5 and 4.5 on the calibrated scale
+    assert scoring.apart(np.float32([5.5, 9.0]), own, typical=4.5, threshold=5.5) == pytest.approx(0.5)
+    assert scoring.apart(np.float32([5.0, 9.45]), own, typical=4.5, threshold=5.5) == pytest.approx(0.1)
 
 
 def test_an_unreadable_check_picture_is_refused_and_nothing_is_left(small, tmp_path):
@@ -206,7 +206,7 @@ def test_a_folder_that_holds_something_stays_as_it_is(small, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - set(EXPORTABLE)))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - set(FOLLOWED)))
 def test_other_methods_are_refused_with_those_that_can_be_exported(method, small, tmp_path):
     other = copy.copy(small)
     other.method = create(method, {})

@@ -14,8 +14,8 @@ def test_public_names_are_sorted_complete_and_there():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'Inspector'"):
-        handful.Inspector  # noqa: B018 - the access is the test
+    with pytest.raises(AttributeError, match="no attribute 'Judge'"):
+        handful.Judge  # noqa: B018 - the access is the test
 
 
 # What inspecting a picture needs, but for backbone and method.

@@ -6,11 +6,17 @@ from handful.version import __version__
 
 if TYPE_CHECKING:
     from handful.detector import Detector
+    from handful.inspector import Inspector
     from handful.types import Inspection, Region
 
-__all__ = ["Detector", "Inspection", "Region", "__version__"]
+__all__ = ["Detector", "Inspection", "Inspector", "Region", "__version__"]
 
-_HOMES = {"Detector": "handful.detector", "Inspection": "handful.types", "Region": "handful.types"}
+_HOMES = {
+    "Detector": "handful.detector",
+    "Inspection": "handful.types",
+    "Inspector": "handful.inspector",
+    "Region": "handful.types",
+}
 
 
 def __getattr__(name: str) -> Any:

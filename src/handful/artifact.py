@@ -22,6 +22,9 @@ from handful.files import replacing
 
 FORMAT_VERSION = 2  # 1 kept neither what was learnt nor revisions; an older handful would overlook them
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
+# Parts that are read with torch and without.
+STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
+LEARNT_PART, IGNORED_PART = "features.safetensors", "ignored.safetensors"
 
 _ZIP = b"PK\x03\x04"  # how a zip begins
 # What a damaged zip raises; OSError, as the file has been opened by then, is for places outside of it.

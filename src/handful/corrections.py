@@ -12,19 +12,17 @@ from torch import Tensor
 
 from handful import decision, learning, methods, turning
 from handful.data import images
-from handful.data.images import Picture, PictureSource
+from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.masks import read_ignored
 from handful.data.preprocessing import thumbnail_jpeg
 from handful.decision import of_parts
 from handful.errors import InputError, InspectorError, NotFittedError, SettingError
-from handful.fitted import Fitted, Reference
+from handful.fitted import Fitted
 from handful.learning import Track, averaged, join, quietly
 from handful.memory import Memory
 from handful.ops.views import random_views
 from handful.revisions import Basis, Given, History, Kind, Revision
-from handful.types import Features, Scores
-
-Pictures = PictureSource | Sequence[PictureSource]
+from handful.types import Features, Reference, Scores
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class Corrections:
             )
         region, name, digest = read_ignored(mask, fitted.preprocessing.size)
         number = len(history.revisions) + 1
-        memory = replace(memory, masks={**memory.masks, number: torch.from_numpy(region)})
+        memory = replace(memory, masks={**memory.masks, number: region})
         if memory.ignored is not None and bool(memory.ignored.all()):
             raise InputError(
                 f"Ignored regions must leave something to inspect, got all of it with {name}; use another."
@@ -247,7 +245,7 @@ class Corrections:
         if wrong := fitted.gate.refuse_image(image):
             return f"{picture.name} {wrong}"
         features = fitted.backbone(torch.from_numpy(image)[None])
-        if wrong := fitted.gate.refuse_features(features.arrays(0)):
+        if wrong := fitted.gate.refuse_features(features.arrays()):
             return f"{picture.name} {wrong}"
         return features
 
@@ -318,8 +316,11 @@ class Corrections:
             scores.append((now.calibrated(_score(one)), then.calibrated(score)))
             if kind == "good":
                 warnings += _still(one.given.name, scores[-1], number)
+        same = method is self.method and memory.masks.keys() == old.memory.masks.keys()
+        self._fitted = replace(
+            fitted, calibration=then, memory=memory, history=history, graph=fitted.graph if same else None
+        )
         self.method = method
-        self._fitted = replace(fitted, calibration=then, memory=memory, history=history)
         return Correction(made, before, after, tuple(scores), tuple(warnings))
 
     def _missed(

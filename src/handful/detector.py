@@ -12,29 +12,47 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from handful import artifact, backbones, capture, decision, heads, learning, memory, methods, revisions, turning
+from handful import (
+    artifact,
+    backbones,
+    capture,
+    decision,
+    heads,
+    learning,
+    memory,
+    methods,
+    revisions,
+    scoring,
+    turning,
+)
+from handful.artifact import GATE_PART, STATE_PART
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.windows import windowed
-from handful.corrections import Corrections, Pictures
+from handful.corrections import Corrections
 from handful.data import images
-from handful.data.images import Picture, PictureSource
-from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg
-from handful.errors import HandfulError, InputError, InspectorError, SettingError
+from handful.data.images import Picture, Pictures, PictureSource
+from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg, thumbnail_picture
+from handful.errors import InputError, InspectorError, SettingError
 from handful.exporting import Export, GraphFormat, export
-from handful.fitted import Fitted, Reference
+from handful.fitted import Fitted
+from handful.inspector import (
+    Inspector,
+    Look,
+    gate_of,
+    preprocessing_of,
+    reading,
+    references_of,
+    spec_of,
+    thumbnail_part,
+)
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
-from handful.ops.cells import hidden_levels
 from handful.ops.views import mild_views, random_views
 from handful.revisions import History
 from handful.turning import Turning
-from handful.types import Features, Inspection, Likeness, Region
+from handful.types import Inspection, Reference, Seen
 from handful.version import __version__
-
-STATE_PART = "method.safetensors"
-GATE_PART = "capture.safetensors"
 
 Head = str | os.PathLike[str] | heads.TrainedHead | None
 
@@ -101,6 +119,7 @@ class Detector(Corrections):
             "object_name": object_name,
         }
         self._fitted: Fitted | None = None
+        self._inspector: tuple[Fitted, Inspector] | None = None
 
     def fit(self, references: Pictures, *, track: Track = quietly) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
@@ -157,7 +176,7 @@ class Detector(Corrections):
                 Reference(picture.name, digest, thumbnail_jpeg(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
-            gate=capture.Gate(self.gate, capture.learn(taken, [features.arrays(0) for features in upright])),
+            gate=capture.Gate(self.gate, capture.learn(taken, [features.arrays() for features in upright])),
             turning=turns,
             memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
             history=history,
@@ -184,6 +203,30 @@ class Detector(Corrections):
         """What computes the features."""
         return self._needed.backbone.spec
 
+    @property
+    def inspector(self) -> Inspector:
+        """What it inspects by; it stays as it is when the detector is corrected or fitted anew.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        fitted = self._needed
+        if self._inspector is None or self._inspector[0] is not fitted:
+            memory = fitted.memory
+            inspector = Inspector(
+                look=self._graph(fitted) or partial(self._look, fitted, self.method),
+                method=self.method.name,
+                backbone=self.backbone,
+                preprocessing=fitted.preprocessing,
+                calibration=fitted.calibration,
+                references=fitted.references,
+                gate=fitted.gate,
+                learnt=tuple(features.arrays() for features in memory.learnt) if memory else (),
+                ignored=memory.ignored if memory else None,
+            )
+            self._inspector = fitted, inspector
+        return self._inspector[1]
+
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
 
@@ -193,58 +236,35 @@ class Detector(Corrections):
             InputError: if there is no picture at all.
             NotFittedError: before `fit`.
         """
-        return list(self.stream(pictures))
+        return self.inspector.inspect(pictures)
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
         """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps."""
-        for source, name in images.gather(pictures, recursive=True):
-            yield self.inspect_source(source, name=name)[0]
+        return self.inspector.stream(pictures)
 
     def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
-        """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""
-        try:
-            picture = images.read_picture(source, name=name, detail=max(self._needed.preprocessing.size))
-            return self.inspect_picture(picture), picture
-        except InputError as error:
-            return Inspection(name, "ERROR", reason=str(error)), None
+        """As `Inspector.inspect_source`."""
+        return self.inspector.inspect_source(source, name=name)
 
     def inspect_picture(self, picture: Picture) -> Inspection:
         """Inspect a picture that has been read."""
-        fitted = self._needed
-        calibration = fitted.calibration
-        image = fitted.preprocessing(picture)
-        features = self._features(picture, image)
-        if isinstance(features, str):
-            return Inspection(picture.name, "RETAKE", size=picture.size, reason=features)
-        scores = self._scores(features, fitted.memory, self.method)
-        score = float(scores.image[0])
-        heatmap = calibration.calibrated_map(scores.maps[0].cpu().numpy())
-        defect = score > calibration.threshold
-        regions, missing = self._regions(heatmap, features, picture) if defect else ((), None)
-        return Inspection(
-            path=picture.name,
-            verdict="DEFECT" if defect else "OK",
-            score=score,
-            calibrated_score=calibration.calibrated(score),
-            threshold=calibration.threshold,
-            heatmap=heatmap,
-            regions=regions,
-            missing=missing,
-            size=picture.size,
-        )
+        return self.inspector.inspect_picture(picture)
 
-    def _regions(
-        self, heatmap: NDArray[np.float32], features: Features, picture: Picture
-    ) -> tuple[tuple[Region, ...], Likeness | None]:
-        """The regions of a defect, each beside what it was compared with, and what may be missing."""
-        fitted = self._needed
-        regions = decision.regions(heatmap, picture.size)
-        if fitted.evidence is None or fitted.memory is None:
-            return regions, None
-        levels = features.arrays(0)
-        if fitted.memory.ignored is not None:
-            levels = hidden_levels(levels, fitted.memory.ignored.numpy(), fitted.memory.good.arrays(0))
-        return fitted.evidence.explain(regions, levels, picture.size)
+    def _look(self, fitted: Fitted, method: methods.Method, image: NDArray[np.float32]) -> Seen:
+        """See a picture (3, H, W) through torch."""
+        features = fitted.backbone(torch.from_numpy(image)[None])
+        scores = self._scores(features, fitted.memory, method)
+        return Seen(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
+
+    def _graph(self, fitted: Fitted) -> Look | None:
+        """What sees pictures through the graph that the inspector was saved with; None where there is none."""
+        if fitted.graph is None or fitted.memory is None:
+            return None
+
+        from handful.backbones.openvino_engine import WholeGraph
+
+        parts = {**fitted.backbone.parts, **fitted.graph.parts}
+        return WholeGraph(self.backbone, parts, scoring.inputs_of(self.method, fitted.memory))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
@@ -257,6 +277,7 @@ class Detector(Corrections):
         """
         fitted = self._needed
         state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
+        graph, said = self._kept_graph(fitted)
         manifest = {
             "handful": __version__,
             "method": {"name": self.method.name, "settings": self.method.settings},
@@ -265,15 +286,31 @@ class Detector(Corrections):
             "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
+            "graph": said,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
         }
-        thumbnails = {_thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
+        thumbnails = {thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
         kept = {GATE_PART: safetensors.numpy.save(fitted.gate.learnt.as_dict())}
         kept |= fitted.memory.to_parts() if fitted.memory else {}
         kept |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
-        parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts, **thumbnails, **kept}
+        parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts, **graph, **thumbnails, **kept}
         artifact.write(Path(path), manifest, fitted.calibration.as_dict(), parts)
+
+    def _kept_graph(self, fitted: Fitted) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """The graph's files, none where there can be none, and what the manifest says of it."""
+        try:
+            graph = fitted.graph or scoring.keep(
+                self.method,
+                fitted.memory,
+                fitted.backbone,
+                fitted.calibration,
+                partial(self._look, fitted, self.method),
+                [fitted.preprocessing(thumbnail_picture(r.thumbnail, name=r.name)) for r in fitted.references],
+            )
+        except SettingError as error:
+            return {}, {"why": str(error)}
+        return graph.parts, {"score": graph.score, "map": graph.map}
 
     def export(
         self,
@@ -312,9 +349,8 @@ class Detector(Corrections):
             SettingError: if its engine, device or precision cannot be had here.
         """
         manifest, calibration, parts = artifact.read(Path(path))
-        try:
-            method = manifest["method"]
-            spec = _spec(manifest["backbone"])
+        with reading(path):
+            method, spec = manifest["method"], spec_of(manifest)
             detector = cls(method["name"], settings=method["settings"], head=_head(Path(path), manifest, head))
             backbone = backbones.load(
                 spec,
@@ -324,26 +360,18 @@ class Detector(Corrections):
             )
             backbone = windowed(backbone, detector.method.windows_wanted)
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
-            preprocessing = Preprocessing(tuple(manifest["preprocessing"]["size"]), manifest["preprocessing"]["bits"])
+            preprocessing = preprocessing_of(manifest)
             detector._fitted = Fitted(
                 backbone=backbone,
                 preprocessing=preprocessing,
                 calibration=decision.Calibration.from_dict(calibration),
-                references=tuple(
-                    Reference(reference["name"], reference["sha256"], parts[_thumbnail_part(number)])
-                    for number, reference in enumerate(manifest["references"])
-                ),
-                gate=_gate(manifest, parts),
+                references=references_of(manifest, parts),
+                gate=gate_of(manifest, parts),
                 turning=Turning(**kept) if (kept := manifest.get("turning")) else None,
                 memory=memory.from_parts(parts, size=preprocessing.size, device=backbone.device),
                 history=revisions.from_parts(parts),
+                graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
             )
-        except HandfulError:
-            raise
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InspectorError(
-                f"{path} must hold a whole inspector, got one that cannot be read ({error}); fit it again."
-            ) from error
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.gate = capture.CHECKS if "gate" not in manifest else detector._fitted.gate.checks
         return detector
@@ -379,20 +407,3 @@ def _head(path: Path, manifest: Mapping[str, Any], given: Head) -> heads.Trained
             f"{head.sha256}; name that file."
         )
     return head
-
-
-def _gate(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> capture.Gate:
-    """The gate that an inspector was saved with; one saved before there was a gate knows only blank pictures."""
-    if "gate" not in manifest:
-        return capture.only_blank(float(manifest["contrast"]))
-    return capture.Gate(
-        capture.check_names(manifest["gate"]), capture.Learnt(**safetensors.numpy.load(parts[GATE_PART]))
-    )
-
-
-def _spec(fields: Mapping[str, Any]) -> BackboneSpec:
-    return BackboneSpec(**{**fields, "levels": tuple(fields["levels"]), "size": tuple(fields["size"])})
-
-
-def _thumbnail_part(number: int) -> str:
-    return f"reference-{number:03d}.jpg"

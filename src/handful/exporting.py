@@ -8,16 +8,13 @@ what it has seen is written as a graph. The graph counts as written once it has 
 
 import hashlib
 import json
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -28,19 +25,15 @@ from handful.data.images import PictureSource
 from handful.data.preprocessing import thumbnail_picture
 from handful.data.writing import new_folder
 from handful.decision import Calibration
-from handful.errors import HandfulError, OutputError, SettingError
+from handful.errors import OutputError, SettingError
 from handful.fitted import Fitted
+from handful.scoring import FOLLOWED, TOLERANCE, apart, follow, operations_of
 from handful.types import Features, Scores
 from handful.version import __version__
 
 GraphFormat = Literal["openvino", "onnx"]
-EXPORTABLE = ("handful", "patchcore", "fastrecon", "reb", "coft")
 DESCRIPTION = "inspector.json"
 DESCRIPTION_VERSION = 1
-# What the graph's answers may differ by from the inspector's, where 1 is from a typical good part to the threshold, or
-# as a share of what is farther than that: a tenth of the last digit that is printed. The order of float32's sums alone
-# makes 1e-6 to 1e-4 of it (docs/export.md); what is more is another computation.
-TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -127,11 +120,12 @@ def export(
         inputs = _check_images(fitted, check)
         own = [score(fitted.backbone(image)) for image in inputs]
         size, what = fitted.preprocessing.size, f"{method.name} on {fitted.backbone.spec.name}"
-        with _operations_of(what, "torch.export"):
-            program = _follow(Whole(backbones.network_of(fitted.backbone), score, size), size)
+        with operations_of(what, "torch.export"):
+            whole = Whole(backbones.network_of(fitted.backbone), score, size)
+            program = follow(whole, (torch.full((1, 3, *size), 0.5),))
         agreements = []
         for kind, write in writers.items():
-            with _operations_of(what, kind):
+            with operations_of(what, kind):
                 # The graph is let go of at once: Windows renames no folder whose files are open.
                 agreements.append(_agreement(kind, write(program, temporary, size), inputs, own, fitted.calibration))
         described = _describe(fitted, method, temporary, agreements)
@@ -141,9 +135,9 @@ def export(
 
 
 def _check(fitted: Fitted, method: methods.Method, formats: Sequence[str]) -> None:
-    if method.name not in EXPORTABLE:
+    if method.name not in FOLLOWED:
         raise SettingError(
-            f"The method of a graph must be one of {', '.join(EXPORTABLE)}, got {method.name}; fit one of these."
+            f"The method of a graph must be one of {', '.join(FOLLOWED)}, got {method.name}; fit one of these."
         )
     if fitted.backbone.spec.precision != "f32":
         raise SettingError(
@@ -176,38 +170,6 @@ def _writer(kind: GraphFormat) -> Callable[[ExportedProgram, Path, tuple[int, in
     return openvino_engine.write_graph
 
 
-@contextmanager
-def _operations_of(what: str, writer: str) -> Iterator[None]:
-    """Turn whatever a writer raises over operations that it does not know into one sentence."""
-    try:
-        with warnings.catch_warnings():
-            # They speak to whoever writes for torch, of themselves and each other.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    except (HandfulError, OSError):
-        raise
-    except Exception as error:
-        lines = str(_first_cause(error)).strip().splitlines() or [type(error).__name__]
-        said = next((line for line in lines if "aten." in line), lines[0]).rstrip(".:")[:200]  # torch's operations
-        raise SettingError(
-            f"{what} must consist of operations that {writer} knows, got: {said}; fit it with other settings or on "
-            f"another backbone."
-        ) from error
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    return error if error.__cause__ is None else _first_cause(error.__cause__)
-
-
-@torch.no_grad()
-def _follow(whole: Whole, size: tuple[int, int]) -> ExportedProgram:
-    """All operations from image to scores, in order."""
-    example = torch.full((1, 3, *size), 0.5)
-    whole(example)  # what is computed once and remembered must not be made of torch.export's tensors
-    return torch.export.export(whole.eval(), (example,), strict=False)
-
-
 def _check_images(fitted: Fitted, check: PictureSource | Sequence[PictureSource] | None) -> list[Tensor]:
     """Model inputs (1, 3, H, W) of the references' thumbnails, and of the pictures given."""
     pictures = [thumbnail_picture(reference.thumbnail, name=reference.name) for reference in fitted.references]
@@ -228,8 +190,8 @@ def _agreement(
     of_scores, of_maps = [], []
     for image, scores in zip(inputs, own, strict=True):
         found_map, found = graph(image)
-        of_scores.append(_apart(found, scores.image, calibration.typical, calibration.threshold))
-        of_maps.append(_apart(found_map, scores.maps, calibration.map_typical, calibration.map_threshold))
+        of_scores.append(apart(found, scores.image.cpu().numpy(), calibration.typical, calibration.threshold))
+        of_maps.append(apart(found_map, scores.maps.cpu().numpy(), calibration.map_typical, calibration.map_threshold))
     agreement = Agreement(kind, len(inputs), float(np.max(of_scores)), float(np.max(of_maps)))
     if not (agreement.score <= TOLERANCE and agreement.map <= TOLERANCE):  # NaN is neither
         raise OutputError(
@@ -238,13 +200,6 @@ def _agreement(
             f"format."
         )
     return agreement
-
-
-def _apart(found: NDArray[np.float32], own: Tensor, typical: float, threshold: float) -> float:
-    """The largest difference, on the calibrated scale, or as a share of values above 1 on it."""
-    calibrated, difference = ((own.cpu().numpy() - typical), (found - own.cpu().numpy()))
-    scale = np.maximum(threshold - typical, np.abs(calibrated))
-    return float(np.max(np.abs(difference) / scale))
 
 
 def _describe(fitted: Fitted, method: methods.Method, folder: Path, agreements: Sequence[Agreement]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from handful import decision, methods
 from handful.ops.ignoring import hidden, lowered
@@ -124,7 +123,7 @@ def fit(
     return good_scores(method, views, augmented, turned, track=track)
 
 
-def score(method: methods.Method, queries: Features, *, ignored: Tensor | None, good: Features) -> Scores:
+def score(method: methods.Method, queries: Features, *, ignored: NDArray[np.bool_] | None, good: Features) -> Scores:
     """Score pictures by a fitted method, as if they showed in the ignored region what a good one shows there.
 
     Args:
@@ -144,7 +143,7 @@ def good_scores(
     augmented: Sequence[Sequence[Features]] = (),
     turned: Sequence[Features] = (),
     *,
-    ignored: Tensor | None = None,
+    ignored: NDArray[np.bool_] | None = None,
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.

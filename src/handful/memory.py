@@ -4,15 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from handful import learning, methods
+from handful.artifact import IGNORED_PART, LEARNT_PART
 from handful.learning import join
 from handful.types import Features
 
-LEARNT_PART, DEFECTS_PART, IGNORED_PART = "features.safetensors", "defects.safetensors", "ignored.safetensors"
+DEFECTS_PART = "defects.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +36,12 @@ class Memory:
     augmented: tuple[Features, ...] = ()
     turned: tuple[Features, ...] = ()
     defects: tuple[Features, ...] = ()
-    masks: Mapping[int, Tensor] = field(default_factory=dict)
+    masks: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
 
     @cached_property
-    def ignored(self) -> Tensor | None:
+    def ignored(self) -> NDArray[np.bool_] | None:
         """All ignored regions as one: (H, W) bool, or None."""
-        return torch.stack(list(self.masks.values())).any(0) if self.masks else None
+        return np.any(list(self.masks.values()), 0) if self.masks else None
 
     @property
     def good(self) -> Features:
@@ -104,7 +108,7 @@ class Memory:
         if self.defects:
             parts[DEFECTS_PART] = safetensors.torch.save(_named("level", join(self.defects)))
         if self.masks:
-            parts[IGNORED_PART] = safetensors.torch.save({str(number): mask for number, mask in self.masks.items()})
+            parts[IGNORED_PART] = safetensors.numpy.save({str(number): mask for number, mask in self.masks.items()})
         return parts
 
 
@@ -123,7 +127,7 @@ def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str
         return None
     learnt = safetensors.torch.load(parts[LEARNT_PART])
     defects = safetensors.torch.load(parts[DEFECTS_PART]) if DEFECTS_PART in parts else {}
-    masks = safetensors.torch.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
+    masks = safetensors.numpy.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
     pictures = _split("level", learnt, size, device)
     variations = _split("augmented", learnt, size, device)
     views = len(variations) // len(pictures)

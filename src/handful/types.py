@@ -141,8 +141,8 @@ class Features:
         windows = None if self.windows is None else self.windows[rows]
         return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text, windows)
 
-    def arrays(self, row: int) -> tuple[NDArray[np.float32], ...]:
-        """The levels of one of the pictures as arrays, (h, w, D) each."""
+    def arrays(self, row: int = 0) -> "tuple[NDArray[np.float32], ...]":
+        """The levels of one picture, (h, w, D) each, for what works without torch."""
         return tuple(level[row].cpu().numpy() for level in self.levels)
 
     @property
@@ -198,6 +198,36 @@ class Scores:
     maps: "Tensor"
     image: "Tensor"
     parts: "tuple[Tensor, ...]" = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What backbone and method say of one picture, for a program that has no torch; higher is more anomalous.
+
+    Attributes:
+        levels: of the backbone, (h, w, D) float32 each, finest grid first.
+        map: (H, W) float32, raw, in the model-input frame.
+        score: raw.
+    """
+
+    levels: tuple[NDArray[np.float32], ...]
+    map: NDArray[np.float32]
+    score: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One good picture that an inspector has learnt from.
+
+    Attributes:
+        name: its path, or the name given to a picture in memory.
+        sha256: of its file, or of its pixels.
+        thumbnail: a small JPEG of it.
+    """
+
+    name: str
+    sha256: str
+    thumbnail: bytes
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
-
-import safetensors.torch
-import torch
+from typing import TYPE_CHECKING, Literal, get_args
 
 from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, Backbone, BackboneSpec, EngineName, Precision
 from handful.errors import SettingError
+
+if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
+    import torch
+
+    from handful.backbones.timm import FeatureNetwork
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"  # its weights arrive with pip
 CROPS_AT_A_TIME = 64  # of one picture, through the network together on CUDA
@@ -60,6 +62,8 @@ def create(
     if precision == "bf16" and chosen == "torch":
         raise SettingError("`precision` must be f32 with the torch engine, got bf16; use the openvino engine.")
 
+    import safetensors.torch
+
     from handful.backbones import timm  # seconds to import, and not needed to load an inspector made for OpenVINO
 
     network = timm.build(name, levels=levels, size=size, weights=weights)
@@ -97,12 +101,8 @@ def load(
 
         return OpenVINOBackbone(replace(spec, engine=chosen), parts)  # the graph is among the parts
 
-    from handful.backbones import timm
-
-    state = safetensors.torch.load(parts[WEIGHTS_PART])
-    network = timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
     precision = spec.precision if chosen == "openvino" else "f32"
-    return _on_engine(network, replace(spec, engine=chosen, precision=precision), parts, device)
+    return _on_engine(_network(spec, parts), replace(spec, engine=chosen, precision=precision), parts, device)
 
 
 def about(backbone: Backbone, object_name: str) -> Backbone:
@@ -125,7 +125,7 @@ def _check_clip(name: str, engine: EngineChoice | None, precision: Precision) ->
         raise SettingError(f"{name} must run in torch at f32, got {asked}; leave that out.")
 
 
-def network_of(backbone: Backbone) -> torch.nn.Module:
+def network_of(backbone: Backbone) -> "torch.nn.Module":
     """What a backbone computes, in torch on the CPU at f32, to become part of a graph: (1, 3, H, W) in [0, 1] → levels.
 
     Raises:
@@ -137,9 +137,7 @@ def network_of(backbone: Backbone) -> torch.nn.Module:
 
     from handful.backbones import timm
 
-    state = safetensors.torch.load(backbone.parts[WEIGHTS_PART])
-    network = timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
-    return timm.followed(network)
+    return timm.followed(_network(spec, backbone.parts))
 
 
 def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
@@ -164,14 +162,23 @@ def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
     from handful.backbones import timm
 
     spec, parts = backbone.spec, {WEIGHTS_PART: backbone.parts[WEIGHTS_PART]}
-    state = safetensors.torch.load(parts[WEIGHTS_PART])
-    network = timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
+    network = _network(spec, parts)
     timm.resize(network, size)
     return _on_engine(network, replace(spec, size=size), parts, device, at_a_time=at_a_time)
 
 
+def _network(spec: BackboneSpec, parts: Mapping[str, bytes]) -> "FeatureNetwork":
+    """The network of a saved backbone, in torch."""
+    import safetensors.torch
+
+    from handful.backbones import timm
+
+    state = safetensors.torch.load(parts[WEIGHTS_PART])
+    return timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
+
+
 def _on_engine(
-    network: torch.nn.Module,
+    network: "torch.nn.Module",
     spec: BackboneSpec,
     parts: Mapping[str, bytes],
     device: Device,
@@ -197,8 +204,10 @@ def _choose_engine(engine: EngineChoice, device: Device) -> EngineName:
         raise SettingError("`device` must be cpu with the openvino engine, got cuda; use the torch engine.")
     if engine != "auto":
         return engine
-    on_cuda = device != "cpu" and torch.cuda.is_available()
-    return "openvino" if platform.machine() in ("x86_64", "AMD64") and not on_cuda and device != "cuda" else "torch"
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return "torch"
+    on_cuda = device == "cuda" or (device == "auto" and choose_device(device) == "cuda")
+    return "torch" if on_cuda else "openvino"
 
 
 def choose_device(device: Device) -> str:
@@ -207,6 +216,8 @@ def choose_device(device: Device) -> str:
     Raises:
         SettingError: for cuda where there is none.
     """
+    import torch
+
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise SettingError("`device` must be cpu where torch finds no CUDA, got cuda.")

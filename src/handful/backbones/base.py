@@ -2,20 +2,27 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from handful.types import Features
 
+if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
+    from torch import Tensor
+
 EngineName = Literal["openvino", "torch"]
 Precision = Literal["f32", "bf16"]
-Graph = Callable[[Tensor], tuple[NDArray[np.float32], NDArray[np.float32]]]  # (1, 3, H, W) → map (1, H, W), score (1,)
+# (1, 3, H, W) → map (1, H, W), score (1,)
+Graph = Callable[["Tensor"], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 WEIGHTS_PART = "backbone.safetensors"
+SCORING_PART, SCORING_CONSTANTS_PART = "scoring.xml", "scoring.bin"  # of a method's graph
 GRAPH_INPUT, GRAPH_OUTPUTS = "image", ("map", "score")  # what a graph of a whole inspector calls them
+# What the inputs of a graph of a method alone are called, before a number or a name: a picture's levels, the method's
+# state, and the levels of a good picture that stands in for an ignored region.
+LEVEL_INPUT, STATE_INPUT, GOOD_INPUT = "level.", "state.", "good."
 CLIP_PREFIX = "clip:"  # what the names of `handful.backbones.clip` begin with
 
 
@@ -60,5 +67,5 @@ class Backbone(Protocol):
     def device(self) -> str:
         """Where the features lie: cpu or cuda."""
 
-    def __call__(self, images: Tensor) -> Features:
+    def __call__(self, images: "Tensor") -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1]; each picture's do not depend on the others."""

@@ -1,4 +1,4 @@
-"""Run a network, or a whole inspector, in OpenVINO on the CPU; the only file that imports openvino.
+"""Run a network, or a whole inspector, in OpenVINO on the CPU; the only file that imports openvino, and without torch.
 
 The precision is pinned: left alone, OpenVINO computes in bf16 wherever the CPU can, and the same inspector would score
 differently on another computer.
@@ -9,16 +9,26 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.export import ExportedProgram
 
-from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, BackboneSpec, Graph
+from handful.backbones.base import (
+    GRAPH_INPUT,
+    GRAPH_OUTPUTS,
+    LEVEL_INPUT,
+    SCORING_CONSTANTS_PART,
+    SCORING_PART,
+    BackboneSpec,
+    Graph,
+)
 from handful.errors import InspectorError, SettingError
-from handful.types import Features
+from handful.types import Features, Seen
+
+if TYPE_CHECKING:  # torch takes a second to import, and a saved inspector needs none of it
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
 # openvino reports every import and conversion over the network unless its telemetry package is absent; Handful
 # does not call home, so it is hidden while openvino is imported.
@@ -36,21 +46,42 @@ GRAPH_PART, CONSTANTS_PART = "backbone.xml", "backbone.bin"
 _PRECISIONS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
 
-def convert(network: nn.Module, size: tuple[int, int]) -> dict[str, bytes]:
+def convert(network: "nn.Module", size: tuple[int, int]) -> dict[str, bytes]:
     """Turn a torch network into OpenVINO's graph and constants, unrounded, for one picture at a time."""
+    import torch
+
     example = torch.zeros(1, 3, *size)
     with warnings.catch_warnings():
         # OpenVINO traces. torch deprecates that, and warns of every decision that depends on a shape: fixed here.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         model = openvino.convert_model(network, example_input=example, input=[1, 3, *size])
+    return dict(zip((GRAPH_PART, CONSTANTS_PART), _saved(model), strict=True))
+
+
+def scoring_parts(program: "ExportedProgram", inputs: Mapping[str, tuple[int, ...]]) -> dict[str, bytes]:
+    """Turn a method's scoring into OpenVINO's graph and constants, unrounded, its inputs of these names and shapes."""
+    model = openvino.convert_model(program)
+    for found, (name, shape) in zip(model.inputs, inputs.items(), strict=True):
+        found.set_names({name})
+        found.node.set_partial_shape(openvino.PartialShape(list(shape)))
+    model.validate_nodes_and_infer_types()
+    for output, name in zip(model.outputs, GRAPH_OUTPUTS, strict=True):
+        output.set_names({name})
+    for number, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(str(number))  # else they count what else the process has converted
+    return dict(zip((SCORING_PART, SCORING_CONSTANTS_PART), _saved(model), strict=True))
+
+
+def _saved(model: "openvino.Model") -> tuple[bytes, bytes]:
+    """Graph and constants, unrounded."""
     with tempfile.TemporaryDirectory() as folder:
-        graph = Path(folder, GRAPH_PART)
+        graph = Path(folder, "model.xml")
         openvino.save_model(model, graph, compress_to_fp16=False)
-        return {GRAPH_PART: graph.read_bytes(), CONSTANTS_PART: graph.with_suffix(".bin").read_bytes()}
+        return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 
 
-def write_graph(program: ExportedProgram, folder: Path, size: tuple[int, int]) -> Graph:
+def write_graph(program: "ExportedProgram", folder: Path, size: tuple[int, int]) -> Graph:
     """Write a whole inspector for pictures of a size as model.xml and model.bin, unrounded; what runs these files."""
     model = openvino.convert_model(program, input=[1, 3, *size])
     model.input(0).set_names({GRAPH_INPUT})
@@ -60,7 +91,7 @@ def write_graph(program: ExportedProgram, folder: Path, size: tuple[int, int]) -
     openvino.save_model(model, file, compress_to_fp16=False)
     compiled = openvino.Core().compile_model(file, "CPU", _hints(openvino.Type.f32))
 
-    def run(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(image: "Tensor") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         answer = compiled({GRAPH_INPUT: image.numpy()})
         scores, score = (answer[name].copy() for name in GRAPH_OUTPUTS)
         return scores, score
@@ -84,21 +115,71 @@ class OpenVINOBackbone:
 
     def __init__(self, spec: BackboneSpec, parts: Mapping[str, bytes]) -> None:
         self.spec, self.parts = spec, parts
-        wanted = _PRECISIONS[spec.precision]
-        core = openvino.Core()
-        try:
-            model = core.read_model(parts[GRAPH_PART], parts[CONSTANTS_PART])
-            self._compiled = core.compile_model(model, "CPU", _hints(wanted))
-        except RuntimeError as error:
-            raise InspectorError(
-                f"The backbone's graph must be readable by OpenVINO {openvino.__version__}, "
-                f"got: {str(error).splitlines()[0]}; load with the torch engine instead."
-            ) from error
-        if self._compiled.get_property("INFERENCE_PRECISION_HINT") != wanted:
-            raise SettingError(f"`precision` must be one that this CPU computes in, got {spec.precision}; use f32.")
+        self._compiled = _compiled(_read(parts[GRAPH_PART], parts[CONSTANTS_PART]), spec)
 
-    def __call__(self, images: Tensor) -> Features:
+    def __call__(self, images: "Tensor") -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1], one picture at a time."""
+        import torch
+
         single = [self._compiled([image[None].numpy()]).to_tuple() for image in images]
         levels = tuple(torch.cat([torch.from_numpy(level) for level in batch]) for batch in zip(*single, strict=True))
         return Features(levels, self.spec.size)
+
+
+class WholeGraph:
+    """Backbone and scoring of a saved inspector as one graph.
+
+    Args:
+        spec: of the backbone.
+        parts: those of the backbone and of `scoring_parts`.
+        learnt: what goes into the scoring beside the levels, by name.
+
+    Raises:
+        SettingError, InspectorError: as `OpenVINOBackbone`.
+    """
+
+    def __init__(
+        self, spec: BackboneSpec, parts: Mapping[str, bytes], learnt: Mapping[str, NDArray[np.float32]]
+    ) -> None:
+        backbone = _read(parts[GRAPH_PART], parts[CONSTANTS_PART])
+        scoring = _read(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
+        levels = [result.input_value(0) for result in backbone.get_results()]
+        for parameter in scoring.get_parameters():
+            name = parameter.output(0).any_name
+            number = name.removeprefix(LEVEL_INPUT)
+            source = levels[int(number)] if number != name else openvino.opset13.constant(learnt[name]).output(0)
+            for target in parameter.output(0).get_target_inputs():
+                target.replace_source_output(source)
+        results = [*scoring.get_results(), *backbone.get_results()]
+        self._compiled = _compiled(openvino.Model(results, backbone.get_parameters(), "inspector"), spec)
+
+    def __call__(self, image: NDArray[np.float32]) -> Seen:
+        """See a picture (3, H, W) in [0, 1]."""
+        maps, score, *levels = self._compiled([image[None]]).to_tuple()
+        return Seen(tuple(level[0] for level in levels), maps[0], float(score[0]))
+
+
+def _read(graph: bytes, constants: bytes) -> "openvino.Model":
+    try:
+        return openvino.Core().read_model(graph, constants)
+    except RuntimeError as error:
+        raise _unreadable(error) from error
+
+
+def _compiled(model: "openvino.Model", spec: BackboneSpec) -> "openvino.CompiledModel":
+    """A model ready to run at the precision of a backbone."""
+    wanted = _PRECISIONS[spec.precision]
+    try:
+        compiled = openvino.Core().compile_model(model, "CPU", _hints(wanted))
+    except RuntimeError as error:
+        raise _unreadable(error) from error
+    if compiled.get_property("INFERENCE_PRECISION_HINT") != wanted:
+        raise SettingError(f"`precision` must be one that this CPU computes in, got {spec.precision}; use f32.")
+    return compiled
+
+
+def _unreadable(error: RuntimeError) -> InspectorError:
+    return InspectorError(
+        f"The inspector's graph must be readable by OpenVINO {openvino.__version__}, got: "
+        f"{str(error).splitlines()[0]}; load with the torch engine instead."
+    )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from handful.data.images import Picture
     from handful.decision import Calibration
     from handful.detector import Detector
+    from handful.inspector import Inspector
     from handful.types import Inspection
 
 
@@ -121,16 +122,15 @@ def inspect(
 ) -> None:
     """Inspect pictures: a verdict, a score and the defect regions for each."""
     from handful.data.images import gather
-    from handful.detector import Detector
 
     sources = gather(pictures, recursive=True)
-    detector = Detector.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]
+    opened = _opened(inspector, engine, device, head)
     counts: dict[str, int] = {}
     with ExitStack() as stack:
-        page = stack.enter_context(_page(report, inspector, detector)) if report else None
+        page = stack.enter_context(_page(report, inspector, opened)) if report else None
         names = _HeatmapNames(pictures, heatmaps) if heatmaps else None
         for source, name in stack.enter_context(progress(sources)):
-            inspection, picture = detector.inspect_source(source, name=name)
+            inspection, picture = opened.inspect_source(source, name=name)
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
             print_json(inspection.as_dict()) if as_json else say(_line(inspection))
             if inspection.reason and not as_json:
@@ -170,6 +170,7 @@ def info(
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
         **({"turned": f"{_yes(turns['turned'])}: {turns['why']}"} if (turns := manifest.get("turning")) else {}),
+        "torch": _torch(manifest.get("graph")),
         "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
         **(basis_rows(history.basis(calibration)) if history else _threshold_rows(calibration)),
         "revisions": describe_revisions(history),
@@ -219,8 +220,31 @@ def export(
     say(f"not in the graph: the capture gate, regions and evidence; {DESCRIPTION} says how a program uses it")
 
 
+def _opened(path: Path, engine: str | None, device: str, head: Path | None) -> "Inspector":
+    """What inspects: without torch, which takes more than a second to import, where the inspector has its own graph."""
+    from handful.inspector import Inspector
+
+    if engine in (None, "auto", "openvino") and device in ("auto", "cpu") and head is None:
+        opened = Inspector.load_graph(path)
+        if opened is not None:
+            return opened
+
+    from handful.detector import Detector
+
+    return Detector.load(path, engine=engine, device=device, head=head).inspector  # type: ignore[arg-type]
+
+
 def _yes(holds: bool) -> str:
     return "yes" if holds else "no"
+
+
+def _torch(graph: dict[str, Any] | None) -> str:
+    """Whether an inspector is inspected with through torch, and why."""
+    if graph is None:
+        return "needed to inspect: saved before inspectors held their own graph"
+    if "why" in graph:
+        return f"needed to inspect: {graph['why']}"
+    return "not needed to inspect: it holds its own graph"
 
 
 def _threshold_rows(calibration: "Calibration") -> dict[str, str]:
@@ -261,17 +285,17 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
     }
 
 
-def _page(folder: Path, inspector: Path, detector: "Detector") -> Any:
+def _page(folder: Path, inspector: Path, opened: "Inspector") -> Any:
     from handful.report import Report
 
     facts = {
         "Inspector": str(inspector),
-        "Method": detector.method.name,
-        "Backbone": f"{detector.backbone.name}, weights {detector.backbone.weights}",
-        "Threshold": f"{detector.calibration.threshold:.4g}",
-        "Rests on": detector.calibration.rests_on,
+        "Method": opened.method,
+        "Backbone": f"{opened.backbone.name}, weights {opened.backbone.weights}",
+        "Threshold": f"{opened.calibration.threshold:.4g}",
+        "Rests on": opened.calibration.rests_on,
     }
-    return Report(folder, facts, [(reference.name, reference.thumbnail) for reference in detector.references])
+    return Report(folder, facts, [(reference.name, reference.thumbnail) for reference in opened.references])
 
 
 class _HeatmapNames:

@@ -37,6 +37,7 @@ _TO_UPRIGHT = {  # by EXIF orientation
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
 PictureSource = Union[str, os.PathLike[str], Image.Image, NDArray[Any], "Tensor"]
+Pictures = PictureSource | Sequence[PictureSource]
 
 
 @dataclass(frozen=True, eq=False)

@@ -218,7 +218,11 @@ class Method(Configured, ABC):
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
         """Take over what another fitted method of the same settings gave as `state`."""
-        self.depths_ = tuple(state["depths"].tolist())
+        return self.restore(state, depths=tuple(state["depths"].tolist()))
+
+    def restore(self, state: dict[str, Tensor], *, depths: tuple[int, ...]) -> Self:
+        """As `load_state`, the levels' channels given: torch.export, which follows for a graph, knows no values."""
+        self.depths_ = depths
         self._restore(state)
         return self
 

@@ -164,7 +164,7 @@ class Handful(Method):
         return {"depths": torch.tensor(self.depths_ or ()), **rows, **turned}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        levels = range(len(state["depths"]))
+        levels = range(len(self.depths_ or ()))
         self.rows_ = tuple(state[f"rows.{level}"] for level in levels)
         self.turned_ = tuple(state[f"turned.{level}"] for level in levels)
         self._prepare()

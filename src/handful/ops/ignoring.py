@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from numpy.typing import NDArray
 
+from handful.ops.cells import touched
 from handful.types import Features, Scores
 
 
-def hidden(queries: Features, ignored: Tensor, good: Features) -> Features:
+def hidden(queries: Features, ignored: NDArray[np.bool_], good: Features) -> Features:
     """The features of pictures, with those of a good picture wherever a patch touches the ignored region.
 
     Args:
@@ -19,13 +20,12 @@ def hidden(queries: Features, ignored: Tensor, good: Features) -> Features:
     """
     levels = []
     for level, of_good in zip(queries.levels, good.levels, strict=True):
-        # Of how many pixels of the region each patch consists; a patch that holds any is hidden.
-        touched = F.adaptive_max_pool2d(ignored[None, None].float(), level.shape[1:3])[0, 0] > 0  # (h, w)
-        levels.append(torch.where(touched[None, :, :, None].to(level.device), of_good.to(level), level))
+        hides = torch.from_numpy(touched(ignored, (level.shape[1], level.shape[2])))  # (h, w)
+        levels.append(torch.where(hides[None, :, :, None].to(level.device), of_good.to(level), level))
     return replace(queries, levels=tuple(levels))
 
 
-def lowered(scores: Scores, ignored: Tensor) -> Scores:
+def lowered(scores: Scores, ignored: NDArray[np.bool_]) -> Scores:
     """The scores with every map at 0 in the ignored region (H, W), or at its lowest value if that is below."""
     lowest = scores.maps.amin((1, 2), keepdim=True).clamp_max(0)
-    return replace(scores, maps=torch.where(ignored.to(scores.maps.device), lowest, scores.maps))
+    return replace(scores, maps=torch.where(torch.from_numpy(ignored).to(scores.maps.device), lowest, scores.maps))

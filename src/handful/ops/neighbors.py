@@ -8,7 +8,9 @@ from torch import Tensor
 
 CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32, near the optimum of common CPUs
 CODED_ELEMENTS = 2_000_000  # the same of whole numbers, which are looked through more often
+GRAPH_ELEMENTS = 1_250_000  # the same in a graph, which OpenVINO looks through right after each block
 GROUP = 32  # bank rows whose least distance is looked at first
+GRAPH_GROUP = 64  # the same in a graph, or what goes into both this and the bank
 # How many of them one query may have to look into, and which share of all, before the plain search is as fast.
 MOST_GROUPS, MOST_SHARE = 48, 0.25
 CODES = 127  # whole numbers of 8 bits run from minus this to this
@@ -76,9 +78,9 @@ class Bank:
         """The rows (N, K) by |m|²/2 - q·m, which orders them as the distance does, a block of queries at a time."""
         centred = self.rows - self._middle
         half_squares = centred.square().sum(1) / 2  # (M,)
-        block = max(1, CHUNK_ELEMENTS // len(centred))
-        # One room for all: memory that is new for every block takes time of its own.
         followed = torch.compiler.is_compiling()
+        block = max(1, (GRAPH_ELEMENTS if followed else CHUNK_ELEMENTS) // len(centred))
+        # One room for all: memory that is new for every block takes time of its own.
         room = None if followed else queries.new_empty(min(block, len(queries)), len(centred))
         blocks = (queries - self._middle).split(block)
         barred = [None] * len(blocks) if excluded is None else excluded.split(block)
@@ -130,7 +132,16 @@ def _first_least(order: Tensor) -> Tensor:
     """The place of the least value of each row, the first of equals: (n, M) → (n, 1)."""
     if not torch.compiler.is_compiling():
         return order.argmin(1, keepdim=True)
-    # In a graph: OpenVINO sorts for the least value's place, but not for the value.
+    # In a graph: the least value is quickly found, its place only among few values.
+    size = math.gcd(order.shape[1], GRAPH_GROUP)
+    groups = order.unflatten(1, (-1, size))  # (n, M / size, size)
+    group = _first_place(groups.amin(2))
+    within = groups.gather(1, group[:, :, None].expand(-1, 1, size))[:, 0]  # (n, size)
+    return size * group + _first_place(within)
+
+
+def _first_place(order: Tensor) -> Tensor:
+    """As `_first_least` by operations that agree between runtimes on equals, which sorting does not."""
     places, last = torch.arange(order.shape[1]), order.shape[1] - 1
     return torch.where(order == order.amin(1, keepdim=True), places, last).amin(1, keepdim=True)
 

@@ -1,0 +1,190 @@
+"""A saved inspector inspects without torch as the detector that saved it does with it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from handful import Detector, Inspector, artifact, scoring
+from handful.errors import InspectorError
+from handful.scoring import FOLLOWED, TOLERANCE
+
+SMALL = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "engine": "openvino", "device": "cpu"}
+
+
+def fit(good_folder, method="handful", settings=None, **options):
+    torch.manual_seed(0)  # of the random weights
+    return Detector(method, settings=settings, **SMALL | options).fit(good_folder)
+
+
+@pytest.fixture(scope="module")
+def small(_good_pictures):
+    """An inspector on a small random network; do not change it."""
+    return fit(_good_pictures, settings={"turn": "never"})
+
+
+@pytest.fixture(scope="module")
+def saved(small, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "part.handful"
+    small.save(path)
+    return path
+
+
+def assert_same(one, other, calibration):
+    """Two answers for one picture, within the tolerance that a graph must keep."""
+    scale = calibration.threshold - calibration.typical
+    assert one.verdict == other.verdict and one.size == other.size and one.reason == other.reason
+    assert abs(one.score - other.score) <= TOLERANCE * max(scale, abs(one.score - calibration.typical))
+    assert np.abs(one.heatmap - other.heatmap).max() <= TOLERANCE * max(1, np.abs(one.heatmap).max())
+    assert [region.box for region in one.regions] == [region.box for region in other.regions]
+    assert [region.nearest for region in one.regions] == [region.nearest for region in other.regions]
+    assert one.missing == other.missing
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("handful", {"turn": "always"}),
+        ("handful", {"turn": "never", "neighbourhood": 3, "measures": "cosine"}),
+        ("patchcore", {"image_score": "reweighted", "neighbours": 3}),
+        ("fastrecon", {"gate": True}),
+        ("reb", {}),
+        ("coft", {"views": 3}),
+    ],
+    ids=lambda value: ",".join(map(str, value.values())) if isinstance(value, dict) else value,
+)
+def test_it_answers_as_the_detector(method, settings, good_folder, picture_factory, tmp_path):
+    detector = fit(good_folder, method, settings)
+    detector.save(tmp_path / "part.handful")
+    inspector = Inspector.load(tmp_path / "part.handful")
+    for pixels in (picture_factory(9, defect=True), picture_factory(10), np.full((96, 96, 3), 90, np.uint8)):
+        (by_torch,), (by_graph,) = detector.inspect(pixels), inspector.inspect(pixels)
+        if by_torch.verdict == "RETAKE":
+            assert by_graph.verdict == "RETAKE" and by_graph.reason == by_torch.reason
+        else:
+            assert_same(by_torch, by_graph, detector.calibration)
+
+
+def test_every_followed_method_stands_above():
+    parameters = test_it_answers_as_the_detector.pytestmark[0].args[1]
+    assert {method for method, _ in parameters} == set(FOLLOWED)
+
+
+def test_a_loaded_detector_inspects_by_the_graph(saved, picture_factory):
+    pixels = picture_factory(9, defect=True)
+    (by_detector,), (by_inspector,) = (loads(saved).inspect(pixels) for loads in (Detector.load, Inspector.load))
+    assert by_detector.score == by_inspector.score
+    assert np.array_equal(by_detector.heatmap, by_inspector.heatmap)
+    (by_torch,) = Detector.load(saved, engine="torch").inspect(pixels)
+    assert by_torch.score == pytest.approx(by_detector.score, rel=1e-4)
+
+
+def test_saved_again_it_is_the_same_file(saved, tmp_path):
+    Detector.load(saved).save(tmp_path / "again.handful")
+    assert (tmp_path / "again.handful").read_bytes() == saved.read_bytes()
+
+
+def test_it_knows_what_it_is(small, saved):
+    inspector = Inspector.load(saved)
+    assert (inspector.method, inspector.backbone, inspector.calibration) == (
+        "handful",
+        small.backbone,
+        small.calibration,
+    )
+    assert inspector.references == small.references
+    assert "graph" not in repr(inspector) and len(repr(inspector)) < 2000
+
+
+def test_corrections_reach_it(good_folder, picture_factory, tmp_path):
+    mask = np.zeros((96, 96), dtype=np.uint8)
+    mask[40:75, 45:85] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    pixels = picture_factory(9, defect=True)
+    fit(good_folder).save(tmp_path / "part.handful")
+    before = Inspector.load(tmp_path / "part.handful").inspect(pixels)[0]
+    detector = Detector.load(tmp_path / "part.handful")
+    detector.teach(picture_factory(11))
+    detector.ignore(tmp_path / "mask.png")
+    detector.save(tmp_path / "part.handful")
+    (after,) = Inspector.load(tmp_path / "part.handful").inspect(pixels)
+    assert after.score != pytest.approx(before.score, rel=1e-3)
+    assert_same(detector.inspect(pixels)[0], after, detector.calibration)
+
+
+def test_a_corrected_threshold_leaves_the_graph_alone(saved, monkeypatch, tmp_path):
+    monkeypatch.setattr(scoring, "keep", None)  # it would be called to make another
+    detector = Detector.load(saved)
+    detector.set_rate(0.2)
+    detector.save(tmp_path / "part.handful")
+    assert Inspector.load(tmp_path / "part.handful").calibration == detector.calibration
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("patchcore", {"engine": "torch"}), ("handful", {"precision": "bf16"})], ids=str
+)
+def test_one_without_a_graph_says_so(method, options, good_folder, tmp_path):
+    try:
+        fit(good_folder, method, **options).save(tmp_path / "part.handful")
+    except Exception as error:
+        if "bf16" in str(error):
+            pytest.skip("this CPU has no bf16")
+        raise
+    manifest, _, _ = artifact.read(tmp_path / "part.handful")
+    assert "on openvino at f32" in manifest["graph"]["why"]
+    assert Inspector.load_graph(tmp_path / "part.handful") is None
+    with pytest.raises(InspectorError, match="must hold a graph of its method .* use `Detector.load`"):
+        Inspector.load(tmp_path / "part.handful")
+
+
+def test_a_graph_that_answers_otherwise_is_not_kept(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
+    small.save(tmp_path / "part.handful")
+    manifest, _, parts = artifact.read(tmp_path / "part.handful")
+    assert "within -1 of the calibrated score" in manifest["graph"]["why"] and "scoring.xml" not in parts
+
+
+def test_a_damaged_graph_is_one_sentence(saved, tmp_path):
+    manifest, calibration, parts = artifact.read(saved)
+    del manifest["format_version"]
+    artifact.write(tmp_path / "part.handful", manifest, calibration, {**parts, "scoring.xml": b"no graph"})
+    with pytest.raises(InspectorError, match="The inspector's graph must be readable by OpenVINO"):
+        Inspector.load(tmp_path / "part.handful")
+
+
+LIGHT = """
+import sys
+import handful
+from handful import Inspector
+from handful.cli.main import app
+try:
+    app(["inspect", *sys.argv[1:], "--json"], standalone_mode=False)
+except SystemExit as end:
+    code = end.code
+heavy = sorted({"torch", "timm", "scipy.stats", "sklearn", "matplotlib", "polars"} & set(sys.modules))
+print(heavy, file=sys.stderr)
+"""
+
+
+def test_inspecting_never_imports_torch(saved, good_folder, picture_factory, tmp_path):
+    Image.fromarray(picture_factory(9, defect=True)).save(tmp_path / "defect.png")
+    words = [
+        saved,
+        tmp_path / "defect.png",
+        good_folder,
+        "--report",
+        tmp_path / "page",
+        "--heatmaps",
+        tmp_path / "maps",
+    ]
+    run = subprocess.run(
+        [sys.executable, "-c", LIGHT, *map(str, words)], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert run.stderr.splitlines()[-1] == "[]", run.stderr
+    answers = [json.loads(line) for line in run.stdout.splitlines()]
+    assert answers[0]["path"] == str(tmp_path / "defect.png") and len(answers) == 5
+    assert Path(tmp_path / "page" / "index.html").is_file() and list(Path(tmp_path / "maps").iterdir())
