@@ -38,6 +38,7 @@ from handful.data.images import read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.files import replacing
+from handful.inspector import Inspector
 from handful.ops.coreset import greedy_coreset
 from handful.types import Category, Features
 
@@ -160,12 +161,22 @@ def inspections(references: Sequence[str], pictures: Sequence[Path], size: int) 
     found = {BARE: bare(backbone), "a JPEG decoded by Pillow": each(decoded, pictures)}
     for name, (method, settings) in INSPECTORS.items():
         detector = Detector(method, settings=settings, backbone=backbone).fit(references)
-        for verdict, paths in judged(detector, pictures).items():
+        inspector = loaded(detector)
+        for verdict, paths in judged(inspector, pictures).items():
             ready = [read_picture(path, detail=size) for path in paths]
-            found[f"{name}: {verdict}"] = each(detector.inspect_picture, ready)
+            found[f"{name}: {verdict}"] = each(inspector.inspect_picture, ready)
             if verdict == "OK":
-                found[f"{name}: {verdict}, from a JPEG"] = each(detector.inspect, paths)
+                found[f"{name}: {verdict}, from a JPEG"] = each(inspector.inspect, paths)
+                found[f"{name}: {verdict}, in torch"] = each(detector.inspect_picture, ready)
     return found
+
+
+def loaded(detector: Detector) -> Inspector:
+    """What inspects once the detector is saved."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "part.handful")
+        detector.save(file)
+        return Inspector.load(file)
 
 
 def peers(references: Sequence[str], pictures: Sequence[Path], size: int) -> dict[str, Run]:
@@ -248,12 +259,12 @@ def folder(options: argparse.Namespace) -> Rows:
         file = taught(category, Path(scratch), options)
         pictures = copies(category, Path(scratch, "pictures"), options.folder)
         backbone = fast(options.sizes[0])
-        alone, detector = bare(backbone), Detector.load(file)
+        alone, inspector = bare(backbone), Inspector.load(file)
         contestants: dict[str, Run] = {
             BARE: lambda number: [alone(one) for one in range(options.folder)],
             "the bare graph, OpenVINO's throughput hint": throughput(backbone, options.folder),
             "the pictures read, nothing more": lambda number: [read_picture(path) for path in pictures.iterdir()],
-            "Detector.stream": lambda number: sum(1 for _ in detector.stream(pictures)),
+            "Inspector.stream": lambda number: sum(1 for _ in inspector.stream(pictures)),
             "handful inspect, its start included": lambda number: started("-m", "handful", "inspect", file, pictures),
         }
         rows = in_multiples(in_turn(contestants, options.slow_rounds, warm=False), BARE, pictures=options.folder)
@@ -335,11 +346,11 @@ def jpegs(category: Category, scratch: Path) -> list[Path]:
     return files
 
 
-def judged(detector: Detector, paths: Sequence[Path]) -> dict[str, list[Path]]:
+def judged(inspector: Inspector, paths: Sequence[Path]) -> dict[str, list[Path]]:
     """A few pictures of each verdict, the good ones in `paths` first; one that no picture has is left out."""
 
     def few(verdict: str, candidates: Sequence[Path]) -> list[Path]:
-        return list(islice((path for path in candidates if detector.inspect(path)[0].verdict == verdict), EACH))
+        return list(islice((path for path in candidates if inspector.inspect(path)[0].verdict == verdict), EACH))
 
     found = {"OK": few("OK", paths), "DEFECT": few("DEFECT", paths[::-1])}
     return {verdict: some for verdict, some in found.items() if some}

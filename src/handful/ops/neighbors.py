@@ -82,12 +82,12 @@ class Bank:
         block = max(1, (GRAPH_ELEMENTS if followed else CHUNK_ELEMENTS) // len(centred))
         # One room for all: memory that is new for every block takes time of its own.
         room = None if followed else queries.new_empty(min(block, len(queries)), len(centred))
-        blocks = (queries - self._middle).split(block)
+        blocks = (self._middle - queries).split(block)  # -q, so that a graph adds |m|²/2 where it multiplies
         barred = [None] * len(blocks) if excluded is None else excluded.split(block)
         found = []
         for some, rows_barred in zip(blocks, barred, strict=True):
             out = None if room is None else room[: len(some)]
-            order = torch.addmm(half_squares[None], some, centred.T, alpha=-1, out=out)  # (n, M)
+            order = torch.addmm(half_squares, some, centred.T, out=out)  # (n, M)
             if rows_barred is not None:
                 order.scatter_(1, rows_barred, math.inf)
             one = neighbours == 1
