@@ -1,8 +1,10 @@
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from handful.ops import neighbors
-from handful.ops.neighbors import GROUP, Bank
+from handful.ops.neighbors import GROUP, Bank, nearest_by_measure
 
 
 def brute_force(queries, bank, neighbours):
@@ -159,3 +161,24 @@ def test_followed_by_torch_export_the_search_gives_the_same(monkeypatch, neighbo
     assert torch.equal(distances[:20, 0], torch.zeros(20))  # no cancellation
     if neighbours == 1:
         assert torch.equal(indices, expected[1])  # of equals the first
+
+
+def test_a_graph_finds_both_measures_neighbours_from_one_product():
+    torch.manual_seed(0)
+    rows, queries = torch.randn(96, 5), torch.randn(7, 5)
+    rows[[3, 50]], queries[2], queries[4] = 0.0, 0.0, rows[17]
+    units = [F.normalize(one) for one in (rows, queries)]
+
+    class Both(nn.Module):
+        def forward(self, rows, queries):
+            plain, unit = nearest_by_measure([Bank(rows), Bank(F.normalize(rows))], [queries, F.normalize(queries)])
+            return *plain, *unit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "GRAPH_ELEMENTS", 300)  # several blocks
+        found = torch.export.export(Both(), (rows, queries)).module()(rows, queries)
+    for (bank, asked), distances, numbers in zip(((rows, queries), units), found[::2], found[1::2], strict=True):
+        every = torch.cdist(asked.double(), bank.double())
+        assert distances.double() == pytest.approx(every.amin(1), abs=1e-6)
+        assert every.gather(1, numbers[:, None])[:, 0] == pytest.approx(every.amin(1), abs=1e-6)
+    assert found[0][4] == 0 and found[1][4] == 17

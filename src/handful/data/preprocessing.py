@@ -32,13 +32,12 @@ class Preprocessing:
         """Bring a picture into the model-input frame: (3, H, W) in [0, 1], contiguous."""
         height, width = self.size
         if picture.pixels.dtype == np.uint8:
-            resized = np.asarray(
-                Image.fromarray(picture.pixels).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32
-            )
-            scaled = resized / 255
-        else:
-            scaled = np.clip(_resize_deep(picture.pixels, self.size) / (2**self.bits - 1), 0, 1)
-        return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+            resized = Image.fromarray(picture.pixels).resize((width, height), Image.Resampling.BICUBIC)
+            image = np.empty((3, height, width), np.float32)
+            np.divide(np.asarray(resized).transpose(2, 0, 1), np.float32(255), out=image)  # bytes are fewer to move
+            return image
+        deep = np.clip(_resize_deep(picture.pixels, self.size) / (2**self.bits - 1), 0, 1)
+        return np.ascontiguousarray(deep.transpose(2, 0, 1))
 
 
 def _resize_deep(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float32]:

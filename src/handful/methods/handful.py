@@ -25,7 +25,7 @@ from torch import Tensor
 
 from handful.methods.base import Method, Turn, require
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
-from handful.ops.neighbors import Bank, windows
+from handful.ops.neighbors import Bank, nearest_by_measure, windows
 from handful.types import Features, Scores
 
 APART = 0.05  # of the side
@@ -124,16 +124,11 @@ class Handful(Method):
             level = query.levels[number]
             measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2))
             excluded = _around(*level.shape[1:3]).to(level.device) if apart else None
-            distances = [
-                bank.nearest(rows, excluded=excluded)[0][:, 0]
-                for bank, rows in zip(self._banks[number], measured, strict=True)
-            ]
+            distances = [found for found, _ in nearest_by_measure(self._banks[number], measured, excluded=excluded)]
             if chosen is not None:
-                turned = [
-                    _nearest_turned(copies[chosen], rows)
-                    for copies, rows in zip(self._turned[number], measured, strict=True)
-                ]
-                distances = [torch.minimum(one, other) for one, other in zip(distances, turned, strict=True)]
+                turned = [Bank(copies[chosen].flatten(0, 1), once=True) for copies in self._turned[number]]
+                nearer = nearest_by_measure(turned, measured)
+                distances = [torch.minimum(one, other) for one, (other, _) in zip(distances, nearer, strict=True)]
             elif self._coarse_turned and not apart:
                 distances, chosen = self._among_turned(measured, distances)
             of_level = torch.stack(distances).prod(0).pow(1 / len(distances)).reshape(level.shape[1:3])
@@ -151,8 +146,8 @@ class Handful(Method):
         copies, patches = self._turned[-1][0].shape[:2]
         votes = torch.zeros(copies, dtype=torch.int64, device=upright[0].device)
         distances = []
-        for bank, rows, before in zip(self._coarse_turned, measured, upright, strict=True):
-            found, row = (one[:, 0] for one in bank.nearest(rows))
+        nearest = nearest_by_measure(self._coarse_turned, measured)
+        for (found, row), before in zip(nearest, upright, strict=True):
             votes.scatter_add_(0, row // patches, (found < before).long())
             distances.append(torch.minimum(found, before))
         ranks = votes * copies - torch.arange(copies, device=votes.device)  # no two alike
@@ -168,11 +163,6 @@ class Handful(Method):
         self.rows_ = tuple(state[f"rows.{level}"] for level in levels)
         self.turned_ = tuple(state[f"turned.{level}"] for level in levels)
         self._prepare()
-
-
-def _nearest_turned(copies: Tensor, rows: Tensor) -> Tensor:
-    """The distance of each of a picture's patches (P, D) to the nearest in turned copies (C, N, D): → (P,)."""
-    return Bank(copies.flatten(0, 1), once=True).nearest(rows)[0][:, 0]
 
 
 def _around(height: int, width: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Exact nearest neighbours in a bank of patches, in bounded memory."""
 
 import math
+from collections.abc import Sequence
 from functools import cache, cached_property
 
 import torch
@@ -13,6 +14,7 @@ GROUP = 32  # bank rows whose least distance is looked at first
 GRAPH_GROUP = 64  # the same in a graph, or what goes into both this and the bank
 # How many of them one query may have to look into, and which share of all, before the plain search is as fast.
 MOST_GROUPS, MOST_SHARE = 48, 0.25
+_TINY = torch.finfo(torch.float32).tiny
 CODES = 127  # whole numbers of 8 bits run from minus this to this
 
 
@@ -126,6 +128,42 @@ class Bank:
         rows = torch.where(distances == least[query], rows, len(self.rows))
         nearest = rows.new_full((len(queries),), len(self.rows)).scatter_reduce_(0, query, rows, "amin")
         return torch.where(nearest < len(self.rows), nearest, 0)
+
+
+def nearest_by_measure(
+    banks: Sequence[Bank], queries: Sequence[Tensor], *, excluded: Tensor | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """The nearest row of each query in several measures, each with a bank and queries of its own.
+
+    Args:
+        banks: of rows, and of the same rows at length 1 (those of zeros stay); or one bank.
+        queries: (N, D) each, likewise.
+        excluded: as in `Bank.nearest`.
+
+    Returns:
+        Of each measure distances (N,) and row numbers (N,).
+    """
+    if len(banks) == 2 and excluded is None and torch.compiler.is_compiling():
+        return _by_one_product((banks[0].rows, banks[1].rows), (queries[0], queries[1]))
+    found = [bank.nearest(rows, excluded=excluded) for bank, rows in zip(banks, queries, strict=True)]
+    return [(distances[:, 0], indices[:, 0]) for distances, indices in found]
+
+
+def _by_one_product(rows: tuple[Tensor, Tensor], queries: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """In a graph, where products are most of the time: q·m, divided by both lengths, is that of length 1."""
+    halves = [of_measure.square().sum(1) / 2 for of_measure in rows]  # |m|²/2
+    of_rows, of_queries = (
+        (unit * plain).sum(1) / plain.square().sum(1).clamp_min(_TINY)
+        for plain, unit in ((rows[0], rows[1]), (queries[0], queries[1]))
+    )  # 1 / length
+    block = max(1, GRAPH_ELEMENTS // len(rows[0]))
+    found: tuple[list[Tensor], list[Tensor]] = [], []
+    for some, shares in zip((-queries[0]).split(block), of_queries[:, None].split(block), strict=True):
+        order = torch.addmm(halves[0], some, rows[0].T)  # (n, M)
+        found[0].append(_first_least(order))
+        found[1].append(_first_least((order - halves[0]) * of_rows * shares + halves[1]))
+    indices = [torch.cat(of_measure)[:, 0] for of_measure in found]
+    return [(distance(q, m[i]), i) for q, m, i in zip(queries, rows, indices, strict=True)]
 
 
 def _first_least(order: Tensor) -> Tensor:
