@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -112,7 +113,16 @@ def test_turned_copies_must_be_wanted_and_of_every_reference():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"share": 1.5}, {"sigma": -1.0}, {"turn": "sometimes"}, {"neighbourhood": 3}, {"measures": "none"}]
+    "setting",
+    [
+        {"share": 1.5},
+        {"sigma": -1.0},
+        {"turn": "sometimes"},
+        {"neighbourhood": 3},
+        {"measures": "none"},
+        {"coreset_ratio": 0},
+        {"coreset_ratio": 1.01},
+    ],
 )
 def test_settings_out_of_bounds_are_refused(setting):
     with pytest.raises(SettingError, match=next(iter(setting))):
@@ -129,3 +139,84 @@ def test_a_single_picture_is_scored_by_what_lies_apart_in_it():
     places = torch.arange(40.0)[:, None] * 100 + torch.arange(40.0)
     square = places.reshape(1, 40, 40, 1)
     assert method.fit(features(square)).score_apart(features(square)).image.item() == pytest.approx(3)
+
+
+def with_turned(ratio, *, count=4):
+    """Fitted to random references and to three turned copies of each."""
+    rows = tuple(level.flatten(1, 2).unflatten(0, (count, 3)) for level in random_features(3 * count, seed=2).levels)
+    method = create("handful", {"coreset_ratio": ratio})
+    return method.fit(random_features(count, seed=1), turned=features(*rows))
+
+
+def test_a_coreset_keeps_the_share_it_is_told_of_each_level_and_of_each_copy():
+    whole, quarter, least = (with_turned(ratio) for ratio in (1.0, 0.25, 0.001))
+    assert [len(rows) for rows in whole.rows_] == [256, 64]
+    assert [len(rows) for rows in quarter.rows_] == [64, 16]
+    assert [copies.shape[:2] for copies in quarter.turned_] == [(12, 16), (12, 4)]
+    assert [len(rows) for rows in least.rows_] == [1, 1]
+    assert [copies.shape[:2] for copies in least.turned_] == [(12, 1), (12, 1)]
+    for kept, good in zip((*quarter.rows_, *quarter.turned_[0]), (*whole.rows_, *whole.turned_[0]), strict=True):
+        assert (kept[:, None] == good).all(2).any(1).all()  # good patches as they are
+
+
+def test_a_coreset_of_all_patches_is_none_to_the_bit():
+    references = random_features(4, seed=1)
+    method, queries = with_turned(1.0), random_features(3, seed=3)
+    assert all(
+        torch.equal(rows, level.flatten(0, 2)) for rows, level in zip(method.rows_, references.levels, strict=True)
+    )
+    plain = create("handful", {}).fit(references, turned=features(*(c.unflatten(0, (4, 3)) for c in method.turned_)))
+    assert torch.equal(plain.score(queries).maps, method.score(queries).maps)
+
+
+def test_fewer_patches_are_never_nearer():
+    # Of each bank alone: choosing one row after the other, a smaller coreset is the beginning of a larger one.
+    references, queries = random_features(4, seed=1), random_features(3, seed=3)
+    scores = [
+        create("handful", {"coreset_ratio": ratio}).fit(references).score(queries)
+        for ratio in (1.0, 0.5, 0.25, 0.1, 0.001)
+    ]
+    for more, fewer in pairwise(scores):
+        assert (fewer.maps >= more.maps - 1e-6).all()
+        assert (fewer.image > more.image).all()
+
+
+def test_a_coreset_leaves_no_good_patch_far_away():
+    # 40 patches alike and 4 of other makes: the fifth row is one of the 40, and none of the others is lost.
+    rare = 10 * torch.eye(4)
+    rows = torch.cat([0.01 * torch.rand(40, 4, generator=torch.Generator().manual_seed(1)), rare])
+    method = create("handful", {"coreset_ratio": 5 / 44}).fit(features(rows.reshape(1, 4, 11, 4)))
+    kept = method.rows_[0]
+    assert len(kept) == 5
+    assert all((kept == one).all(1).any() for one in rare)
+
+
+def test_the_order_of_references_does_not_matter_to_a_coreset():
+    references, queries = random_features(4, seed=1), random_features(2, seed=3)
+    one, other = (
+        create("handful", {"coreset_ratio": 0.25}).fit(references[order]).score(queries)
+        for order in ([0, 1, 2, 3], [2, 0, 3, 1])
+    )
+    assert torch.allclose(one.maps, other.maps, rtol=1e-4, atol=1e-6)
+
+
+def test_a_coreset_by_direction_alone_chooses_by_direction():
+    # The first two point the same way, and the third is nearer to the first than the second is.
+    rows = torch.tensor([[0.0, 9.0], [0.0, 0.5], [3.0, 3.0]]).reshape(1, 1, 3, 2)
+    kept = {
+        measures: create("handful", {"measures": measures, "coreset_ratio": 0.7}).fit(features(rows)).rows_[0].tolist()
+        for measures in ("cosine", "euclidean")
+    }
+    assert kept == {"cosine": [[3.0, 3.0], [0.0, 9.0]], "euclidean": [[0.0, 9.0], [0.0, 0.5]]}
+
+
+def test_a_thinned_method_is_saved_and_loaded():
+    method, queries = with_turned(0.25), random_features(2, seed=6)
+    again = create("handful", {"coreset_ratio": 0.25}).load_state(method.state())
+    assert torch.equal(again.score(queries).maps, method.score(queries).maps)
+
+
+def test_a_single_picture_is_compared_with_all_its_places_whatever_share_is_kept():
+    reference = random_features(1, seed=1, sides=(40, 20))
+    whole, thinned = (create("handful", {"coreset_ratio": ratio}).fit(reference) for ratio in (1.0, 0.1))
+    assert torch.equal(thinned.score_apart(reference).maps, whole.score_apart(reference).maps)

@@ -14,6 +14,14 @@ WACV 2025); how they are joined is our own, and chosen by the ablation in benchm
   there, which damps them; here each level's distances are damped by as much along its own edge: to two thirds, and in
   corners to four ninths. A coarse level's edge reaches further in.
 - Parts that turn are learnt in turned copies, see `handful.turning`.
+
+`coreset_ratio` below 1 thins what was learnt by PatchCore's greedy k-centre choice, at each level by itself: what is
+kept leaves no good patch far from all of it. Distances are Euclidean where both measures count. Measured on pill, screw
+and solar cells at 4 references, 50, 25 and 10 %: choosing by raw patches, rather than by unit-length ones or both side
+by side, left the smallest product of both measures' largest gaps in 17 of 18 comparisons. It takes 0.2 to 0.8 seconds
+of one core, as much again for turned copies, so that nothing rougher need stand in for it; as large a random draw
+leaves Euclidean gaps 1.6 to 3.5 times as wide. It begins with the patch farthest from the mean, so that the order of
+the references does not matter.
 """
 
 from dataclasses import dataclass, field
@@ -24,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from handful.methods.base import Method, Turn, require
+from handful.ops.coreset import greedy_coreset
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
 from handful.ops.neighbors import Bank, nearest_by_measure, windows
 from handful.types import Features, Scores
@@ -44,6 +53,7 @@ class Handful(Method):
         neighbourhood: side of the window that each patch is pooled over as in PatchCore, odd; 1 for none. More does not
             go with turned copies, of which single patches are kept: `turn` must be "never".
         damped: whether distances along the picture's edge are.
+        coreset_ratio: share of the good patches kept at each level, and of those of each turned copy.
         share: of the patches, whose mean score is the picture's.
         sigma: of the map's Gaussian blur, in model-input pixels.
     """
@@ -59,10 +69,11 @@ class Handful(Method):
     measures: Measures = "both"
     neighbourhood: int = 1
     damped: bool = True
+    coreset_ratio: float = 1.0
     share: float = 0.005
     sigma: float = 4.0
 
-    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (B·h·w, D) of each level
+    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (M, D) of each level: B·h·w patches, or a share of them
     turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, N, D) of each level: C turned copies, or none
     _banks: tuple[tuple[Bank, ...], ...] = field(init=False, repr=False)  # for each level one for each measure
     _turned: tuple[tuple[Tensor, ...], ...] = field(init=False, repr=False)  # likewise the copies
@@ -73,6 +84,7 @@ class Handful(Method):
         side = self.neighbourhood
         require(side >= 1 and side % 2 == 1, "neighbourhood", "odd, from 1", side)
         require(side == 1 or self.turn == "never", "neighbourhood", "1 unless `turn` is never", side)
+        require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
         require(self.copies >= 1, "copies", "at least 1", self.copies)
         require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)
         require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
@@ -83,13 +95,23 @@ class Handful(Method):
 
     def _fit(self, references: Features) -> None:
         pooled = (pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
-        self.rows_ = tuple(level.flatten(0, 2) for level in pooled)
+        self.rows_ = tuple(self._thinned(level.flatten(0, 2)) for level in pooled)
         self.turned_ = tuple(rows.new_empty(0, 1, rows.shape[1]) for rows in self.rows_)
         self._prepare()
 
     def _fit_turned(self, references: Features, turned: Features) -> None:
-        self.turned_ = tuple(level.flatten(0, 1) for level in turned.levels)
+        self.turned_ = tuple(
+            torch.stack([self._thinned(copy) for copy in level.flatten(0, 1)]) for level in turned.levels
+        )
         self._prepare()
+
+    def _thinned(self, rows: Tensor) -> Tensor:
+        """The share of patches (N, D) that is kept."""
+        if self.coreset_ratio == 1:
+            return rows
+        measured = self._measured(rows)[0]
+        first = int(torch.linalg.vector_norm(measured - measured.mean(0), dim=1).argmax())
+        return rows[greedy_coreset(measured, max(1, int(self.coreset_ratio * len(rows))), start=first)]
 
     def _prepare(self) -> None:
         """What scoring needs of what was learnt."""
@@ -110,7 +132,8 @@ class Handful(Method):
         """Score the single picture that `fit` has seen by comparing its places with one another.
 
         Each patch is compared with those that lie apart from it, more than `APART` of the side: how strange a place
-        is to the rest of its picture is about how strange it is to another picture. Turned copies are left aside.
+        is to the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
+        all places of the picture count, whatever share of them is kept.
         """
         scores = self._score_one(reference, apart=True)[None]
         return Scores(pixel_map(scores, reference.size, sigma=self.sigma), top_share(scores, share=self.share))
@@ -124,7 +147,8 @@ class Handful(Method):
             level = query.levels[number]
             measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2))
             excluded = _around(*level.shape[1:3]).to(level.device) if apart else None
-            distances = [found for found, _ in nearest_by_measure(self._banks[number], measured, excluded=excluded)]
+            banks = tuple(Bank(rows, once=True) for rows in measured) if apart else self._banks[number]
+            distances = [found for found, _ in nearest_by_measure(banks, measured, excluded=excluded)]
             if chosen is not None:
                 turned = [Bank(copies[chosen].flatten(0, 1), once=True) for copies in self._turned[number]]
                 nearer = nearest_by_measure(turned, measured)
