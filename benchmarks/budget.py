@@ -18,6 +18,7 @@ from pathlib import Path
 
 from _tables import chosen, over_seeds
 from handful import backbones
+from handful.artifact import LEARNT_PART, STATE_PART
 from handful.backbones.base import Backbone
 from handful.benchmark import results
 from handful.benchmark.benchmark import Benchmark
@@ -26,8 +27,7 @@ from handful.benchmark.results import Row
 from handful.data import images
 from handful.data.images import Picture
 from handful.data.shots import draw
-from handful.detector import STATE_PART, Detector
-from handful.memory import LEARNT_PART
+from handful.detector import Detector
 from handful.methods import describe, parse
 from handful.types import Category, Dataset
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from handful import artifact
+from handful import artifact, budget
 from handful.inspector import Inspector
 from handful.version import __version__
 
@@ -196,6 +196,40 @@ def test_fit_takes_a_single_reference(run, ready_backbone, good_folder, tmp_path
     assert "single good picture" in ran.out[1]
 
 
+def test_fit_leaves_out_patches_for_a_budget_and_says_what_that_costs(run, ready_backbone, good_folder, tmp_path):
+    whole, small = tmp_path / "whole.handful", tmp_path / "small.handful"
+    ran = run("fit", good_folder, "-o", whole, *QUICK, "--max-mb", "100", "--latency-ms", "1e6")
+    assert (ran.code, ran.err) == (0, [])
+    size = whole.stat().st_size / 1e6
+    assert re.fullmatch(
+        rf"kept 100 % of the patches for --max-mb 100 and --latency-ms 1e\+06: {size:.1f} MB, \d+ ms", ran.out[-1]
+    )
+    limit = f"{size - 1e-3:.4f}"
+    ran = run("fit", good_folder, "-o", small, *QUICK, "--max-mb", limit)
+    assert (ran.code, ran.err) == (0, [])
+    assert re.fullmatch(
+        r"kept 50 % of the patches for --max-mb [\d.]+: \d\.\d MB; a good part's typical score rose by \d+ % of the "
+        r"way to the threshold \(benchmarks/budget\.md has the price on labelled pictures\)",
+        ran.out[-1],
+    )
+    assert small.stat().st_size < whole.stat().st_size - 1000
+    assert artifact.read(small)[0]["method"]["settings"]["coreset_ratio"] == 0.5
+    (answer,) = run("fit", good_folder, "-o", small, *QUICK, "--max-mb", limit, "--json").json
+    assert answer["budget"]["share"] == answer["settings"]["coreset_ratio"] == 0.5
+    assert answer["budget"]["megabytes"] <= float(limit)
+    (answer,) = run("fit", good_folder, "-o", small, *QUICK, "--json").json
+    assert answer["budget"] is None
+
+
+def test_fit_writes_nothing_where_a_budget_cannot_be_met(run, ready_backbone, good_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "SHARES", (0.05,))
+    ran = run("fit", good_folder, "-o", tmp_path / "part.handful", *QUICK, "--max-mb", "0.001")
+    assert_refused(
+        ran, r"within its budget of 0\.001 MB, got .* MB \(backbone .*\) with 5 % of the patches; use fewer "
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"good"}
+
+
 def test_fit_takes_references_of_different_sizes_aspects_and_depths(run, ready_backbone, tmp_path, picture_factory):
     folder = tmp_path / "good"
     folder.mkdir()
@@ -347,6 +381,9 @@ def test_fit_refuses_the_same_picture_twice_and_names_both(run, ready_backbone, 
         (["--levels", "blocks.9"], "must be a module of tf_efficientnet_lite0, got 'blocks.9'"),
         (["--levels", "1,1"], "none twice"),
         (["--levels", ""], "must be a module of tf_efficientnet_lite0, got ''"),
+        (["--max-mb", "0"], "`max_mb` must be above 0, got 0"),
+        (["--latency-ms", "-5"], "`latency_ms` must be above 0, got -5"),
+        (["--max-mb", "5", "--method", "reb"], "must be one of handful, patchcore, fastrecon, got reb"),
         (["--colour"], "No such option: --colour; see `handful fit --help`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

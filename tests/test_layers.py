@@ -17,7 +17,7 @@ ROWS = [
     {"fitted"},
     {"corrections", "exporting"},
     {"detector", "training"},
-    {"report", "auxiliary"},
+    {"report", "auxiliary", "budget"},
     {"benchmark"},
     {"cli"},
     {"__main__"},

@@ -32,6 +32,7 @@ from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, print_jso
 from handful.errors import OutputError
 
 if TYPE_CHECKING:
+    from handful.budget import Kept
     from handful.data.images import Picture
     from handful.decision import Calibration
     from handful.detector import Detector
@@ -64,16 +65,26 @@ def fit(
     gate: GateOption = "all",
     shots: Annotated[int | None, typer.Option(help="Draw this many of the pictures instead of using all.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    max_mb: Annotated[
+        float | None, typer.Option(metavar="MB", help="Leave out good patches until the saved file is no larger.")
+    ] = None,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Leave out good patches until an inspection takes no longer on this computer."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Teach an inspector from good pictures and save it."""
     start = time.perf_counter()
     if not output.parent.is_dir():
         raise OutputError(f"The folder of the inspector must exist, got {output.parent}; create it first.")
+    from handful import budget
     from handful.data.images import gather
     from handful.data.shots import draw
     from handful.detector import Detector
     from handful.methods import parse_setting
+
+    limits = budget.Budget(max_mb, latency_ms)
 
     detector = Detector(
         method,
@@ -93,17 +104,23 @@ def fit(
     references = [source for source, _ in gather(good, recursive=False)]
     if shots is not None:
         references = draw(references, shots=shots, seed=seed)
-    detector.fit(references, track=track)
+    kept = None
+    if limits == budget.Budget():
+        detector.fit(references, track=track)
+    else:
+        kept = budget.fit(detector, references, limits, track=track)
     detector.save(output)
     seconds = time.perf_counter() - start
     if as_json:
-        print_json({"path": str(output), "seconds": seconds, **_facts_json(detector)})
+        print_json({"path": str(output), "seconds": seconds, **_facts_json(detector), "budget": kept and asdict(kept)})
         return
     pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
     if detector.turning and detector.turning.turned:
         say(f"learnt in turned copies: {detector.turning.why}")
+    if kept:
+        say(_kept_line(kept, max_mb, latency_ms))
 
 
 def inspect(
@@ -232,6 +249,22 @@ def _opened(path: Path, engine: str | None, device: str, head: Path | None) -> "
     from handful.detector import Detector
 
     return Detector.load(path, engine=engine, device=device, head=head).inspector  # type: ignore[arg-type]
+
+
+def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> str:
+    """Which share of the patches a budget has left, what it takes, and what it costs."""
+    asked, takes = [], []
+    if kept.megabytes is not None:
+        asked.append(f"--max-mb {max_mb:g}")
+        takes.append(f"{kept.megabytes:.1f} MB")
+    if kept.milliseconds is not None:
+        asked.append(f"--latency-ms {latency_ms:g}")
+        takes.append(f"{kept.milliseconds:.0f} ms")
+    line = f"kept {100 * kept.share:g} % of the patches for {' and '.join(asked)}: {', '.join(takes)}"
+    if kept.rise == 0:
+        return line
+    way = f"{'rose' if kept.rise > 0 else 'fell'} by {100 * abs(kept.rise):.0f} % of the way to the threshold"
+    return f"{line}; a good part's typical score {way} (benchmarks/budget.md has the price on labelled pictures)"
 
 
 def _yes(holds: bool) -> str:
