@@ -15,6 +15,9 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+import torch
 
 from _tables import chosen, over_seeds
 from handful import backbones
@@ -25,9 +28,9 @@ from handful.benchmark.benchmark import Benchmark
 from handful.benchmark.environment import commit
 from handful.benchmark.results import Row
 from handful.data import images
-from handful.data.images import Picture
 from handful.data.shots import draw
 from handful.detector import Detector
+from handful.inspector import Inspector
 from handful.methods import describe, parse
 from handful.types import Category, Dataset
 
@@ -39,6 +42,7 @@ SIZE = 320
 RATE = 0.05
 PICTURES, ROUNDS = 6, 7
 OUT = Path(__file__).with_suffix("")
+Item = TypeVar("Item")
 COLUMNS = {
     "image AUROC": "image_auroc",
     "pixel AUROC": "pixel_auroc",
@@ -177,30 +181,32 @@ def weigh(category: Category, backbone: Backbone, shots: int) -> Weighed:
     pictures = [images.read_picture(path, detail=SIZE) for path in (*good, *bad)]
     seconds: dict[float, list[float]] = {share: [] for share in SHARES}
     bare: list[float] = []
+    saved = {share: as_saved(detector) for share, detector in detectors.items()}
     for _ in range(ROUNDS):
         for picture in pictures:
-            for share, detector in detectors.items():
-                seconds[share].append(timed(detector.inspect_picture, picture))
-            bare.append(timed(lambda one: backbone(detectors[1.0]._needed.preprocessing(one)[None]), picture))
+            for share, (inspector, _) in saved.items():
+                seconds[share].append(timed(inspector.inspect_picture, picture))
+            image = torch.from_numpy(saved[1.0][0].preprocessing(picture))[None]
+            bare.append(timed(backbone, image))
     medians = {share: statistics.median(those) for share, those in seconds.items()}
-    return category.name, {share: sizes(one) for share, one in detectors.items()}, medians, statistics.median(bare)
+    return category.name, {share: sizes for share, (_, sizes) in saved.items()}, medians, statistics.median(bare)
 
 
-def timed(does: Callable[[Picture], object], picture: Picture) -> float:
+def timed(does: Callable[[Item], object], item: Item) -> float:
     """The seconds that it takes."""
     begin = time.perf_counter()
-    does(picture)
+    does(item)
     return time.perf_counter() - begin
 
 
-def sizes(detector: Detector) -> dict[str, float]:
-    """The megabytes of a saved inspector, by what fills it."""
+def as_saved(detector: Detector) -> tuple[Inspector, dict[str, float]]:
+    """A saved inspector, and its megabytes by what fills it."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "part.handful")
         detector.save(path)
         with zipfile.ZipFile(path) as archive:
             parts = {entry.filename: entry.file_size / 1e6 for entry in archive.infolist()}
-        return {
+        return Inspector.load(path), {
             "all": path.stat().st_size / 1e6,
             "backbone": sum(size for name, size in parts.items() if name.startswith("backbone.")),
             "patches": parts[STATE_PART],
