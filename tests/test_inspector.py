@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,7 @@ def test_a_damaged_graph_is_one_sentence(saved, tmp_path):
 
 LIGHT = """
 import sys
+import threading
 import handful
 from handful import Inspector
 from handful.cli.main import app
@@ -188,3 +190,37 @@ def test_inspecting_never_imports_torch(saved, good_folder, picture_factory, tmp
     answers = [json.loads(line) for line in run.stdout.splitlines()]
     assert answers[0]["path"] == str(tmp_path / "defect.png") and len(answers) == 5
     assert Path(tmp_path / "page" / "index.html").is_file() and list(Path(tmp_path / "maps").iterdir())
+
+
+def test_many_pictures_are_inspected_side_by_side_in_their_order(saved, picture_factory, tmp_path, monkeypatch):
+    for number in range(9):
+        pixels = picture_factory(20 + number, defect=number % 3 == 0)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "4.png").write_text("no picture")
+    inspector = Inspector.load(saved)
+    alone = inspector.inspect(tmp_path)
+    monkeypatch.setattr("handful.inspector.MANY", 5)
+    threads = set()
+    look = Inspector.inspect_source
+
+    def noted(self, source, *, name):
+        threads.add(threading.current_thread().name)
+        return look(self, source, name=name)
+
+    monkeypatch.setattr(Inspector, "inspect_source", noted)
+    many = inspector.inspect(tmp_path)
+    assert threads and threading.main_thread().name not in threads
+    assert [one.path for one in many] == [one.path for one in alone]
+    assert [one.verdict for one in many] == [one.verdict for one in alone] and many[4].verdict == "ERROR"
+    for one, other in zip(many, alone, strict=True):
+        if one.score is not None:
+            assert one.score == pytest.approx(other.score, rel=1e-5)
+            assert [region.nearest for region in one.regions] == [region.nearest for region in other.regions]
+
+
+def test_a_stream_of_many_may_be_left_early(saved, picture_factory, monkeypatch):
+    monkeypatch.setattr("handful.inspector.MANY", 2)
+    stream = Inspector.load(saved).stream([picture_factory(seed) for seed in range(20, 40)])
+    assert next(stream).verdict in ("OK", "DEFECT")
+    stream.close()
+    assert not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate())

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import safetensors.numpy
@@ -33,12 +33,11 @@ from handful.corrections import Corrections
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg, thumbnail_picture
-from handful.errors import InputError, InspectorError, SettingError
+from handful.errors import InputError, SettingError
 from handful.exporting import Export, GraphFormat, export
 from handful.fitted import Fitted
 from handful.inspector import (
     Inspector,
-    Look,
     gate_of,
     preprocessing_of,
     reading,
@@ -54,7 +53,8 @@ from handful.turning import Turning
 from handful.types import Inspection, Reference, Seen
 from handful.version import __version__
 
-Head = str | os.PathLike[str] | heads.TrainedHead | None
+if TYPE_CHECKING:
+    from handful.backbones.openvino_engine import WholeGraph
 
 
 class Detector(Corrections):
@@ -95,7 +95,7 @@ class Detector(Corrections):
         precision: Precision = "f32",
         device: backbones.Device = "auto",
         false_alarm_rate: float = 0.01,
-        head: Head = None,
+        head: heads.Head = None,
         object_name: str | None = None,
         gate: Sequence[str] | str = capture.CHECKS,
     ) -> None:
@@ -212,9 +212,10 @@ class Detector(Corrections):
         """
         fitted = self._needed
         if self._inspector is None or self._inspector[0] is not fitted:
-            memory = fitted.memory
+            memory, graph = fitted.memory, self._graph(fitted)
             inspector = Inspector(
-                look=self._graph(fitted) or partial(self._look, fitted, self.method),
+                look=graph or partial(self._look, fitted, self.method),
+                side_by_side=graph.side_by_side if graph else None,
                 method=self.method.name,
                 backbone=self.backbone,
                 preprocessing=fitted.preprocessing,
@@ -256,7 +257,7 @@ class Detector(Corrections):
         scores = self._scores(features, fitted.memory, method)
         return Seen(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
 
-    def _graph(self, fitted: Fitted) -> Look | None:
+    def _graph(self, fitted: Fitted) -> "WholeGraph | None":
         """What sees pictures through the graph that the inspector was saved with; None where there is none."""
         if fitted.graph is None or fitted.memory is None:
             return None
@@ -331,7 +332,7 @@ class Detector(Corrections):
         *,
         engine: backbones.EngineChoice | None = None,
         device: backbones.Device = "auto",
-        head: Head = None,
+        head: heads.Head = None,
     ) -> Self:
         """Load a saved inspector.
 
@@ -351,7 +352,7 @@ class Detector(Corrections):
         manifest, calibration, parts = artifact.read(Path(path))
         with reading(path):
             method, spec = manifest["method"], spec_of(manifest)
-            detector = cls(method["name"], settings=method["settings"], head=_head(Path(path), manifest, head))
+            detector = cls(method["name"], settings=method["settings"], head=heads.named(Path(path), manifest, head))
             backbone = backbones.load(
                 spec,
                 {name: parts[name] for name in parts if name.startswith("backbone.")},
@@ -386,24 +387,3 @@ def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None
                 f"leave one out."
             )
         seen[digest] = picture.name
-
-
-def _head(path: Path, manifest: Mapping[str, Any], given: Head) -> heads.TrainedHead | None:
-    """The head that an inspector names.
-
-    Raises:
-        InspectorError: if another one was given or lies beside it.
-        WeightsError: if there is none, or it cannot be read.
-    """
-    named = manifest.get("head")  # inspectors saved before there were heads name none
-    if named is None:
-        return None
-    if given is None:
-        given = path.parent / Path(named["name"]).name
-    head = given if isinstance(given, heads.TrainedHead) else heads.read(Path(given))
-    if head.sha256 != named["sha256"]:
-        raise InspectorError(
-            f"{path} must be given the head that it was fitted with, {named['name']} of sha256 {named['sha256']}, got "
-            f"{head.sha256}; name that file."
-        )
-    return head

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from handful import checkpoints, methods
 from handful.backbones.base import BackboneSpec
-from handful.errors import HandfulError, InputError, SettingError, WeightsError
+from handful.errors import HandfulError, InputError, InspectorError, SettingError, WeightsError
 from handful.files import replacing
 
 SAME = ("name", "levels", "size", "weights_sha256")  # what a backbone must share with the one a head was trained on
@@ -105,6 +106,9 @@ class TrainedHead:
         return frozenset(self.record.pictures)
 
 
+Head = str | os.PathLike[str] | TrainedHead | None  # as people name one: its file, one read before, or none
+
+
 def identity(spec: BackboneSpec) -> dict[str, Any]:
     """What a head must find again in a backbone, ready for JSON."""
     return {
@@ -149,3 +153,29 @@ def read(path: Path) -> TrainedHead:
 def _record(fields: Mapping[str, Any]) -> Record:
     lists = {name: tuple(fields[name]) for name in ("depths", "classes", "held_out", "pictures")}
     return Record(**{**fields, **lists})
+
+
+def named(path: Path, manifest: Mapping[str, Any], given: Head) -> TrainedHead | None:
+    """The head that an inspector's manifest names.
+
+    Args:
+        path: of the inspector, beside which the head lies.
+        manifest: of the inspector.
+        given: the head, or its file; None to look for it.
+
+    Raises:
+        InspectorError: if another one was given or lies beside it.
+        WeightsError: if there is none, or it cannot be read.
+    """
+    meant = manifest.get("head")  # inspectors saved before there were heads name none
+    if meant is None:
+        return None
+    if given is None:
+        given = path.parent / Path(meant["name"]).name
+    head = given if isinstance(given, TrainedHead) else read(Path(given))
+    if head.sha256 != meant["sha256"]:
+        raise InspectorError(
+            f"{path} must be given the head that it was fitted with, {meant['name']} of sha256 {meant['sha256']}, got "
+            f"{head.sha256}; name that file."
+        )
+    return head

@@ -1,11 +1,14 @@
 """Inspects pictures with what a detector has learnt; without torch, where the saved inspector holds its own graph."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +26,8 @@ from handful.errors import HandfulError, InputError, InspectorError
 from handful.evidence import Evidence
 from handful.ops.cells import hidden_levels
 from handful.types import Inspection, Likeness, Reference, Region, Seen
+
+MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
 
 Arrays = tuple[NDArray[np.float32], ...]  # of one picture's levels, (h, w, D) each
 Look = Callable[[NDArray[np.float32]], Seen]  # a picture (3, H, W) in [0, 1] → what backbone and method say of it
@@ -48,6 +53,7 @@ class Inspector:
         gate: says which pictures cannot be judged.
         learnt: the levels of each good picture, to look up what a defect was compared with; empty where not kept.
         ignored: (H, W) bool, the region that does not count; None for none.
+        side_by_side: makes several of `look` that may be used at the same time; None where there is only the one.
     """
 
     look: Look = field(repr=False)
@@ -59,6 +65,7 @@ class Inspector:
     gate: capture.Gate = field(repr=False)
     learnt: tuple[Arrays, ...] = field(default=(), repr=False)
     ignored: NDArray[np.bool_] | None = field(default=None, repr=False)
+    side_by_side: Callable[[], Sequence[Look]] | None = field(default=None, repr=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -94,8 +101,10 @@ class Inspector:
 
             from handful.backbones.openvino_engine import WholeGraph  # a fifth of a second, and not to read a file
 
+            graph = WholeGraph(spec, parts, given)
             return cls(
-                look=WholeGraph(spec, parts, given),
+                look=graph,
+                side_by_side=graph.side_by_side,
                 method=manifest["method"]["name"],
                 backbone=spec,
                 preprocessing=preprocessing_of(manifest),
@@ -118,8 +127,40 @@ class Inspector:
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
         """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps."""
-        for source, name in images.gather(pictures, recursive=True):
-            yield self.inspect_source(source, name=name)[0]
+        for inspection, _ in self.stream_sources(images.gather(pictures, recursive=True)):
+            yield inspection
+
+    def stream_sources(
+        self, sources: Sequence[tuple[PictureSource, str]]
+    ) -> Iterator[tuple[Inspection, Picture | None]]:
+        """As `inspect_source` for each source and name, in their order; many are read and inspected side by side.
+
+        As many are held at a time as are under way, however many there are.
+        """
+        if self.side_by_side is None or len(sources) < MANY:
+            for source, name in sources:
+                yield self.inspect_source(source, name=name)
+            return
+        looks = self.side_by_side()
+        free = SimpleQueue[Inspector]()
+        for look in looks:
+            free.put(replace(self, look=look))
+
+        def inspected(source: PictureSource, name: str) -> tuple[Inspection, Picture | None]:
+            inspector = free.get()
+            try:
+                return inspector.inspect_source(source, name=name)
+            finally:
+                free.put(inspector)
+
+        under_way: deque[Future[tuple[Inspection, Picture | None]]] = deque()
+        with ThreadPoolExecutor(len(looks)) as pool:
+            for source, name in sources:
+                under_way.append(pool.submit(inspected, source, name))
+                if len(under_way) > 2 * len(looks):
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
 
     def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
         """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""

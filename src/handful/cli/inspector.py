@@ -146,8 +146,8 @@ def inspect(
     with ExitStack() as stack:
         page = stack.enter_context(_page(report, inspector, opened)) if report else None
         names = _HeatmapNames(pictures, heatmaps) if heatmaps else None
-        for source, name in stack.enter_context(progress(sources)):
-            inspection, picture = opened.inspect_source(source, name=name)
+        answers = opened.stream_sources(sources)
+        for inspection, picture in stack.enter_context(progress(answers, count=len(sources))):
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
             print_json(inspection.as_dict()) if as_json else say(_line(inspection))
             if inspection.reason and not as_json:

@@ -41,15 +41,15 @@ def one_line(text: str) -> str:
 
 
 @contextmanager
-def progress(items: Sequence[Item]) -> Iterator[Iterable[Item]]:
+def progress(items: Iterable[Item], *, count: int) -> Iterator[Iterable[Item]]:
     """A bar with the time left on stderr, where that is a terminal; lines printed meanwhile stand above it."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    quiet = not console.is_terminal or len(items) < 2
+    quiet = not console.is_terminal or count < 2
     with Progress(console=console, transient=True, disable=quiet, redirect_stdout=sys.stdout.isatty()) as bar:
-        yield bar.track(items, description="inspecting")
+        yield bar.track(items, total=count, description="inspecting")
 
 
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:
