@@ -1,11 +1,15 @@
 """What an inspection may cost, counted and not timed: how often it computes what, and its arithmetic."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from handful import artifact
+from handful.backbones.base import SCORING_CONSTANTS_PART, SCORING_PART
+from handful.backbones.openvino_engine import openvino
 from handful.backbones.torch_engine import TorchBackbone
 from handful.data.images import Picture, read_picture
 from handful.detector import Detector
@@ -136,3 +140,19 @@ def test_what_is_done_twice_is_noticed(detector, good, monkeypatch, regression):
     regression(monkeypatch)
     with pytest.raises(AssertionError):
         assert_lean_on_a_good_part(costs_of(detector, good))
+
+
+def test_a_saved_inspectors_graph_multiplies_each_patch_with_each_good_one_once(picture_factory, tmp_path):
+    references = [picture_factory(seed, side=64) for seed in range(3)]
+    detector = Detector(settings={"turn": "never"}, size=64, engine="openvino").fit(references)
+    detector.save(tmp_path / "part.handful")
+    _, _, parts = artifact.read(tmp_path / "part.handful")
+    graph = openvino.Core().read_model(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
+    products = [node for node in graph.get_ops() if node.get_type_name() == "MatMul"]
+    shapes = [(tuple(node.input_value(0).shape), tuple(node.output(0).shape)) for node in products]
+    multiplied = sum(math.prod(out) * given[-1] for given, out in shapes)
+    levels = detector._needed.memory.good.levels
+    searched = sum(len(references) * (level.shape[1] * level.shape[2]) ** 2 * level.shape[3] for level in levels)
+    height, width = levels[0].shape[1:3]
+    map_alone = 64 * height * width + 64 * width * 64  # bringing the scores to pixels, down and across
+    assert multiplied == searched + map_alone
