@@ -22,6 +22,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # as the command line sets it, before numpy is imported
+
 import numpy as np
 import torch
 from PIL import Image

@@ -796,6 +796,7 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(run, before, after
         monkeypatch.setenv("OMP_WAIT_POLICY", before)
     assert run("--version").code == 0
     assert os.environ["OMP_WAIT_POLICY"] == after
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "4"
 
 
 # --- the streams and the end

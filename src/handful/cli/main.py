@@ -60,6 +60,8 @@ def main() -> None:
     """Run the command line; an error is one sentence on stderr and exit code 2."""
     # Threads that wait should sleep, not spin: beside another busy program spinning slows everything several times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
+    # NumPy's threads too: after a defect's evidence they would spin for tens of ms, beside the next picture's graph.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # read when numpy is; 2 to this power, in cycles
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
