@@ -142,6 +142,19 @@ def test_one_without_a_graph_says_so(method, options, good_folder, tmp_path):
         Inspector.load(tmp_path / "part.handful")
 
 
+def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_path):
+    detector = Detector.load(saved)
+    detector.teach(picture_factory(11))
+    detector.save(tmp_path / "part.handful", graph=False)
+    assert Inspector.load_graph(tmp_path / "part.handful") is None
+    assert "before its graph was made" in artifact.read(tmp_path / "part.handful")[0]["graph"]["why"]
+    Detector.load(tmp_path / "part.handful").save(tmp_path / "part.handful")
+    (by_torch,), (by_graph,) = (
+        loaded.inspect(picture_factory(9)) for loaded in (detector, Inspector.load(tmp_path / "part.handful"))
+    )
+    assert_same(by_torch, by_graph, detector.calibration)
+
+
 def test_a_graph_that_answers_otherwise_is_not_kept(small, monkeypatch, tmp_path):
     monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
     small.save(tmp_path / "part.handful")

@@ -261,16 +261,19 @@ class Detector(Corrections):
         """What sees pictures through the graph that the inspector was saved with; None where there is none."""
         if fitted.graph is None or fitted.memory is None:
             return None
-
         from handful.backbones.openvino_engine import WholeGraph
 
         parts = {**fitted.backbone.parts, **fitted.graph.parts}
         return WholeGraph(self.backbone, parts, scoring.inputs_of(self.method, fitted.memory))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, graph: bool = True) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
 
         Only a trained head stays in its own file, which the inspector names by its digest: hundreds may share it.
+
+        Args:
+            path: of the file.
+            graph: whether to make the graph that inspects without torch where it is missing, which takes seconds.
 
         Raises:
             NotFittedError: before `fit`.
@@ -278,7 +281,7 @@ class Detector(Corrections):
         """
         fitted = self._needed
         state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
-        graph, said = self._kept_graph(fitted)
+        scoring_parts, said = self._kept_graph(fitted, make=graph)
         manifest = {
             "handful": __version__,
             "method": {"name": self.method.name, "settings": self.method.settings},
@@ -295,11 +298,19 @@ class Detector(Corrections):
         kept = {GATE_PART: safetensors.numpy.save(fitted.gate.learnt.as_dict())}
         kept |= fitted.memory.to_parts() if fitted.memory else {}
         kept |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
-        parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts, **graph, **thumbnails, **kept}
+        parts = {
+            STATE_PART: safetensors.torch.save(state),
+            **fitted.backbone.parts,
+            **scoring_parts,
+            **thumbnails,
+            **kept,
+        }
         artifact.write(Path(path), manifest, fitted.calibration.as_dict(), parts)
 
-    def _kept_graph(self, fitted: Fitted) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """The graph's files, none where there can be none, and what the manifest says of it."""
+    def _kept_graph(self, fitted: Fitted, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """The graph's files, none where there are none, and what the manifest says of it."""
+        if fitted.graph is None and not make:
+            return {}, {"why": "It was saved before its graph was made; load it in Python and save it again."}
         try:
             graph = fitted.graph or scoring.keep(
                 self.method,

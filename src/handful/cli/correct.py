@@ -169,8 +169,8 @@ def _save(
     *,
     seconds: Callable[[], float] | None = None,
 ) -> None:
-    """Save the corrected inspector in its place, and say what changed."""
-    detector.save(inspector)
+    """Save the corrected inspector in its place, say what changed, and see to its graph, which takes longer."""
+    detector.save(inspector, graph=False)
     took = f", {seconds():.2f} s" if seconds else ""
     for number, correction in enumerate(made):
         if as_json:
@@ -182,6 +182,7 @@ def _save(
             complain(sentence)
         if number == len(made) - 1:
             _say_change(made[0].before, correction.after)
+    detector.save(inspector)  # with its graph: seconds, in which the correction is safe already
 
 
 def _say_scores(correction: "Correction") -> None:
