@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import safetensors.numpy
@@ -33,7 +33,7 @@ from handful.corrections import Corrections
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg, thumbnail_picture
-from handful.errors import InputError, SettingError
+from handful.errors import InputError, InspectorError, SettingError
 from handful.exporting import Export, GraphFormat, export
 from handful.fitted import Fitted
 from handful.inspector import (
@@ -52,9 +52,6 @@ from handful.revisions import History
 from handful.turning import Turning
 from handful.types import Inspection, Reference, Seen
 from handful.version import __version__
-
-if TYPE_CHECKING:
-    from handful.backbones.openvino_engine import WholeGraph
 
 
 class Detector(Corrections):
@@ -212,7 +209,9 @@ class Detector(Corrections):
         """
         fitted = self._needed
         if self._inspector is None or self._inspector[0] is not fitted:
-            memory, graph = fitted.memory, self._graph(fitted)
+            memory, graph = fitted.memory, None
+            if fitted.graph is not None and memory is not None:
+                graph = scoring.opened(fitted.graph.parts, self.method, memory, fitted.backbone)
             inspector = Inspector(
                 look=graph or partial(self._look, fitted, self.method),
                 side_by_side=graph.side_by_side if graph else None,
@@ -257,14 +256,10 @@ class Detector(Corrections):
         scores = self._scores(features, fitted.memory, method)
         return Seen(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
 
-    def _graph(self, fitted: Fitted) -> "WholeGraph | None":
-        """What sees pictures through the graph that the inspector was saved with; None where there is none."""
-        if fitted.graph is None or fitted.memory is None:
-            return None
-        from handful.backbones.openvino_engine import WholeGraph
-
-        parts = {**fitted.backbone.parts, **fitted.graph.parts}
-        return WholeGraph(self.backbone, parts, scoring.inputs_of(self.method, fitted.memory))
+    @property
+    def has_graph(self) -> bool:
+        """Whether it came with the graph that inspects without torch, and no correction has made that another."""
+        return self._needed.graph is not None
 
     def save(self, path: str | os.PathLike[str], *, graph: bool = True) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
@@ -320,7 +315,7 @@ class Detector(Corrections):
                 partial(self._look, fitted, self.method),
                 [fitted.preprocessing(thumbnail_picture(r.thumbnail, name=r.name)) for r in fitted.references],
             )
-        except SettingError as error:
+        except (SettingError, InspectorError) as error:
             return {}, {"why": str(error)}
         return graph.parts, {"score": graph.score, "map": graph.map}
 

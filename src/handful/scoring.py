@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from handful.decision import Calibration
 from handful.errors import HandfulError, SettingError
 from handful.memory import Memory
 from handful.types import Features, Scores, Seen
+
+if TYPE_CHECKING:
+    from handful.backbones.openvino_engine import WholeGraph
 
 # What a graph's answers may differ by from the inspector's, where 1 is from a typical good part to the threshold, or
 # as a share of what is farther than that: a tenth of the last digit that is printed. The order of float32's sums alone
@@ -107,7 +110,7 @@ def keep(
         images: pictures to compare the two on.
 
     Raises:
-        SettingError: where there can be none, or where it answers otherwise; the sentence says why.
+        SettingError, InspectorError: where there can be none, or where it answers otherwise; the sentence says why.
     """
     spec = backbone.spec
     if method.name not in FOLLOWED or spec.engine != "openvino" or spec.precision != "f32" or memory is None:
@@ -115,8 +118,6 @@ def keep(
             f"An inspector must be of {', '.join(FOLLOWED)}, on openvino at f32, and keep what it has learnt, to hold "
             f"its graph, got {method.name} on {spec.engine} at {spec.precision}."
         )
-    from handful.backbones.openvino_engine import WholeGraph
-
     parts = _parts(
         method.name,
         json.dumps(method.settings),
@@ -125,7 +126,7 @@ def keep(
         memory.good.size,
         None if memory.ignored is None else memory.ignored.tobytes(),
     )
-    graph = WholeGraph(spec, {**backbone.parts, **parts}, inputs_of(method, memory))
+    graph = opened(parts, method, memory, backbone)
     both = [(graph(image), look(image)) for image in images]
     kept = KeptGraph(
         parts,
@@ -140,10 +141,17 @@ def keep(
     return kept
 
 
-def inputs_of(method: methods.Method, memory: Memory) -> dict[str, NDArray[np.float32]]:
-    """What goes into the graph beside a picture's levels, by the names of its inputs."""
+def opened(parts: Mapping[str, bytes], method: methods.Method, memory: Memory, backbone: Backbone) -> "WholeGraph":
+    """A graph ready to run, with what the method has learnt.
+
+    Raises:
+        InspectorError: if it cannot be read; SettingError: if this CPU does not compute in its precision.
+    """
+    from handful.backbones.openvino_engine import WholeGraph
+
     given = {f"{STATE_INPUT}{name}": value.numpy() for name, value in method.state().items()}
-    return given | {f"{GOOD_INPUT}{number}": level.numpy() for number, level in enumerate(memory.good.levels)}
+    given |= {f"{GOOD_INPUT}{number}": level.numpy() for number, level in enumerate(memory.good.levels)}
+    return WholeGraph(backbone.spec, {**backbone.parts, **parts}, given)
 
 
 def from_parts(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> KeptGraph | None:

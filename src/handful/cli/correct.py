@@ -182,7 +182,8 @@ def _save(
             complain(sentence)
         if number == len(made) - 1:
             _say_change(made[0].before, correction.after)
-    detector.save(inspector)  # with its graph: seconds, in which the correction is safe already
+    if not detector.has_graph:
+        detector.save(inspector)  # it takes seconds, in which the correction is safe already
 
 
 def _say_scores(correction: "Correction") -> None:
