@@ -13,6 +13,7 @@ MVTec AD, BTAD, KolektorSDD2 or MPDD, and the magnetic tiles, those that DIR has
 """
 
 import argparse
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,6 +85,7 @@ def main() -> None:
         f"seeds {', '.join(map(str, sorted(options.seeds)))}. Percent.",
         *(table(rows, methods, options.shots, metric, title) for metric, title in METRICS.items()),
         table(rows, methods, options.shots, "fit_s", "Seconds from the references' files to a threshold"),
+        *against_frozen(rows, methods, options.shots),
         *by_category(rows, methods, max(options.shots)),
         *failures(rows),
     ]
@@ -120,6 +122,34 @@ def table(rows: Sequence[Row], methods: dict[str, str], shots: Sequence[int], me
         cells = [_over_seeds(rows, methods, text, count, metric) for count in shots]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def against_frozen(rows: Sequence[Row], methods: dict[str, str], shots: Sequence[int]) -> list[str]:
+    """What each row of the ablation adds to the frozen features' image AUROC where both have a result."""
+    title = "| Image AUROC less frozen |"
+    lines = [f"{title} {' | '.join(f'{count} shots' for count in shots)} |", "|---|" + "---|" * len(shots)]
+    frozen = {_cell(row): row.image_auroc for row in rows if row.method == methods["frozen features"]}
+    for name, text in methods.items():
+        if text == methods["frozen features"]:
+            continue
+        cells = []
+        for count in shots:
+            here = [row for row in rows if row.method == text and row.shots == count]
+            pairs = [(row.image_auroc, frozen.get(_cell(row))) for row in here]
+            gains = [tuned - plain for tuned, plain in pairs if tuned is not None and plain is not None]
+            better = sum(gain > 0 for gain in gains)
+            cells.append(f"{statistics.mean(gains):+.1f} ({statistics.stdev(gains):.1f}); {better} of {len(gains)}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    said = (
+        "Means over all pairs of category and draw for which both have a result; in brackets the standard deviation over "
+        "these, then in how many it is better."
+    )
+    return ["## Against the frozen features", said, "\n".join(lines)]
+
+
+def _cell(row: Row) -> tuple[str, str, int, int]:
+    """All that a row shares with the frozen features' but its method."""
+    return row.dataset, row.category, row.shots, row.seed
 
 
 def by_category(rows: Sequence[Row], methods: dict[str, str], shots: int) -> list[str]:
