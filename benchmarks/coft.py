@@ -141,8 +141,8 @@ def against_frozen(rows: Sequence[Row], methods: dict[str, str], shots: Sequence
             cells.append(f"{statistics.mean(gains):+.1f} ({statistics.stdev(gains):.1f}); {better} of {len(gains)}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     said = (
-        "Means over all pairs of category and draw for which both have a result; in brackets the standard deviation over "
-        "these, then in how many it is better."
+        "Means over all pairs of category and draw for which both have a result; in brackets the standard deviation "
+        "over these, then in how many it is better."
     )
     return ["## Against the frozen features", said, "\n".join(lines)]
 
