@@ -101,7 +101,8 @@ def peer(metric: Any, maps: Maps, masks: Masks) -> float:
     """A peer's number, its pictures added one by one as ours are."""
     for values, mask in zip(torch.from_numpy(maps), torch.from_numpy(masks), strict=True):
         if isinstance(metric, AUPRO):
-            metric.update(SimpleNamespace(anomaly_map=values[None], gt_mask=mask[None]))
+            batch: Any = SimpleNamespace(anomaly_map=values[None], gt_mask=mask[None])  # all that it looks at
+            metric.update(batch)
         else:
             metric.update(values.flatten(), mask.flatten().int())
     return float(metric.compute())
