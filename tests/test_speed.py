@@ -148,9 +148,13 @@ def test_a_saved_inspectors_graph_multiplies_each_patch_with_each_good_one_once(
     detector.save(tmp_path / "part.handful")
     _, _, parts = artifact.read(tmp_path / "part.handful")
     graph = openvino.Core().read_model(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
-    products = [node for node in graph.get_ops() if node.get_type_name() == "MatMul"]
-    shapes = [(tuple(node.input_value(0).shape), tuple(node.output(0).shape)) for node in products]
-    multiplied = sum(math.prod(out) * given[-1] for given, out in shapes)
+    multiplied = 0
+    for node in graph.get_ops():
+        out = math.prod(node.output(0).shape)
+        if node.get_type_name() == "MatMul":
+            multiplied += out * node.input_value(0).shape[-1]
+        elif node.get_type_name() == "Convolution":  # (O, I, h, w): as which searches are written
+            multiplied += out * math.prod(list(node.input_value(1).shape)[1:])
     levels = detector._needed.memory.good.levels
     searched = sum(len(references) * (level.shape[1] * level.shape[2]) ** 2 * level.shape[3] for level in levels)
     height, width = levels[0].shape[1:3]

@@ -30,7 +30,7 @@ from torch import Tensor
 from handful.methods.base import Method, Turn, require
 from handful.ops.coreset import greedy_coreset
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
-from handful.ops.neighbors import Bank, nearest_by_measure, windows
+from handful.ops.neighbors import Bank, least_by_measure, nearest_by_measure, windows
 from handful.types import Features, Scores
 
 APART = 0.05  # of the side
@@ -144,11 +144,11 @@ class Handful(Method):
             measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2))
             excluded = _around(*level.shape[1:3]).to(level.device) if apart else None
             banks = tuple(Bank(rows, once=True) for rows in measured) if apart else self._banks[number]
-            distances = [found for found, _ in nearest_by_measure(banks, measured, excluded=excluded)]
+            distances = least_by_measure(banks, measured, excluded=excluded)
             if chosen is not None:
                 turned = [Bank(copies[chosen].flatten(0, 1), once=True) for copies in self._turned[number]]
-                nearer = nearest_by_measure(turned, measured)
-                distances = [torch.minimum(one, other) for one, (other, _) in zip(distances, nearer, strict=True)]
+                nearer = least_by_measure(turned, measured)
+                distances = [torch.minimum(one, other) for one, other in zip(distances, nearer, strict=True)]
             elif self._coarse_turned and not apart:
                 distances, chosen = self._among_turned(measured, distances)
             of_level = torch.stack(distances).prod(0).pow(1 / len(distances)).reshape(level.shape[1:3])
