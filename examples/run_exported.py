@@ -20,7 +20,8 @@ with Image.open(path) as picture:
         sys.exit(f"{path} must be grey or RGB of 8 bits, got {picture.mode}; inspector.json says how others are read.")
     picture.draft(None, (draft, draft))  # a large JPEG is decoded smaller, as Handful does
     upright = ImageOps.exif_transpose(picture).convert("RGB")
-    resized = np.asarray(upright.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+    narrow = upright.resize((width, upright.height), Image.Resampling.BICUBIC)  # across and then down, as Handful does
+    resized = np.asarray(narrow.resize((width, height), Image.Resampling.BICUBIC), np.float32)
 session = onnxruntime.InferenceSession(folder / "model.onnx")
 heatmap, (score,) = session.run(["map", "score"], {"image": resized.transpose(2, 0, 1)[None] / 255})
 calibrated = (float(score) - inspector["typical"]) / (inspector["threshold"] - inspector["typical"])

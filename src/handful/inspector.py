@@ -54,6 +54,7 @@ class Inspector:
         learnt: the levels of each good picture, to look up what a defect was compared with; empty where not kept.
         ignored: (H, W) bool, the region that does not count; None for none.
         side_by_side: makes several of `look` that may be used at the same time; None where there is only the one.
+        alone: whether no other works beside it, so that a second core is idle while it prepares a picture.
     """
 
     look: Look = field(repr=False)
@@ -66,6 +67,7 @@ class Inspector:
     learnt: tuple[Arrays, ...] = field(default=(), repr=False)
     ignored: NDArray[np.bool_] | None = field(default=None, repr=False)
     side_by_side: Callable[[], Sequence[Look]] | None = field(default=None, repr=False)
+    alone: bool = field(default=True, repr=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -144,7 +146,7 @@ class Inspector:
         looks = self.side_by_side()
         free = SimpleQueue[Inspector]()
         for look in looks:
-            free.put(replace(self, look=look))
+            free.put(replace(self, look=look, alone=False))
 
         def inspected(source: PictureSource, name: str) -> tuple[Inspection, Picture | None]:
             inspector = free.get()
@@ -172,7 +174,7 @@ class Inspector:
 
     def inspect_picture(self, picture: Picture) -> Inspection:
         """Inspect a picture that has been read."""
-        image = self.preprocessing(picture)
+        image = self.preprocessing(picture, halves=self.alone)
         wrong = self.gate.refuse_image(image)
         seen = None if wrong else self.look(image)
         if seen is not None:
