@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from handful.ops.evidence import Place, least_found, nearest_places
+from handful.ops.evidence import Place, References
 from handful.types import Likeness, Region
 
 NEIGHBOURHOOD = 3  # patches a side that a place is seen with
@@ -23,7 +23,7 @@ class Evidence:
     def __init__(self, learnt: Sequence[Sequence[NDArray[np.float32]]], names: Sequence[str]) -> None:
         self._names = tuple(names)
         self._scales = [_length(np.stack(level)) for level in zip(*learnt, strict=True)]
-        self._references = np.stack([_vectors(levels, self._scales) for levels in learnt])
+        self._references = References(np.stack([_vectors(levels, self._scales) for levels in learnt]))
 
     def explain(
         self, regions: Sequence[Region], levels: Sequence[NDArray[np.float32]], size: tuple[int, int]
@@ -38,12 +38,12 @@ class Evidence:
         query = _vectors(levels, self._scales)
         height, width, _ = query.shape
         at = [(y * height // size[1], x * width // size[0]) for x, y in (region.peak_at for region in regions)]
-        nearest = [self._likeness(place) for place in nearest_places(query, self._references, at)]
+        nearest = [self._likeness(place) for place in self._references.nearest_places(query, at)]
         explained = tuple(replace(region, nearest=one) for region, one in zip(regions, nearest, strict=True))
-        return explained, self._likeness(least_found(query, self._references))
+        return explained, self._likeness(self._references.least_found(query))
 
     def _likeness(self, place: Place) -> Likeness:
-        _, height, width, _ = self._references.shape
+        _, height, width, _ = self._references.patches.shape
         at = ((place.column + 0.5) / width, (place.row + 0.5) / height)
         return Likeness(self._names[place.picture], at, place.distance)
 

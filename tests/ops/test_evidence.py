@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from handful.ops import evidence
-from handful.ops.evidence import Place, least_found, nearest, nearest_places
+from handful.ops.evidence import Place, References, Rows
 
 
 @pytest.fixture
@@ -12,25 +12,25 @@ def references():
 
 
 def test_a_patch_of_a_reference_is_nearest_to_itself(references):
-    found = nearest_places(references[1], references, [(0, 0), (2, 3)])
+    found = References(references).nearest_places(references[1], [(0, 0), (2, 3)])
     assert found == [Place(1, 0, 0, 0.0), Place(1, 2, 3, 0.0)]
 
 
 def test_the_distance_is_the_euclidean_one(references):
     query = np.zeros((3, 4, 2), np.float32)
     query[1, 2] = references[0, 2, 1] + (3, 4)
-    (found,) = nearest_places(query, references[:1], [(1, 2)])
+    (found,) = References(references[:1]).nearest_places(query, [(1, 2)])
     assert found[:3] == (0, 2, 1) and found.distance == pytest.approx(5)
 
 
 def test_without_a_place_nothing_is_found(references):
-    assert nearest_places(references[0], references, []) == []
+    assert References(references).nearest_places(references[0], []) == []
 
 
 def test_what_a_picture_lacks_is_found_in_the_reference_most_like_it(references):
     lacking = references[1].copy()
     lacking[2, 3] = references[1, 2, 2]
-    found = least_found(lacking, references)
+    found = References(references).least_found(lacking)
     assert found[:3] == (1, 2, 3)
     assert found.distance == pytest.approx(np.linalg.norm(references[1, 2, 3] - references[1, 2, 2]))
 
@@ -39,12 +39,12 @@ def test_the_nearest_is_found_in_blocks_as_by_a_plain_loop(monkeypatch):
     random = np.random.default_rng(0)
     rows, queries = random.normal(5, 1, (40, 7)).astype(np.float32), random.normal(5, 1, (11, 7)).astype(np.float32)
     monkeypatch.setattr(evidence, "CHUNK_ELEMENTS", 100)  # two queries at a time
-    distances, found = nearest(queries, rows)
+    distances, found = Rows(rows).nearest(queries)
     expected = np.linalg.norm(queries[:, None] - rows[None], axis=2)
     np.testing.assert_array_equal(found, expected.argmin(1))
     np.testing.assert_allclose(distances, expected.min(1), rtol=1e-6)
 
 
 def test_of_equally_near_rows_the_lowest_is_found():
-    distances, found = nearest(np.ones((1, 2), np.float32), np.array([[0, 0], [1, 1], [1, 1]], np.float32))
+    distances, found = Rows(np.array([[0, 0], [1, 1], [1, 1]], np.float32)).nearest(np.ones((1, 2), np.float32))
     assert (distances.tolist(), found.tolist()) == ([0], [1])

@@ -21,72 +21,85 @@ class Place(NamedTuple):
     distance: float
 
 
-def nearest_places(
-    query: NDArray[np.float32], references: NDArray[np.float32], at: Sequence[tuple[int, int]]
-) -> list[Place]:
-    """The patch of any reference that each of some patches of a picture is nearest to.
+class References:
+    """The patches of several pictures on the same grid, prepared once for many searches.
 
     Args:
-        query: (h, w, D) of the picture.
-        references: (k, h, w, D).
-        at: row and column of each patch.
+        patches: (k, h, w, D).
     """
-    if not at:
-        return []
-    rows, columns = np.array(at).T
-    distances, found = nearest(query[rows, columns], references.reshape(-1, references.shape[3]))
-    return [_place(references, int(n), float(d)) for n, d in zip(found, distances, strict=True)]
+
+    def __init__(self, patches: NDArray[np.float32]) -> None:
+        self.patches = patches
+        self._rows = Rows(patches.reshape(-1, patches.shape[3]))
+
+    def nearest_places(self, query: NDArray[np.float32], at: Sequence[tuple[int, int]]) -> list[Place]:
+        """The patch of any reference that each of some patches of a picture is nearest to.
+
+        Args:
+            query: (h, w, D) of the picture.
+            at: row and column of each patch.
+        """
+        if not at:
+            return []
+        rows, columns = np.array(at).T
+        distances, found = self._rows.nearest(query[rows, columns])
+        return [self._place(int(n), float(d)) for n, d in zip(found, distances, strict=True)]
+
+    def least_found(self, query: NDArray[np.float32]) -> Place:
+        """The patch of the most alike reference that is farthest from everything in a picture: it may be missing there.
+
+        The most alike reference is the one whose patches are nearest to the picture's on the mean, by every fourth
+        patch of every fourth row.
+
+        Args:
+            query: (h, w, D) of the picture.
+        """
+        count, _, _, depth = self.patches.shape
+        rows, sparse = Rows(query.reshape(-1, depth)), self.patches[:, ::4, ::4]
+        alike = int(rows.nearest(sparse.reshape(-1, depth))[0].reshape(count, -1).mean(1).argmin())
+        distances, _ = rows.nearest(self.patches[alike].reshape(-1, depth))
+        number = int(distances.argmax())
+        return self._place(alike * len(distances) + number, float(distances[number]))
+
+    def _place(self, number: int, distance: float) -> Place:
+        """The patch of this number, counted through all references."""
+        _, height, width, _ = self.patches.shape
+        picture, inside = divmod(number, height * width)
+        row, column = divmod(inside, width)
+        return Place(picture, row, column, distance)
 
 
-def least_found(query: NDArray[np.float32], references: NDArray[np.float32]) -> Place:
-    """The patch of the most alike reference that is farthest from everything in a picture: what may be missing there.
-
-    The most alike reference is the one whose patches are nearest to the picture's on the mean, by every fourth patch of
-    every fourth row.
+class Rows:
+    """Rows to search among, prepared once for many searches.
 
     Args:
-        query: (h, w, D) of the picture.
-        references: (k, h, w, D).
-    """
-    depth = query.shape[2]
-    bank, sparse = query.reshape(-1, depth), references[:, ::4, ::4]
-    alike = int(nearest(sparse.reshape(-1, depth), bank)[0].reshape(len(references), -1).mean(1).argmin())
-    distances, _ = nearest(references[alike].reshape(-1, depth), bank)
-    number = int(distances.argmax())
-    return _place(references, alike * len(distances) + number, float(distances[number]))
-
-
-def nearest(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The nearest row of each query by Euclidean distance, the lowest of those equally near.
-
-    Found by q·m - |m|²/2, which orders rows as the distance does; the distance itself is computed from the difference,
-    so that it carries no cancellation error and a query that is among the rows is exactly 0 away.
-
-    Args:
-        queries: (N, D).
         rows: (M, D).
-
-    Returns:
-        Distances (N,) and row numbers (N,).
     """
-    middle = rows.mean(0)  # distances stay, and the squares of what lies around 0 cancel least
-    centred = rows - middle
-    half_squares = np.square(centred).sum(1) / 2
-    bank = np.column_stack([centred, -half_squares]).T  # (D + 1, M): one product gives all
-    asked = np.column_stack([queries - middle, np.ones(len(queries), np.float32)])
-    block = max(1, CHUNK_ELEMENTS // len(rows))
-    room = np.empty((min(block, len(queries)), len(rows)), np.float32)  # one for all: new memory takes time of its own
-    found = np.empty(len(queries), np.int64)
-    for start in range(0, len(queries), block):
-        some = asked[start : start + block]
-        found[start : start + block] = np.matmul(some, bank, out=room[: len(some)]).argmax(1)
-    distances: NDArray[np.float32] = np.linalg.norm(queries - rows[found], axis=1)
-    return distances, found
 
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        self._rows, self._middle = rows, rows.mean(0)  # distances stay, and squares of what lies around 0 cancel least
+        centred = rows - self._middle
+        half_squares = np.square(centred).sum(1) / 2
+        self._bank = np.column_stack([centred, -half_squares]).T  # (D + 1, M): one product gives all
 
-def _place(references: NDArray[np.float32], number: int, distance: float) -> Place:
-    """The patch of this number, counted through all references."""
-    _, height, width, _ = references.shape
-    picture, inside = divmod(number, height * width)
-    row, column = divmod(inside, width)
-    return Place(picture, row, column, distance)
+    def nearest(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The nearest row of each query by Euclidean distance, the lowest of those equally near.
+
+        Found by q·m - |m|²/2, which orders rows as the distance does; the distance itself is computed from the
+        difference, so that it carries no cancellation error and a query that is among the rows is exactly 0 away.
+
+        Args:
+            queries: (N, D).
+
+        Returns:
+            Distances (N,) and row numbers (N,).
+        """
+        asked = np.column_stack([queries - self._middle, np.ones(len(queries), np.float32)])
+        block, count = max(1, CHUNK_ELEMENTS // len(self._rows)), len(queries)
+        room = np.empty((min(block, count), len(self._rows)), np.float32)  # one for all: new memory takes time
+        found = np.empty(count, np.int64)
+        for start in range(0, count, block):
+            some = asked[start : start + block]
+            found[start : start + block] = np.matmul(some, self._bank, out=room[: len(some)]).argmax(1)
+        distances: NDArray[np.float32] = np.linalg.norm(queries - self._rows[found], axis=1)
+        return distances, found
