@@ -127,8 +127,14 @@ class Gate:
         blocks = capture.blocks_of(image)
         if "blank" in self.checks and self._blank(image, blocks):
             return "must show the part, got an almost uniform picture; take it again."
-        asked = {"exposure": self._exposure, "blur": self._blur, "shift": self._shift}
-        return next((said for name, ask in asked.items() if name in self.checks and (said := ask(blocks))), None)
+        alike = self._likeness(blocks) if {"exposure", "shift"} & set(self.checks) and self._have_a_layout else None
+        if "exposure" in self.checks:
+            wrong = self._exposure(blocks, shows_layout=alike is not None and alike >= MATCH)
+            if wrong:
+                return wrong
+        if "blur" in self.checks and (wrong := self._blur(blocks)):
+            return wrong
+        return self._shift(blocks, alike) if "shift" in self.checks and alike is not None else None
 
     def refuse_features(self, levels: Sequence[NDArray[np.float32]]) -> str | None:
         """What is wrong with a picture by its features, (h, w, D) each: another product; None to go on."""
@@ -145,13 +151,13 @@ class Gate:
         contrast = float(self.learnt.contrast.min())
         return float(blocks.max() - blocks.min()) < contrast and _contrast(image) < BLANK * contrast
 
-    def _exposure(self, blocks: NDArray[np.float32]) -> str | None:
+    def _exposure(self, blocks: NDArray[np.float32], *, shows_layout: bool) -> str | None:
         """Whether every quantile has gone the same way: a dark stain leaves the bright places bright."""
         values = capture.brightness(blocks)
         low, high, differ = self._brightness
         can_fall, can_rise = low > BLACK, (high > BLACK) & (high < WHITE)
         dark, bright = DARKER_ANYWHERE, BRIGHTER_ANYWHERE
-        if self._shows_layout(blocks):
+        if shows_layout:
             dark, bright = (DARKER, BRIGHTER) if self._lies_still else (DARKER_ALONE, BRIGHTER_ALONE)
         if can_fall.any() and (values * dark * differ < low)[can_fall].all():
             said = f"{_middle((low / np.maximum(values, 1e-3))[can_fall]):.1f} times darker; add light"
@@ -179,9 +185,9 @@ class Gate:
         share = math.exp(value - float(own.min()))
         return f"must be as sharp as the references, got {share:.0%} of their fine detail; focus and take it again."
 
-    def _shift(self, blocks: NDArray[np.float32]) -> str | None:
-        """Whether the same part lies elsewhere: a defect does not match better at another place."""
-        if not self._lies_still or (here := self._likeness(blocks)) >= AGREEMENT:
+    def _shift(self, blocks: NDArray[np.float32], here: float) -> str | None:
+        """Whether the same part lies elsewhere: a defect does not match better at another place than it does here."""
+        if not self._lies_still or here >= AGREEMENT:
             return None
         found = capture.correlations(self.learnt.layout.mean(0), capture.layout(blocks))
         best, (down, right) = float(found.max()), divmod(int(found.argmax()), len(found))
@@ -203,9 +209,10 @@ class Gate:
         layouts = self.learnt.layout
         return len(layouts) > 1 and bool((np.corrcoef(layouts.reshape(len(layouts), -1)) >= AGREEMENT).all())
 
-    def _shows_layout(self, blocks: NDArray[np.float32]) -> bool:
-        """Whether a picture has the layout that the references have in common."""
-        return (len(self.learnt.layout) == 1 or self._lies_still) and self._likeness(blocks) >= MATCH
+    @property
+    def _have_a_layout(self) -> bool:
+        """Whether the references have a layout in common that a picture may have too."""
+        return len(self.learnt.layout) == 1 or self._lies_still
 
     def _likeness(self, blocks: NDArray[np.float32]) -> float:
         """The correlation of a picture's layout with the references' mean."""

@@ -5,6 +5,7 @@ size. What is finer is noise, and interpolation where a small picture was enlarg
 """
 
 import math
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,9 @@ def blocks_of(image: NDArray[np.float32]) -> NDArray[np.float32]:
 def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """The mean of each square of so many a side; what is left over at the end is dropped: (h, w) → (h / side, …)."""
     height, width = (length - length % side for length in values.shape)
-    rows = np.mean([values[start:height:side] for start in range(side)], 0)
-    squares: NDArray[np.float32] = np.mean([rows[:, start:width:side] for start in range(side)], 0)
-    return squares
+    rows = reduce(np.add, [values[start:height:side] for start in range(side)]) / np.float32(side)
+    squares: NDArray[np.float32] = reduce(np.add, [rows[:, start:width:side] for start in range(side)])
+    return squares / np.float32(side)
 
 
 def sharpness(blocks: NDArray[np.float32]) -> float:

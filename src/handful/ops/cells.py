@@ -4,6 +4,7 @@ Where c does not divide n, neighbours share a row; where it is greater, cells re
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ def hidden_levels(
     )
 
 
+@lru_cache(maxsize=64)
 def _rows(length: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The rows of each cell, the last repeated where another has one more; and which are not: (cells, most) each."""
     numbers = np.arange(cells)
