@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of floa
 CODED_ELEMENTS = 2_000_000  # the same of whole numbers, which are looked through more often
 GRAPH_ELEMENTS = 1_250_000  # the same in a graph, which OpenVINO looks through right after each block
 LEAST_ELEMENTS = 512_000  # the same where only least values count, so that two cores hold a block by themselves
+ABREAST = 4  # of these blocks
 GROUP = 32  # bank rows whose least distance is looked at first
 GRAPH_GROUP = 64  # the same in a graph, or what goes into both this and the bank
 # How many of them one query may have to look into, and which share of all, before the plain search is as fast.
@@ -218,16 +219,24 @@ def _least(rows: Tensor, halves: Tensor, shares: Tensor, negated: Tensor) -> tup
 
 
 def _least_in_a_graph(rows: Tensor, halves: Tensor, shares: Tensor, negated: Tensor) -> tuple[Tensor, Tensor]:
-    """As `_least`, but a block of rows at a time and as a convolution, which OpenVINO computes faster."""
-    asked = negated.T[None, :, None]  # (1, D, 1, N)
-    block = max(1, LEAST_ELEMENTS // len(negated) // GRAPH_GROUP) * GRAPH_GROUP
-    shares = shares[:, None, None]
+    """As `_least`, but a block of rows at a time and as a convolution, which OpenVINO computes faster.
+
+    Of `ABREAST` blocks it takes the least of each place first: so it goes through them once for both measures.
+    """
+    block = math.ceil(len(rows) / ABREAST / math.ceil(len(rows) * len(negated) / ABREAST / LEAST_ELEMENTS))
+    again = -len(rows) % (ABREAST * block)  # the last row, so that all blocks are alike
+    rows, halves, shares = (torch.cat([one, one[-1:].expand(again, *one.shape[1:])]) for one in (rows, halves, shares))
+    asked, shares = negated.T[None, :, None], shares[:, None, None]  # (1, D, 1, N)
     of_rows = (rows[:, :, None, None], halves, shares, halves[:, None, None] * shares)
+    blocks = list(zip(*(of_each.split(block) for of_each in of_rows), strict=True))
     least: tuple[list[Tensor], list[Tensor]] = [], []
-    for some, half, share, offset in zip(*(of_each.split(block) for of_each in of_rows), strict=True):
-        order = F.conv2d(asked, some, half)  # (1, m, 1, N)
-        least[0].append(order.amin(1))
-        least[1].append((order * share - offset).amin(1))
+    for start in range(0, len(blocks), ABREAST):
+        found = []
+        for some, half, share, offset in blocks[start : start + ABREAST]:
+            order = F.conv2d(asked, some, half)  # (1, m, 1, N)
+            found.append((order, order * share - offset))
+        for of_measure, kept in zip(zip(*found, strict=True), least, strict=True):
+            kept.append(reduce(torch.minimum, of_measure).amin(1))
     return torch.cat(least[0]).amin(0)[0], torch.cat(least[1]).amin(0)[0]
 
 
