@@ -19,6 +19,11 @@ def test_never_chooses_a_row_twice_even_among_copies():
     assert sorted(greedy_coreset(points, 5).tolist()) == [0, 1, 2, 3, 4]
 
 
+def test_copies_of_chosen_rows_come_last_and_in_order_however_far_from_the_origin():
+    points = 1e4 + torch.tensor([[0.0, 1.0], [3.0, 0.0], [3.0, 0.0], [0.0, 1.0], [9.0, 9.0]])
+    assert greedy_coreset(points, 5).tolist() == [0, 4, 1, 2, 3]
+
+
 def test_covers_as_well_as_the_greedy_bound_promises():
     points = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     radius = []

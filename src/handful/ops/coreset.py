@@ -1,7 +1,11 @@
 """Greedy k-centre selection: few rows such that every row has a chosen one near."""
 
+import math
+
 import torch
 from torch import Tensor
+
+from handful.ops.neighbors import CANCELLED
 
 
 def greedy_coreset(points: Tensor, size: int, *, start: int = 0) -> Tensor:
@@ -18,16 +22,19 @@ def greedy_coreset(points: Tensor, size: int, *, start: int = 0) -> Tensor:
             coreset.
 
     Returns:
-        (size,) int64 row numbers in the order of choice. Rows that repeat a chosen one come last, lowest number first.
+        (size,) int64 row numbers in the order of choice. Rows that repeat a chosen one, or differ by no more than
+        `CANCELLED` says, come last, lowest number first.
     """
     chosen = torch.empty(size, dtype=torch.int64, device=points.device)
-    chosen[0] = start
-    gap = torch.linalg.vector_norm(points - points[start], dim=1)  # (N,) to the nearest chosen row
-    gap[start] = -1.0
-    room = torch.empty_like(points)  # memory that is new for every row takes time of its own
-    for position in range(1, size):
-        row = gap.argmax()
+    centred = points - points.mean(0)  # distances stay, and the squares of what lies around 0 cancel least
+    squares = centred.square().sum(1)
+    least = CANCELLED * squares
+    gap, room = torch.full_like(squares, math.inf), torch.empty_like(squares)  # squared, to the nearest chosen row
+    row = torch.tensor(start, device=points.device)
+    for position in range(size):
         chosen[position] = row
-        gap = torch.minimum(gap, torch.linalg.vector_norm(torch.sub(points, points[row], out=room), dim=1))
+        torch.addmv(squares, centred, centred[row], alpha=-2, out=room).add_(squares[row])
+        torch.minimum(gap, room.masked_fill_(room < least + least[row], 0.0), out=gap)
         gap[row] = -1.0  # below every distance, so that no row is chosen twice
+        row = gap.argmax()
     return chosen
