@@ -89,7 +89,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--slow-rounds", type=int, default=5, help="of all other parts; default: %(default)s")
     parser.add_argument("--threads", type=int, help="cores to keep to; default: all")
     parser.add_argument("--folder", type=int, default=200, help="pictures of the folder; default: %(default)s")
-    parser.add_argument("--peak", type=int, default=20, help="memory: of N and 10 N pictures; default: %(default)s")
+    parser.add_argument("--peak", type=int, nargs="+", default=[100, 1000], help="memory: of so many pictures")
     parser.add_argument("--rows", type=int, default=20_000, help="coreset: chosen from; default: %(default)s")
     parser.add_argument("--alone", action="store_true", help="without anomalib")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -270,7 +270,7 @@ def folder(options: argparse.Namespace) -> Rows:
             "handful inspect, its start included": lambda number: started("-m", "handful", "inspect", file, pictures),
         }
         rows = in_multiples(in_turn(contestants, options.slow_rounds, warm=False), BARE, pictures=options.folder)
-        for count in (options.peak, 10 * options.peak):
+        for count in options.peak:
             some = copies(category, Path(scratch, str(count)), count)
             rows.append({"pictures": count, "peak_mb": peak_mb("-m", "handful", "inspect", file, some)})
     return rows
