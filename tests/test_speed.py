@@ -14,11 +14,10 @@ from handful.backbones.torch_engine import TorchBackbone
 from handful.data.images import Picture, read_picture
 from handful.detector import Detector
 from handful.methods.handful import Handful
-from handful.ops import evidence, neighbors
-from handful.ops.neighbors import Bank
+from handful.ops import evidence, least
 
 SIDE = 160
-COUNTED = ((TorchBackbone, "__call__"), (neighbors, "_least"), (Bank, "__init__"))
+COUNTED = ((TorchBackbone, "__call__"), (least, "_by_blocks"))
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,12 @@ class Costs:
         verdict: that came out.
         passes: of the backbone.
         searches: the numbers of what was searched, each time.
-        prepared: how many banks were made for it.
         arithmetic: multiplications and additions, in multiples of one pass of the backbone.
     """
 
     verdict: str
     passes: int
     searches: list[int]
-    prepared: int
     arithmetic: float
 
 
@@ -62,12 +59,12 @@ def costs_of(detector: Detector, picture: Picture) -> Costs:
     detector._inspector = None  # so that what is patched is what looks
     detector.inspect_picture(picture)
     with pytest.MonkeyPatch.context() as patch:
-        passes, searches, prepared = (counted(patch, *method) for method in COUNTED)
+        passes, searches = (counted(patch, *method) for method in COUNTED)
         with FlopCounterMode(display=False) as whole:
             verdict = detector.inspect_picture(picture).verdict
     with FlopCounterMode(display=False) as alone:
         detector._needed.backbone(torch.zeros(1, 3, SIDE, SIDE))
-    return Costs(verdict, len(passes), searches, len(prepared), whole.get_total_flops() / alone.get_total_flops())
+    return Costs(verdict, len(passes), searches, whole.get_total_flops() / alone.get_total_flops())
 
 
 def counted(patch: pytest.MonkeyPatch, of: object, name: str) -> list[int]:
@@ -87,7 +84,6 @@ def assert_lean_on_a_good_part(costs: Costs) -> None:
     assert costs.verdict == "OK"
     assert costs.passes == 1, "the backbone's pass is most of what an inspection costs"
     assert len(costs.searches) == len(set(costs.searches)) == 2, "two levels, each searched once for both measures"
-    assert costs.prepared == 0, "a bank is prepared when it is learnt"
     assert costs.arithmetic < 1.35  # 1.25, and 2.0 at 320 pixels: searches grow with the square of the patches
 
 
@@ -102,7 +98,7 @@ def test_a_defects_evidence_takes_three_searches_more(detector, defect):
         assert detector.inspect_picture(defect).verdict == "DEFECT"
     assert len(evidence_searches) == 3
     costs = costs_of(detector, defect)
-    assert costs.passes == 1 and len(costs.searches) == 2 and costs.prepared == 0
+    assert costs.passes == 1 and len(costs.searches) == 2
 
 
 def looks_twice(patch):
@@ -115,18 +111,13 @@ def scores_twice(patch):
     patch.setattr(Handful, "_score", lambda *given: score(*given) and score(*given))
 
 
-def prepares_anew(patch):
-    score = Handful._score
-    patch.setattr(Handful, "_score", lambda method, queries: (method._prepare(), score(method, queries))[1])
-
-
 def compares_twice(patch):
     """In as many searches among as many banks: the arithmetic alone tells."""
-    search = neighbors._least
-    patch.setattr(neighbors, "_least", lambda *given: (search(*given), search(*given))[1])
+    search = least._by_blocks
+    patch.setattr(least, "_by_blocks", lambda *given: (search(*given), search(*given))[1])
 
 
-@pytest.mark.parametrize("regression", [looks_twice, scores_twice, prepares_anew, compares_twice])
+@pytest.mark.parametrize("regression", [looks_twice, scores_twice, compares_twice])
 def test_what_is_done_twice_is_noticed(detector, good, monkeypatch, regression):
     regression(monkeypatch)
     with pytest.raises(AssertionError):

@@ -1,10 +1,8 @@
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from handful.ops import neighbors
-from handful.ops.neighbors import GRAPH_GROUP, GROUP, Bank, least_by_measure, nearest_by_measure
+from handful.ops.neighbors import GROUP, Bank, first_place
 
 
 def brute_force(queries, bank, neighbours):
@@ -163,59 +161,5 @@ def test_followed_by_torch_export_the_search_gives_the_same(monkeypatch, neighbo
         assert torch.equal(indices, expected[1])  # of equals the first
 
 
-def test_a_graph_finds_both_measures_neighbours_from_one_product():
-    torch.manual_seed(0)
-    rows, queries = torch.randn(96, 5), torch.randn(7, 5)
-    rows[[3, 50]], queries[2], queries[4] = 0.0, 0.0, rows[17]
-    units = [F.normalize(one) for one in (rows, queries)]
-
-    class Both(nn.Module):
-        def forward(self, rows, queries):
-            plain, unit = nearest_by_measure([Bank(rows), Bank(F.normalize(rows))], [queries, F.normalize(queries)])
-            return *plain, *unit
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbors, "GRAPH_ELEMENTS", 300)  # several blocks
-        found = torch.export.export(Both(), (rows, queries)).module()(rows, queries)
-    for (bank, asked), distances, numbers in zip(((rows, queries), units), found[::2], found[1::2], strict=True):
-        every = torch.cdist(asked.double(), bank.double())
-        assert distances.double() == pytest.approx(every.amin(1), abs=1e-6)
-        assert every.gather(1, numbers[:, None])[:, 0] == pytest.approx(every.amin(1), abs=1e-6)
-    assert found[0][4] == 0 and found[1][4] == 17
-
-
-@pytest.mark.parametrize("zeros", [False, True])
-def test_a_graph_finds_both_measures_least_distances_alone(zeros):
-    torch.manual_seed(0)
-    rows, queries = torch.randn(200, 5), torch.randn(7, 5)
-    queries[2], queries[4], queries[5] = 0.0, rows[170], -3 * rows.mean(0)  # the last is unlike all
-    if zeros:
-        rows[[3, 150]] = 0.0
-    units = [F.normalize(one) for one in (rows, queries)]
-
-    class Both(nn.Module):
-        def forward(self, rows, queries):
-            return tuple(least_by_measure([Bank(rows), Bank(F.normalize(rows))], [queries, F.normalize(queries)]))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbors, "LEAST_ELEMENTS", 7 * GRAPH_GROUP)  # four blocks, the last one smaller
-        found = torch.export.export(Both(), (rows, queries)).module()(rows, queries)
-    expected = least_by_measure([Bank(rows), Bank(units[0])], [queries, units[1]])
-    for (bank, asked), distances, own in zip(((rows, queries), units), found, expected, strict=True):
-        least = torch.cdist(asked.double(), bank.double()).amin(1)
-        assert distances.double() == pytest.approx(least, abs=1e-6)
-        assert own.double() == pytest.approx(least, abs=1e-6)
-    assert found[0][4] == found[1][4] == 0  # no cancellation
-    assert bool(found[1][2] == 0) == zeros
-
-
-def test_a_graph_says_nan_of_a_patch_that_holds_it():
-    rows, queries = torch.randn(64, 3), torch.randn(4, 3)
-    queries[1, 2] = torch.nan
-
-    class Both(nn.Module):
-        def forward(self, rows, queries):
-            return tuple(least_by_measure([Bank(rows), Bank(F.normalize(rows))], [queries, F.normalize(queries)]))
-
-    found = torch.export.export(Both(), (rows, queries)).module()(rows, queries)
-    assert [one.isnan().tolist() for one in found] == [[False, True, False, False]] * 2
+def test_the_place_of_the_least_is_the_first_of_equals():
+    assert first_place(torch.tensor([[3, 1, 1], [0, 2, 0], [4, 4, 4]])).tolist() == [[1], [0], [0]]

@@ -29,8 +29,9 @@ from torch import Tensor
 
 from handful.methods.base import Method, Turn, require
 from handful.ops.coreset import greedy_coreset
+from handful.ops.least import Measure, least_distances
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
-from handful.ops.neighbors import Bank, least_by_measure, nearest_by_measure, windows
+from handful.ops.neighbors import Bank, first_place, windows
 from handful.types import Features, Scores
 
 APART = 0.05  # of the side
@@ -71,9 +72,6 @@ class Handful(Method):
 
     rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (M, D) of each level: B·h·w patches, or a share of them
     turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, N, D) of each level: C turned copies, or none
-    _banks: tuple[tuple[Bank, ...], ...] = field(init=False, repr=False)  # for each level one for each measure
-    _turned: tuple[tuple[Tensor, ...], ...] = field(init=False, repr=False)  # likewise the copies
-    _coarse_turned: tuple[Bank, ...] = field(init=False, repr=False)  # of the coarsest level's
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,13 +91,11 @@ class Handful(Method):
         pooled = (pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
         self.rows_ = tuple(self._thinned(level.flatten(0, 2)) for level in pooled)
         self.turned_ = tuple(rows.new_empty(0, 1, rows.shape[1]) for rows in self.rows_)
-        self._prepare()
 
     def _fit_turned(self, references: Features, turned: Features) -> None:
         self.turned_ = tuple(
             torch.stack([self._thinned(copy) for copy in level.flatten(0, 1)]) for level in turned.levels
         )
-        self._prepare()
 
     def _thinned(self, rows: Tensor) -> Tensor:
         """The share of patches (N, D) that is kept."""
@@ -109,16 +105,13 @@ class Handful(Method):
         first = int(torch.linalg.vector_norm(measured - measured.mean(0), dim=1).argmax())
         return rows[greedy_coreset(measured, max(1, int(self.coreset_ratio * len(rows))), start=first)]
 
-    def _prepare(self) -> None:
-        """What scoring needs of what was learnt."""
-        self._banks = tuple(tuple(Bank(rows) for rows in self._measured(of_level)) for of_level in self.rows_)
-        self._turned = tuple(self._measured(copies) for copies in self.turned_)
-        self._coarse_turned = tuple(Bank(copies.flatten(0, 1)) for copies in self._turned[-1] if len(copies))
+    @property
+    def _measures(self) -> tuple[Measure, ...]:
+        return ("euclidean", "cosine") if self.measures == "both" else (self.measures,)
 
     def _measured(self, patches: Tensor) -> tuple[Tensor, ...]:
-        """Patches (…, D) as each measure sees them."""
-        unit = F.normalize(patches, dim=-1)  # a patch of zeros stays one
-        return {"both": (patches, unit), "euclidean": (patches,), "cosine": (unit,)}[self.measures]
+        """Patches (…, D) as each measure sees them; those of zeros stay."""
+        return tuple(patches if one == "euclidean" else F.normalize(patches, dim=-1) for one in self._measures)
 
     def _score(self, queries: Features) -> Scores:
         scores = torch.stack([self._score_one(queries[[row]]) for row in range(len(queries))])  # (B, h, w)
@@ -141,37 +134,40 @@ class Handful(Method):
         chosen: Tensor | None = None
         for number in reversed(range(len(query.levels))):  # the coarsest first: it says which turned copies suit
             level = query.levels[number]
-            measured = self._measured(pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2))
-            excluded = _around(*level.shape[1:3]).to(level.device) if apart else None
-            banks = tuple(Bank(rows, once=True) for rows in measured) if apart else self._banks[number]
-            distances = least_by_measure(banks, measured, excluded=excluded)
-            if chosen is not None:
-                turned = [Bank(copies[chosen].flatten(0, 1), once=True) for copies in self._turned[number]]
-                nearer = least_by_measure(turned, measured)
-                distances = [torch.minimum(one, other) for one, other in zip(distances, nearer, strict=True)]
-            elif self._coarse_turned and not apart:
-                distances, chosen = self._among_turned(measured, distances)
+            patches = pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2)
+            if apart:
+                excluded = _around(*level.shape[1:3]).to(level.device)
+                measured = (Bank(rows, once=True) for rows in self._measured(patches))
+                distances = [bank.nearest(bank.rows, excluded=excluded)[0][:, 0] for bank in measured]
+            else:
+                distances = [found[0] for found in least_distances(self.rows_[number], patches, self._measures)]
+                if chosen is not None:
+                    nearer = least_distances(self.turned_[number][chosen].flatten(0, 1), patches, self._measures)
+                    distances = [torch.minimum(one, other[0]) for one, other in zip(distances, nearer, strict=True)]
+                elif len(self.turned_[number]):
+                    distances, chosen = self._among_turned(patches, distances)
             of_level = torch.stack(distances).prod(0).pow(1 / len(distances)).reshape(level.shape[1:3])
             if self.damped:
                 of_level = of_level * edge_weights(*level.shape[1:3]).to(of_level)
             product = product * resize_grid(of_level[None, ..., None], grid, mode="bilinear")[0, ..., 0]
         return product.pow(1 / len(query.levels))
 
-    def _among_turned(self, measured: tuple[Tensor, ...], upright: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def _among_turned(self, patches: Tensor, upright: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The coarsest level's distances among all turned copies too, and the copies that finer levels look into.
 
         These are the `copies` that hold the nearest patch, by either measure, of the most places; of copies with as
         many the first, as libraries differ in what they make of equals.
         """
-        copies, patches = self._turned[-1][0].shape[:2]
-        votes = torch.zeros(copies, dtype=torch.int64, device=upright[0].device)
+        turned = self.turned_[-1]
+        votes = torch.zeros(len(turned), dtype=torch.int64, device=patches.device)
         distances = []
-        nearest = nearest_by_measure(self._coarse_turned, measured)
-        for (found, row), before in zip(nearest, upright, strict=True):
-            votes.scatter_add_(0, row // patches, (found < before).long())
-            distances.append(torch.minimum(found, before))
-        ranks = votes * copies - torch.arange(copies, device=votes.device)  # no two alike
-        return distances, ranks.topk(min(self.copies, copies)).indices
+        by_copy = least_distances(turned.flatten(0, 1), patches, self._measures, parts=len(turned))
+        for found, before in zip(by_copy, upright, strict=True):
+            nearest = found.amin(0)
+            votes.scatter_add_(0, first_place(found.T)[:, 0], (nearest < before).long())
+            distances.append(torch.minimum(nearest, before))
+        ranks = votes * len(turned) - torch.arange(len(turned), device=votes.device)  # no two alike
+        return distances, ranks.topk(min(self.copies, len(turned))).indices
 
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{level}": rows for level, rows in enumerate(self.rows_)}
@@ -182,7 +178,6 @@ class Handful(Method):
         levels = range(len(self.depths_ or ()))
         self.rows_ = tuple(state[f"rows.{level}"] for level in levels)
         self.turned_ = tuple(state[f"turned.{level}"] for level in levels)
-        self._prepare()
 
 
 def _around(height: int, width: int) -> Tensor:

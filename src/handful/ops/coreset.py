@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from handful.ops.neighbors import CANCELLED
+from handful.ops.least import CANCELLED
 
 
 def greedy_coreset(points: Tensor, size: int, *, start: int = 0) -> Tensor:

@@ -1,24 +1,18 @@
 """Exact nearest neighbours in a bank of patches, in bounded memory."""
 
 import math
-from collections.abc import Sequence
-from functools import cache, cached_property, reduce
+from functools import cache, cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32, near the optimum of common CPUs
 CODED_ELEMENTS = 2_000_000  # the same of whole numbers, which are looked through more often
 GRAPH_ELEMENTS = 1_250_000  # the same in a graph, which OpenVINO looks through right after each block
-LEAST_ELEMENTS = 512_000  # the same where only least values count, so that two cores hold a block by themselves
-ABREAST = 4  # of these blocks
 GROUP = 32  # bank rows whose least distance is looked at first
 GRAPH_GROUP = 64  # the same in a graph, or what goes into both this and the bank
 # How many of them one query may have to look into, and which share of all, before the plain search is as fast.
 MOST_GROUPS, MOST_SHARE = 48, 0.25
-CANCELLED = 4e-6  # of a squared length: what is left of it after subtracting equals, in float32, and some more
-_TINY = torch.finfo(torch.float32).tiny
 CODES = 127  # whole numbers of 8 bits run from minus this to this
 
 
@@ -42,11 +36,6 @@ class Bank:
     def __init__(self, rows: Tensor, *, once: bool = False) -> None:
         self.rows, self._once = rows, once
         self._middle = rows.mean(0)  # distances stay, and the squares of what lies around 0 cancel least
-
-    @cached_property
-    def squares(self) -> Tensor:
-        """The squared length of each row: (M,)."""
-        return self.rows.square().sum(1)
 
     @cached_property
     def _grid(self) -> "_Grid | None":
@@ -139,112 +128,6 @@ class Bank:
         return torch.where(nearest < len(self.rows), nearest, 0)
 
 
-def nearest_by_measure(
-    banks: Sequence[Bank], queries: Sequence[Tensor], *, excluded: Tensor | None = None
-) -> list[tuple[Tensor, Tensor]]:
-    """The nearest row of each query in several measures, each with a bank and queries of its own.
-
-    Args:
-        banks: of rows, and of the same rows at length 1 (those of zeros stay); or one bank.
-        queries: (N, D) each, likewise.
-        excluded: as in `Bank.nearest`.
-
-    Returns:
-        Of each measure distances (N,) and row numbers (N,).
-    """
-    if len(banks) == 2 and excluded is None and torch.compiler.is_compiling():
-        return _by_one_product((banks[0].rows, banks[1].rows), (queries[0], queries[1]))
-    found = [bank.nearest(rows, excluded=excluded) for bank, rows in zip(banks, queries, strict=True)]
-    return [(distances[:, 0], indices[:, 0]) for distances, indices in found]
-
-
-def _by_one_product(rows: tuple[Tensor, Tensor], queries: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """In a graph, where products are most of the time: q·m, divided by both lengths, is that of length 1."""
-    of_rows, of_queries = (_shares(*(one.square().sum(1) for one in both)) for both in (rows, queries))
-    halves = [of_measure.square().sum(1) / 2 for of_measure in rows]  # |m|²/2
-    block = max(1, GRAPH_ELEMENTS // len(rows[0]))
-    found: tuple[list[Tensor], list[Tensor]] = [], []
-    for some, shares in zip((-queries[0]).split(block), of_queries[:, None].split(block), strict=True):
-        order = torch.addmm(halves[0], some, rows[0].T)  # (n, M)
-        found[0].append(_first_least(order))
-        found[1].append(_first_least((order - halves[0]) * of_rows * shares + halves[1]))
-    indices = [torch.cat(of_measure)[:, 0] for of_measure in found]
-    return [(distance(q, m[i]), i) for q, m, i in zip(queries, rows, indices, strict=True)]
-
-
-def least_by_measure(
-    banks: Sequence[Bank], queries: Sequence[Tensor], *, excluded: Tensor | None = None
-) -> list[Tensor]:
-    """The distances (N,) of `nearest_by_measure` alone.
-
-    Of two measures they come from one product, in a third of the time that finding the rows takes. What cancels there
-    leaves squared distances wrong by some 1e-7 of the query's squared length, so that below `CANCELLED` of that they
-    count as 0: a patch that was learnt is 0 away, as everywhere.
-    """
-    if len(banks) == 1 or excluded is not None:
-        return [distances for distances, _ in nearest_by_measure(banks, queries, excluded=excluded)]
-    search = _least_in_a_graph if torch.compiler.is_compiling() else _least
-    plain, units = (bank.squares for bank in banks)
-    of_queries = [of_measure.square().sum(1) for of_measure in queries]
-    nearest, likest = search(banks[0].rows, plain / 2, _shares(plain, units), -queries[0])
-    # 1/2 - cos, half a squared distance less that of the query; a row of zeros, whose length counts 0, makes it 0.
-    likest = torch.minimum(_shares(*of_queries) * likest + 0.5, 2 * units.amin(0))
-    found = []
-    for squares, half in zip(of_queries, (nearest, likest), strict=True):
-        distances = squares + 2 * half
-        found.append(torch.where(distances < CANCELLED * squares, 0.0, distances).sqrt())
-    return found
-
-
-def _least(rows: Tensor, halves: Tensor, shares: Tensor, negated: Tensor) -> tuple[Tensor, Tensor]:
-    """The least |m|²/2 - q·m and the least -q·m / |m| over all rows m, a block of queries at a time.
-
-    Args:
-        rows: (M, D).
-        halves: |m|²/2 of each (M,).
-        shares: 1 / |m| of each (M,), of zeros 0.
-        negated: -q, (N, D).
-
-    Returns:
-        (N,) each.
-    """
-    block = max(1, GRAPH_ELEMENTS // len(rows))
-    room = negated.new_empty(min(block, len(negated)), len(rows))
-    least: tuple[list[Tensor], list[Tensor]] = [], []
-    for some in negated.split(block):
-        order = torch.addmm(halves, some, rows.T, out=room[: len(some)])  # (n, M)
-        least[0].append(order.amin(1))
-        least[1].append(order.sub_(halves).mul_(shares).amin(1))
-    return torch.cat(least[0]), torch.cat(least[1])
-
-
-def _least_in_a_graph(rows: Tensor, halves: Tensor, shares: Tensor, negated: Tensor) -> tuple[Tensor, Tensor]:
-    """As `_least`, but a block of rows at a time and as a convolution, which OpenVINO computes faster.
-
-    Of `ABREAST` blocks it takes the least of each place first: so it goes through them once for both measures.
-    """
-    block = math.ceil(len(rows) / ABREAST / math.ceil(len(rows) * len(negated) / ABREAST / LEAST_ELEMENTS))
-    again = -len(rows) % (ABREAST * block)  # the last row, so that all blocks are alike
-    rows, halves, shares = (torch.cat([one, one[-1:].expand(again, *one.shape[1:])]) for one in (rows, halves, shares))
-    asked, shares = negated.T[None, :, None], shares[:, None, None]  # (1, D, 1, N)
-    of_rows = (rows[:, :, None, None], halves, shares, halves[:, None, None] * shares)
-    blocks = list(zip(*(of_each.split(block) for of_each in of_rows), strict=True))
-    least: tuple[list[Tensor], list[Tensor]] = [], []
-    for start in range(0, len(blocks), ABREAST):
-        found = []
-        for some, half, share, offset in blocks[start : start + ABREAST]:
-            order = F.conv2d(asked, some, half)  # (1, m, 1, N)
-            found.append((order, order * share - offset))
-        for of_measure, kept in zip(zip(*found, strict=True), least, strict=True):
-            kept.append(reduce(torch.minimum, of_measure).amin(1))
-    return torch.cat(least[0]).amin(0)[0], torch.cat(least[1]).amin(0)[0]
-
-
-def _shares(plain: Tensor, units: Tensor) -> Tensor:
-    """1 / length of rows, of zeros 0, from the squared lengths of themselves and of the same at length 1: (N,)."""
-    return (units / plain.clamp_min(_TINY)).sqrt()
-
-
 def _first_least(order: Tensor) -> Tensor:
     """The place of the least value of each row, the first of equals: (n, M) → (n, 1)."""
     if not torch.compiler.is_compiling():
@@ -252,14 +135,14 @@ def _first_least(order: Tensor) -> Tensor:
     # In a graph: the least value is quickly found, its place only among few values.
     size = math.gcd(order.shape[1], GRAPH_GROUP)
     groups = order.unflatten(1, (-1, size))  # (n, M / size, size)
-    group = _first_place(groups.amin(2))
+    group = first_place(groups.amin(2))
     within = groups.gather(1, group[:, :, None].expand(-1, 1, size))[:, 0]  # (n, size)
-    return size * group + _first_place(within)
+    return size * group + first_place(within)
 
 
-def _first_place(order: Tensor) -> Tensor:
-    """As `_first_least` by operations that agree between runtimes on equals, which sorting does not."""
-    places, last = torch.arange(order.shape[1]), order.shape[1] - 1
+def first_place(order: Tensor) -> Tensor:
+    """The place of the least value of each row, the first of equals: (n, M) → (n, 1); alike in all runtimes."""
+    places, last = torch.arange(order.shape[1], device=order.device), order.shape[1] - 1
     return torch.where(order == order.amin(1, keepdim=True), places, last).amin(1, keepdim=True)
 
 
