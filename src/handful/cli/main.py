@@ -3,6 +3,7 @@
 torch takes seconds to import, so the verbs import it, not their modules.
 """
 
+import gc
 import io
 import os
 import sys
@@ -62,6 +63,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
     # NumPy's threads too: after a defect's evidence they would spin for tens of ms, beside the next picture's graph.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # read when numpy is; 2 to this power, in cycles
+    # What torch imports and torch.export builds is hundreds of thousands of objects that stay: Python's own threshold
+    # would look through them all, over and over.
+    gc.set_threshold(100_000)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
