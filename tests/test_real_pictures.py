@@ -122,15 +122,9 @@ def test_good_parts_are_mostly_accepted_at_the_shipped_threshold():
 
 def test_a_fit_takes_fifteen_seconds_at_most_and_a_cold_inspection_four(tmp_path, pill):
     pictures = references("mvtec_ad/pill", shots=4, seed=0)
-    starts, fits = [], []
-    for _ in range(2):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import torch, openvino"], check=True)
-        starts.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
-        assert handful("fit", *pictures, "-o", tmp_path / "pill.handful").returncode == 0
-        fits.append(time.perf_counter() - begin)
-    assert min(fits) <= max(15, 8 * min(starts)), (fits, starts)  # a busy machine takes longer for either
+    begin = time.perf_counter()
+    assert handful("fit", *pictures, "-o", tmp_path / "pill.handful").returncode == 0
+    assert time.perf_counter() - begin <= 15
     picture, cold = category_in("mvtec_ad/pill").test[0].path, []
     for _ in range(3):
         begin = time.perf_counter()
