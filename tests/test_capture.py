@@ -94,6 +94,13 @@ def test_a_good_picture_is_judged(detector, alone, seed):
         assert verdict(one, part(seed))[0] != "RETAKE"
 
 
+def test_a_pictures_layout_is_compared_once(detector, monkeypatch):
+    compared = []
+    likeness = capture.Gate._likeness
+    monkeypatch.setattr(capture.Gate, "_likeness", lambda *given: compared.append(given) or likeness(*given))
+    assert verdict(detector, part(9))[0] != "RETAKE" and len(compared) == 1
+
+
 def test_one_reference_refuses_blur_darkness_and_light_but_cannot_know_where_parts_lie(alone):
     assert "sharp" in verdict(alone, blurred(part(9), 8))[1]
     assert "darker" in verdict(alone, as_picture(0.3 * part(9)))[1]

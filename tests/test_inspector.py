@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from handful import Detector, Inspector, artifact, scoring
+from handful.data import preprocessing
 from handful.errors import InspectorError
 from handful.scoring import FOLLOWED, TOLERANCE
 
@@ -229,6 +230,18 @@ def test_many_pictures_are_inspected_side_by_side_in_their_order(saved, picture_
         if one.score is not None:
             assert one.score == pytest.approx(other.score, rel=1e-5)
             assert [region.nearest for region in one.regions] == [region.nearest for region in other.regions]
+
+
+def test_a_picture_alone_is_resized_by_two_threads_and_one_of_many_by_its_own(saved, picture_factory, monkeypatch):
+    used = []
+    submit = preprocessing._second_thread().submit
+    monkeypatch.setattr(preprocessing._second_thread(), "submit", lambda *given: used.append(given) or submit(*given))
+    inspector, pictures = Inspector.load(saved), [picture_factory(seed) for seed in range(20, 24)]
+    inspector.inspect(pictures[0])
+    assert len(used) == 2  # half of the rows, and half of the columns
+    monkeypatch.setattr("handful.inspector.MANY", len(pictures))
+    inspector.inspect(pictures)
+    assert len(used) == 2
 
 
 def test_a_stream_of_many_may_be_left_early(saved, picture_factory, monkeypatch):
