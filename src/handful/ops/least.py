@@ -4,8 +4,8 @@
 work, and the same ones serve both measures. What cancels leaves a squared distance wrong by some 1e-7 of |q|². So below
 `CANCELLED` of that it counts as 0: a patch that was learnt is 0 away, as by `handful.ops.neighbors`.
 
-This assumes that different patches differ by more than 2e-3 of their length, as networks' features do by far. Those that
-share a constant hundreds of times larger than what tells them apart would all be 0 away from each other.
+This assumes that different patches differ by more than 2e-3 of their length, as networks' features do by far. Those
+that share a constant hundreds of times larger than what tells them apart would all be 0 away from each other.
 """
 
 import math
