@@ -95,8 +95,10 @@ def test_a_part_that_turns_is_taught_and_untaught_in_turned_copies(fitted, pictu
     learnt, pictures = state(detector), [picture(50), picture(51, defect=True)]
     before = answers(detector, pictures)
     detector.teach(picture(60))
-    grown = sum(len(tensor) for tensor in state(detector).values()) / sum(len(tensor) for tensor in learnt.values())
-    assert grown == pytest.approx(1.5, abs=0.01)  # of three pictures and their copies
+    for name, tensor in state(detector).items():  # of three pictures, and their copies
+        if name != "depths":
+            patches, before_it = (of[..., 0].numel() for of in (tensor, learnt[name]))
+            assert patches == pytest.approx(1.5 * before_it, rel=0.05)  # lanes are filled up
     detector.save(tmp_path / "part.handful")
     again = Detector.load(tmp_path / "part.handful", device="cpu")
     assert answers(again, pictures) == answers(detector, pictures)

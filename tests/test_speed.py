@@ -138,7 +138,10 @@ def test_a_saved_inspectors_graph_multiplies_each_patch_with_each_good_one_once(
         elif node.get_type_name() == "Convolution":  # (O, I, h, w): as which searches are written
             multiplied += out * math.prod(list(node.input_value(1).shape)[1:])
     levels = detector._needed.memory.good.levels
-    searched = sum(len(references) * (level.shape[1] * level.shape[2]) ** 2 * level.shape[3] for level in levels)
+    searched = sum(
+        rows.shape[:-1].numel() * level.shape[1:].numel()
+        for rows, level in zip(detector.method.rows_, levels, strict=True)
+    )
     height, width = levels[0].shape[1:3]
     map_alone = 64 * height * width + 64 * width * 64  # bringing the scores to pixels, down and across
     assert multiplied == searched + map_alone

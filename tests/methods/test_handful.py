@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from handful.errors import InputError, SettingError
 from handful.methods import create
@@ -150,23 +151,19 @@ def with_turned(ratio, *, count=4):
 
 def test_a_coreset_keeps_the_share_it_is_told_of_each_level_and_of_each_copy():
     whole, quarter, least = (with_turned(ratio) for ratio in (1.0, 0.25, 0.001))
-    assert [len(rows) for rows in whole.rows_] == [256, 64]
-    assert [len(rows) for rows in quarter.rows_] == [64, 16]
-    assert [copies.shape[:2] for copies in quarter.turned_] == [(12, 16), (12, 4)]
-    assert [len(rows) for rows in least.rows_] == [1, 1]
-    assert [copies.shape[:2] for copies in least.turned_] == [(12, 1), (12, 1)]
-    for kept, good in zip((*quarter.rows_, *quarter.turned_[0]), (*whole.rows_, *whole.turned_[0]), strict=True):
-        assert (kept[:, None] == good).all(2).any(1).all()  # good patches as they are
+    assert [rows.shape[:3] for rows in quarter.rows_] == [(1, 1, 64), (1, 1, 16)]
+    assert [copies.shape[:3] for copies in quarter.turned_] == [(12, 1, 16), (12, 1, 4)]
+    assert [rows.shape[:3] for rows in least.rows_] == [(1, 1, 1), (1, 1, 1)]
+    assert [copies.shape[:3] for copies in least.turned_] == [(12, 1, 1), (12, 1, 1)]
+    for kept, good in zip((*quarter.rows_, *quarter.turned_), (*whole.rows_, *whole.turned_), strict=True):
+        directions = [F.normalize(part[0].flatten(0, 1), dim=1) for part in (kept, good)]
+        assert torch.cdist(*directions).amin(1) == pytest.approx(0, abs=1e-3)  # good patches, those of the same copy
 
 
 def test_a_coreset_of_all_patches_is_none_to_the_bit():
-    references = random_features(4, seed=1)
-    method, queries = with_turned(1.0), random_features(3, seed=3)
-    assert all(
-        torch.equal(rows, level.flatten(0, 2)) for rows, level in zip(method.rows_, references.levels, strict=True)
-    )
-    plain = create("handful", {}).fit(references, turned=features(*(c.unflatten(0, (4, 3)) for c in method.turned_)))
-    assert torch.equal(plain.score(queries).maps, method.score(queries).maps)
+    method, references = with_turned(1.0, count=1), random_features(1, seed=1)
+    for rows, level in zip(method.rows_, references.levels, strict=True):
+        assert torch.equal(rows[0, 0], level.flatten(0, 2))
 
 
 def test_fewer_patches_are_never_nearer():
@@ -186,7 +183,7 @@ def test_a_coreset_leaves_no_good_patch_far_away():
     rare = 10 * torch.eye(4)
     rows = torch.cat([0.01 * torch.rand(40, 4, generator=torch.Generator().manual_seed(1)), rare])
     method = create("handful", {"coreset_ratio": 5 / 44}).fit(features(rows.reshape(1, 4, 11, 4)))
-    kept = method.rows_[0]
+    kept = method.rows_[0][0, 0]
     assert len(kept) == 5
     assert all((kept == one).all(1).any() for one in rare)
 
@@ -204,10 +201,23 @@ def test_a_coreset_by_direction_alone_chooses_by_direction():
     # The first two point the same way, and the third is nearer to the first than the second is.
     rows = torch.tensor([[0.0, 9.0], [0.0, 0.5], [3.0, 3.0]]).reshape(1, 1, 3, 2)
     kept = {
-        measures: create("handful", {"measures": measures, "coreset_ratio": 0.7}).fit(features(rows)).rows_[0].tolist()
+        measures: create("handful", {"measures": measures, "coreset_ratio": 0.7}).fit(features(rows)).rows_[0][0, 0]
         for measures in ("cosine", "euclidean")
     }
-    assert kept == {"cosine": [[3.0, 3.0], [0.0, 9.0]], "euclidean": [[0.0, 9.0], [0.0, 0.5]]}
+    assert {measures: rows.tolist() for measures, rows in kept.items()} == {
+        "cosine": [[3.0, 3.0], [0.0, 9.0]],
+        "euclidean": [[0.0, 9.0], [0.0, 0.5]],
+    }
+
+
+def test_what_was_saved_before_there_were_lanes_scores_as_it_did():
+    method, queries = with_turned(0.25), random_features(3, seed=3)
+    state = method.state()
+    old = {name: rows[0, 0] if name.startswith("rows") else rows[:, 0] for name, rows in state.items() if rows.ndim > 1}
+    assert [old[name].ndim for name in ("rows.0", "turned.0")] == [2, 3]
+    again = create("handful", {"coreset_ratio": 0.25}).load_state(old | {"depths": state["depths"]})
+    assert torch.equal(again.score(queries).maps, method.score(queries).maps)
+    assert torch.equal(again.state()["turned.1"], old["turned.1"])  # as the graph that lies beside it takes it
 
 
 def test_a_thinned_method_is_saved_and_loaded():

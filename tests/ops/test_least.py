@@ -6,62 +6,95 @@ import torch.nn.functional as F
 from torch import nn
 
 from handful.ops import least
-from handful.ops.least import least_distances
+from handful.ops.least import in_lanes, least_distances
 
 BOTH = ("euclidean", "cosine")
 
 
 class Graph(nn.Module):
-    def __init__(self, parts):
+    def __init__(self, measures):
         super().__init__()
-        self.parts = parts
+        self.measures = measures
 
     def forward(self, rows, queries):
-        return tuple(least_distances(rows, queries, BOTH, parts=self.parts))
+        return tuple(least_distances(rows, queries, self.measures))
 
 
-def in_torch(rows, queries, parts):
-    return least_distances(rows, queries, BOTH, parts=parts)
+def in_torch(rows, queries, measures=BOTH):
+    return least_distances(rows, queries, measures)
 
 
-def in_a_graph(rows, queries, parts):
-    return torch.export.export(Graph(parts), (rows, queries)).module()(rows, queries)
+def in_a_graph(rows, queries, measures=BOTH):
+    return torch.export.export(Graph(measures), (rows, queries)).module()(rows, queries)
 
 
 @pytest.fixture(params=[in_torch, in_a_graph])
 def search(request, monkeypatch):
     monkeypatch.setattr(least, "ELEMENTS", 300)  # several blocks of queries
-    monkeypatch.setattr(least, "GRAPH_ELEMENTS", 150)  # several groups of blocks of rows, the last ones smaller
+    monkeypatch.setattr(least, "GRAPH_ELEMENTS", 150)  # several blocks of lanes, the last one smaller
     return request.param
 
 
-@pytest.mark.parametrize("parts", [1, 6])
+def every_distance(rows, queries, measure):
+    """(P, M, D), (N, D) → (P, N, M)."""
+    bank, asked = (rows, queries) if measure == "euclidean" else (F.normalize(rows, dim=-1), F.normalize(queries))
+    return torch.cdist(asked.double(), bank.double())
+
+
 @pytest.mark.parametrize("zeros", [False, True])
-def test_both_measures_distances_are_those_computed_one_by_one(search, zeros, parts):
+@pytest.mark.parametrize("measures", [BOTH, ("euclidean",), ("cosine",)])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_distances_are_those_computed_one_by_one(search, measures, zeros, parts):
     torch.manual_seed(0)
-    rows, queries = torch.randn(198, 5), torch.randn(7, 5)
-    queries[2], queries[4], queries[5] = 0.0, rows[170], -3 * rows.mean(0)  # the last is unlike all
+    rows, queries = torch.randn(parts, 198, 5), torch.randn(7, 5)
     if zeros:
-        rows[[3, 150]] = 0.0
-    found = search(rows, queries, parts)
-    plain, unit = ((rows, queries), (F.normalize(rows), F.normalize(queries)))
-    for (bank, asked), distances in zip((plain, unit), found, strict=True):
-        every = torch.cdist(asked.double(), bank.double()).unflatten(1, (parts, -1))
-        assert distances.double() == pytest.approx(every.amin(2).T, abs=1e-6)
-    own = 170 // (198 // parts)  # the part that holds what the query repeats
-    assert found[0][own, 4] == found[1][own, 4] == 0  # no cancellation
-    assert (found[1][:, 2] == 0).any() == zeros
+        rows[:, [3, 150]] = 0.0
+    each = [in_lanes(part, measures) for part in rows]
+    fewest = min(part.shape[1] for part in each)
+    lanes = torch.stack([part[:, :fewest] for part in each])  # (P, K, L, D)
+    queries[2], queries[4], queries[5] = 0.0, lanes[-1, 1, 40], -3 * rows[0].mean(0)  # the last is unlike all
+    for measure, distances in zip(measures, search(lanes, queries, measures), strict=True):
+        every = every_distance(lanes.flatten(1, 2), queries, measure)
+        assert distances.double() == pytest.approx(every.amin(2), abs=5e-6)
+        assert distances[-1, 4] == 0  # no cancellation
+        assert (distances[:, 2] == 0).all() == zeros
+
+
+@pytest.mark.parametrize("depth", [1, 40])
+def test_rows_in_lanes_are_the_rows_but_for_one_in_a_hundred_of_their_length(depth):
+    torch.manual_seed(0)
+    rows = torch.randn(1000, depth) * torch.logspace(-2, 3, 1000)[:, None]
+    rows[:3] = 0.0
+    lanes = in_lanes(rows, BOTH)
+    assert lanes.shape[0] == 7 and lanes.shape[1:] == (lanes.shape[1], depth)
+    lengths = lanes.norm(dim=2)
+    assert lengths.T == pytest.approx(lengths.amax(0)[:, None].expand(-1, 7), rel=1e-5)  # one for each lane
+    found, own = lanes.flatten(0, 1), every_distance(lanes.flatten(0, 1)[None], rows, "euclidean")[0]
+    assert (own.amin(1) <= 0.01 * rows.norm(dim=1)).all()  # no row is lost
+    assert every_distance(rows[None], found, "cosine")[0].amin(1) == pytest.approx(0, abs=1e-6)  # and none made up
+    again = in_lanes(rows[torch.randperm(1000)], BOTH)
+    assert torch.equal(again, lanes)
+
+
+def test_few_rows_and_those_for_one_measure_stay_as_they_are():
+    torch.manual_seed(0)
+    few, many = torch.randn(99, 4), torch.randn(1000, 4)
+    assert torch.equal(in_lanes(few, BOTH), few[None])
+    for measures in (("euclidean",), ("cosine",)):
+        lanes = in_lanes(many, measures)
+        assert lanes.shape == (7, 143, 4)  # 1001, one of them twice
+        assert {tuple(row) for row in lanes.flatten(0, 1).tolist()} == {tuple(row) for row in many.tolist()}
 
 
 def test_a_patch_that_holds_nan_is_nan_from_all(search):
-    rows, queries = torch.randn(64, 3), torch.randn(4, 3)
+    rows, queries = torch.randn(1, 2, 32, 3), torch.randn(4, 3)
     queries[1, 2] = torch.nan
-    assert [one[0].isnan().tolist() for one in search(rows, queries, 1)] == [[False, True, False, False]] * 2
+    assert [one[0].isnan().tolist() for one in search(rows, queries)] == [[False, True, False, False]] * 2
 
 
 @pytest.mark.parametrize("measure", BOTH)
 def test_one_measure_alone_is_as_beside_the_other(measure):
-    rows, queries = torch.randn(20, 3), torch.randn(4, 3)
+    rows, queries = torch.randn(1, 1, 20, 3), torch.randn(4, 3)
     both = dict(zip(BOTH, least_distances(rows, queries, BOTH), strict=True))
     (alone,) = least_distances(rows, queries, [measure])
     assert torch.equal(alone, both[measure])

@@ -15,6 +15,8 @@ WACV 2025); how they are joined is our own, and chosen by the ablation in benchm
   corners to four ninths. A coarse level's edge reaches further in.
 - Parts that turn are learnt in turned copies, see `handful.turning`.
 
+The lengths of good patches are rounded by 1 % at most, their directions not: `handful.ops.least` says what for.
+
 `coreset_ratio` below 1 thins what was learnt by PatchCore's greedy k-centre choice, at each level by itself: what is
 kept leaves no good patch far from all of it. Distances are those of raw patches where both measures count. It begins
 with the patch farthest from the mean, so that the order of the references does not matter.
@@ -29,7 +31,7 @@ from torch import Tensor
 
 from handful.methods.base import Method, Turn, require
 from handful.ops.coreset import greedy_coreset
-from handful.ops.least import Measure, least_distances
+from handful.ops.least import Measure, in_lanes, least_distances
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
 from handful.ops.neighbors import Bank, first_place, windows
 from handful.types import Features, Scores
@@ -70,8 +72,8 @@ class Handful(Method):
     share: float = 0.005
     sigma: float = 4.0
 
-    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (M, D) of each level: B·h·w patches, or a share of them
-    turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, N, D) of each level: C turned copies, or none
+    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (1, K, L, D) of each level: its patches in lanes
+    turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, K, L, D) of each level: C turned copies, or none
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,13 +91,12 @@ class Handful(Method):
 
     def _fit(self, references: Features) -> None:
         pooled = (pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
-        self.rows_ = tuple(self._thinned(level.flatten(0, 2)) for level in pooled)
-        self.turned_ = tuple(rows.new_empty(0, 1, rows.shape[1]) for rows in self.rows_)
+        self.rows_ = tuple(in_lanes(self._thinned(level.flatten(0, 2)), self._measures)[None] for level in pooled)
+        self.turned_ = tuple(rows[:0] for rows in self.rows_)
 
     def _fit_turned(self, references: Features, turned: Features) -> None:
-        self.turned_ = tuple(
-            torch.stack([self._thinned(copy) for copy in level.flatten(0, 1)]) for level in turned.levels
-        )
+        by_level = ([self._thinned(copy) for copy in level.flatten(0, 1)] for level in turned.levels)
+        self.turned_ = tuple(_stacked([in_lanes(copy, self._measures) for copy in copies]) for copies in by_level)
 
     def _thinned(self, rows: Tensor) -> Tensor:
         """The share of patches (N, D) that is kept."""
@@ -140,9 +141,14 @@ class Handful(Method):
                 measured = (Bank(rows, once=True) for rows in self._measured(patches))
                 distances = [bank.nearest(bank.rows, excluded=excluded)[0][:, 0] for bank in measured]
             else:
-                distances = [found[0] for found in least_distances(self.rows_[number], patches, self._measures)]
+                distances = [
+                    found[0] for found in least_distances(_by_parts(self.rows_[number]), patches, self._measures)
+                ]
                 if chosen is not None:
-                    nearer = least_distances(self.turned_[number][chosen].flatten(0, 1), patches, self._measures)
+                    together = (
+                        _by_parts(self.turned_[number])[chosen].transpose(0, 1).flatten(1, 2)[None]
+                    )  # in one part
+                    nearer = least_distances(together, patches, self._measures)
                     distances = [torch.minimum(one, other[0]) for one, other in zip(distances, nearer, strict=True)]
                 elif len(self.turned_[number]):
                     distances, chosen = self._among_turned(patches, distances)
@@ -158,10 +164,10 @@ class Handful(Method):
         These are the `copies` that hold the nearest patch, by either measure, of the most places; of copies with as
         many the first, as libraries differ in what they make of equals.
         """
-        turned = self.turned_[-1]
+        turned = _by_parts(self.turned_[-1])
         votes = torch.zeros(len(turned), dtype=torch.int64, device=patches.device)
         distances = []
-        by_copy = least_distances(turned.flatten(0, 1), patches, self._measures, parts=len(turned))
+        by_copy = least_distances(turned, patches, self._measures)
         for found, before in zip(by_copy, upright, strict=True):
             nearest = found.amin(0)
             votes.scatter_add_(0, first_place(found.T)[:, 0], (nearest < before).long())
@@ -178,6 +184,17 @@ class Handful(Method):
         levels = range(len(self.depths_ or ()))
         self.rows_ = tuple(state[f"rows.{level}"] for level in levels)
         self.turned_ = tuple(state[f"turned.{level}"] for level in levels)
+
+
+def _stacked(copies: list[Tensor]) -> Tensor:
+    """Lanes (K, L, D) of copies that may have more and fewer, the last ones again: → (C, K, L, D)."""
+    most = max(lanes.shape[1] for lanes in copies)
+    return torch.stack([torch.cat([lanes, lanes[:, -1:].expand(-1, most - lanes.shape[1], -1)], 1) for lanes in copies])
+
+
+def _by_parts(rows: Tensor) -> Tensor:
+    """What was learnt as `least_distances` takes it; an inspector saved before there were lanes has none of those."""
+    return rows if rows.ndim == 4 else rows.view(*(rows.shape[:-2] or (1,)), 1, *rows.shape[-2:])
 
 
 def _around(height: int, width: int) -> Tensor:

@@ -6,11 +6,20 @@ work, and the same ones serve both measures. What cancels leaves a squared dista
 
 This assumes that different patches differ by more than 2e-3 of their length, as networks' features do by far. Those
 that share a constant hundreds of times larger than what tells them apart would all be 0 away from each other.
+
+In a graph, writing all products down and going through them costs as much as multiplying. There `in_lanes` saves it:
+OpenVINO adds to a convolution, and cuts off what is negative, while it writes its output, and
+
+    max(a, b) - c  =  relu(a - b) + b - c,
+
+so that one convolution after another, by the differences of rows, keeps the largest of K products where there was one.
+Of rows of one length the same has the largest product and the largest cosine: one such lane serves both measures. So
+lengths are rounded a little, when rows are learnt and before anything is calibrated.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
-from functools import reduce
 from typing import Literal
 
 import torch
@@ -21,97 +30,141 @@ Measure = Literal["euclidean", "cosine"]
 
 ELEMENTS = 1_250_000  # of one block of the product: 5 MB of float32, which is looked through right after
 GRAPH_ELEMENTS = 512_000  # the same in a graph, so that two cores hold a block by themselves
-ABREAST = 4  # of these blocks
 CANCELLED = 4e-6  # of a squared length: what is left of it after subtracting equals, in float32, and some more
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
+FEW = 100  # rows, of which fewer are searched one by one
+APART = 1.02  # lengths in one lane, the longest over the shortest: so that they are rounded by 1 % at most
+# A lane of many rows is looked through once for all of them, but some are filled up: their number is best as the square
+# root of that of all rows. Rounding in float32 adds up over a lane.
+ROWS_FOR_ONE, DEEPEST = 16, 16
 
 
-def least_distances(rows: Tensor, queries: Tensor, measures: Sequence[Measure], *, parts: int = 1) -> list[Tensor]:
-    """The distance of each query to the nearest row, in each measure.
+def in_lanes(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
+    """Arrange rows to be searched: in lanes, for two measures of one length each.
+
+    Of `FEW` rows or more those that are about as long go into a lane, filled up by one that comes again. For two
+    measures they are all made as long as the middle of the shortest and the longest, by geometric mean; their
+    directions stay. The order of the rows does not matter.
 
     Args:
         rows: (M, D).
-        queries: (N, D).
-        measures: Euclidean, and "cosine": Euclidean at length 1. Patches of zeros stay what they are in both.
-        parts: into how many runs of equally many rows, each of which counts by itself.
+        measures: that distances are wanted in.
 
     Returns:
-        (parts, N) of each measure.
+        (K, L, D), K rows in each of L lanes.
     """
-    squares, of_queries = rows.square().sum(1), queries.square().sum(1)
+    if len(rows) < FEW:
+        return rows[None]
+    each, both = min(DEEPEST, math.isqrt(len(rows) // ROWS_FOR_ONE)), len(measures) > 1
+    lengths, order = torch.linalg.vector_norm(rows, dim=1).sort()
+    found = _starts(lengths.tolist(), each) if both else range(0, len(rows), each)
+    starts = torch.tensor(found, device=rows.device)
+    last = torch.cat([starts[1:], starts.new_tensor([len(rows)])]) - 1
+    places = torch.minimum(starts + torch.arange(each, device=rows.device)[:, None], last)  # (K, L)
+    lanes: Tensor = rows[order[places]]
+    if not both:
+        return lanes
+    middle = (lengths[starts] * lengths[last]).sqrt()
+    return lanes * torch.where(lengths[places] > 0, middle / lengths[places], 1.0)[..., None]
+
+
+def _starts(lengths: list[float], each: int) -> list[int]:
+    """Where lanes of lengths in ascending order start: with the first that is too long for the one before, or full."""
+    starts, end = [], 0
+    while end < len(lengths):
+        starts.append(end)
+        end = bisect_right(lengths, APART * lengths[end], end, min(end + each, len(lengths)))
+    return starts
+
+
+def least_distances(rows: Tensor, queries: Tensor, measures: Sequence[Measure]) -> list[Tensor]:
+    """The distance of each query to the nearest row, in each measure.
+
+    Args:
+        rows: (P, K, L, D): P parts, each of which counts by itself and is as `in_lanes` arranges it.
+        queries: (N, D).
+        measures: Euclidean, and "cosine": Euclidean at length 1. Patches of zeros stay what they are in both.
+
+    Returns:
+        (P, N) of each measure.
+    """
+    squares, of_queries = rows.square().sum(3), queries.square().sum(1)
     shares, queries_shares = _shares(squares), _shares(of_queries)
     search = _in_a_graph if torch.compiler.is_compiling() else _by_blocks
-    nearest, likest = search(rows, squares / 2, shares, -queries, parts)
-    # 1/2 - cos, half a squared distance less that of the query; a row of zeros, whose share is 0, makes it 0.
-    of_zeros = torch.where(shares > 0, 2.0, 0.0).unflatten(0, (parts, -1)).amin(1, keepdim=True)
-    likest = torch.minimum(queries_shares * likest + 0.5, of_zeros)
+    nearest, likest = search(rows, squares / 2, shares, queries, measures)
+    # 1/2 - cos is half a squared distance less half that of the query, as |m|²/2 - q·m; a row of zeros makes both 0.
+    of_zeros = torch.where(shares > 0, math.inf, 0.0).amin((1, 2))[:, None]
     lengths = {"euclidean": of_queries, "cosine": torch.where(queries_shares > 0, 1.0, 0.0)}
-    halves = {"euclidean": nearest, "cosine": likest}
+    halves = {"euclidean": nearest, "cosine": queries_shares * likest + 0.5}
     found = []
     for measure in measures:
-        distances = lengths[measure] + 2 * halves[measure]
+        distances = lengths[measure] + 2 * torch.minimum(halves[measure], of_zeros)
         found.append(torch.where(distances < CANCELLED * lengths[measure], 0.0, distances).sqrt())
     return found
 
 
-def _by_blocks(rows: Tensor, halves: Tensor, shares: Tensor, negated: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+def _by_blocks(
+    rows: Tensor, halves: Tensor, shares: Tensor, queries: Tensor, measures: Sequence[Measure]
+) -> tuple[Tensor, Tensor]:
     """The least |m|²/2 - q·m and the least -q·m / |m| over the rows m of each part, a block of queries at a time.
 
     Args:
-        rows: (M, D).
-        halves: |m|²/2 of each (M,).
-        shares: 1 / |m| of each (M,), of zeros 0.
-        negated: -q, (N, D).
-        parts: of the rows.
+        rows: (P, K, L, D).
+        halves: |m|²/2 of each (P, K, L).
+        shares: 1 / |m| of each (P, K, L), of zeros 0.
+        queries: (N, D).
+        measures: that are wanted; the other is of no use.
 
     Returns:
-        (parts, N) each.
+        (P, N) each.
     """
-    block = max(1, ELEMENTS // len(rows))
-    room = negated.new_empty(min(block, len(negated)), len(rows))  # memory that is new for every block takes time
+    parts, every, halves, shares = len(rows), rows.flatten(0, 2), halves.flatten(), shares.flatten()
+    block = max(1, ELEMENTS // len(every))
+    room = queries.new_empty(min(block, len(queries)), len(every))  # memory that is new for every block takes time
     least: tuple[list[Tensor], list[Tensor]] = [], []
-    for some in negated.split(block):
-        order = torch.addmm(halves, some, rows.T, out=room[: len(some)])  # (n, M)
+    for some in (-queries).split(block):
+        order = torch.addmm(halves, some, every.T, out=room[: len(some)])  # (n, P · K · L)
         least[0].append(order.unflatten(1, (parts, -1)).amin(2))
         least[1].append(order.sub_(halves).mul_(shares).unflatten(1, (parts, -1)).amin(2))
     return torch.cat(least[0]).T, torch.cat(least[1]).T
 
 
-def _in_a_graph(rows: Tensor, halves: Tensor, shares: Tensor, negated: Tensor, parts: int) -> tuple[Tensor, Tensor]:
-    """As `_by_blocks`, but a block of rows at a time and as a convolution, which OpenVINO computes faster.
-
-    Of `ABREAST` blocks it takes the least of each place first: so it goes through them once for both measures.
-    """
-    each = len(rows) // parts
-    block = math.ceil(each / ABREAST / math.ceil(len(rows) * len(negated) / ABREAST / GRAPH_ELEMENTS))  # of each part
-    rows, halves, shares = (_in_blocks(one.unflatten(0, (parts, each)), block) for one in (rows, halves, shares))
-    asked, shares = negated.T[None, :, None], shares[:, None, None]  # (1, D, 1, N)
-    of_rows = (rows[:, :, None, None], halves, shares, halves[:, None, None] * shares)
-    blocks = list(zip(*(of_each.split(parts * block) for of_each in of_rows), strict=True))
+def _in_a_graph(
+    rows: Tensor, halves: Tensor, shares: Tensor, queries: Tensor, measures: Sequence[Measure]
+) -> tuple[Tensor, Tensor]:
+    """As `_by_blocks`, but a block of lanes at a time, of which only the largest of their rows' products are kept."""
+    parts, count = len(rows), rows.shape[2]
+    by_length = "cosine" not in measures
+    compared, offsets = (rows, -halves) if by_length else (rows * shares[..., None], torch.zeros_like(halves))
+    lengths = (2 * halves).sqrt().amax(1)  # (P, L), of each lane's rows but for those of zeros
+    block = math.ceil(count / math.ceil(parts * count * len(queries) / GRAPH_ELEMENTS))
     least: tuple[list[Tensor], list[Tensor]] = [], []
-    for start in range(0, len(blocks), ABREAST):
-        found = []
-        for some, half, share, offset in blocks[start : start + ABREAST]:
-            order = F.conv2d(asked, some, half)  # (1, parts · block, 1, N)
-            found.append((order, order * share - offset))
-        for of_measure, kept in zip(zip(*found, strict=True), least, strict=True):
-            places = reduce(torch.minimum, of_measure)
-            kept.append(places.amin(1, keepdim=True) if parts == 1 else places.unflatten(1, (parts, block)).amin(2))
-    nearest, likest = (torch.cat(kept).amin(0)[:, 0] for kept in least)
+    for start in range(0, count, block):
+        some = slice(start, start + block)
+        largest = _largest(
+            compared[:, :, some].transpose(0, 1).flatten(1, 2),
+            offsets[:, :, some].transpose(0, 1).flatten(1),
+            queries.T[None, :, None],
+        )
+        length = lengths[:, some].flatten()[:, None, None]
+        nearest = -largest if by_length else (length / 2 - largest) * length
+        for kept, values in zip(least, (nearest, -largest), strict=True):
+            kept.append(values.unflatten(1, (parts, -1)).amin(2) if parts > 1 else values.amin(1, keepdim=True))
+    nearest, likest = (torch.stack(kept).amin(0)[0, :, 0] for kept in least)
     return nearest, likest
 
 
-def _in_blocks(rows: Tensor, block: int) -> Tensor:
-    """So many rows of each part, then as many more, …: (parts, P, …) → (parts · whole blocks, …).
-
-    The last row comes again until there are as many blocks as go `ABREAST`.
-    """
-    parts, each, *rest = rows.shape
-    whole = torch.cat([rows, rows[:, -1:].expand(parts, -each % (ABREAST * block), *rest)], 1)
-    by_block: Tensor = whole.unflatten(1, (-1, block)).transpose(0, 1).flatten(0, 2)
-    return by_block
+def _largest(rows: Tensor, offsets: Tensor, asked: Tensor) -> Tensor:
+    """The largest q·m + offset of each lane's rows m: (K, L, D), (K, L), (1, D, 1, N) → (1, L, 1, N)."""
+    weights, last = rows[..., None, None], len(rows) - 1
+    largest: Tensor | None = None  # less what the next row gives
+    for row in range(last):
+        more = F.conv2d(asked, weights[row] - weights[row + 1], offsets[row] - offsets[row + 1])
+        largest = F.relu(more if largest is None else more + largest)
+    of_last = F.conv2d(asked, weights[last], offsets[last])
+    return of_last if largest is None else of_last + largest
 
 
 def _shares(squares: Tensor) -> Tensor:
-    """1 / length, of zeros 0, from squared lengths (N,)."""
+    """1 / length, of zeros 0, from squared lengths."""
     return torch.where(squares > ZERO, squares.clamp_min(ZERO).rsqrt(), 0.0)
