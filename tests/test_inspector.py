@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from handful import Detector, Inspector, artifact, scoring
-from handful.data import preprocessing
+from handful.data import resizing
 from handful.errors import InspectorError
 from handful.scoring import FOLLOWED, TOLERANCE
 
@@ -234,8 +234,8 @@ def test_many_pictures_are_inspected_side_by_side_in_their_order(saved, picture_
 
 def test_a_picture_alone_is_resized_by_two_threads_and_one_of_many_by_its_own(saved, picture_factory, monkeypatch):
     used = []
-    submit = preprocessing._second_thread().submit
-    monkeypatch.setattr(preprocessing._second_thread(), "submit", lambda *given: used.append(given) or submit(*given))
+    submit = resizing._second_thread().submit
+    monkeypatch.setattr(resizing._second_thread(), "submit", lambda *given: used.append(given) or submit(*given))
     inspector, pictures = Inspector.load(saved), [picture_factory(seed) for seed in range(20, 24)]
     inspector.inspect(pictures[0])
     assert len(used) == 2  # half of the rows, and half of the columns

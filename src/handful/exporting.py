@@ -239,7 +239,7 @@ def _preprocessing(fitted: Fitted) -> dict[str, Any]:
         "channels": "RGB; grey three times, transparency laid over black",
         "size": [height, width],
         "resize": "the whole picture to size, its aspect not kept: bicubic and anti-aliased, as Pillow's BICUBIC, "
-        "across and then down",
+        "across and then down, rounded to 8 bits after each",
         "jpeg_draft": images.DRAFT_FACTOR * max(height, width),
         "divide_8_bit_by": 255,
         "divide_16_bit_by": 2**fitted.preprocessing.bits - 1,

@@ -43,16 +43,6 @@ def test_nothing_is_cropped_away():
     assert frame[0, 30:].max() == frame[1, :30].max() == 0
 
 
-@pytest.mark.parametrize("halves", [False, True])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 90), (97, 64), (90, 61), (500, 90), (90, 500)])
-def test_a_picture_is_resized_across_and_then_down_whatever_pillow_would_do_first(shape, halves):
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    image = Preprocessing((64, 61))(read_picture(pixels), halves=halves)
-    narrow = Image.fromarray(pixels).resize((61, len(pixels)), Image.Resampling.BICUBIC)
-    expected = np.asarray(narrow.resize((61, 64), Image.Resampling.BICUBIC))
-    assert np.array_equal(image, expected.transpose(2, 0, 1) / np.float32(255)) and image.flags.c_contiguous
-
-
 def test_shrinking_averages_instead_of_picking():
     stripes = np.zeros((640, 640, 3), np.uint8)
     stripes[:, ::2] = 255

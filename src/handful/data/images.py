@@ -245,7 +245,7 @@ def _decode(image: Image.Image, name: str) -> NDArray[np.uint8] | NDArray[np.uin
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), coloured)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _from_array(array: NDArray[Any], name: str, *, channels_first: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -1,15 +1,14 @@
 """Pixels → the model-input frame, and the way back to the original's pixels."""
 
 import io
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from handful.data.images import Picture, read_picture
+from handful.data.resizing import resize
 
 THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
 DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
@@ -39,54 +38,9 @@ class Preprocessing:
                 idle.
         """
         if picture.pixels.dtype == np.uint8:
-            return _in_halves(picture.pixels, self.size) if halves else _resize(picture.pixels, self.size)
+            return resize(picture.pixels, self.size, halves=halves)
         deep = np.clip(_resize_deep(picture.pixels, self.size) / (2**self.bits - 1), 0, 1)
         return np.ascontiguousarray(deep.transpose(2, 0, 1))
-
-
-def _resize(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize 8-bit pixels: (h, w, 3) → (3, H, W) in [0, 1].
-
-    Across and then down: Pillow, asked for both at once, rounds another order's values from version 13 on where a
-    picture is tall, and the same inspector would score them differently.
-    """
-    image = np.empty((3, *size), np.float32)
-    _down(_across(pixels, size[1]), image)
-    return image
-
-
-def _in_halves(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float32]:
-    """As `_resize`: rows do not depend on each other across, nor columns down, so that two threads share them."""
-    (height, width), rows = size, len(pixels)
-    narrow, image = Image.new("RGB", (width, rows)), np.empty((3, height, width), np.float32)
-
-    def across(start: int, end: int) -> None:
-        narrow.paste(_across(pixels[start:end], width), (0, start))
-
-    def down(start: int, end: int) -> None:
-        _down(narrow.crop((start, 0, end, rows)), image[:, :, start:end])
-
-    for work, count in ((across, rows), (down, width)):
-        other = _second_thread().submit(work, count // 2, count)
-        if count > 1:
-            work(0, count // 2)
-        other.result()
-    return image
-
-
-def _across(pixels: NDArray[np.integer], width: int) -> Image.Image:
-    return Image.fromarray(pixels).resize((width, len(pixels)), Image.Resampling.BICUBIC)
-
-
-def _down(narrow: Image.Image, image: NDArray[np.float32]) -> None:
-    """Resize a picture to the height of an image (3, H, W), its own in all but height, and write it there."""
-    resized = narrow.resize((narrow.width, image.shape[1]), Image.Resampling.BICUBIC)
-    np.divide(np.asarray(resized).transpose(2, 0, 1), np.float32(255), out=image)  # bytes are fewer to move
-
-
-@cache
-def _second_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="handful-resize")
 
 
 def _resize_deep(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float32]:
