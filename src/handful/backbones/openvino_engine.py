@@ -173,7 +173,7 @@ class WholeGraph:
 
 
 def _seen(request: "openvino.InferRequest", image: NDArray[np.float32]) -> Seen:
-    maps, score, *levels = request.infer([image[None]]).to_tuple()
+    maps, score, *levels = request.infer([image[None]], share_inputs=True).to_tuple()
     return Seen(tuple(level[0] for level in levels), maps[0], float(score[0]))
 
 

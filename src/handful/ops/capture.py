@@ -27,7 +27,7 @@ FURTHEST = 12  # cells that a displacement is looked for either way
 
 def blocks_of(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """A picture's blocks: (3, H, W) → (H / 2, W / 2), rounded down."""
-    return _averaged(image.mean(0), BLOCK)
+    return _averaged((image[0] + image[1] + image[2]) / np.float32(3), BLOCK)  # a third of the time of their mean
 
 
 def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
