@@ -139,7 +139,7 @@ def test_a_saved_inspectors_graph_multiplies_each_patch_with_each_good_one_once(
             multiplied += out * math.prod(list(node.input_value(1).shape)[1:])
     levels = detector._needed.memory.good.levels
     searched = sum(
-        rows.shape[:-1].numel() * level.shape[1:].numel()
+        rows.shape[1] * least.WIDE * math.ceil(rows.shape[2] / least.WIDE) * level.shape[1:].numel()
         for rows, level in zip(detector.method.rows_, levels, strict=True)
     )
     height, width = levels[0].shape[1:3]

@@ -30,6 +30,7 @@ Measure = Literal["euclidean", "cosine"]
 
 ELEMENTS = 1_250_000  # of one block of the product: 5 MB of float32, which is looked through right after
 GRAPH_ELEMENTS = 512_000  # the same in a graph, so that two cores hold a block by themselves
+WIDE = 32  # lanes come in multiples of it in a graph: vectors are 16 wide, and OpenVINO computes several at a time
 CANCELLED = 4e-6  # of a squared length: what is left of it after subtracting equals, in float32, and some more
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
 FEW = 100  # rows, of which fewer are searched one by one
@@ -88,9 +89,11 @@ def least_distances(rows: Tensor, queries: Tensor, measures: Sequence[Measure]) 
     Returns:
         (P, N) of each measure.
     """
+    search = _in_a_graph if torch.compiler.is_compiling() else _by_blocks
+    if search is _in_a_graph and len(rows) == 1:
+        rows = torch.cat([rows, rows[:, :, -1:].expand(-1, -1, -rows.shape[2] % WIDE, -1)], 2)  # the last lane again
     squares, of_queries = rows.square().sum(3), queries.square().sum(1)
     shares, queries_shares = _shares(squares), _shares(of_queries)
-    search = _in_a_graph if torch.compiler.is_compiling() else _by_blocks
     nearest, likest = search(rows, squares / 2, shares, queries, measures)
     # 1/2 - cos is half a squared distance less half that of the query, as |m|²/2 - q·m; a row of zeros makes both 0.
     of_zeros = torch.where(shares > 0, math.inf, 0.0).amin((1, 2))[:, None]
@@ -137,7 +140,8 @@ def _in_a_graph(
     by_length = "cosine" not in measures
     compared, offsets = (rows, -halves) if by_length else (rows * shares[..., None], torch.zeros_like(halves))
     lengths = (2 * halves).sqrt().amax(1)  # (P, L), of each lane's rows but for those of zeros
-    block = math.ceil(count / math.ceil(parts * count * len(queries) / GRAPH_ELEMENTS))
+    blocks = math.ceil(parts * count * len(queries) / GRAPH_ELEMENTS)
+    block = math.ceil(count / blocks) if parts > 1 else WIDE * math.ceil(count / blocks / WIDE)
     least: tuple[list[Tensor], list[Tensor]] = [], []
     for start in range(0, count, block):
         some = slice(start, start + block)
@@ -145,12 +149,11 @@ def _in_a_graph(
             compared[:, :, some].transpose(0, 1).flatten(1, 2),
             offsets[:, :, some].transpose(0, 1).flatten(1),
             queries.T[None, :, None],
-        )
-        length = lengths[:, some].flatten()[:, None, None]
-        nearest = -largest if by_length else (length / 2 - largest) * length
-        for kept, values in zip(least, (nearest, -largest), strict=True):
-            kept.append(values.unflatten(1, (parts, -1)).amin(2) if parts > 1 else values.amin(1, keepdim=True))
-    nearest, likest = (torch.stack(kept).amin(0)[0, :, 0] for kept in least)
+        ).view(parts, -1, 1, len(queries))
+        length = lengths[:, some, None, None]
+        least[0].append((-largest if by_length else (length / 2 - largest) * length).amin(1))
+        least[1].append(-largest.amax(1))
+    nearest, likest = (torch.stack(kept).amin(0)[:, 0] for kept in least)
     return nearest, likest
 
 
