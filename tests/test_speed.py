@@ -17,7 +17,7 @@ from handful.methods.handful import Handful
 from handful.ops import evidence, least
 
 SIDE = 160
-COUNTED = ((TorchBackbone, "__call__"), (least, "_by_blocks"))
+COUNTED = ((TorchBackbone, "__call__"), (least, "_least"))
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def scores_twice(patch):
 
 def compares_twice(patch):
     """In as many searches among as many banks: the arithmetic alone tells."""
-    search = least._by_blocks
-    patch.setattr(least, "_by_blocks", lambda *given: (search(*given), search(*given))[1])
+    search = least._least
+    patch.setattr(least, "_least", lambda *given: (search(*given), search(*given))[1])
 
 
 @pytest.mark.parametrize("regression", [looks_twice, scores_twice, compares_twice])

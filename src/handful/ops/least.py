@@ -7,14 +7,14 @@ work, and the same ones serve both measures. What cancels leaves a squared dista
 This assumes that different patches differ by more than 2e-3 of their length, as networks' features do by far. Those
 that share a constant hundreds of times larger than what tells them apart would all be 0 away from each other.
 
-In a graph, writing all products down and going through them costs as much as multiplying. There `in_lanes` saves it:
-OpenVINO adds to a convolution, and cuts off what is negative, while it writes its output, and
+Writing all products down and going through them costs as much as multiplying. `in_lanes` saves it: since
 
     max(a, b) - c  =  relu(a - b) + b - c,
 
-so that one convolution after another, by the differences of rows, keeps the largest of K products where there was one.
-Of rows of one length the same has the largest product and the largest cosine: one such lane serves both measures. So
-lengths are rounded a little, when rows are learnt and before anything is calibrated.
+one product after another by the differences of K rows, each added to what there is, keeps the largest of their products
+where there were K. OpenVINO adds to a convolution, and cuts off what is negative, while it writes its output. Of rows
+of one length the same has the largest product and the largest cosine: one such lane serves both measures. So lengths
+are rounded a little, when rows are learnt and before anything is calibrated.
 """
 
 import math
@@ -28,9 +28,8 @@ from torch import Tensor
 
 Measure = Literal["euclidean", "cosine"]
 
-ELEMENTS = 1_250_000  # of one block of the product: 5 MB of float32, which is looked through right after
-GRAPH_ELEMENTS = 512_000  # the same in a graph, so that two cores hold a block by themselves
-WIDE = 32  # lanes come in multiples of it in a graph: vectors are 16 wide, and OpenVINO computes several at a time
+ELEMENTS = 512_000  # of a block of products: 2 MB of float32, which two cores hold by themselves
+WIDE = 32  # lanes of a block, as a multiple: vectors are 16 wide, and several are computed at a time
 CANCELLED = 4e-6  # of a squared length: what is left of it after subtracting equals, in float32, and some more
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
 FEW = 100  # rows, of which fewer are searched one by one
@@ -89,12 +88,11 @@ def least_distances(rows: Tensor, queries: Tensor, measures: Sequence[Measure]) 
     Returns:
         (P, N) of each measure.
     """
-    search = _in_a_graph if torch.compiler.is_compiling() else _by_blocks
-    if search is _in_a_graph and len(rows) == 1:
+    if len(rows) == 1:
         rows = torch.cat([rows, rows[:, :, -1:].expand(-1, -1, -rows.shape[2] % WIDE, -1)], 2)  # the last lane again
     squares, of_queries = rows.square().sum(3), queries.square().sum(1)
     shares, queries_shares = _shares(squares), _shares(of_queries)
-    nearest, likest = search(rows, squares / 2, shares, queries, measures)
+    nearest, likest = _least(rows, squares / 2, shares, queries, measures)
     # 1/2 - cos is half a squared distance less half that of the query, as |m|²/2 - q·m; a row of zeros makes both 0.
     of_zeros = torch.where(shares > 0, math.inf, 0.0).amin((1, 2))[:, None]
     lengths = {"euclidean": of_queries, "cosine": torch.where(queries_shares > 0, 1.0, 0.0)}
@@ -106,10 +104,10 @@ def least_distances(rows: Tensor, queries: Tensor, measures: Sequence[Measure]) 
     return found
 
 
-def _by_blocks(
+def _least(
     rows: Tensor, halves: Tensor, shares: Tensor, queries: Tensor, measures: Sequence[Measure]
 ) -> tuple[Tensor, Tensor]:
-    """The least |m|²/2 - q·m and the least -q·m / |m| over the rows m of each part, a block of queries at a time.
+    """The least |m|²/2 - q·m and the least -q·m / |m| over the rows m of each part, a block of lanes at a time.
 
     Args:
         rows: (P, K, L, D).
@@ -121,35 +119,19 @@ def _by_blocks(
     Returns:
         (P, N) each.
     """
-    parts, every, halves, shares = len(rows), rows.flatten(0, 2), halves.flatten(), shares.flatten()
-    block = max(1, ELEMENTS // len(every))
-    room = queries.new_empty(min(block, len(queries)), len(every))  # memory that is new for every block takes time
-    least: tuple[list[Tensor], list[Tensor]] = [], []
-    for some in (-queries).split(block):
-        order = torch.addmm(halves, some, every.T, out=room[: len(some)])  # (n, P · K · L)
-        least[0].append(order.unflatten(1, (parts, -1)).amin(2))
-        least[1].append(order.sub_(halves).mul_(shares).unflatten(1, (parts, -1)).amin(2))
-    return torch.cat(least[0]).T, torch.cat(least[1]).T
-
-
-def _in_a_graph(
-    rows: Tensor, halves: Tensor, shares: Tensor, queries: Tensor, measures: Sequence[Measure]
-) -> tuple[Tensor, Tensor]:
-    """As `_by_blocks`, but a block of lanes at a time, of which only the largest of their rows' products are kept."""
-    parts, count = len(rows), rows.shape[2]
+    parts, _, count, _ = rows.shape
     by_length = "cosine" not in measures
-    compared, offsets = (rows, -halves) if by_length else (rows * shares[..., None], torch.zeros_like(halves))
+    if by_length:  # the largest q·m - |m|²/2
+        rows, queries = torch.cat([rows, -halves[..., None]], 3), F.pad(queries, (0, 1), value=1.0)
+    else:
+        rows = rows * shares[..., None]
     lengths = (2 * halves).sqrt().amax(1)  # (P, L), of each lane's rows but for those of zeros
-    blocks = math.ceil(parts * count * len(queries) / GRAPH_ELEMENTS)
+    blocks = math.ceil(parts * count * len(queries) / ELEMENTS)
     block = math.ceil(count / blocks) if parts > 1 else WIDE * math.ceil(count / blocks / WIDE)
     least: tuple[list[Tensor], list[Tensor]] = [], []
     for start in range(0, count, block):
         some = slice(start, start + block)
-        largest = _largest(
-            compared[:, :, some].transpose(0, 1).flatten(1, 2),
-            offsets[:, :, some].transpose(0, 1).flatten(1),
-            queries.T[None, :, None],
-        ).view(parts, -1, 1, len(queries))
+        largest = _largest(rows[:, :, some].transpose(0, 1).flatten(1, 2), queries).view(parts, -1, 1, len(queries))
         length = lengths[:, some, None, None]
         least[0].append((-largest if by_length else (length / 2 - largest) * length).amin(1))
         least[1].append(-largest.amax(1))
@@ -157,15 +139,19 @@ def _in_a_graph(
     return nearest, likest
 
 
-def _largest(rows: Tensor, offsets: Tensor, asked: Tensor) -> Tensor:
-    """The largest q·m + offset of each lane's rows m: (K, L, D), (K, L), (1, D, 1, N) → (1, L, 1, N)."""
-    weights, last = rows[..., None, None], len(rows) - 1
-    largest: Tensor | None = None  # less what the next row gives
-    for row in range(last):
-        more = F.conv2d(asked, weights[row] - weights[row + 1], offsets[row] - offsets[row + 1])
-        largest = F.relu(more if largest is None else more + largest)
-    of_last = F.conv2d(asked, weights[last], offsets[last])
-    return of_last if largest is None else of_last + largest
+def _largest(rows: Tensor, queries: Tensor) -> Tensor:
+    """The largest product of each lane's rows: (K, L, D), (N, D) → (1, L, 1, N)."""
+    first, *others = torch.cat([rows[:-1] - rows[1:], rows[-1:]])
+    if torch.compiler.is_compiling():
+        asked = queries.T[None, :, None]  # (1, D, 1, N): OpenVINO convolves faster than it multiplies
+        largest: Tensor = F.conv2d(asked, first[..., None, None])
+        for step in others:
+            largest = F.conv2d(asked, step[..., None, None]) + F.relu(largest)
+        return largest
+    products: Tensor = first @ queries.T
+    for step in others:
+        torch.addmm(products.relu_(), step, queries.T, out=products)
+    return products[None, :, None]
 
 
 def _shares(squares: Tensor) -> Tensor:
