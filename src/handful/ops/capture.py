@@ -65,7 +65,8 @@ def _detail(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def brightness(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     """The `QUANTILES` of the brightness of places of two blocks a side, so that specks are none: (h, w) → (5,)."""
-    return np.quantile(_averaged(blocks, 2), QUANTILES).astype(np.float32)
+    values = np.sort(_averaged(blocks, 2), axis=None)  # np.quantile takes four times as long
+    return np.interp(np.multiply(QUANTILES, len(values) - 1), np.arange(len(values)), values).astype(np.float32)
 
 
 def layout(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
