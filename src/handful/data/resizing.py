@@ -57,11 +57,8 @@ def resize(pixels: NDArray[np.integer], size: tuple[int, int], *, halves: bool) 
         size: (H, W).
         halves: whether two threads share the work, to the same values.
     """
-    (height, width), (across, mixed), down = (
-        pixels.shape[:2],
-        _across(pixels.shape[1], size[1]),
-        _bands(len(pixels), size[0]),
-    )
+    height, width = pixels.shape[:2]
+    (across, mixed), down = _across(width, size[1]), _bands(height, size[0])
     narrow = np.empty((down.padded, mixed.shape[0] * mixed.shape[2]), np.float32)
     narrow[: down.margin] = narrow[down.margin + height :] = 0
     image = np.empty((CHANNELS, *size), np.float32)

@@ -2,7 +2,7 @@
 
 |q - m|² is |q|² + |m|² - 2 q·m, and that of q and m at length 1 is 2 - 2 q·m / (|q| |m|): products are most of the
 work, and the same ones serve both measures. What cancels leaves a squared distance wrong by some 1e-7 of |q|². So below
-`CANCELLED` of that it counts as 0: a patch that was learnt is 0 away, as by `handful.ops.neighbors`.
+`CANCELLED` of that it counts as 0: a patch that is one of the rows is 0 away, as by `handful.ops.neighbors`.
 
 This assumes that different patches differ by more than 2e-3 of their length, as networks' features do by far. Those
 that share a constant hundreds of times larger than what tells them apart would all be 0 away from each other.
