@@ -131,12 +131,11 @@ def _least(
     least: tuple[list[Tensor], list[Tensor]] = [], []
     for start in range(0, count, block):
         some = slice(start, start + block)
-        by_lane = rows[:, :, some].permute(1, 2, 0, 3).flatten(1, 2)  # (K, l · P, D)
-        largest = _largest(by_lane, queries).view(1, -1, parts, len(queries))
-        length = lengths[:, some].T[None, ..., None]  # (1, l, P, 1)
+        largest = _largest(rows[:, :, some].transpose(0, 1).flatten(1, 2), queries).view(parts, -1, 1, len(queries))
+        length = lengths[:, some, None, None]
         least[0].append((-largest if by_length else (length / 2 - largest) * length).amin(1))
         least[1].append(-largest.amax(1))
-    nearest, likest = (torch.cat(kept).amin(0) for kept in least)
+    nearest, likest = (torch.stack(kept).amin(0)[:, 0] for kept in least)
     return nearest, likest
 
 
