@@ -3,11 +3,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from handful.errors import InputError, SettingError
 from handful.methods import create
 from handful.methods.handful import edge_weights
+from handful.ops.least import in_lanes
 from handful.types import Features
 
 
@@ -144,26 +144,38 @@ def test_a_single_picture_is_scored_by_what_lies_apart_in_it():
 
 def with_turned(ratio, *, count=4):
     """Fitted to random references and to three turned copies of each."""
-    rows = tuple(level.flatten(1, 2).unflatten(0, (count, 3)) for level in random_features(3 * count, seed=2).levels)
-    method = create("handful", {"coreset_ratio": ratio})
-    return method.fit(random_features(count, seed=1), turned=features(*rows))
+    return create("handful", {"coreset_ratio": ratio}).fit(random_features(count, seed=1), turned=three_copies(count))
+
+
+def three_copies(count):
+    levels = random_features(3 * count, seed=2).levels
+    return features(*(level.flatten(1, 2).unflatten(0, (count, 3)) for level in levels))
 
 
 def test_a_coreset_keeps_the_share_it_is_told_of_each_level_and_of_each_copy():
     whole, quarter, least = (with_turned(ratio) for ratio in (1.0, 0.25, 0.001))
+    assert [len(rows.flatten(0, 2).unique(dim=0)) for rows in whole.rows_] == [256, 64]
     assert [rows.shape[:3] for rows in quarter.rows_] == [(1, 1, 64), (1, 1, 16)]
     assert [copies.shape[:3] for copies in quarter.turned_] == [(12, 1, 16), (12, 1, 4)]
     assert [rows.shape[:3] for rows in least.rows_] == [(1, 1, 1), (1, 1, 1)]
     assert [copies.shape[:3] for copies in least.turned_] == [(12, 1, 1), (12, 1, 1)]
-    for kept, good in zip((*quarter.rows_, *quarter.turned_), (*whole.rows_, *whole.turned_), strict=True):
-        directions = [F.normalize(part[0].flatten(0, 1), dim=1) for part in (kept, good)]
-        assert torch.cdist(*directions).amin(1) == pytest.approx(0, abs=1e-3)  # good patches, those of the same copy
+    references, copies = random_features(4, seed=1).levels, three_copies(4).levels
+    for level in range(2):
+        kept = [quarter.rows_[level][0, 0], *quarter.turned_[level][:, 0]]
+        good = [references[level].flatten(0, 2), *copies[level].flatten(0, 1)]
+        for some, all_of_them in zip(kept, good, strict=True):
+            assert (some[:, None] == all_of_them).all(2).any(1).all()  # good patches as they are
 
 
 def test_a_coreset_of_all_patches_is_none_to_the_bit():
-    method, references = with_turned(1.0, count=1), random_features(1, seed=1)
+    references, copies = random_features(4, seed=1), three_copies(4)
+    method, queries = with_turned(1.0), random_features(3, seed=3)
     for rows, level in zip(method.rows_, references.levels, strict=True):
-        assert torch.equal(rows[0, 0], level.flatten(0, 2))
+        assert torch.equal(rows[0], in_lanes(level.flatten(0, 2), ("euclidean", "cosine")))
+    for turned, level in zip(method.turned_, copies.levels, strict=True):
+        assert torch.equal(turned[:, 0], level.flatten(0, 1))
+    plain = create("handful", {}).fit(references, turned=copies)
+    assert torch.equal(plain.score(queries).maps, method.score(queries).maps)
 
 
 def test_fewer_patches_are_never_nearer():
