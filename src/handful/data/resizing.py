@@ -2,7 +2,7 @@
 
 A value is a weighted sum of its neighbours, first across and then down, rounded to 8 bits after each. Pillow adds up
 one value after the other. Here a band of the picture and a matrix of weights, most of them 0, give a few columns or
-rows by one product: far more multiplications, in little more than half the time.
+rows by one product: far more multiplications, which vectors make up for.
 
 The weights are Pillow's (12.3, src/libImaging/Resample.c: precompute_coeffs, normalize_coeffs_8bpc), rounded to 22 bits
 as there, and its sums are of whole numbers. Those here are of float32: whatever may lie on either side of the middle
