@@ -264,3 +264,19 @@ def test_a_head_of_fasl_is_trained_and_benchmarked(
     assert rows["fasl:winmode=mul,win_size=4"]["protocol"] == rows["fasl"]["protocol"] == "auxiliary-trained"
     ours = {f"wheel-{file_name(f'{name}@{head}')}.png" for name in ("fasl", "fasl:winmode=mul,win_size=4")}
     assert {path.name for path in (out / "sheets/new").iterdir()} == ours  # without a threshold there is none
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize(("name", "settings"), [("resad", QUICK), ("fasl", {"updates": 2, "pictures": 2, "shots": 2})])
+def test_a_head_trained_on_cuda_serves_on_the_cpu(data, backbone, tmp_path, name, settings):
+    there = backbones.load(backbone.spec, backbone.parts, engine="torch", device="cuda")
+    training = AuxiliaryTraining(create_head_training(name, settings), {"toy": open_dataset(data)}, there)
+    list(training.run())
+    training.save(tmp_path / "head.safetensors")
+    detectors = [
+        Detector(name, backbone=one, head=tmp_path / "head.safetensors").fit(data / "disc/train/good")
+        for one in (there, backbone)
+    ]
+    on_gpu, on_cpu = (detector.inspect(data / "disc/test/good/0.png")[0].score for detector in detectors)
+    assert on_cpu == pytest.approx(on_gpu, rel=5e-3)  # cuDNN may take TF32's shorter mantissa

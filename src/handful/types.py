@@ -162,7 +162,7 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class AuxiliaryClass:
-    """One class of a labelled data set that a head is trained on, as a backbone sees it.
+    """One class of a labelled data set that a head is trained on, as a backbone sees it: features lie on its device.
 
     Attributes:
         name: data set and category.

@@ -201,11 +201,3 @@ def test_a_head_of_another_method_is_refused(classes):
 def test_settings_out_of_bounds_are_refused(settings, sentence):
     with pytest.raises(SettingError, match=sentence):
         create_head_training("resad", settings)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_it_trains_on_cuda(classes):
-    training = ResidualTraining(**QUICK)
-    training.start(classes, seed=0, device="cuda")
-    assert math.isfinite(training.update(0, classes))

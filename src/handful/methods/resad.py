@@ -344,7 +344,7 @@ class ResidualTraining(HeadTraining):
         for one, query, references in drawn:
             bank = ResidualBank(head.scaled(one.references[references]), match=self.match)
             residuals.append(bank.residuals(head.scaled(one.queries[[query]]), kind=self.residual))
-            masks.append(tuple(mask[[query]] for mask in one.masks))
+            masks.append(tuple(mask[[query]].to(head.scales.device) for mask in one.masks))
         return tuple(map(torch.cat, zip(*residuals, strict=True))), tuple(map(torch.cat, zip(*masks, strict=True)))
 
     def _draw(self, one: AuxiliaryClass, generator: np.random.Generator) -> tuple[AuxiliaryClass, int, list[int]]:
