@@ -154,7 +154,7 @@ class Handful(Method):
                     distances, chosen = self._among_turned(patches, distances)
             of_level = torch.stack(distances).prod(0).pow(1 / len(distances)).reshape(level.shape[1:3])
             if self.damped:
-                of_level = of_level * edge_weights(*level.shape[1:3]).to(of_level)
+                of_level = of_level * edge_weights(*level.shape[1:3], device=level.device)
             product = product * resize_grid(of_level[None, ..., None], grid, mode="bilinear")[0, ..., 0]
         return product.pow(1 / len(query.levels))
 
@@ -202,6 +202,13 @@ def _around(height: int, width: int) -> Tensor:
     return windows(1, height, width, radius=round(APART * min(height, width)))
 
 
-def edge_weights(height: int, width: int) -> Tensor:
+def edge_weights(height: int, width: int, *, device: torch.device | None = None) -> Tensor:
     """The share of a patch's 3x3 neighbourhood that lies inside the grid: (h, w), 1 but for the outermost patches."""
-    return F.avg_pool2d(torch.ones(1, height, width), 3, stride=1, padding=1)[0]
+    down, across = (_within(length, device) for length in (height, width))
+    return down[:, None] * across
+
+
+def _within(length: int, device: torch.device | None) -> Tensor:
+    """The share of three places in a row that are among so many: (length,)."""
+    places = torch.arange(length, device=device)
+    return ((places > 0).float() + 1 + (places < length - 1)) / 3
