@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 BARE = "the bare graph"
+BARE_ON_GPU = "the bare backbone"
 
 Record = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -17,7 +18,7 @@ def page(records: Mapping[str, Record]) -> str:
         f"of {BARE}: the default backbone, compiled by OpenVINO at float32 as in the inspector, on an input that is "
         "ready. Lower is faster, and 1 is the limit.",
     ]
-    parts = {"inspection": inspection, "fit": fit, "cold": cold, "folder": folder, "coreset": coreset}
+    parts = {"inspection": inspection, "fit": fit, "cold": cold, "folder": folder, "coreset": coreset, "gpu": gpu}
     for name, record in records.items():
         title, *said = parts[name](record["rows"])
         head += [f"## {title}", measured(record), *said]
@@ -30,7 +31,8 @@ def measured(record: Record) -> str:
     threads = record["cpu_cores"]
     return (
         f"`{record['command']}` at {record['commit']}: {record['category']}, {versions}, {record['platform']}, "
-        f"{record['cpu']}, {threads} thread{'s' if threads > 1 else ''}."
+        f"{record['cpu']}, {threads} thread{'s' if threads > 1 else ''}"
+        f"{'' if record['device'] == 'cpu' else ', ' + record['device']}."
     )
 
 
@@ -88,6 +90,16 @@ def coreset(rows: Rows) -> list[str]:
     ]
 
 
+def gpu(rows: Rows) -> list[str]:
+    return [
+        "On a GPU",
+        "The same in torch on CUDA, preparing a picture and its evidence on the CPU as ever: milliseconds, and in "
+        f"multiples of {BARE_ON_GPU}, torch's pass of it on an input that is there. The peer's answer is score and "
+        "map, brought back; a fit is from the references' files to a threshold.",
+        *(f"{size} px:\n\n{grid(rows, size, milliseconds)}" for size in unique(rows, "size")),
+    ]
+
+
 def grid(rows: Rows, size: int, text: Any) -> str:
     """A table of one size: a line for each contestant, a column for each number of references."""
     here = {(row["name"], row["shots"]): row for row in rows if row["size"] == size}
@@ -102,6 +114,10 @@ def grid(rows: Rows, size: int, text: Any) -> str:
 
 def cell(row: Mapping[str, Any]) -> str:
     return "1" if row["name"] == BARE else f"{row['middle']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
+def milliseconds(row: Mapping[str, Any]) -> str:
+    return f"{1e3 * row['seconds']:.1f} ({row['middle']:.1f})"
 
 
 def passes(row: Mapping[str, Any]) -> str:

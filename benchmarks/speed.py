@@ -16,26 +16,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # as the command line sets it, before numpy is imported
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 import _peer
 import _speed_page
+from _speed_pictures import EACH, chosen, copies, decoded, jpegs, judged
+from _turns import Rows, Run, each, in_multiples, in_turn
 from handful import backbones
 from handful.backbones.base import Backbone
 from handful.backbones.openvino_engine import CONSTANTS_PART, GRAPH_PART, OpenVINOBackbone
 from handful.benchmark.environment import describe
-from handful.data.datasets import open_dataset
 from handful.data.images import read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
@@ -50,14 +48,9 @@ INSPECTORS: dict[str, tuple[str, dict[str, Any]]] = {
     "handful, turned copies": ("handful", {"turn": "always"}),
     "patchcore": ("patchcore", {}),
 }
-SIDE = 900  # of the JPEGs
-EACH = 3  # pictures of each verdict
+FIT = ": fit"
 DEPTH = 152  # channels of the default backbone's levels together
 OUT = Path(__file__).with_suffix("")
-
-Run = Callable[[int], object]  # with the number of the picture, which it may take modulo what it has
-Rows = list[dict[str, Any]]
-Item = TypeVar("Item")
 
 
 def main() -> None:
@@ -68,7 +61,8 @@ def main() -> None:
     for part in options.parts:
         print(part, file=sys.stderr, flush=True)
         rows = PARTS[part](options)
-        record = describe(command=command, device="cpu", facts={"category": options.category, "rows": rows})
+        device = "cuda" if part == "gpu" else "cpu"
+        record = describe(command=command, device=device, facts={"category": options.category, "rows": rows})
         with replacing(options.out / f"{part}.json", make_folder=True) as file:
             file.write(json.dumps(record, indent=1).encode())
     records = {part: options.out / f"{part}.json" for part in PARTS}
@@ -80,9 +74,10 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = [part for part in PARTS if part != "gpu" or torch.cuda.is_available()]
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--category", default="mvtec_ad/pill", help="default: %(default)s")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=default, help="default: all that run here")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--sizes", type=int, nargs="+", default=[320, 512])
     parser.add_argument("--rounds", type=int, default=30, help="of inspections; default: %(default)s")
@@ -104,34 +99,6 @@ def keep_to(threads: int | None) -> None:
         sys.exit("--threads needs a system that lets a process choose its cores; leave it out.")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     torch.set_num_threads(threads)
-
-
-def in_turn(contestants: Mapping[str, Run], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
-    """Seconds of every contestant in every round; `warm` runs each before it is timed, as the picture before would."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds):
-        for name, run in contestants.items():
-            if warm:
-                run(number)
-            begin = time.perf_counter()
-            run(number + 1)
-            seconds[name].append(time.perf_counter() - begin)
-    return seconds
-
-
-def in_multiples(seconds: Mapping[str, Sequence[float]], by: str, **about: Any) -> Rows:
-    """Median and quartiles of every contestant in multiples of one's median, a row each."""
-    unit = statistics.median(seconds[by])
-    rows = []
-    for name, values in seconds.items():
-        low, middle, high = (float(value) / unit for value in np.quantile(values, (0.25, 0.5, 0.75)))
-        rows.append({**about, "name": name, "low": low, "middle": middle, "high": high})
-    return rows
-
-
-def each(run: Callable[[Item], object], items: Sequence[Item]) -> Run:
-    """A contestant that takes one item after the other."""
-    return lambda number: run(items[number % len(items)])
 
 
 def bare(backbone: OpenVINOBackbone) -> Run:
@@ -196,6 +163,52 @@ def peers(references: Sequence[str], pictures: Sequence[Path], size: int) -> dic
 
     named = {"torch": model, "OpenVINO": whole, "OpenVINO, every tenth patch": tenth}
     return {f"{_peer.PEER}, {name}": brought(run) for name, run in named.items()}
+
+
+def gpu(options: argparse.Namespace) -> Rows:
+    """Inspections and fits on CUDA, in multiples of torch's pass of the backbone there; here seconds are kept too."""
+    category, rows = chosen(options), []
+    with tempfile.TemporaryDirectory() as scratch:
+        pictures = jpegs(category, Path(scratch))
+        for size in options.sizes:
+            for shots in options.shots:
+                references = draw(category.train, shots=shots, seed=0)
+                contestants = on_gpu(references, pictures, size, peer=not options.alone)
+                fits = {name: run for name, run in contestants.items() if name.endswith(FIT)}
+                quick = {name: run for name, run in contestants.items() if name not in fits}
+                seconds = in_turn(quick, options.rounds) | in_turn(fits, options.slow_rounds, warm=False)
+                for row in in_multiples(seconds, _speed_page.BARE_ON_GPU, size=size, shots=shots):
+                    rows.append({**row, "seconds": statistics.median(seconds[row["name"]])})
+    return rows
+
+
+def on_gpu(references: Sequence[str], pictures: Sequence[Path], size: int, *, peer: bool) -> dict[str, Run]:
+    """The backbone by itself, every inspector on pictures of both verdicts and its fit, and the peer's model."""
+    backbone = backbones.create(size=(size, size), engine="torch", device="cuda")
+    image = torch.rand(1, 3, size, size, device="cuda")
+
+    def passed(number: int) -> None:
+        backbone(image)
+        torch.cuda.synchronize()
+
+    found: dict[str, Run] = {_speed_page.BARE_ON_GPU: passed}
+    for name, (method, settings) in INSPECTORS.items():
+        detector = Detector(method, settings=settings, backbone=backbone).fit(references)
+        for verdict, paths in judged(detector.inspector, pictures).items():
+            ready = [read_picture(path, detail=size) for path in paths]
+            found[f"{name}: {verdict}"] = each(detector.inspect_picture, ready)
+        found[f"{name}{FIT}"] = each(Detector(method, settings=settings, backbone=backbone).fit, [references])
+    if peer:
+        model = _peer.patchcore().cuda()
+        _peer.teach(model, (_peer.model_input(decoded(path), size).cuda() for path in references))
+
+        @torch.inference_mode()
+        def inspected(pixels: Any) -> tuple[Tensor, Tensor]:
+            answer = model(_peer.model_input(pixels, size).cuda())
+            return answer.pred_score.cpu(), answer.anomaly_map.cpu()
+
+        found[f"{_peer.PEER}, torch"] = each(inspected, [decoded(path) for path in pictures[:EACH]])
+    return found
 
 
 def fit(options: argparse.Namespace) -> Rows:
@@ -315,15 +328,6 @@ def coreset(options: argparse.Namespace) -> Rows:
     return rows
 
 
-def chosen(options: argparse.Namespace) -> Category:
-    """The category: its data set's folder holds it."""
-    folder, _, name = options.category.rpartition("/")
-    found = {one.name: one for one in open_dataset(options.data / folder).categories}
-    if name not in found:
-        sys.exit(f"--category must be one of {', '.join(found)} in {options.data / folder}, got {name}.")
-    return found[name]
-
-
 def fast(size: int) -> OpenVINOBackbone:
     """The default backbone on the fastest engine."""
     backbone: Backbone = backbones.create(size=(size, size), engine="openvino")
@@ -337,40 +341,6 @@ def taught(category: Category, scratch: Path, options: argparse.Namespace) -> Pa
     references = draw(category.train, shots=max(options.shots), seed=0)
     Detector(size=options.sizes[0], engine="openvino").fit(references).save(file)
     return file
-
-
-def jpegs(category: Category, scratch: Path) -> list[Path]:
-    """Test pictures as JPEGs of one size, the good ones first."""
-    files = []
-    for number, sample in enumerate(sorted(category.test, key=lambda one: bool(one.anomalous))):
-        files.append(scratch / f"{number:04d}.jpg")
-        Image.fromarray(decoded(sample.path)).resize((SIDE, SIDE)).save(files[-1], quality=90)
-    return files
-
-
-def judged(inspector: Inspector, paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """A few pictures of each verdict, the good ones in `paths` first; one that no picture has is left out."""
-
-    def few(verdict: str, candidates: Sequence[Path]) -> list[Path]:
-        return list(islice((path for path in candidates if inspector.inspect(path)[0].verdict == verdict), EACH))
-
-    found = {"OK": few("OK", paths), "DEFECT": few("DEFECT", paths[::-1])}
-    return {verdict: some for verdict, some in found.items() if some}
-
-
-def copies(category: Category, scratch: Path, count: int) -> Path:
-    """A folder of links to the test pictures, over and over."""
-    scratch.mkdir()
-    for number in range(count):
-        original = Path(category.test[number % len(category.test)].path).absolute()
-        Path(scratch, f"{number:05d}{original.suffix}").symlink_to(original)
-    return scratch
-
-
-def decoded(path: str | Path) -> Any:
-    """Pillow alone: (h, w, 3) uint8."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def started(*words: str | Path) -> None:
@@ -400,6 +370,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "cold": cold,
     "folder": folder,
     "coreset": coreset,
+    "gpu": gpu,
 }
 
 if __name__ == "__main__":
