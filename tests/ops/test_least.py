@@ -28,9 +28,17 @@ def in_a_graph(rows, queries, measures=BOTH):
     return torch.export.export(Graph(measures), (rows, queries)).module()(rows, queries)
 
 
-@pytest.fixture(params=[in_torch, in_a_graph])
+def on_a_gpu(rows, queries, measures=BOTH):
+    return [found.cpu() for found in least_distances(rows.cuda(), queries.cuda(), measures)]
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
+@pytest.fixture(params=[in_torch, in_a_graph, pytest.param(on_a_gpu, marks=[pytest.mark.gpu, needs_cuda])])
 def search(request, monkeypatch):
     monkeypatch.setattr(least, "ELEMENTS", 150)  # several blocks of lanes, the last one smaller
+    monkeypatch.setattr(least, "ELEMENTS_ON_GPU", 150)
     monkeypatch.setattr(least, "WIDE", 4)
     return request.param
 

@@ -29,6 +29,7 @@ from torch import Tensor
 Measure = Literal["euclidean", "cosine"]
 
 ELEMENTS = 512_000  # of a block of products: 2 MB of float32, which two cores hold by themselves
+ELEMENTS_ON_GPU = 2**26  # 256 MB
 WIDE = 32  # lanes of a block, as a multiple: vectors are 16 wide, and several are computed at a time
 CANCELLED = 4e-6  # of a squared length: what is left of it after subtracting equals, in float32, and some more
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
@@ -126,7 +127,8 @@ def _least(
     else:
         rows = rows * shares[..., None]
     lengths = (2 * halves).sqrt().amax(1)  # (P, L), of each lane's rows but for those of zeros
-    blocks = math.ceil(parts * count * len(queries) / ELEMENTS)
+    elements = ELEMENTS_ON_GPU / rows.shape[1] if rows.is_cuda else ELEMENTS
+    blocks = math.ceil(parts * count * len(queries) / elements)
     block = math.ceil(count / blocks) if parts > 1 else WIDE * math.ceil(count / blocks / WIDE)
     least: tuple[list[Tensor], list[Tensor]] = [], []
     for start in range(0, count, block):
@@ -141,6 +143,8 @@ def _least(
 
 def _largest(rows: Tensor, queries: Tensor) -> Tensor:
     """The largest product of each lane's rows: (K, L, D), (N, D) → (1, L, 1, N)."""
+    if rows.is_cuda:  # where the start of a computation is what takes time
+        return (rows @ queries.T).amax(0)[None, :, None]
     first, *others = torch.cat([rows[:-1] - rows[1:], rows[-1:]])
     if torch.compiler.is_compiling():
         asked = queries.T[None, :, None]  # (1, D, 1, N): OpenVINO convolves faster than it multiplies
