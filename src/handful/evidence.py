@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,33 +60,24 @@ def _vectors(levels: Sequence[NDArray[np.float32]], scales: Sequence[float]) -> 
     joined = np.empty((height, width, sum(level.shape[2] for level in levels)), np.float32)
     first = 0
     for level, scale in zip(levels, scales, strict=True):
-        pooled = _pooled(_pooled(level, 0), 1) / np.float32(scale)
-        depth = level.shape[2]
-        joined[:, :, first : first + depth] = _enlarged(_enlarged(pooled, height, 0), width, 1)
+        rows, columns, depth = level.shape
+        down = (_spread(rows, height) @ level.reshape(rows, -1)).reshape(height, columns, depth)
+        np.matmul(_spread(columns, width) / np.float32(scale), down, out=joined[:, :, first : first + depth])
         first += depth
     return joined
 
 
-def _pooled(level: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Along one axis the mean of `NEIGHBOURHOOD` patches, what lies beyond the grid being 0."""
-    reach = NEIGHBOURHOOD // 2
-    margins = [(reach, reach) if one == axis else (0, 0) for one in range(3)]
-    padded, length = np.pad(level, margins), level.shape[axis]
-    pooled = padded.take(np.arange(length), axis)
-    for start in range(1, NEIGHBOURHOOD):
-        pooled += padded.take(np.arange(start, start + length), axis)
-    pooled /= NEIGHBOURHOOD
-    return pooled
+@lru_cache(maxsize=32)
+def _spread(given: int, length: int) -> NDArray[np.float32]:
+    """What each of the patches in a row, or a column, gives to each of the finest level's: (length, given).
 
-
-def _enlarged(level: NDArray[np.float32], length: int, axis: int) -> NDArray[np.float32]:
-    """Linearly interpolated along one axis, patch centres half a step in, as torch does (`align_corners` false)."""
-    given = level.shape[axis]
-    if given == length:
-        return level
+    First comes the mean of `NEIGHBOURHOOD` patches, what lies beyond the grid being 0, then linear interpolation, patch
+    centres half a step in, as torch does (`align_corners` false).
+    """
+    places = np.arange(given)
+    pooled = (np.abs(places[:, None] - places) <= NEIGHBOURHOOD // 2) / NEIGHBOURHOOD
     at = np.clip((np.arange(length) + 0.5) * (given / length) - 0.5, 0, given - 1)
     low = at.astype(np.int64)
-    share = (at - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(3)])
-    high = np.minimum(low + 1, given - 1)
-    enlarged: NDArray[np.float32] = level.take(low, axis) * (1 - share) + level.take(high, axis) * share
-    return enlarged
+    share = (at - low)[:, None]
+    spread: NDArray[np.float64] = pooled[low] * (1 - share) + pooled[np.minimum(low + 1, given - 1)] * share
+    return spread.astype(np.float32)

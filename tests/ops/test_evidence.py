@@ -35,6 +35,30 @@ def test_what_a_picture_lacks_is_found_in_the_reference_most_like_it(references)
     assert found.distance == pytest.approx(np.linalg.norm(references[1, 2, 3] - references[1, 2, 2]))
 
 
+@pytest.mark.parametrize("grid", [(8, 8), (7, 5), (1, 6), (3, 1), (1, 1)])
+def test_what_a_picture_lacks_is_the_farthest_of_all_patches(grid):
+    random = np.random.default_rng(0)
+    for smooth in (False, True) * 10:
+        picture, query = random.normal(size=(2, *grid, 6)).astype(np.float32)
+        if smooth:
+            picture = picture.cumsum(0).cumsum(1) / 4
+        expected = np.linalg.norm(picture.reshape(-1, 1, 6) - query.reshape(1, -1, 6), axis=2).min(1)
+        found = References(picture[None]).least_found(query)
+        assert found.row * grid[1] + found.column == expected.argmax()
+        assert found.distance == pytest.approx(expected.max(), rel=1e-6)
+
+
+def test_patches_that_cannot_be_the_farthest_are_not_looked_up(monkeypatch):
+    # Patches beside each other are 0.1 apart; the one that is gone is 5 away from what is there.
+    picture = np.arange(400, dtype=np.float32).reshape(1, 20, 20, 1) * np.float32(0.1)
+    query = np.where(abs(picture - 20) < 5, 0, picture)[0]
+    asked = []
+    nearest = Rows.nearest
+    monkeypatch.setattr(Rows, "nearest", lambda rows, queries: asked.append(len(queries)) or nearest(rows, queries))
+    assert References(picture).least_found(query).distance == pytest.approx(5, abs=0.11)
+    assert sum(asked) < 400 / 2
+
+
 def test_the_nearest_is_found_in_blocks_as_by_a_plain_loop(monkeypatch):
     random = np.random.default_rng(0)
     rows, queries = random.normal(5, 1, (40, 7)).astype(np.float32), random.normal(5, 1, (11, 7)).astype(np.float32)
