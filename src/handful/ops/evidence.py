@@ -51,17 +51,18 @@ class References:
     def least_found(self, query: NDArray[np.float32]) -> Place:
         """The patch of the most alike reference that is farthest from everything in a picture: it may be missing there.
 
-        The most alike reference is the one whose patches are nearest to the picture's on the mean, by every fourth
-        patch of every fourth row. Of its patches every second one of every second row is looked up first. Any other
-        is at most as far as one of these beside it and the two are apart, so that few of them are looked up too.
+        The most alike reference is the one whose patches are nearest to the picture's on the mean, by every fourth row
+        and column of it and every second one of the picture. Of its own patches those of every second row and column
+        are looked up first. Any other is at most as far as one of these beside it and the two are apart, so that few
+        of them are looked up too.
 
         Args:
             query: (h, w, D) of the picture.
         """
         count, height, width, depth = self.patches.shape
-        rows, sparse = Rows(query.reshape(-1, depth)), self.patches[:, ::4, ::4]
-        alike = int(rows.nearest(sparse.reshape(-1, depth))[0].reshape(count, -1).mean(1).argmin())
-        patches = self.patches[alike].reshape(-1, depth)
+        sparse, dense = (some.reshape(-1, depth) for some in (self.patches[:, ::4, ::4], query[::2, ::2]))
+        alike = int(Rows(dense).nearest(sparse)[0].reshape(count, -1).mean(1).argmin())
+        rows, patches = Rows(query.reshape(-1, depth)), self.patches[alike].reshape(-1, depth)
         second = np.arange(height * width).reshape(height, width)[::2, ::2].ravel()
         distances, bounds = np.zeros(len(patches), np.float32), np.full(len(patches), np.inf)
         distances[second], _ = rows.nearest(patches[second])
