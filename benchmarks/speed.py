@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +114,19 @@ def inspection(options: argparse.Namespace) -> Rows:
     category, rows = chosen(options), []
     with tempfile.TemporaryDirectory() as scratch:
         pictures = jpegs(category, Path(scratch))
-        for size in options.sizes:
-            for shots in options.shots:
-                references = draw(category.train, shots=shots, seed=0)
-                contestants = inspections(references, pictures, size)
-                if not options.alone:
-                    contestants |= peers(references, pictures, size)
-                rows += in_multiples(in_turn(contestants, options.rounds), BARE, size=size, shots=shots)
+        for size, shots, references in draws(options, category):
+            contestants = inspections(references, pictures, size)
+            if not options.alone:
+                contestants |= peers(references, pictures, size)
+            rows += in_multiples(in_turn(contestants, options.rounds), BARE, size=size, shots=shots)
     return rows
+
+
+def draws(options: argparse.Namespace, category: Category) -> Iterator[tuple[int, int, Sequence[str]]]:
+    """Every size and number of references asked for, and the references."""
+    for size in options.sizes:
+        for shots in options.shots:
+            yield size, shots, draw(category.train, shots=shots, seed=0)
 
 
 def inspections(references: Sequence[str], pictures: Sequence[Path], size: int) -> dict[str, Run]:
@@ -170,15 +175,13 @@ def gpu(options: argparse.Namespace) -> Rows:
     category, rows = chosen(options), []
     with tempfile.TemporaryDirectory() as scratch:
         pictures = jpegs(category, Path(scratch))
-        for size in options.sizes:
-            for shots in options.shots:
-                references = draw(category.train, shots=shots, seed=0)
-                contestants = on_gpu(references, pictures, size, peer=not options.alone)
-                fits = {name: run for name, run in contestants.items() if name.endswith(FIT)}
-                quick = {name: run for name, run in contestants.items() if name not in fits}
-                seconds = in_turn(quick, options.rounds) | in_turn(fits, options.slow_rounds, warm=False)
-                for row in in_multiples(seconds, _speed_page.BARE_ON_GPU, size=size, shots=shots):
-                    rows.append({**row, "seconds": statistics.median(seconds[row["name"]])})
+        for size, shots, references in draws(options, category):
+            contestants = on_gpu(references, pictures, size, peer=not options.alone)
+            fits = {name: run for name, run in contestants.items() if name.endswith(FIT)}
+            quick = {name: run for name, run in contestants.items() if name not in fits}
+            seconds = in_turn(quick, options.rounds) | in_turn(fits, options.slow_rounds, warm=False)
+            for row in in_multiples(seconds, _speed_page.BARE_ON_GPU, size=size, shots=shots):
+                rows.append({**row, "seconds": statistics.median(seconds[row["name"]])})
     return rows
 
 
