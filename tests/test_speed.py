@@ -17,6 +17,7 @@ from handful.methods.handful import Handful
 from handful.ops import evidence, least
 
 SIDE = 160
+PATCHES = (SIDE // 8) ** 2  # of the finest level
 COUNTED = ((TorchBackbone, "__call__"), (least, "_least"))
 
 
@@ -91,12 +92,20 @@ def test_an_inspection_of_a_good_part_computes_everything_once(detector, good):
     assert_lean_on_a_good_part(costs_of(detector, good))
 
 
-def test_a_defects_evidence_takes_four_searches_more(detector, defect):
+def test_a_defects_evidence_compares_few_patches(detector, defect):
+    """Fewer than all of the picture with all of a good one would be."""
     with pytest.MonkeyPatch.context() as patch:
         detector.inspect_picture(defect)
-        evidence_searches = counted(patch, evidence.Rows, "nearest")
+        comparisons = []
+        nearest = evidence.Rows.nearest
+        patch.setattr(
+            evidence.Rows,
+            "nearest",
+            lambda rows, queries: comparisons.append(len(rows._rows) * len(queries)) or nearest(rows, queries),
+        )
         assert detector.inspect_picture(defect).verdict == "DEFECT"
-    assert len(evidence_searches) == 4  # two of them among few: places of defects, and what may be farther
+    assert len(comparisons) == 4
+    assert sum(comparisons) < 0.8 * PATCHES**2  # 0.74; the places of defects, the likest picture, and twice in it
     costs = costs_of(detector, defect)
     assert costs.passes == 1 and len(costs.searches) == 2
 

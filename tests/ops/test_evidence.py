@@ -43,8 +43,9 @@ def test_what_a_picture_lacks_is_the_farthest_of_all_patches(grid):
         if smooth:
             picture = picture.cumsum(0).cumsum(1) / 4
         expected = np.linalg.norm(picture.reshape(-1, 1, 6) - query.reshape(1, -1, 6), axis=2).min(1)
-        found = References(picture[None]).least_found(query)
-        assert found.row * grid[1] + found.column == expected.argmax()
+        unlike = np.full_like(picture, 100)  # and the same everywhere
+        found = References(np.stack([unlike, picture])).least_found(query)
+        assert found.picture == 1 and found.row * grid[1] + found.column == expected.argmax()
         assert found.distance == pytest.approx(expected.max(), rel=1e-6)
 
 
