@@ -6,7 +6,7 @@ DIR/CATEGORY is a category in any layout that `handful data check` knows, of a p
 turns: a round runs each once untimed, as the picture before, and once timed, on the next picture. Given are medians
 over the rounds in multiples of the median of the bare graph: the inspector's own compiled graph on an input that is
 ready, nothing before and nothing after it. Each part (--parts) keeps its results in a file of its own with the commit
-that it was measured at, and the page is made of those that are there.
+that it was measured at, and the page is made of those that are there. The part gpu needs CUDA.
 """
 
 import argparse

@@ -162,7 +162,9 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class AuxiliaryClass:
-    """One class of a labelled data set that a head is trained on, as a backbone sees it: features lie on its device.
+    """One class of a labelled data set that a head is trained on, as a backbone sees it.
+
+    Its features lie on the backbone's device, all else on the CPU.
 
     Attributes:
         name: data set and category.

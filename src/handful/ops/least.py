@@ -29,7 +29,7 @@ from torch import Tensor
 Measure = Literal["euclidean", "cosine"]
 
 ELEMENTS = 512_000  # of a block of products: 2 MB of float32, which two cores hold by themselves
-ELEMENTS_ON_GPU = 2**26  # 256 MB
+ELEMENTS_ON_GPU = 2**26  # 256 MB, of all rows of the lanes
 WIDE = 32  # lanes of a block, as a multiple: vectors are 16 wide, and several are computed at a time
 CANCELLED = 4e-6  # of a squared length: what is left of it after subtracting equals, in float32, and some more
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
