@@ -238,10 +238,10 @@ def test_a_picture_alone_is_resized_by_two_threads_and_one_of_many_by_its_own(sa
     monkeypatch.setattr(resizing._second_thread(), "submit", lambda *given: used.append(given) or submit(*given))
     inspector, pictures = Inspector.load(saved), [picture_factory(seed) for seed in range(20, 24)]
     inspector.inspect(pictures[0])
-    assert len(used) == 2  # half of the rows, and half of the columns
+    assert len(used) == 1  # half of the picture
     monkeypatch.setattr("handful.inspector.MANY", len(pictures))
     inspector.inspect(pictures)
-    assert len(used) == 2
+    assert len(used) == 1
 
 
 def test_a_stream_of_many_may_be_left_early(saved, picture_factory, monkeypatch):

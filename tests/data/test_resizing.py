@@ -51,6 +51,12 @@ def test_two_threads_make_the_same_picture(shape):
     assert np.array_equal(resize(pixels, (64, 61), halves=True), resize(pixels, (64, 61), halves=False))
 
 
+def test_nothing_of_the_picture_before_is_left():
+    resize(np.full((700, 800, 3), 255, np.uint8), (64, 61), halves=True)
+    pixels = np.zeros((50, 40, 3), np.uint8)
+    assert (resize(pixels, (64, 61), halves=True) == 0).all()
+
+
 def test_channels_are_kept_apart():
     pixels = np.zeros((80, 70, 3), np.uint8)
     pixels[..., 1] = 200

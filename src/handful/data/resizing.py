@@ -10,22 +10,25 @@ between two levels, a value in some thousands, is added up again in whole number
 but it takes another order where a picture is tall, from version 13 on, and here that is always the same.
 """
 
-from collections.abc import Callable
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from math import ceil
+from itertools import pairwise
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 SUPPORT = 2.0  # of the filter to either side, in pixels of the smaller picture
 BITS = 22  # of a weight
 OUTPUTS = 5  # values of an axis that come out of one band, about
-ROWS, BANDS = 150, 32  # that are worked on at once, so that they stay in a core's cache
+ROWS, BANDS = 120, 40  # that are worked on at once, so that they stay in a core's cache
 CHANNELS = 3
+
+_rooms = threading.local()
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class Axis:
     """How an axis is resized: by bands of it that overlap.
 
     Attributes:
-        first: (n,) where the values start that each of the resized axis's is the sum of.
+        summed: (n, T) the values of the axis that each of the resized one's is the sum of.
         shares: (n, T) of these T values, whole numbers: 2^BITS for all of one; of fewer than T the last ones are 0.
         doubt: how far sums of float32 may be off, in levels.
         step: from the start of a band to that of the next.
@@ -43,7 +46,7 @@ class Axis:
         values: (B · S,) the reverse of it.
     """
 
-    first: NDArray[np.intp]
+    summed: NDArray[np.intp]
     shares: NDArray[np.int64]
     doubt: float
     step: int
@@ -56,11 +59,6 @@ class Axis:
     def padded(self) -> int:
         """The length of the axis that the bands cover, which starts `margin` before its first value."""
         return len(self.weights) * self.step + 2 * self.margin
-
-    def summed(self, values: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Which values of the axis some of the resized one's are the sums of: (m,) → (m, T)."""
-        numbers = self.first[values, None] + np.arange(self.shares.shape[1])
-        return np.where(self.shares[values] != 0, numbers, 0)
 
     def exactly(self, values: NDArray[np.intp], summed: NDArray[Any]) -> NDArray[np.int64]:
         """The levels of some of the resized axis's values by whole numbers: (m,) and what is summed (m, T) → (m,)."""
@@ -75,65 +73,85 @@ def resize(pixels: NDArray[np.integer], size: tuple[int, int], *, halves: bool) 
     Args:
         pixels: of the picture.
         size: (H, W).
-        halves: whether two threads share the work, to the same values.
+        halves: whether two threads make a half each, to the same values.
     """
-    height, width = pixels.shape[:2]
-    (across, mixed), down = _across(width, size[1]), _axis(height, size[0])
-    narrow = np.empty((down.padded, mixed.shape[0] * mixed.shape[2]), np.float32)
-    narrow[: down.margin] = narrow[down.margin + height :] = 0
-    within = narrow[down.margin : down.margin + height]
     image = np.empty((CHANNELS, *size), np.float32)
-
-    def go_across(start: int, end: int) -> None:
-        strip = np.zeros((ROWS, across.padded * CHANNELS), np.float32)
-        bands = sliding_window_view(strip, mixed.shape[1], 1)[:, :: across.step * CHANNELS].transpose(1, 0, 2)
-        room, doubtful = np.empty((ROWS, narrow.shape[1]), np.float32), []
-        for top in range(start * ROWS, min(end * ROWS, height), ROWS):
-            some = pixels[top : top + ROWS].reshape(-1, width * CHANNELS)
-            rows, begin = len(some), across.margin * CHANNELS
-            strip[:rows, begin : begin + width * CHANNELS] = some
-            found = within[top : top + rows]
-            np.matmul(bands[:, :rows], mixed, out=found.reshape(rows, len(mixed), -1).transpose(1, 0, 2))
-            doubtful.append(_rounded(found, across.doubt, room[:rows]) + found.shape[1] * top)
-        row, column = np.divmod(np.concatenate(doubtful), narrow.shape[1])
-        value, channel = across.values[column // CHANNELS], column % CHANNELS
-        within[row, column] = across.exactly(value, pixels[row[:, None], across.summed(value), channel[:, None]])
-
-    def go_down(start: int, end: int) -> None:
-        bands = sliding_window_view(narrow, down.weights.shape[2], 0)[:: down.step].transpose(0, 2, 1)
-        columns = CHANNELS * across.places + np.arange(CHANNELS)[:, None]  # (3, W)
-        for top in range(start * BANDS, min(end * BANDS, len(bands)), BANDS):
-            some = slice(top, top + BANDS)
-            found = np.matmul(down.weights[some], bands[some]).reshape(-1, narrow.shape[1])
-            before = top * down.weights.shape[1]
-            row, column = np.divmod(_rounded(found, down.doubt, np.empty_like(found)), found.shape[1])
-            value = down.values[before + row]
-            found[row, column] = down.exactly(value, within[down.summed(value), column[:, None]])
-            first, last = np.searchsorted(down.places, (before, before + len(found)))
-            levels = found.astype(np.uint8)[down.places[first:last] - before]  # fewer bytes to move
-            np.divide(levels.take(columns, 1).transpose(1, 0, 2), np.float32(255), out=image[:, first:last])
-
-    _share(go_across, ceil(height / ROWS), halves=halves)
-    _share(go_down, ceil(len(down.weights) / BANDS), halves=halves)
+    bands = len(_axis(len(pixels), size[0]).weights)
+    half = bands // 2 if halves else 0
+    other = _second_thread().submit(_resize_bands, pixels, image, 0, half) if half else None
+    _resize_bands(pixels, image, half, bands)
+    if other:
+        other.result()
     return image
 
 
-def _rounded(values: NDArray[np.float32], doubt: float, room: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Round to 8 bits in place, in room as large: → the flat numbers of those of which another level may be right."""
+def _resize_bands(pixels: NDArray[np.integer], image: NDArray[np.float32], start: int, end: int) -> None:
+    """Make those rows of the resized image that come out of some bands of the picture's rows."""
+    height, width = pixels.shape[:2]
+    (across, mixed), down = _across(width, image.shape[2]), _axis(height, image.shape[1])
+    origin = start * down.step - down.margin  # the picture's row, or one of zeros before it, that `narrow` starts with
+    narrow = _room("narrow", (end - start) * down.step + 2 * down.margin, mixed.shape[0] * mixed.shape[2])
+    strip = _room("strip", ROWS, across.padded * CHANNELS)
+    windows = _windows(strip.T, mixed.shape[1], across.step * CHANNELS).transpose(0, 2, 1)
+    within = slice(across.margin * CHANNELS, (across.margin + width) * CHANNELS)
+    doubtful = []
+    for top, bottom in _pieces(max(0, origin), min(height, origin + len(narrow)), ROWS):
+        strip[: bottom - top, within] = pixels[top:bottom].reshape(bottom - top, -1)
+        found = narrow[top - origin : bottom - origin]
+        out = found.reshape(len(found), len(mixed), -1).transpose(1, 0, 2)
+        np.matmul(windows[:, : len(found)], mixed, out=out)
+        doubtful.append(_rounded(found, across.doubt) + (top - origin) * found.shape[1])
+    row, column = np.divmod(np.concatenate(doubtful), narrow.shape[1])
+    value, channel = across.values[column // CHANNELS], column % CHANNELS
+    narrow[row, column] = across.exactly(value, pixels[origin + row[:, None], across.summed[value], channel[:, None]])
+
+    bands = _windows(narrow, down.weights.shape[2], down.step)
+    columns = CHANNELS * across.places + np.arange(CHANNELS)[:, None]  # (3, W)
+    for first, after in _pieces(start, end, BANDS):
+        weights = down.weights[first:after]
+        before = first * weights.shape[1]
+        found = _room("found", len(weights) * weights.shape[1], narrow.shape[1])
+        np.matmul(weights, bands[first - start : after - start], out=found.reshape(*weights.shape[:2], -1))
+        row, column = np.divmod(_rounded(found, down.doubt), found.shape[1])
+        value = down.values[before + row]
+        found[row, column] = down.exactly(value, narrow[down.summed[value] - origin, column[:, None]])
+        top, bottom = np.searchsorted(down.places, (before, before + len(found)))
+        levels = found.astype(np.uint8)[down.places[top:bottom] - before]  # fewer bytes to move
+        np.divide(levels.take(columns, 1).transpose(1, 0, 2), np.float32(255), out=image[:, top:bottom])
+
+
+def _pieces(start: int, end: int, most: int) -> list[tuple[int, int]]:
+    """Where pieces start and end, as few and as much alike as can be."""
+    count = ceil((end - start) / most)
+    edges = [start + (end - start) * number // count for number in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def _windows(rows: NDArray[np.float32], length: int, step: int) -> NDArray[np.float32]:
+    """Windows of so many rows, from each to the next a step: (n, C) → (B, length, C), the same memory."""
+    count = (len(rows) - length) // step + 1
+    return as_strided(rows, (count, length, rows.shape[1]), (step * rows.strides[0], *rows.strides))
+
+
+def _rounded(values: NDArray[np.float32], doubt: float) -> NDArray[np.intp]:
+    """Round to 8 bits in place: → the flat numbers of those of which another level may be right."""
+    room = _room("rounding", *values.shape)
     np.floor(np.add(values, np.float32(0.5 + doubt), out=room), out=values)
     doubtful = np.flatnonzero(np.subtract(room, values, out=room) < np.float32(2 * doubt))
     np.clip(values, 0, 255, out=values)
     return doubtful
 
 
-def _share(work: Callable[[int, int], None], count: int, *, halves: bool) -> None:
-    """Have the pieces from 0 to a count worked on, by two threads or one."""
-    half = count // 2 if halves else count
-    other = _second_thread().submit(work, half, count) if half < count else None
-    if half:
-        work(0, half)
-    if other:
-        other.result()
+def _room(use: str, *shape: int) -> NDArray[np.float32]:
+    """This thread's memory for one use, zeros or what was left in it.
+
+    Where large pieces go back to the system when they are done with, having them anew costs a third of the time.
+    """
+    kept: NDArray[np.float32] | None = getattr(_rooms, use, None)
+    if kept is None or len(kept) < prod(shape):
+        kept = np.zeros(prod(shape), np.float32)
+        setattr(_rooms, use, kept)
+    return kept[: prod(shape)].reshape(shape)
 
 
 @cache
@@ -176,9 +194,9 @@ def _axis(length: int, resized: int) -> Axis:
     places = band * weights.shape[1] + slot
     values = np.zeros(weights.shape[0] * weights.shape[1], int)
     values[places] = np.arange(resized)
-    return Axis(
-        first, shares, doubt, step, margin, np.ascontiguousarray(weights[:, :, : step + 2 * margin]), places, values
-    )
+    summed = np.where(shares != 0, at, first[:, None])
+    weights = np.ascontiguousarray(weights[:, :, : step + 2 * margin])
+    return Axis(summed, shares, doubt, step, margin, weights, places, values)
 
 
 def _bicubic(distances: NDArray[np.float64]) -> NDArray[np.float64]:
