@@ -216,7 +216,17 @@ class Gate:
 
     def _likeness(self, blocks: NDArray[np.float32]) -> float:
         """The correlation of a picture's layout with the references' mean."""
-        return float(np.corrcoef(self.learnt.layout.mean(0).ravel(), capture.layout(blocks).ravel())[0, 1])
+        layout = capture.layout(blocks)
+        differs = layout - layout.mean()
+        return float(np.vdot(self._direction, differs) / np.linalg.norm(differs))
+
+    @cached_property
+    def _direction(self) -> NDArray[np.float32]:
+        """How the references' mean layout differs from its own mean, at length 1: (LAYOUT, LAYOUT)."""
+        mean = self.learnt.layout.mean(0)
+        differs: NDArray[np.float32] = mean - mean.mean()
+        differs /= np.linalg.norm(differs)
+        return differs
 
     @cached_property
     def _product_bound(self) -> float:

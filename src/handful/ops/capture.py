@@ -27,15 +27,15 @@ FURTHEST = 12  # cells that a displacement is looked for either way
 
 def blocks_of(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """A picture's blocks: (3, H, W) → (H / 2, W / 2), rounded down."""
-    return _averaged((image[0] + image[1] + image[2]) / np.float32(3), BLOCK)  # a third of the time of their mean
+    return _averaged(image[0] + image[1] + image[2], BLOCK) / np.float32(3)  # a third of the time of their mean
 
 
 def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """The mean of each square of so many a side; what is left over at the end is dropped: (h, w) → (h / side, …)."""
     height, width = (length - length % side for length in values.shape)
-    rows = reduce(np.add, [values[start:height:side] for start in range(side)]) / np.float32(side)
+    rows = reduce(np.add, [values[start:height:side] for start in range(side)])
     squares: NDArray[np.float32] = reduce(np.add, [rows[:, start:width:side] for start in range(side)])
-    return squares / np.float32(side)
+    return squares / np.float32(side**2)
 
 
 def sharpness(blocks: NDArray[np.float32]) -> float:
