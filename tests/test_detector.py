@@ -150,7 +150,7 @@ def test_bf16_is_recorded_and_calibrated_at_or_refused_where_the_cpu_lacks_it(tm
     loaded = Detector.load(tmp_path / "part.handful")
     assert loaded.backbone.precision == "bf16"
     (one,), (two,) = bf16.inspect(disc(51)), loaded.inspect(disc(51))
-    assert same(one, two) and one.verdict == "OK"
+    assert two.score == pytest.approx(one.score, rel=1e-4) and one.verdict == two.verdict == "OK"
     exact = Detector(size=64, engine="openvino").fit([disc(seed) for seed in range(3)]).inspect(disc(51))[0]
     assert one.score != exact.score  # it really is another precision
     assert one.score == pytest.approx(exact.score, rel=0.1)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from handful import Detector, Inspector, artifact, scoring
 from handful.data import resizing
-from handful.errors import InspectorError
+from handful.errors import InspectorError, SettingError
+from handful.inspector import MANY
 from handful.scoring import FOLLOWED, TOLERANCE
 
 SMALL = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "engine": "openvino", "device": "cpu"}
@@ -126,21 +127,28 @@ def test_a_corrected_threshold_leaves_the_graph_alone(saved, monkeypatch, tmp_pa
     assert Inspector.load(tmp_path / "part.handful").calibration == detector.calibration
 
 
-@pytest.mark.parametrize(
-    ("method", "options"), [("patchcore", {"engine": "torch"}), ("handful", {"precision": "bf16"})], ids=str
-)
-def test_one_without_a_graph_says_so(method, options, good_folder, tmp_path):
-    try:
-        fit(good_folder, method, **options).save(tmp_path / "part.handful")
-    except Exception as error:
-        if "bf16" in str(error):
-            pytest.skip("this CPU has no bf16")
-        raise
+def test_one_without_a_graph_says_so(good_folder, tmp_path):
+    fit(good_folder, "patchcore", engine="torch").save(tmp_path / "part.handful")
     manifest, _, _ = artifact.read(tmp_path / "part.handful")
-    assert "on openvino at f32" in manifest["graph"]["why"]
+    assert "on openvino, and keep" in manifest["graph"]["why"]
     assert Inspector.load_graph(tmp_path / "part.handful") is None
     with pytest.raises(InspectorError, match="must hold a graph of its method .* use `Detector.load`"):
         Inspector.load(tmp_path / "part.handful")
+
+
+def test_at_bf16_the_backbone_alone_computes_in_it(good_folder, picture_factory, tmp_path):
+    try:
+        detector = fit(good_folder, precision="bf16")
+    except SettingError as error:
+        assert "use f32" in str(error)
+        pytest.skip("this CPU has no bf16")
+    detector.save(tmp_path / "part.handful")
+    manifest, _, _ = artifact.read(tmp_path / "part.handful")
+    assert max(manifest["graph"].values()) < 1e-4  # scoring at bf16 would be off by some 1e-2
+    inspector, pixels = Inspector.load(tmp_path / "part.handful"), picture_factory(9, defect=True)
+    assert_same(detector.inspect(pixels)[0], inspector.inspect(pixels)[0], detector.calibration)
+    (alone,), (beside, *_) = inspector.inspect(pixels), inspector.inspect([pixels] * MANY)
+    assert beside.score == alone.score and np.array_equal(beside.heatmap, alone.heatmap)
 
 
 def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_path):

@@ -75,8 +75,7 @@ class Inspector:
 
         Raises:
             InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector; or if it holds
-                no graph of its method, as those of trained heads, of CLIP, of torch's engine, or at bf16: `Detector`
-                loads these.
+                no graph of its method, as those of trained heads, of CLIP or of torch's engine: `Detector` loads these.
             SettingError: if this CPU does not compute in its precision.
         """
         loaded = cls.load_graph(path)

@@ -113,10 +113,10 @@ def keep(
         SettingError, InspectorError: where there can be none, or where it answers otherwise; the sentence says why.
     """
     spec = backbone.spec
-    if method.name not in FOLLOWED or spec.engine != "openvino" or spec.precision != "f32" or memory is None:
+    if method.name not in FOLLOWED or spec.engine != "openvino" or memory is None:
         raise SettingError(
-            f"An inspector must be of {', '.join(FOLLOWED)}, on openvino at f32, and keep what it has learnt, to hold "
-            f"its graph, got {method.name} on {spec.engine} at {spec.precision}."
+            f"An inspector must be of {', '.join(FOLLOWED)}, on openvino, and keep what it has learnt, to hold its "
+            f"graph, got {method.name} on {spec.engine}."
         )
     parts = _parts(
         method.name,

@@ -23,6 +23,7 @@ from handful.backbones.base import (
     SCORING_PART,
     BackboneSpec,
     Graph,
+    Precision,
 )
 from handful.errors import InspectorError, SettingError
 from handful.types import Features, Seen
@@ -44,7 +45,8 @@ finally:
         sys.modules["openvino_telemetry"] = _hidden
 
 GRAPH_PART, CONSTANTS_PART = "backbone.xml", "backbone.bin"
-_PRECISIONS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+_PRECISIONS: dict[Precision, openvino.Type] = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+Hint = Literal["LATENCY", "THROUGHPUT"]
 
 
 def convert(network: "nn.Module", size: tuple[int, int]) -> dict[str, bytes]:
@@ -102,7 +104,7 @@ def write_graph(program: "ExportedProgram", folder: Path, size: tuple[int, int])
     return run
 
 
-def _hints(precision: openvino.Type, hint: str = "LATENCY") -> dict[str, object]:
+def _hints(precision: openvino.Type, hint: Hint = "LATENCY") -> dict[str, object]:
     return {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint}
 
 
@@ -118,7 +120,7 @@ class OpenVINOBackbone:
 
     def __init__(self, spec: BackboneSpec, parts: Mapping[str, bytes]) -> None:
         self.spec, self.parts = spec, parts
-        self._compiled = _compiled(_read(parts[GRAPH_PART], parts[CONSTANTS_PART]), spec)
+        self._compiled = _compiled(_read(parts[GRAPH_PART], parts[CONSTANTS_PART]), spec.precision)
 
     def __call__(self, images: "Tensor") -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1], one picture at a time."""
@@ -130,7 +132,9 @@ class OpenVINOBackbone:
 
 
 class WholeGraph:
-    """Backbone and scoring of a saved inspector as one graph.
+    """Backbone and scoring of a saved inspector: as one graph, or one after the other where the backbone is at bf16.
+
+    Scoring is at float32 always: where lengths all but cancel, bf16 would leave nothing of a distance.
 
     Args:
         spec: of the backbone.
@@ -146,16 +150,22 @@ class WholeGraph:
     ) -> None:
         backbone = _read(parts[GRAPH_PART], parts[CONSTANTS_PART])
         scoring = _read(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
-        levels = [result.input_value(0) for result in backbone.get_results()]
-        for parameter in scoring.get_parameters():
-            name = parameter.output(0).any_name
-            number = name.removeprefix(LEVEL_INPUT)
-            source = levels[int(number)] if number != name else openvino.opset13.constant(learnt[name]).output(0)
-            for target in parameter.output(0).get_target_inputs():
-                target.replace_source_output(source)
-        results = [*scoring.get_results(), *backbone.get_results()]
-        self._spec, self._model = spec, openvino.Model(results, backbone.get_parameters(), "inspector")
-        self._see = partial(_seen, _compiled(self._model, spec).create_infer_request())
+        inputs = {parameter.output(0).any_name: parameter for parameter in scoring.get_parameters()}
+        levels = [inputs.pop(f"{LEVEL_INPUT}{number}") for number in range(len(backbone.outputs))]
+        for name, parameter in inputs.items():
+            _feed(parameter, openvino.opset13.constant(learnt[name]).output(0))
+        self._models: list[tuple[openvino.Model, Precision]]
+        if spec.precision == "f32":
+            for parameter, result in zip(levels, backbone.get_results(), strict=True):
+                _feed(parameter, result.input_value(0))
+            results = [*scoring.get_results(), *backbone.get_results()]
+            self._models = [(openvino.Model(results, backbone.get_parameters(), "inspector"), "f32")]
+        else:
+            self._models = [
+                (backbone, spec.precision),
+                (openvino.Model(scoring.get_results(), levels, "scoring"), "f32"),
+            ]
+        self._see = self._looks("LATENCY", 1)[0]
 
     def __call__(self, image: NDArray[np.float32]) -> Seen:
         """See a picture (3, H, W) in [0, 1], with all cores at once: the quickest for one picture."""
@@ -169,13 +179,32 @@ class WholeGraph:
         Raises:
             SettingError, InspectorError: as the graph itself.
         """
-        compiled = _compiled(self._model, self._spec, hint="THROUGHPUT")
-        count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        return [partial(_seen, compiled.create_infer_request()) for _ in range(2 * count)]
+        return self._looks("THROUGHPUT")
+
+    def _looks(self, hint: Hint, count: int | None = None) -> list[Callable[[NDArray[np.float32]], Seen]]:
+        """So many that see, of one compilation; None for twice as many as it computes at once."""
+        compiled = [_compiled(model, precision, hint) for model, precision in self._models]
+        count = count or 2 * compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        see = _seen if len(compiled) == 1 else _seen_in_turn
+        return [partial(see, *(one.create_infer_request() for one in compiled)) for _ in range(count)]
+
+
+def _feed(parameter: "openvino.op.Parameter", source: "openvino.Output") -> None:
+    """Have what comes from an input come from elsewhere."""
+    for target in parameter.output(0).get_target_inputs():
+        target.replace_source_output(source)
 
 
 def _seen(request: "openvino.InferRequest", image: NDArray[np.float32]) -> Seen:
     maps, score, *levels = request.infer([image[None]], share_inputs=True).to_tuple()
+    return Seen(tuple(level[0] for level in levels), maps[0], float(score[0]))
+
+
+def _seen_in_turn(
+    backbone: "openvino.InferRequest", scoring: "openvino.InferRequest", image: NDArray[np.float32]
+) -> Seen:
+    levels = backbone.infer([image[None]], share_inputs=True).to_tuple()
+    maps, score = scoring.infer(levels, share_inputs=True).to_tuple()
     return Seen(tuple(level[0] for level in levels), maps[0], float(score[0]))
 
 
@@ -186,17 +215,15 @@ def _read(graph: bytes, constants: bytes) -> "openvino.Model":
         raise _unreadable(error) from error
 
 
-def _compiled(
-    model: "openvino.Model", spec: BackboneSpec, *, hint: Literal["LATENCY", "THROUGHPUT"] = "LATENCY"
-) -> "openvino.CompiledModel":
-    """A model ready to run at the precision of a backbone."""
-    wanted = _PRECISIONS[spec.precision]
+def _compiled(model: "openvino.Model", precision: Precision, hint: Hint = "LATENCY") -> "openvino.CompiledModel":
+    """A model ready to run at a precision."""
+    wanted = _PRECISIONS[precision]
     try:
         compiled = openvino.Core().compile_model(model, "CPU", _hints(wanted, hint))
     except RuntimeError as error:
         raise _unreadable(error) from error
     if compiled.get_property("INFERENCE_PRECISION_HINT") != wanted:
-        raise SettingError(f"`precision` must be one that this CPU computes in, got {spec.precision}; use f32.")
+        raise SettingError(f"`precision` must be one that this CPU computes in, got {precision}; use f32.")
     return compiled
 
 
