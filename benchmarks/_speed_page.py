@@ -40,9 +40,9 @@ def inspection(rows: Rows) -> list[str]:
     return [
         "An inspection",
         "A picture's pixels in memory → verdict, heatmap, and a defect's regions with their evidence, the gate "
-        "included; by the verdict that came out. JPEGs are 900 x 900. The peer has the same pixels, weights, size and "
-        "references, and goes as far as score and map; it keeps every patch but where every tenth is said, as many as "
-        "its default keeps.",
+        "included; by the verdict that came out. JPEGs are 900 x 900. At bf16 the backbone alone computes in it. The "
+        "peer has the same pixels, weights, size and references, and goes as far as score and map; it keeps every "
+        "patch but where every tenth is said, as many as its default keeps.",
         *(f"{size} px:\n\n{grid(rows, size, cell)}" for size in unique(rows, "size")),
     ]
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,13 @@ import _speed_page
 from _speed_pictures import EACH, chosen, copies, decoded, jpegs, judged
 from _turns import Rows, Run, each, in_multiples, in_turn
 from handful import backbones
-from handful.backbones.base import Backbone
+from handful.backbones.base import Backbone, Precision
 from handful.backbones.openvino_engine import CONSTANTS_PART, GRAPH_PART, OpenVINOBackbone
 from handful.benchmark.environment import describe
 from handful.data.images import read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
+from handful.errors import SettingError
 from handful.files import replacing
 from handful.inspector import Inspector
 from handful.ops.coreset import greedy_coreset
@@ -131,15 +133,16 @@ def draws(options: argparse.Namespace, category: Category) -> Iterator[tuple[int
 
 def inspections(references: Sequence[str], pictures: Sequence[Path], size: int) -> dict[str, Run]:
     """The bare graph, a JPEG's decoding, and every inspector on pictures of both verdicts."""
-    backbone = fast(size)
-    found = {BARE: bare(backbone), "a JPEG decoded by Pillow": each(decoded, pictures)}
-    for name, (method, settings) in INSPECTORS.items():
+    at_precisions = {"": fast(size)} | at_bf16(size)
+    found = {f"{BARE}{at}": bare(backbone) for at, backbone in at_precisions.items()}
+    found["a JPEG decoded by Pillow"] = each(decoded, pictures)
+    for (name, (method, settings)), (at, backbone) in product(INSPECTORS.items(), at_precisions.items()):
         detector = Detector(method, settings=settings, backbone=backbone).fit(references)
         inspector = loaded(detector)
         for verdict, paths in judged(inspector, pictures).items():
             ready = [read_picture(path, detail=size) for path in paths]
-            found[f"{name}: {verdict}"] = each(inspector.inspect_picture, ready)
-            if verdict == "OK":
+            found[f"{name}{at}: {verdict}"] = each(inspector.inspect_picture, ready)
+            if verdict == "OK" and not at:
                 found[f"{name}: {verdict}, from a JPEG"] = each(inspector.inspect, paths)
                 found[f"{name}: {verdict}, in torch"] = each(detector.inspect_picture, ready)
     return found
@@ -331,11 +334,19 @@ def coreset(options: argparse.Namespace) -> Rows:
     return rows
 
 
-def fast(size: int) -> OpenVINOBackbone:
+def fast(size: int, *, precision: Precision = "f32") -> OpenVINOBackbone:
     """The default backbone on the fastest engine."""
-    backbone: Backbone = backbones.create(size=(size, size), engine="openvino")
+    backbone: Backbone = backbones.create(size=(size, size), engine="openvino", precision=precision)
     assert isinstance(backbone, OpenVINOBackbone)
     return backbone
+
+
+def at_bf16(size: int) -> dict[str, OpenVINOBackbone]:
+    """It at bf16, by what its rows are called; none where the CPU does not compute in it."""
+    try:
+        return {", bf16": fast(size, precision="bf16")}
+    except SettingError:
+        return {}
 
 
 def taught(category: Category, scratch: Path, options: argparse.Namespace) -> Path:

@@ -38,8 +38,8 @@ def create(
     Args:
         engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (faster than torch there,
             benchmarks/main_job.md), else torch.
-        precision: "f32", or "bf16" with OpenVINO on a CPU that has it: about twice as fast, but its scores hold only
-            there.
+        precision: "f32", or "bf16" with OpenVINO on a CPU that has it: the backbone's pass is shorter by a third
+            (benchmarks/speed.md), scores differ a little (benchmarks/precision.md) and hold only there.
         device: where torch runs.
         object_name: what the pictures show, for the text prototypes of a `clip:` backbone; None for "object".
 
