@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handful import Detector
+from handful import Detector, artifact
 from handful.benchmark import results as benchmark_results
 from handful.data.shots import draw
 from handful.data.tree import read_category
@@ -75,6 +75,13 @@ def test_both_engines_score_real_pictures_alike(method, tmp_path):
     for one, two in zip(fitted.inspect(paths), other.inspect(paths), strict=True):
         assert two.score == pytest.approx(one.score, rel=1e-4)
         assert np.abs(one.heatmap - two.heatmap).max() < 1e-2
+
+
+@pytest.mark.parametrize("category", ["mvtec_ad/bottle", "deeppcb/group77000"])
+def test_an_even_ground_that_comes_again_costs_no_inspector_its_graph(category, tmp_path):
+    Detector().fit(references(category, shots=4, seed=0)).save(tmp_path / "part.handful")
+    manifest, _, _ = artifact.read(tmp_path / "part.handful")
+    assert max(manifest["graph"].values()) < 5e-4  # of typical to threshold
 
 
 def test_an_exported_inspector_scores_real_pictures_alike(pill, tmp_path):

@@ -22,13 +22,14 @@ def random_features(count, *, seed, sides=(8, 4), depth=5):
 
 def test_scores_by_hand():
     # One level of 1 x 3 patches. The nearest by length and by direction may be two different patches:
-    # q = (3, 4): nearest by length is (3, 3) at 1; by direction (6, 8), the same direction.
+    # q = (3, 4): nearest by length is (3, 3) at 1; by direction (6, 8), the same direction, which counts as 4e-3.
+    # (0, 2): nearest by length is (0, 1) at 1; by direction too, the same.
     references = features(torch.tensor([[[[3.0, 3.0], [6.0, 8.0], [0.0, 1.0]]]]))
     query = torch.tensor([[[[3.0, 4.0], [4.0, 3.0], [0.0, 2.0]]]])
     scores = create("handful", {"share": 1.0, "sigma": 0.0}).fit(references).score(features(query))
     # (4, 3): by length (3, 3) at 1; by direction (3, 3) too, of which the chord is taken.
     chord = math.dist((0.8, 0.6), (math.sqrt(0.5), math.sqrt(0.5)))
-    expected = torch.tensor([[0.0, math.sqrt(chord), 0.0]]) * edge_weights(1, 3)
+    expected = torch.tensor([[math.sqrt(4e-3), math.sqrt(chord), math.sqrt(4e-3)]]) * edge_weights(1, 3)
     assert scores.image.item() == pytest.approx(expected.mean().item(), rel=1e-5)
 
 
@@ -76,7 +77,7 @@ def test_a_turned_copy_makes_its_patches_good():
     references, odd = random_features(2, seed=1), random_features(1, seed=5)
     rows = tuple(level.flatten(1, 2)[:, None].expand(2, -1, -1, -1) for level in odd.levels)
     method = create("handful", {}).fit(references, turned=features(*rows))
-    assert method.score(odd).image.item() == pytest.approx(0, abs=1e-6)
+    assert method.score(odd).image.item() < 0.02
     assert create("handful", {}).fit(references).score(odd).image.item() > 0.1
     again = create("handful", {}).load_state(method.state())
     assert torch.equal(again.score(random_features(2, seed=6)).maps, method.score(random_features(2, seed=6)).maps)
@@ -88,20 +89,20 @@ def test_fine_levels_look_into_the_copies_that_the_coarsest_one_votes_for():
     one = create("handful", {"copies": 1, "sigma": 0.0}).fit(references, turned=features(*copies))
     every = create("handful", {"copies": 3, "sigma": 0.0}).fit(references, turned=features(*copies))
     for row in range(3):  # each is a copy to the last bit, so that no other needs to be looked into
-        assert torch.allclose(one.score(odd[[row]]).maps, torch.zeros(1, 64, 64), atol=1e-6)
+        assert one.score(odd[[row]]).maps.max() < 0.02
     query = random_features(1, seed=9)
     assert (one.score(query).maps >= every.score(query).maps).all()
     assert not torch.equal(one.score(query).maps, every.score(query).maps)
 
 
 def test_of_copies_with_equally_many_votes_the_first_are_looked_into():
-    # Each of 40 places is nearest to another copy, 1 away; on the fine level later ones are nearer: 100, 99, 98, 97, …
+    # Each of 40 places is nearest to another copy, 2 away; on the fine level later ones are nearer: 100, 99, 98, 97, …
     places, copies = 10 * torch.arange(40.0).reshape(1, 1, 40, 1), torch.arange(40.0).reshape(1, 40, 1, 1)
     fine = torch.zeros(1, 1, 40, 1)
     far = features(fine + 1000, places + 10_000)
     method = create("handful", {"measures": "euclidean", "damped": False, "sigma": 0.0, "copies": 4})
-    method.fit(far, turned=features(100 - copies, 10 * copies + 1))
-    assert method.score(features(fine, places)).image.item() == pytest.approx(math.sqrt(97), rel=1e-6)
+    method.fit(far, turned=features(100 - copies, 10 * copies + 2))
+    assert method.score(features(fine, places)).image.item() == pytest.approx(math.sqrt(2 * 97), rel=1e-6)
 
 
 def test_turned_copies_must_be_wanted_and_of_every_reference():

@@ -15,7 +15,8 @@ WACV 2025); how they are joined is our own, and chosen by the ablation in benchm
   corners to four ninths. A coarse level's edge reaches further in.
 - Parts that turn are learnt in turned copies, see `handful.turning`.
 
-The lengths of good patches are rounded by 1 % at most, their directions not: `handful.ops.least` says what for.
+The lengths of good patches are rounded by 1 % at most, their directions not, and no distance counts as less than 0.4 %
+of the patch's length: `handful.ops.least` says what for.
 
 `coreset_ratio` below 1 thins what was learnt by PatchCore's greedy k-centre choice, at each level by itself: what is
 kept leaves no good patch far from all of it. Distances are those of raw patches where both measures count. It begins

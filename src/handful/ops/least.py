@@ -1,11 +1,13 @@
 """How far patches are from the nearest of those learnt, by one product for two measures, and without finding which.
 
 |q - m|² is |q|² + |m|² - 2 q·m, and that of q and m at length 1 is 2 - 2 q·m / (|q| |m|): products are most of the
-work, and the same ones serve both measures. What cancels leaves a squared distance wrong by some 1e-7 of |q|². So below
-`CANCELLED` of that it counts as 0: a patch that is one of the rows is 0 away, as by `handful.ops.neighbors`.
+work, and the same ones serve both measures. What cancels leaves a squared distance wrong by some 1e-7 of |q|². So it
+counts as `CANCELLED` of that at least: a patch that is one of the rows is 4e-3 of its length away, where it is 0 by
+`handful.ops.neighbors`. Were it 0 here, then a product of distances would be 0 by one engine and not by another, for
+rounding decides which: on even, white grounds many patches come again nearly to the bit.
 
-This assumes that different patches differ by more than 2e-3 of their length, as networks' features do by far. Those
-that share a constant hundreds of times larger than what tells them apart would all be 0 away from each other.
+This assumes that different patches differ by more than 4e-3 of their length, as networks' features do by far. Those
+that share a constant hundreds of times larger than what tells them apart would all be as far from each other.
 
 Writing all products down and going through them costs as much as multiplying. `in_lanes` saves it: since
 
@@ -31,7 +33,7 @@ Measure = Literal["euclidean", "cosine"]
 ELEMENTS = 512_000  # of a block of products: 2 MB of float32, which two cores hold by themselves
 ELEMENTS_ON_GPU = 2**26  # 256 MB, of all rows of the lanes
 WIDE = 32  # lanes of a block, as a multiple: vectors are 16 wide, and several are computed at a time
-CANCELLED = 4e-6  # of a squared length: what is left of it after subtracting equals, in float32, and some more
+CANCELLED = 1.6e-5  # of a squared length: what is left of it after subtracting equals, in float32, and much more
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
 FEW = 100  # rows, of which fewer are searched one by one
 APART = 1.02  # lengths in one lane, the longest over the shortest: so that they are rounded by 1 % at most
@@ -101,7 +103,7 @@ def least_distances(rows: Tensor, queries: Tensor, measures: Sequence[Measure]) 
     found = []
     for measure in measures:
         distances = lengths[measure] + 2 * torch.minimum(halves[measure], of_zeros)
-        found.append(torch.where(distances < CANCELLED * lengths[measure], 0.0, distances).sqrt())
+        found.append(torch.maximum(distances, CANCELLED * lengths[measure]).sqrt())
     return found
 
 
