@@ -41,7 +41,8 @@ def main() -> None:
         "# What bf16 costs",
         f"`{command}`, code of {commit()}, {exact.spec.name} (weights on board) at {SIZE} x {SIZE}: the default "
         f"inspector with its backbone at float32 and at bf16, each calibrated at its own precision on the same "
-        f"references, and the same pictures. Calibrated scores: 0 is a typical good part, 1 the threshold.",
+        f"references, and the same pictures. Calibrated scores: 0 is a typical good part, 1 the threshold. Whether a "
+        "part turns is decided anew too; where that comes out otherwise, scores lie far apart.",
     ]
     for shots in options.shots:
         pairs = []
