@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # What a graph's answers may differ by from the inspector's, where 1 is from a typical good part to the threshold, or
 # as a share of what is farther than that: a tenth of the last digit that is printed. The order of float32's sums alone
-# makes 1e-6 to 1e-4 of it (docs/export.md); what is more is another computation.
+# makes 1e-6 to 2e-4 of it (docs/export.md); what is more is another computation.
 TOLERANCE = 1e-3
 FOLLOWED = ("handful", "patchcore", "fastrecon", "reb", "coft")  # the methods that torch.export can follow
 
