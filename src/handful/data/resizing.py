@@ -145,7 +145,8 @@ def _rounded(values: NDArray[np.float32], doubt: float) -> NDArray[np.intp]:
 def _room(use: str, *shape: int) -> NDArray[np.float32]:
     """This thread's memory for one use, zeros or what was left in it.
 
-    Where large pieces go back to the system when they are done with, having them anew costs a third of the time.
+    Where large pieces go back to the system when they are done with, having them anew takes long beside what is done
+    in them.
     """
     kept: NDArray[np.float32] | None = getattr(_rooms, use, None)
     if kept is None or len(kept) < prod(shape):
