@@ -75,38 +75,39 @@ class Pair:
     rounded: list[Inspection]
 
     @property
+    def scores(self) -> list[tuple[float, float]]:
+        """The calibrated scores of each picture at both."""
+        return list(zip(calibrated(self.exact), calibrated(self.rounded), strict=True))
+
+    @property
     def aurocs(self) -> tuple[float, float]:
         """Image AUROC at both, percent."""
         truth = [bool(sample.anomalous) for sample in self.category.test]
-        at_f32, at_bf16 = (100 * image_auroc(truth, scores(those)) for those in (self.exact, self.rounded))
+        at_f32, at_bf16 = (100 * image_auroc(truth, scores) for scores in zip(*self.scores, strict=True))
         return at_f32, at_bf16
 
     @property
-    def apart(self) -> list[float]:
-        """How far the calibrated scores of each picture lie apart."""
-        pairs = zip(self.exact, self.rounded, strict=True)
-        return [abs((one.calibrated_score or 0) - (other.calibrated_score or 0)) for one, other in pairs]
-
-    @property
     def differ(self) -> list[float]:
-        """The calibrated scores at float32 of pictures that get another verdict."""
-        pairs = zip(self.exact, self.rounded, strict=True)
-        return [one.calibrated_score or 0 for one, other in pairs if one.verdict != other.verdict]
+        """The scores at float32 of pictures that get another verdict."""
+        pairs = zip(self.scores, self.exact, self.rounded, strict=True)
+        return [score for (score, _), one, other in pairs if one.verdict != other.verdict]
 
     def line(self) -> str:
         """Of the table."""
         at_f32, at_bf16 = self.aurocs
+        apart = [abs(one - other) for one, other in self.scores]
         return (
             f"| {self.category.name} | {at_f32:.1f} | {at_bf16:.1f} | {len(self.exact)} | {len(self.differ)} | "
-            f"{statistics.median(self.apart):.3f} | {max(self.apart):.3f} |"
+            f"{statistics.median(apart):.3f} | {max(apart):.3f} |"
         )
 
 
-def scores(inspections: Sequence[Inspection]) -> list[float]:
-    """Of every picture; all can be read, and nothing is asked to be taken again."""
-    found = [one.score for one in inspections]
-    assert None not in found
-    return [score for score in found if score is not None]
+def calibrated(inspections: Sequence[Inspection]) -> list[float]:
+    """The scores of pictures; one that cannot be read has none, and ends the benchmark."""
+    found = [one.calibrated_score for one in inspections if one.calibrated_score is not None]
+    if len(found) < len(inspections):
+        sys.exit(next(one.reason or one.path for one in inspections if one.calibrated_score is None))
+    return found
 
 
 def table(pairs: Sequence[Pair]) -> str:
