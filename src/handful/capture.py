@@ -216,17 +216,12 @@ class Gate:
 
     def _likeness(self, blocks: NDArray[np.float32]) -> float:
         """The correlation of a picture's layout with the references' mean."""
-        layout = capture.layout(blocks)
-        differs = layout - layout.mean()
-        return float(np.vdot(self._direction, differs) / np.linalg.norm(differs))
+        return float(np.vdot(self._layout_direction, _direction(capture.layout(blocks))))
 
     @cached_property
-    def _direction(self) -> NDArray[np.float32]:
-        """How the references' mean layout differs from its own mean, at length 1: (LAYOUT, LAYOUT)."""
-        mean = self.learnt.layout.mean(0)
-        differs: NDArray[np.float32] = mean - mean.mean()
-        differs /= np.linalg.norm(differs)
-        return differs
+    def _layout_direction(self) -> NDArray[np.float32]:
+        """The direction of the references' mean layout: (LAYOUT, LAYOUT)."""
+        return _direction(self.learnt.layout.mean(0))
 
     @cached_property
     def _product_bound(self) -> float:
@@ -246,6 +241,13 @@ def only_blank(contrast: float) -> Gate:
 
 def _contrast(image: NDArray[np.float32]) -> float:
     return float(image.std(ddof=1))
+
+
+def _direction(layout: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How a layout differs from its mean, at length 1: the product of two is their correlation."""
+    differs: NDArray[np.float32] = layout - layout.mean()
+    differs /= np.linalg.norm(differs)
+    return differs
 
 
 def _middle(values: NDArray[np.floating[Any]]) -> float:
