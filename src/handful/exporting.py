@@ -2,7 +2,7 @@
 
     image (1, 3, H, W) float32 in [0, 1]  →  map (1, H, W) and score (1,), float32, both in the method's own unit
 
-No scoring is written a second time: torch.export follows the backbone's network and then the method's own `score`, and
+No scoring is written a second time: torch follows the backbone's network and then the method's own `score`, and
 what it has seen is written as a graph. The graph counts as written once it has been run beside the inspector itself.
 """
 
@@ -16,7 +16,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from handful import backbones, methods
 from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
@@ -27,7 +26,7 @@ from handful.data.writing import new_folder
 from handful.decision import Calibration
 from handful.errors import OutputError, SettingError
 from handful.fitted import Fitted
-from handful.scoring import FOLLOWED, TOLERANCE, apart, follow, operations_of
+from handful.scoring import FOLLOWED, TOLERANCE, apart, operations_of
 from handful.types import Features, Scores
 from handful.version import __version__
 
@@ -120,14 +119,14 @@ def export(
         inputs = _check_images(fitted, check)
         own = [score(fitted.backbone(image)) for image in inputs]
         size, what = fitted.preprocessing.size, f"{method.name} on {fitted.backbone.spec.name}"
-        with operations_of(what, "torch.export"):
-            whole = Whole(backbones.network_of(fitted.backbone), score, size)
-            program = follow(whole, (torch.full((1, 3, *size), 0.5),))
+        with operations_of(what, "torch"):
+            whole = Whole(backbones.network_of(fitted.backbone), score, size).eval()
+        example = torch.full((1, 3, *size), 0.5)
         agreements = []
         for kind, write in writers.items():
             with operations_of(what, kind):
                 # The graph is let go of at once: Windows renames no folder whose files are open.
-                agreements.append(_agreement(kind, write(program, temporary, size), inputs, own, fitted.calibration))
+                agreements.append(_agreement(kind, write(whole, example, temporary), inputs, own, fitted.calibration))
         described = _describe(fitted, method, temporary, agreements)
         (temporary / DESCRIPTION).write_text(json.dumps(described, indent=1), "utf-8")
         files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
@@ -154,7 +153,7 @@ def _check(fitted: Fitted, method: methods.Method, formats: Sequence[str]) -> No
             raise SettingError(f"`format` must be one of {', '.join(get_args(GraphFormat))}, got {kind!r}.")
 
 
-def _writer(kind: GraphFormat) -> Callable[[ExportedProgram, Path, tuple[int, int]], Graph]:
+def _writer(kind: GraphFormat) -> Callable[[nn.Module, Tensor, Path], Graph]:
     """What writes and opens a graph of a format.
 
     Raises:

@@ -2,7 +2,7 @@
 
     levels (1, h, w, D) each, what the method has learnt  →  map (1, H, W) and score (1,)
 
-No scoring is written a second time: torch.export follows the method's own `score`, as it does for `handful.exporting`.
+No scoring is written a second time: torch follows the method's own `score`, as it does for `handful.exporting`.
 What the method has learnt goes in as it lies in the inspector, so that the graph holds none of it and is the same for
 all inspectors of one method, settings and shapes.
 """
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from handful import learning, methods
 from handful.backbones.base import (
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 # as a share of what is farther than that: a tenth of the last digit that is printed. The order of float32's sums alone
 # makes 1e-6 to 2e-4 of it (docs/export.md); what is more is another computation.
 TOLERANCE = 1e-3
-FOLLOWED = ("handful", "patchcore", "fastrecon", "reb", "coft")  # the methods that torch.export can follow
+FOLLOWED = ("handful", "patchcore", "fastrecon", "reb", "coft")  # the methods that torch can follow
 
 Shape = tuple[int, ...]
 _Values = NDArray[np.float32] | float
@@ -186,14 +185,7 @@ def _parts(
     inputs |= {f"{STATE_INPUT}{tensor}": shape for tensor, shape in state if 0 not in shape}
     inputs |= {f"{GOOD_INPUT}{number}": shape for number, shape in enumerate(levels) if mask is not None}
     with operations_of(name, "openvino"):
-        return scoring_parts(follow(whole, tuple(torch.ones(shape) for shape in inputs.values())), inputs)
-
-
-@torch.no_grad()
-def follow(whole: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
-    """All operations from inputs to scores, in order."""
-    whole(*example)  # what is computed once and remembered must not be made of torch.export's tensors
-    return torch.export.export(whole.eval(), example, strict=False)
+        return scoring_parts(whole.eval(), {tensor: torch.ones(shape) for tensor, shape in inputs.items()})
 
 
 @contextmanager

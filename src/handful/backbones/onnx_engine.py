@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.export import ExportedProgram
+from torch import Tensor, nn
 
 from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
 from handful.errors import SettingError
@@ -22,10 +21,12 @@ except ImportError as error:
 onnxruntime.disable_telemetry_events()  # its builds for Windows report every session
 
 
-def write_graph(program: ExportedProgram, folder: Path, size: tuple[int, int]) -> Graph:
-    """Write a whole inspector for pictures of a size as model.onnx, one file; what runs this file."""
+@torch.no_grad()
+def write_graph(whole: nn.Module, example: Tensor, folder: Path) -> Graph:
+    """Write a whole inspector as model.onnx, one file; what runs this file."""
+    whole(example)  # what is computed once and remembered must not be made of torch.export's tensors
     written = torch.onnx.export(
-        program,
+        torch.export.export(whole, (example,), strict=False),
         dynamo=True,
         input_names=[GRAPH_INPUT],
         output_names=list(GRAPH_OUTPUTS),

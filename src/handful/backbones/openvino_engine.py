@@ -30,7 +30,6 @@ from handful.types import Features, Seen
 
 if TYPE_CHECKING:  # torch takes a second to import, and a saved inspector needs none of it
     from torch import Tensor, nn
-    from torch.export import ExportedProgram
 
 # openvino reports every import and conversion over the network unless its telemetry package is absent; Handful
 # does not call home, so it is hidden while openvino is imported.
@@ -64,18 +63,40 @@ def convert(network: "nn.Module", size: tuple[int, int]) -> dict[str, bytes]:
     return dict(zip((GRAPH_PART, CONSTANTS_PART), _saved(model), strict=True))
 
 
-def scoring_parts(program: "ExportedProgram", inputs: Mapping[str, tuple[int, ...]]) -> dict[str, bytes]:
+def scoring_parts(scoring: "nn.Module", example: "Mapping[str, Tensor]") -> dict[str, bytes]:
     """Turn a method's scoring into OpenVINO's graph and constants, unrounded, its inputs of these names and shapes."""
-    model = openvino.convert_model(program)
-    for found, (name, shape) in zip(model.inputs, inputs.items(), strict=True):
-        found.set_names({name})
-        found.node.set_partial_shape(openvino.PartialShape(list(shape)))
-    model.validate_nodes_and_infer_types()
-    for output, name in zip(model.outputs, GRAPH_OUTPUTS, strict=True):
-        output.set_names({name})
+    model = _followed(scoring, example)
     for number, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(str(number))  # else they count what else the process has converted
     return dict(zip((SCORING_PART, SCORING_CONSTANTS_PART), _saved(model), strict=True))
+
+
+def _followed(whole: "nn.Module", example: "Mapping[str, Tensor]") -> "openvino.Model":
+    """All operations from named inputs to map and score.
+
+    They are followed here: OpenVINO would have torch.export follow them, and then the operations that these consist of
+    once more, which takes four times as long.
+    """
+    import torch
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+    from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    from handful.ops.following import following
+
+    known = set(ops_to_not_decompose())
+    unknown = {
+        operation: by for operation, by in torch.export.default_decompositions().items() if operation not in known
+    }
+    values = tuple(example.values())
+    with torch.no_grad():
+        whole(*values)  # what is computed once and remembered is then a constant
+        with following():
+            graph = make_fx(torch.func.functionalize(whole), decomposition_table=unknown)(*values)
+    model = openvino.convert_model(TorchFXPythonDecoder(graph))
+    for found, name in zip((*model.inputs, *model.outputs), (*example, *GRAPH_OUTPUTS), strict=True):
+        found.set_names({name})
+    return model
 
 
 def _saved(model: "openvino.Model") -> tuple[bytes, bytes]:
@@ -86,14 +107,10 @@ def _saved(model: "openvino.Model") -> tuple[bytes, bytes]:
         return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 
 
-def write_graph(program: "ExportedProgram", folder: Path, size: tuple[int, int]) -> Graph:
-    """Write a whole inspector for pictures of a size as model.xml and model.bin, unrounded; what runs these files."""
-    model = openvino.convert_model(program, input=[1, 3, *size])
-    model.input(0).set_names({GRAPH_INPUT})
-    for output, name in zip(model.outputs, GRAPH_OUTPUTS, strict=True):
-        output.set_names({name})
+def write_graph(whole: "nn.Module", example: "Tensor", folder: Path) -> Graph:
+    """Write a whole inspector as model.xml and model.bin, unrounded; what runs these files."""
     file = folder / "model.xml"
-    openvino.save_model(model, file, compress_to_fp16=False)
+    openvino.save_model(_followed(whole, {GRAPH_INPUT: example}), file, compress_to_fp16=False)
     compiled = openvino.Core().compile_model(file, "CPU", _hints(openvino.Type.f32))
 
     def run(image: "Tensor") -> tuple[NDArray[np.float32], NDArray[np.float32]]:

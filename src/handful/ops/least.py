@@ -28,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handful.ops.following import followed
+
 Measure = Literal["euclidean", "cosine"]
 
 ELEMENTS = 512_000  # of a block of products: 2 MB of float32, which two cores hold by themselves
@@ -148,7 +150,7 @@ def _largest(rows: Tensor, queries: Tensor) -> Tensor:
     if rows.is_cuda:  # where the start of a computation is what takes time
         return (rows @ queries.T).amax(0)[None, :, None]
     first, *others = torch.cat([rows[:-1] - rows[1:], rows[-1:]])
-    if torch.compiler.is_compiling():
+    if followed():
         asked = queries.T[None, :, None]  # (1, D, 1, N): OpenVINO convolves faster than it multiplies
         largest: Tensor = F.conv2d(asked, first[..., None, None])
         for step in others:

@@ -6,6 +6,8 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
+from handful.ops.following import followed
+
 CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32, near the optimum of common CPUs
 CODED_ELEMENTS = 2_000_000  # the same of whole numbers, which are looked through more often
 GRAPH_ELEMENTS = 1_250_000  # the same in a graph, which OpenVINO looks through right after each block
@@ -60,14 +62,14 @@ class Bank:
         Returns:
             Distances (N, K) and row numbers in the bank (N, K), int64.
         """
-        rounded = neighbours == 1 and excluded is None and not torch.compiler.is_compiling()
+        rounded = neighbours == 1 and excluded is None and not followed()
         if rounded and (grid := self._grid) is not None:
             indices = self._nearest_by_codes(queries, grid)[:, None]
         else:
             indices = self._nearest_by_products(queries, neighbours, excluded)
         distances = torch.stack([distance(queries, self.rows[column]) for column in indices.T], 1)
         if neighbours > 1:
-            if torch.compiler.is_compiling():  # torch cannot write a stable sort as ONNX
+            if followed():  # torch cannot write a stable sort as ONNX
                 distances, order = distances.topk(neighbours, largest=False)
             else:
                 distances, order = distances.sort(dim=1, stable=True)
@@ -78,10 +80,10 @@ class Bank:
         """The rows (N, K) by |m|²/2 - q·m, which orders them as the distance does, a block of queries at a time."""
         centred = self.rows - self._middle
         half_squares = centred.square().sum(1) / 2  # (M,)
-        followed = torch.compiler.is_compiling()
-        block = max(1, (GRAPH_ELEMENTS if followed else CHUNK_ELEMENTS) // len(centred))
+        in_graph = followed()
+        block = max(1, (GRAPH_ELEMENTS if in_graph else CHUNK_ELEMENTS) // len(centred))
         # One room for all: memory that is new for every block takes time of its own.
-        room = None if followed else queries.new_empty(min(block, len(queries)), len(centred))
+        room = None if in_graph else queries.new_empty(min(block, len(queries)), len(centred))
         blocks = (self._middle - queries).split(block)  # -q, so that a graph adds |m|²/2 where it multiplies
         barred = [None] * len(blocks) if excluded is None else excluded.split(block)
         found = []
@@ -130,7 +132,7 @@ class Bank:
 
 def _first_least(order: Tensor) -> Tensor:
     """The place of the least value of each row, the first of equals: (n, M) → (n, 1)."""
-    if not torch.compiler.is_compiling():
+    if not followed():
         return order.argmin(1, keepdim=True)
     # In a graph: the least value is quickly found, its place only among few values.
     size = math.gcd(order.shape[1], GRAPH_GROUP)
