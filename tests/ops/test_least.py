@@ -16,20 +16,21 @@ class Graph(nn.Module):
         super().__init__()
         self.measures = measures
 
-    def forward(self, rows, queries):
-        return tuple(least_distances(rows, queries, self.measures))
+    def forward(self, rows, queries, *among):
+        return tuple(least_distances(rows, queries, self.measures, among=among[0] if among else None))
 
 
-def in_torch(rows, queries, measures=BOTH):
-    return least_distances(rows, queries, measures)
+def in_torch(rows, queries, measures=BOTH, *among):
+    return Graph(measures)(rows, queries, *among)
 
 
-def in_a_graph(rows, queries, measures=BOTH):
-    return torch.export.export(Graph(measures), (rows, queries)).module()(rows, queries)
+def in_a_graph(rows, queries, measures=BOTH, *among):
+    return torch.export.export(Graph(measures), (rows, queries, *among)).module()(rows, queries, *among)
 
 
-def on_a_gpu(rows, queries, measures=BOTH):
-    return [found.cpu() for found in least_distances(rows.cuda(), queries.cuda(), measures)]
+def on_a_gpu(rows, queries, measures=BOTH, *among):
+    inputs = [given.cuda() for given in (rows, queries, *among)]
+    return [found.cpu() for found in Graph(measures)(*inputs)]
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -119,6 +120,21 @@ def test_what_is_a_little_farther_from_a_row_is_a_little_farther_away(search):
         distances = found[0] / (row.norm() if measure == "euclidean" else 1)
         assert distances[0] == pytest.approx(4e-3, rel=1e-3) and distances[-1] > 1e-2
         assert (distances[1:] - distances[:-1]).abs().max() < 5e-4
+
+
+@pytest.mark.parametrize("measures", [BOTH, ("euclidean",), ("cosine",)])
+@pytest.mark.parametrize("among", [[2], [3, 0], [4, 1, 0]])
+def test_of_parts_that_are_chosen_the_nearest_counts(search, measures, among):
+    torch.manual_seed(0)
+    rows, queries = torch.randn(5, 3, 37, 6), torch.randn(9, 6)
+    if len(measures) > 1:
+        rows *= rows[:, :1].norm(dim=3, keepdim=True) / rows.norm(dim=3, keepdim=True)  # one length in each lane
+    rows[0, 0, 0] = 0.0
+    for found, every in zip(
+        search(rows, queries, measures, torch.tensor(among)), in_torch(rows, queries, measures), strict=True
+    ):
+        assert found.shape == (1, 9)
+        assert torch.allclose(found[0], every[among].amin(0), rtol=1e-5)
 
 
 def test_a_patch_that_holds_nan_is_nan_from_all(search):

@@ -146,10 +146,8 @@ class Handful(Method):
                     found[0] for found in least_distances(_by_parts(self.rows_[number]), patches, self._measures)
                 ]
                 if chosen is not None:
-                    together = (
-                        _by_parts(self.turned_[number])[chosen].transpose(0, 1).flatten(1, 2)[None]
-                    )  # in one part
-                    nearer = least_distances(together, patches, self._measures)
+                    turned = _by_parts(self.turned_[number])
+                    nearer = least_distances(turned, patches, self._measures, among=chosen)
                     distances = [torch.minimum(one, other[0]) for one, other in zip(distances, nearer, strict=True)]
                 elif len(self.turned_[number]):
                     distances, chosen = self._among_turned(patches, distances)
