@@ -105,6 +105,18 @@ def test_of_copies_with_equally_many_votes_the_first_are_looked_into():
     assert method.score(features(fine, places)).image.item() == pytest.approx(math.sqrt(2 * 97), rel=1e-6)
 
 
+def test_copies_that_are_as_near_as_each_other_both_have_the_votes():
+    # The first two are alike on the coarse level, and nearest at three of five places; the third at the other two.
+    places, most, others = 10 * torch.arange(5.0), torch.tensor([2.0, 2, 2, 5, 5]), torch.tensor([5.0, 5, 5, 2, 2])
+    coarse = torch.stack([places + most, places + most, places + others])[None, :, :, None]
+    fine = torch.tensor([100.0, 97, 90])[None, :, None, None].expand(1, 3, 5, 1)
+    flat = torch.zeros(1, 1, 5, 1)
+    method = create("handful", {"measures": "euclidean", "damped": False, "sigma": 0.0, "copies": 2})
+    method.fit(features(flat + 1000, flat + 10_000), turned=features(fine, coarse))
+    query = features(flat, places.reshape(1, 1, 5, 1))
+    assert method.score(query).image.item() == pytest.approx(math.sqrt(2 * 97), rel=1e-6)
+
+
 def test_turned_copies_must_be_wanted_and_of_every_reference():
     references, turned = random_features(2, seed=1), random_features(2, seed=2)
     with pytest.raises(InputError, match=r"`turned` must hold those of 2 references, got those of 1"):

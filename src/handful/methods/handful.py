@@ -34,7 +34,7 @@ from handful.methods.base import Method, Turn, require
 from handful.ops.coreset import greedy_coreset
 from handful.ops.least import Measure, in_lanes, least_distances
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
-from handful.ops.neighbors import Bank, first_place, windows
+from handful.ops.neighbors import Bank, windows
 from handful.types import Features, Scores
 
 APART = 0.05  # of the side
@@ -160,8 +160,8 @@ class Handful(Method):
     def _among_turned(self, patches: Tensor, upright: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The coarsest level's distances among all turned copies too, and the copies that finer levels look into.
 
-        These are the `copies` that hold the nearest patch, by either measure, of the most places; of copies with as
-        many the first, as libraries differ in what they make of equals.
+        These are the `copies` that hold a nearest patch, by either measure, of the most places; of copies with as many
+        the first, as libraries differ in what they make of equals.
         """
         turned = _by_parts(self.turned_[-1])
         votes = torch.zeros(len(turned), dtype=torch.int64, device=patches.device)
@@ -169,7 +169,7 @@ class Handful(Method):
         by_copy = least_distances(turned, patches, self._measures)
         for found, before in zip(by_copy, upright, strict=True):
             nearest = found.amin(0)
-            votes.scatter_add_(0, first_place(found.T)[:, 0], (nearest < before).long())
+            votes += ((found == nearest) & (nearest < before)).sum(1)
             distances.append(torch.minimum(nearest, before))
         ranks = votes * len(turned) - torch.arange(len(turned), device=votes.device)  # no two alike
         return distances, ranks.topk(min(self.copies, len(turned))).indices
