@@ -257,7 +257,7 @@ def _middle(values: NDArray[np.floating[Any]]) -> float:
 
 def _mean_patch(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """The mean of one picture's patches, all levels in a row: (sum of D,)."""
-    return np.concatenate([level.mean((0, 1)) for level in levels])
+    return np.concatenate([np.einsum("hwd->d", level) / np.float32(level[..., 0].size) for level in levels])
 
 
 def _spread(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -267,7 +267,6 @@ def _spread(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 def _distances(mean: NDArray[np.float32], learnt: Learnt) -> NDArray[np.float32]:
     """How far a mean patch lies from every reference's, in standard deviations of its patches: (k,), mean of levels."""
-    levels = np.split(mean - learnt.mean, np.cumsum(learnt.depths)[:-1], axis=1)
-    away = np.stack([np.linalg.norm(level, axis=1) for level in levels], 1)
-    distances: NDArray[np.float32] = (away / np.maximum(learnt.spread, 1e-6)).mean(1)
+    squares = np.add.reduceat(np.square(mean - learnt.mean), np.cumsum(learnt.depths) - learnt.depths, axis=1)
+    distances: NDArray[np.float32] = (np.sqrt(squares) / np.maximum(learnt.spread, 1e-6)).mean(1)
     return distances

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 def cell_means(values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
     """The mean in each cell: (h, w) → grid."""
     for cells in grid:  # rows first, then columns
-        rows, inside = _rows(len(values), cells)
-        shares = inside / inside.sum(1, dtype=np.float32, keepdims=True)
+        rows, shares = _rows(len(values), cells)
         values = np.ascontiguousarray((shares[:, None] @ values[rows])[:, 0].T)
     return values
 
@@ -38,9 +37,10 @@ def hidden_levels(
 
 
 @lru_cache(maxsize=64)
-def _rows(length: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The rows of each cell, the last repeated where another has one more; and which are not: (cells, most) each."""
+def _rows(length: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The rows of each cell, the last repeated where another has one more; and their shares: (cells, most) each."""
     numbers = np.arange(cells)
     first, end = numbers * length // cells, -(-(numbers + 1) * length // cells)
     rows = first[:, None] + np.arange(np.max(end - first))
-    return np.minimum(rows, end[:, None] - 1), rows < end[:, None]
+    inside = rows < end[:, None]
+    return np.minimum(rows, end[:, None] - 1), inside / inside.sum(1, dtype=np.float32, keepdims=True)
