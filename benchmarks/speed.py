@@ -259,6 +259,7 @@ class Counted:
 def cold(options: argparse.Namespace) -> Rows:
     """Programs from their start to their end, in multiples of the interpreter's own; here seconds are kept too."""
     category = chosen(options)
+    references = draw(category.train, shots=4, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
         file = taught(category, Path(scratch), options)
         programs = {
@@ -266,6 +267,14 @@ def cold(options: argparse.Namespace) -> Rows:
             "python -c 'import torch, openvino'": ("-c", "import torch, openvino"),
             "handful --help": ("-m", "handful", "--help"),
             "handful inspect, one picture": ("-m", "handful", "inspect", str(file), category.test[0].path),
+            "handful fit, four pictures": (
+                "-m",
+                "handful",
+                "fit",
+                *references,
+                "-o",
+                str(Path(scratch, "new.handful")),
+            ),
         }
         contestants = {name: each(lambda words: started(*words), [words]) for name, words in programs.items()}
         seconds = in_turn(contestants, options.slow_rounds, warm=False)
