@@ -261,20 +261,13 @@ def cold(options: argparse.Namespace) -> Rows:
     category = chosen(options)
     references = draw(category.train, shots=4, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
-        file = taught(category, Path(scratch), options)
+        file, new = taught(category, Path(scratch), options), str(Path(scratch, "new.handful"))
         programs = {
             "python -c pass": ("-c", "pass"),
             "python -c 'import torch, openvino'": ("-c", "import torch, openvino"),
             "handful --help": ("-m", "handful", "--help"),
             "handful inspect, one picture": ("-m", "handful", "inspect", str(file), category.test[0].path),
-            "handful fit, four pictures": (
-                "-m",
-                "handful",
-                "fit",
-                *references,
-                "-o",
-                str(Path(scratch, "new.handful")),
-            ),
+            "handful fit, four pictures": ("-m", "handful", "fit", *references, "-o", new),
         }
         contestants = {name: each(lambda words: started(*words), [words]) for name, words in programs.items()}
         seconds = in_turn(contestants, options.slow_rounds, warm=False)
