@@ -65,24 +65,24 @@ def convert(network: "nn.Module", size: tuple[int, int]) -> dict[str, bytes]:
 
 def scoring_parts(scoring: "nn.Module", example: "Mapping[str, Tensor]") -> dict[str, bytes]:
     """Turn a method's scoring into OpenVINO's graph and constants, unrounded, its inputs of these names and shapes."""
-    model = _followed(scoring, example)
+    model = _traced(scoring, example)
     for number, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(str(number))  # else they count what else the process has converted
     return dict(zip((SCORING_PART, SCORING_CONSTANTS_PART), _saved(model), strict=True))
 
 
-def _followed(whole: "nn.Module", example: "Mapping[str, Tensor]") -> "openvino.Model":
+def _traced(whole: "nn.Module", example: "Mapping[str, Tensor]") -> "openvino.Model":
     """All operations from named inputs to map and score.
 
-    They are followed here: OpenVINO would have torch.export follow them, and then the operations that these consist of
-    once more, which takes four times as long.
+    They are traced here, once: given what torch.export has traced, OpenVINO would have it traced again, to replace the
+    operations that it does not know by those that they consist of.
     """
     import torch
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
     from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    from handful.ops.following import following
+    from handful.ops.tracing import tracing
 
     known = set(ops_to_not_decompose())
     unknown = {
@@ -91,7 +91,7 @@ def _followed(whole: "nn.Module", example: "Mapping[str, Tensor]") -> "openvino.
     values = tuple(example.values())
     with torch.no_grad():
         whole(*values)  # what is computed once and remembered is then a constant
-        with following():
+        with tracing():
             graph = make_fx(torch.func.functionalize(whole), decomposition_table=unknown)(*values)
     model = openvino.convert_model(TorchFXPythonDecoder(graph))
     for found, name in zip((*model.inputs, *model.outputs), (*example, *GRAPH_OUTPUTS), strict=True):
@@ -110,7 +110,7 @@ def _saved(model: "openvino.Model") -> tuple[bytes, bytes]:
 def write_graph(whole: "nn.Module", example: "Tensor", folder: Path) -> Graph:
     """Write a whole inspector as model.xml and model.bin, unrounded; what runs these files."""
     file = folder / "model.xml"
-    openvino.save_model(_followed(whole, {GRAPH_INPUT: example}), file, compress_to_fp16=False)
+    openvino.save_model(_traced(whole, {GRAPH_INPUT: example}), file, compress_to_fp16=False)
     compiled = openvino.Core().compile_model(file, "CPU", _hints(openvino.Type.f32))
 
     def run(image: "Tensor") -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from handful.errors import InputError, NotFittedError, SettingError
-from handful.ops.following import followed
+from handful.ops.tracing import is_tracing
 from handful.types import Features, Scores, Windows
 
 # target-only: learnt from the references alone; auxiliary-trained: from another labelled data set as well.
@@ -287,8 +287,8 @@ def require(holds: bool, setting: str, rule: str, value: object) -> None:
 def _check_finite(features: Features, *, least: int = 1) -> None:
     if not features.levels or len(features) < least:
         raise InputError("Features must hold at least one picture, got none.")
-    # Values are not known while a graph is written: there NaN comes out as NaN.
-    if not followed() and features.unfinite_level is not None:
+    # Values are not known while a graph is traced: there NaN comes out as NaN.
+    if not is_tracing() and features.unfinite_level is not None:
         raise InputError(
             f"Features must be finite, got NaN or infinity in level {features.unfinite_level}; look at that picture."
         )

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handful.ops.following import followed
+from handful.ops.tracing import is_tracing
 
 Measure = Literal["euclidean", "cosine"]
 
@@ -96,7 +96,7 @@ def least_distances(
     Returns:
         (P, N) of each measure.
     """
-    if among is not None and not followed():  # torch would prepare all the others too, for every picture
+    if among is not None and not is_tracing():  # torch would prepare all the others too, for every picture
         rows, among = rows[among].transpose(0, 1).flatten(1, 2)[None], None
     if among is not None or len(rows) == 1:  # filled up by the last lane
         wide = WIDE // math.gcd(WIDE, 1 if among is None else len(among))
@@ -174,7 +174,7 @@ def _largest(steps: Tensor, queries: Tensor) -> Tensor:
     if steps.is_cuda:  # where the start of a computation is what takes time
         return (steps @ queries.T).amax(0)[None, :, None]
     first, *others = steps
-    if followed():
+    if is_tracing():
         asked = queries[None, None].permute(0, 3, 1, 2)  # (1, D, 1, N): OpenVINO convolves faster than it multiplies
         largest: Tensor = F.conv2d(asked, first[..., None, None])
         for step in others:

@@ -6,7 +6,7 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from handful.ops.following import followed
+from handful.ops.tracing import is_tracing
 
 CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32, near the optimum of common CPUs
 CODED_ELEMENTS = 2_000_000  # the same of whole numbers, which are looked through more often
@@ -62,14 +62,14 @@ class Bank:
         Returns:
             Distances (N, K) and row numbers in the bank (N, K), int64.
         """
-        rounded = neighbours == 1 and excluded is None and not followed()
+        rounded = neighbours == 1 and excluded is None and not is_tracing()
         if rounded and (grid := self._grid) is not None:
             indices = self._nearest_by_codes(queries, grid)[:, None]
         else:
             indices = self._nearest_by_products(queries, neighbours, excluded)
         distances = torch.stack([distance(queries, self.rows[column]) for column in indices.T], 1)
         if neighbours > 1:
-            if followed():  # torch cannot write a stable sort as ONNX
+            if is_tracing():  # torch cannot write a stable sort as ONNX
                 distances, order = distances.topk(neighbours, largest=False)
             else:
                 distances, order = distances.sort(dim=1, stable=True)
@@ -80,7 +80,7 @@ class Bank:
         """The rows (N, K) by |m|²/2 - q·m, which orders them as the distance does, a block of queries at a time."""
         centred = self.rows - self._middle
         half_squares = centred.square().sum(1) / 2  # (M,)
-        in_graph = followed()
+        in_graph = is_tracing()
         block = max(1, (GRAPH_ELEMENTS if in_graph else CHUNK_ELEMENTS) // len(centred))
         # One room for all: memory that is new for every block takes time of its own.
         room = None if in_graph else queries.new_empty(min(block, len(queries)), len(centred))
@@ -132,7 +132,7 @@ class Bank:
 
 def _first_least(order: Tensor) -> Tensor:
     """The place of the least value of each row, the first of equals: (n, M) → (n, 1)."""
-    if not followed():
+    if not is_tracing():
         return order.argmin(1, keepdim=True)
     # In a graph: the least value is quickly found, its place only among few values.
     size = math.gcd(order.shape[1], GRAPH_GROUP)
