@@ -101,6 +101,18 @@ def test_a_pictures_layout_is_compared_once(detector, monkeypatch):
     assert verdict(detector, part(9))[0] != "RETAKE" and len(compared) == 1
 
 
+@pytest.mark.parametrize(("times", "refused"), [(0.99, False), (1.01, True)])
+def test_the_distance_of_a_product_by_hand(times, refused):
+    # Of a single reference's patches the standard deviations are 1 and 1 at one level, of length √2, and 2 at another.
+    signs = np.array([[1, -1], [-1, 1]], np.float32)[..., None]
+    image = np.random.default_rng(0).random((3, 64, 64), np.float32)
+    gate = capture.Gate(("product",), capture.learn([[image]], [[signs * np.ones(2, np.float32), 2 * signs]]))
+    # The mean patch lies √2 · 2.4 away, as 3 and 4 are 5, and 2 · 0.2: 1.3 deviations on the mean of both levels.
+    near = np.array([3, 4], np.float32) / 5 * math.sqrt(2) * 2.4, np.array([2 * 0.2], np.float32)
+    levels = [np.broadcast_to(times * mean, (3, 5, len(mean))).astype(np.float32) for mean in near]
+    assert (gate.refuse_features(levels) is not None) == refused
+
+
 def test_one_reference_refuses_blur_darkness_and_light_but_cannot_know_where_parts_lie(alone):
     assert "sharp" in verdict(alone, blurred(part(9), 8))[1]
     assert "darker" in verdict(alone, as_picture(0.3 * part(9)))[1]
