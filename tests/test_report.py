@@ -226,6 +226,11 @@ def test_cards_say_what_there_is_to_say(tmp_path):
     assert "Too dark." in cards[2] and "Broken." in cards[3]
 
 
+def test_a_card_shows_the_notes_beside_the_verdict(tmp_path):
+    page = written(tmp_path, [dataclasses.replace(defect(), notes=("Perhaps it is <blurred>.",))])
+    assert "Perhaps it is &lt;blurred&gt;." in page
+
+
 def test_a_defect_without_a_place_beyond_the_threshold_says_so(tmp_path):
     faint = defect(regions=(Region((20, 20, 10, 10), 90, 0.9, (25, 25)),))
     assert "No single place is beyond" in written(tmp_path / "faint", [faint])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from handful.types import Features
+from handful.types import Features, Inspection
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -21,3 +21,8 @@ def test_infinities_that_cancel_are_seen():
 
 def test_finite_values_whose_sum_overflows_are_finite():
     assert Features((torch.full((1, 2, 2, 3), 3e38),), (8, 8)).unfinite_level is None
+
+
+def test_notes_stand_in_json_only_where_there_are_any():
+    assert "notes" not in Inspection("a.png", "OK").as_dict()
+    assert Inspection("a.png", "OK", notes=("Look twice.",)).as_dict()["notes"] == ["Look twice."]

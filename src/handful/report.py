@@ -133,6 +133,7 @@ def _card(inspection: Inspection, pixels: NDArray[np.uint8] | None, good: Mappin
         f"<header>{title}{_badge(inspection.verdict)}</header>",
         _score_bar(inspection),
         "" if inspection.reason is None else f'<p class="reason">{_text(inspection.reason)}</p>',
+        *(f'<p class="reason">{_text(note)}</p>' for note in inspection.notes),
         "" if pixels is None else _figures(inspection, pixels),
         _region_table(inspection.regions) if inspection.regions else "",
         "" if pixels is None else _evidence(inspection, pixels, good),

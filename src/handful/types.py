@@ -280,6 +280,7 @@ class Inspection:
         regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
         size: width, height of the upright original picture; None for ERROR.
         reason: a sentence for RETAKE and ERROR, else None.
+        notes: sentences that a person should read beside the verdict; most pictures have none.
         missing: where the verdict is DEFECT, the place of the most alike good picture that is least like anything in
             this one: what may be missing here. None elsewhere, and where good pictures are not kept.
     """
@@ -294,9 +295,10 @@ class Inspection:
     size: tuple[int, int] | None = None
     reason: str | None = None
     missing: Likeness | None = None
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the heatmap, ready for JSON; `reason` only where there is one."""
+        """Everything but the heatmap, ready for JSON; `reason` and `notes` only where there are any."""
         answer: dict[str, Any] = {
             "path": self.path,
             "verdict": self.verdict,
@@ -309,4 +311,6 @@ class Inspection:
         }
         if self.reason is not None:
             answer["reason"] = self.reason
+        if self.notes:
+            answer["notes"] = list(self.notes)
         return answer

@@ -150,8 +150,9 @@ def inspect(
         for inspection, picture in stack.enter_context(progress(answers, count=len(sources))):
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
             print_json(inspection.as_dict()) if as_json else say(_line(inspection))
-            if inspection.reason and not as_json:
-                complain(inspection.reason)
+            for sentence in () if as_json else (inspection.reason, *inspection.notes):
+                if sentence:
+                    complain(sentence)
             if page:
                 page.add(inspection, picture)
             if names and picture and inspection.heatmap is not None:
