@@ -24,6 +24,7 @@ from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, BackboneSpec
 from handful.backbones.clip_tower import Model, VisualTower, block_of, side_of
 from handful.backbones.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompts
 from handful.errors import SettingError, WeightsError
+from handful.ops.seeding import seeded
 from handful.types import Features
 
 try:
@@ -261,8 +262,7 @@ def _level_name(level: str | int, depth: int, widest: int) -> str:
 def _model(full_name: str, model_name: str, tag: str | None, size: tuple[int, int], weights: str) -> tuple[Model, str]:
     """The whole model, and where its weights came from in words."""
     if weights == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             return _untrained(model_name, tag, size), "random"
     if weights == "auto":
         return _from_hub(full_name, model_name, tag, size), "open_clip's hub"

@@ -6,6 +6,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from handful.backbones import onboard
 from handful.errors import SettingError, WeightsError
+from handful.ops.seeding import seeded
 
 # timm imports torchvision. A torchvision whose compiled part belongs to another build of torch (the registry's beside a
 # CPU torch) fails with "operator torchvision::nms does not exist". Declaring two operator schemas lets its Python part
@@ -38,6 +40,7 @@ Network = Any  # a timm network: an nn.Module with attributes that nn.Module doe
 
 TRAINED_BY = "trained by"  # where a file of weights says in its metadata what they were trained by
 DEFAULT_SIDE = 320
+_captured: ContextVar[dict[str, Tensor]] = ContextVar("captured")  # the levels of the pass that this thread runs
 DEFAULT_STRIDES = (8, 16)  # the levels of a network with a pyramid: PatchCore's and FastRecon's layer 2 and 3
 
 
@@ -60,16 +63,18 @@ class FeatureNetwork(nn.Module):
         self.model = model
         self.mean = nn.Buffer(torch.tensor(model.pretrained_cfg["mean"]).view(1, 3, 1, 1), persistent=False)
         self.std = nn.Buffer(torch.tensor(model.pretrained_cfg["std"]).view(1, 3, 1, 1), persistent=False)
-        self._captured: dict[str, Tensor] = {}
         for level in self.level_names:
             model.get_submodule(level).register_forward_hook(self._keep(level))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the levels of (B, 3, H, W) images in [0, 1]: a tuple of (B, h, w, D)."""
-        self._captured = {}
-        with contextlib.suppress(_LastLevelReached):
-            self.model((images - self.mean) / self.std)
-        captured, self._captured = self._captured, {}
+        captured: dict[str, Tensor] = {}
+        running = _captured.set(captured)
+        try:
+            with contextlib.suppress(_LastLevelReached):
+                self.model((images - self.mean) / self.std)
+        finally:
+            _captured.reset(running)
         return tuple(self._as_grid(level, captured[level]) for level in self.level_names)
 
     def order_and_prune(self) -> None:
@@ -102,8 +107,9 @@ class FeatureNetwork(nn.Module):
             if not isinstance(output, Tensor):
                 kind = type(output).__name__
                 raise SettingError(f"A level must be one tensor, got {kind} from {level} of {self.name}.")
-            self._captured[level] = output.clone()  # a following in-place activation would change it
-            if len(self._captured) == len(self.level_names):
+            captured = _captured.get()
+            captured[level] = output.clone()  # a following in-place activation would change it
+            if len(captured) == len(self.level_names):
                 raise _LastLevelReached
 
         return hook
@@ -246,8 +252,7 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 def _create(name: str) -> Network:
     """The network with random weights, the same ones each time."""
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             return timm.create_model(name, pretrained=False)
     except (RuntimeError, ValueError, KeyError) as error:
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)

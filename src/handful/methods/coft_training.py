@@ -39,6 +39,7 @@ from handful.methods.base import require
 from handful.methods.base_training import Tuning, layers_up_to
 from handful.ops.defects import RECIPES, cut_fill, make_defect
 from handful.ops.foreground import foreground
+from handful.ops.seeding import seeded
 from handful.ops.views import random_view
 
 Contrast = Literal["auto", "infonce", "stop_gradient"]
@@ -230,8 +231,7 @@ class ContrastiveTuning(Tuning):
         with torch.no_grad():
             embeddings = trunk(self._fixed)
         stopping = self.contrast == "stop_gradient" or (self.contrast == "auto" and len(pictures) <= FEW)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             heads = _heads(embeddings.shape[1], predictor=stopping)
         self.learnt_ = nn.ModuleDict({"trunk": trunk, **heads, "record": _Record(self.updates)}).to(device)
         groups: list[dict[str, Any]] = [

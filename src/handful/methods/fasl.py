@@ -62,6 +62,7 @@ from handful.methods.base_training import HeadTraining
 from handful.ops.maps import pixel_map, resize_grid
 from handful.ops.mosaic import enlarged_part, four_in_one
 from handful.ops.residuals import ResidualBank
+from handful.ops.seeding import seeded
 from handful.ops.windows import WindowBank, overlap_mean
 from handful.types import AuxiliaryClass, Features, Scores, Windows
 
@@ -124,8 +125,7 @@ class FASLHead(Head):
 
     def __init__(self, depths: tuple[int, ...], *, nam: bool, seed: int) -> None:
         super().__init__("fasl", depths)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.asl = nn.ModuleList(ASL(depth) for depth in depths)
             self.nam = NAM() if nam else None
 

@@ -25,6 +25,7 @@ from handful.methods.base import require
 from handful.methods.base_training import Tuning, layers_up_to
 from handful.ops.defects import RECIPES, seven_variants
 from handful.ops.foreground import foreground
+from handful.ops.seeding import seeded
 
 # Their few-shot setting.
 AUTHORS = {"updates": 300, "sources": 36, "accumulate": 2, "size": 256, "frozen_stride": 0}
@@ -85,8 +86,7 @@ class DefectClassification(Tuning):
         with torch.no_grad():
             width = trunk.eval()(torch.zeros(1, 3, self.size, self.size, device=device)).shape[1]
         self._frozen = layers_up_to(trunk, stride=self.frozen_stride, size=self.size)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             head = _head(width)
         self.learnt_ = nn.ModuleDict({"trunk": trunk, "head": head}).to(device)
         self.optimiser_ = torch.optim.SGD(self.learnt_.parameters(), lr=self.lr, momentum=0.9, weight_decay=3e-5)

@@ -58,6 +58,7 @@ from handful.methods.base_training import HeadTraining
 from handful.ops.flow import ConditionalFlow, position_code
 from handful.ops.maps import pixel_map, resize_grid, top_share
 from handful.ops.residuals import Match, Residual, ResidualBank
+from handful.ops.seeding import seeded
 from handful.types import AuxiliaryClass, Features, Scores
 
 Occ = Literal["invariant", "normal", "log_barrier"]
@@ -94,8 +95,7 @@ class ResADHead(Head):
         super().__init__("resad", depths)
         self.match, self.residual, self.condition = match, residual, condition
         self.scales = nn.Buffer(torch.ones(len(depths)))  # what each level is divided by, learnt before all else
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.constraintors = nn.ModuleList(
                 _constraintor(depth) if constraintor else nn.Identity() for depth in depths
             )

@@ -1,11 +1,17 @@
 """A normalising flow over patch vectors, conditioned on where the patch lies."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from handful.ops.seeding import seeded
+
+_drawing = threading.Lock()
 
 LOG_2_PI = 1.8378770664093453
 
@@ -31,7 +37,7 @@ class ConditionalFlow(nn.Module):
 
         super().__init__()
         self.depth = depth
-        with _seeded(seed):
+        with seeded(seed), _rotations(seed):
             self.blocks = SequenceINN(depth)
             for _ in range(blocks):
                 self.blocks.append(
@@ -84,14 +90,29 @@ def _subnet(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 2 * inputs), nn.ReLU(), nn.Linear(2 * inputs, outputs))
 
 
+class _Rotations:
+    """Random rotations from a seed: stands in for SciPy's, which draw from NumPy's global generator."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = np.random.RandomState(seed)
+
+    def rvs(self, depth: int) -> NDArray[np.float64]:
+        """One rotation of `depth` channels, (depth, depth)."""
+        from scipy.stats import special_ortho_group
+
+        rotation: NDArray[np.float64] = special_ortho_group.rvs(depth, random_state=self.generator)
+        return rotation
+
+
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's and numpy's global generators, which FrEIA draws from, and put them back afterwards."""
-    state = np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed)
+def _rotations(seed: int) -> Iterator[None]:
+    """Let FrEIA's blocks draw their rotations from a seed, one thread at a time."""
+    from FrEIA.modules import all_in_one_block
+
+    with _drawing:
+        original = all_in_one_block.special_ortho_group
+        all_in_one_block.special_ortho_group = _Rotations(seed)
         try:
             yield
         finally:
-            np.random.set_state(state)
+            all_in_one_block.special_ortho_group = original

@@ -1,0 +1,50 @@
+"""Random numbers from a seed, for code that draws from torch's global generator."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+_DRAWS = {  # the functions that networks draw their first weights with, all of which take a generator
+    *(getattr(nn.init, name) for name in ("uniform_", "normal_", "trunc_normal_", "orthogonal_")),
+    *(getattr(nn.init, f"{scheme}_{law}_") for scheme in ("xavier", "kaiming") for law in ("uniform", "normal")),
+    torch.Tensor.normal_,
+    torch.Tensor.uniform_,
+    torch.Tensor.random_,
+    torch.Tensor.bernoulli_,
+    torch.Tensor.exponential_,
+    torch.normal,
+    torch.rand,
+    torch.randn,
+    torch.randint,
+    torch.randperm,
+    torch.bernoulli,
+    torch.multinomial,
+}
+
+
+class seeded(TorchFunctionMode):  # noqa: N801 - used as a statement: with seeded(0):
+    """Let torch draw from a generator of this seed inside the block, in this thread alone.
+
+    The numbers are those that `torch.manual_seed(seed)` gives on the CPU, but no other thread's numbers and nothing in
+    the process change.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: Sequence[Any] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch's, with this generator where it draws and names none."""
+        named = dict(options or {})
+        if function in _DRAWS and named.get("generator") is None:
+            named["generator"] = self.generator
+        return function(*arguments, **named)
