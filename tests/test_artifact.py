@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def assert_alone(path: Path) -> None:
 
 def test_what_is_written_comes_back(small):
     manifest, calibration, parts = artifact.read(small)
-    assert manifest == {"format_version": artifact.FORMAT_VERSION, **MANIFEST}
+    digest = artifact.digest_of(MANIFEST, CALIBRATION, artifact.digests_of(PARTS))
+    assert manifest == {"format_version": artifact.FORMAT_VERSION, **MANIFEST, "digest": digest}
     assert calibration == CALIBRATION
     assert parts == PARTS
 
@@ -71,6 +73,57 @@ def test_the_file_is_a_stored_zip_with_every_digest(small):
 def test_equal_contents_give_equal_bytes(small, tmp_path):
     artifact.write(tmp_path / "again.handful", MANIFEST, CALIBRATION, PARTS)
     assert (tmp_path / "again.handful").read_bytes() == small.read_bytes()
+
+
+def test_bytes_are_read_as_the_file_is(small):
+    assert artifact.read(small.read_bytes()) == artifact.read(small)
+    assert artifact.pack(*artifact.read(small)) == small.read_bytes()
+
+
+def test_a_digest_names_contents_and_calibration_but_not_the_graph():
+    def digest(manifest=MANIFEST, calibration=CALIBRATION, parts=PARTS):
+        return artifact.digest_of(manifest, calibration, artifact.digests_of(parts))
+
+    alike = [
+        digest(),
+        digest(MANIFEST | {"handful": "9.9", "graph": {"score": 0.0}}),
+        digest(parts=PARTS | {"scoring.xml": b"a graph"}),
+    ]
+    others = [
+        digest(MANIFEST | {"method": "another"}),
+        digest(calibration=CALIBRATION | {"threshold": 9.0}),
+        digest(parts=PARTS | {"another.bin": b""}),
+        digest(parts={name: part + b"." for name, part in PARTS.items()}),
+    ]
+    assert len(set(alike)) == 1 and len({alike[0], *others}) == 5
+
+
+def test_only_the_expected_inspector_is_replaced(small):
+    expected = artifact.read(small)[0]["digest"]
+    artifact.write(small, MANIFEST, CALIBRATION, {"new.bin": b"new"}, expected=expected)
+    before = small.read_bytes()
+    with pytest.raises(OutputError, match=r"^.* got another, saved meanwhile .* make the correction again\.$"):
+        artifact.write(small, MANIFEST, CALIBRATION, PARTS, expected=expected)
+    assert small.read_bytes() == before
+    assert_alone(small)
+    small.unlink()
+    artifact.write(small, MANIFEST, CALIBRATION, PARTS, expected=expected)  # nothing there to be lost
+    assert artifact.read(small)[0]["digest"] == expected
+
+
+def test_of_writers_that_replace_the_same_inspector_at_the_same_time_one_wins(small):
+    expected, contents = artifact.read(small)[0]["digest"], [{"new.bin": bytes([n])} for n in range(8)]
+
+    def replace(parts):
+        try:
+            artifact.write(small, MANIFEST, CALIBRATION, parts, expected=expected)
+        except OutputError:
+            return None
+        return parts
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [parts for parts in pool.map(replace, contents) if parts]
+    assert won == [artifact.read(small)[2]]
 
 
 def test_names_that_are_no_valid_text_come_back(tmp_path):

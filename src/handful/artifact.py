@@ -9,16 +9,28 @@ Nothing is unpickled or run, and nothing is unpacked to disk.
 """
 
 import hashlib
+import io
 import json
+import os
 import struct
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from handful.errors import InspectorError
+from handful.errors import InspectorError, OutputError
 from handful.files import replacing
+
+try:
+    import fcntl
+except (
+    ImportError
+):  # Windows has none: there two corrections within the same millisecond may still overwrite each other
+    fcntl = None  # type: ignore[assignment]
+
+Source = str | os.PathLike[str] | bytes  # a saved inspector: its path, or what its file holds
 
 FORMAT_VERSION = 2  # 1 kept neither what was learnt nor revisions; an older handful would overlook them
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
@@ -26,31 +38,124 @@ MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "ca
 STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
 LEARNT_PART, IGNORED_PART = "features.safetensors", "ignored.safetensors"
 
+# A graph follows from the rest of an inspector, and who saved it does not matter: neither changes an answer.
+_UNNAMED_FIELDS, _UNNAMED_PARTS = ("digest", "format_version", "graph", "handful"), "scoring."
 _ZIP = b"PK\x03\x04"  # how a zip begins
 # What a damaged zip raises; OSError, as the file has been opened by then, is for places outside of it.
 _DAMAGED = (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OverflowError, struct.error, MemoryError, OSError)
 
 
-def write(path: Path, manifest: Mapping[str, Any], calibration: Mapping[str, Any], parts: Mapping[str, bytes]) -> None:
+def pack(manifest: Mapping[str, Any], calibration: Mapping[str, Any], parts: Mapping[str, bytes]) -> bytes:
+    """The bytes of an inspector's file; equal contents are equal bytes."""
+    file = io.BytesIO()
+    _pack_into(file, manifest, calibration, parts)
+    return file.getvalue()
+
+
+def _pack_into(
+    file: BinaryIO, manifest: Mapping[str, Any], calibration: Mapping[str, Any], parts: Mapping[str, bytes]
+) -> None:
+    kept = {name: value for name, value in manifest.items() if name != "digest"}
+    described = _json({"format_version": FORMAT_VERSION, **kept, "sha256": digests_of(parts)})
+    contents = {MANIFEST: described, MANIFEST_DIGEST: _check_line(described), CALIBRATION: _json(calibration), **parts}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, part in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), part)  # ZipInfo's fixed date
+
+
+def write(
+    path: Path,
+    manifest: Mapping[str, Any],
+    calibration: Mapping[str, Any],
+    parts: Mapping[str, bytes],
+    *,
+    expected: str | None = None,
+) -> None:
     """Write an inspector under a temporary name beside `path`, then rename it.
 
+    Args:
+        path: of the file.
+        manifest, calibration, parts: of the inspector, see `pack`.
+        expected: the digest that an inspector at `path` must have to be replaced; None to replace any file. On systems
+            with file locks two programs that replace the same inspector do so one after the other.
+
     Raises:
-        OutputError: if it cannot be written; a file that was there before is then left as it was.
+        OutputError: if it cannot be written, or another inspector lies there; that file is then left as it was.
+        InspectorError: if the inspector there cannot be read.
     """
-    described = _json({"format_version": FORMAT_VERSION, **manifest, "sha256": _digests(parts)})
-    contents = {MANIFEST: described, MANIFEST_DIGEST: _check_line(described), CALIBRATION: _json(calibration), **parts}
-    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, part in contents.items():
-            archive.writestr(zipfile.ZipInfo(name), part)  # ZipInfo's fixed date: equal contents, equal bytes
+    with _held(path, expected is not None) as there:
+        if there and (found := read(path)[0]["digest"]) != expected:
+            raise OutputError(
+                f"{path} must be the inspector that was read before, got another, saved meanwhile (digest {found[:12]} "
+                f"instead of {str(expected)[:12]}); load it and make the correction again."
+            )
+        with replacing(path) as file:
+            _pack_into(file, manifest, calibration, parts)
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
+@contextmanager
+def _held(path: Path, wanted: bool) -> Iterator[bool]:
+    """Keep other programs that hold the file at `path` waiting, if this is wanted: whether there is a file."""
+    while wanted and path.exists():
+        with path.open("rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):  # no other took its place
+                yield True
+                return
+    yield False
+
+
+def digests_of(parts: Mapping[str, bytes]) -> dict[str, str]:
+    """sha256 in hex of each part."""
+    return {name: hashlib.sha256(part).hexdigest() for name, part in sorted(parts.items())}
+
+
+def digest_of(manifest: Mapping[str, Any], calibration: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """The name of an inspector with its calibration: sha256 in hex, another one wherever an answer may be another.
+
+    Args:
+        manifest: as `pack` takes it.
+        calibration: likewise.
+        digests: of its parts, see `digests_of`.
+    """
+    described = {name: value for name, value in manifest.items() if name not in _UNNAMED_FIELDS}
+    parts = {name: digest for name, digest in digests.items() if not name.startswith(_UNNAMED_PARTS)}
+    named = json.dumps([described, dict(calibration), parts], sort_keys=True)
+    return hashlib.sha256(named.encode()).hexdigest()
+
+
+def content_of(source: Source) -> tuple[bytes, str]:
+    """The bytes of a saved inspector, and its name in sentences.
+
+    Raises:
+        InspectorError: if the file cannot be read.
+    """
+    if isinstance(source, bytes):
+        return source, "An inspector in memory"
+    try:
+        return Path(source).read_bytes(), str(source)
+    except OSError as error:
+        raise InspectorError(
+            f"An inspector must exist and be readable, got {source}: {error.strerror or error}; check the path."
+        ) from error
+
+
+def read(source: Source, *, name: str | None = None) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
     """Read and check an inspector: its manifest, its calibration and its other parts.
+
+    The manifest is given with `digest_of` as its `digest`, which is not in the file.
+
+    Args:
+        source: of the inspector.
+        name: of bytes, in sentences.
 
     Raises:
         InspectorError: if it is missing, no inspector, written by a newer version, damaged or altered.
     """
-    contents = _contents(path)
+    content, path = content_of(source)
+    path = name or path
+    contents = _contents(content, path)
     described, check_line = contents.pop(MANIFEST), contents.pop(MANIFEST_DIGEST, None)
     manifest = _object(path, MANIFEST, described, remedy="copy or fit it again")
     _check_version(path, manifest)
@@ -60,36 +165,28 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
     if CALIBRATION not in contents:
         raise InspectorError(f"{path} must hold {CALIBRATION}, got none; copy or fit it again.")
     calibration = _object(path, CALIBRATION, contents.pop(CALIBRATION), remedy="correct it")
-    found = _digests(contents)
+    found = digests_of(contents)
     for name in sorted(digests.keys() | found.keys()):
         if digests.get(name) != found.get(name):
             what = "no" if name not in found else "a changed" if name in digests else "an unknown"
             raise InspectorError(f"{path} must be as it was saved, got {what} {name}; copy or fit it again.")
-    return manifest, calibration, contents
+    return manifest | {"digest": digest_of(manifest, calibration, found)}, calibration, contents
 
 
-def _contents(path: Path) -> dict[str, bytes]:
+def _contents(content: bytes, path: str) -> dict[str, bytes]:
     """Every part of the zip by name, the manifest surely among them."""
     try:
-        file = path.open("rb")
-    except OSError as error:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            compressed = [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
+            ours = MANIFEST in names and not compressed
+            contents = {name: archive.read(name) for name in names} if ours else {}
+    except _DAMAGED as error:
+        if content.startswith(_ZIP):
+            raise InspectorError(f"{path} must be whole, got a damaged inspector; copy or fit it again.") from error
         raise InspectorError(
-            f"An inspector must exist and be readable, got {path}: {error.strerror or error}; check the path."
+            f"{path} must be an inspector saved by Handful, got a file of another kind; name a .handful file."
         ) from error
-    with file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                names = archive.namelist()
-                compressed = [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
-                ours = MANIFEST in names and not compressed
-                contents = {name: archive.read(name) for name in names} if ours else {}
-        except _DAMAGED as error:
-            file.seek(0)
-            if file.read(4) == _ZIP:
-                raise InspectorError(f"{path} must be whole, got a damaged inspector; copy or fit it again.") from error
-            raise InspectorError(
-                f"{path} must be an inspector saved by Handful, got a file of another kind; name a .handful file."
-            ) from error
     if MANIFEST not in names:
         raise _foreign(path)
     if compressed:
@@ -100,13 +197,13 @@ def _contents(path: Path) -> dict[str, bytes]:
     return contents
 
 
-def _foreign(path: Path) -> InspectorError:
+def _foreign(path: str) -> InspectorError:
     return InspectorError(
         f"{path} must be an inspector saved by Handful, got another kind of zip; name a .handful file."
     )
 
 
-def _check_version(path: Path, manifest: Mapping[str, Any]) -> None:
+def _check_version(path: str, manifest: Mapping[str, Any]) -> None:
     version = manifest.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise _foreign(path)
@@ -117,7 +214,7 @@ def _check_version(path: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _object(path: Path, name: str, part: bytes, *, remedy: str) -> dict[str, Any]:
+def _object(path: str, name: str, part: bytes, *, remedy: str) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(part)
         whole = isinstance(value, dict) and _finite(value)
@@ -139,10 +236,6 @@ def _finite(value: object) -> bool:
 def _json(value: Mapping[str, Any]) -> bytes:
     """UTF-8; a file's name that is not valid text keeps its odd bytes as JSON's own escapes."""
     return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
-
-
-def _digests(parts: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: hashlib.sha256(part).hexdigest() for name, part in sorted(parts.items())}
 
 
 def _check_line(described: bytes) -> bytes:
