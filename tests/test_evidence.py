@@ -54,6 +54,6 @@ def test_places_are_compared_by_the_vectors_that_methods_know_patches_by(learnt)
     levels = tuple(torch.from_numpy(np.stack(level)) for level in zip(*learnt, strict=True))
     scales = level_scales(levels, weights="equal")
     expected = patch_vectors(levels, scales, neighbourhood=3, dimensions=None)
-    found = Evidence(learnt, NAMES)._references.patches
+    found = Evidence(learnt, NAMES)._search[1].patches
     np.testing.assert_allclose(found, expected, atol=1e-6)  # sums of float32 in another order
-    np.testing.assert_array_equal(_vectors(learnt[1], Evidence(learnt, NAMES)._scales), found[1])
+    np.testing.assert_array_equal(_vectors(learnt[1], Evidence(learnt, NAMES)._search[0]), found[1])

@@ -1,6 +1,7 @@
 """A saved inspector inspects without torch as the detector that saved it does with it."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -242,8 +243,9 @@ def test_many_pictures_are_inspected_side_by_side_in_their_order(saved, picture_
 
 def test_a_picture_alone_is_resized_by_two_threads_and_one_of_many_by_its_own(saved, picture_factory, monkeypatch):
     used = []
-    submit = resizing._second_thread().submit
-    monkeypatch.setattr(resizing._second_thread(), "submit", lambda *given: used.append(given) or submit(*given))
+    second = resizing._second_thread(os.getpid()).pool
+    submit = second.submit
+    monkeypatch.setattr(second, "submit", lambda *given: used.append(given) or submit(*given))
     inspector, pictures = Inspector.load(saved), [picture_factory(seed) for seed in range(20, 24)]
     inspector.inspect(pictures[0])
     assert len(used) == 1  # half of the picture

@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "handful"
 ROWS = [
     {"errors", "version"},
-    {"types", "files"},
+    {"types", "files", "processes"},
     {"ops", "metrics"},
     {"data", "backbones", "methods", "decision", "capture", "artifact", "checkpoints"},
     {"learning", "heads", "revisions", "heatmap", "turning"},

@@ -1,9 +1,11 @@
 """The verbs by which a person corrects a fitted inspector; `Detector` has them all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +26,23 @@ from handful.ops.views import random_views
 from handful.revisions import Basis, Given, History, Kind, Revision
 from handful.types import Features, Reference, Scores
 
+Self_ = TypeVar("Self_", bound="Corrections")
+Given_ = ParamSpec("Given_")
+Result = TypeVar("Result")
+
+
+def one_at_a_time(
+    change: Callable[Concatenate[Self_, Given_], Result],
+) -> Callable[Concatenate[Self_, Given_], Result]:
+    """Let a thread that changes a detector wait until another thread's change is complete."""
+
+    @wraps(change)
+    def waiting(detector: Self_, /, *arguments: Given_.args, **options: Given_.kwargs) -> Result:
+        with detector._changing:
+            return change(detector, *arguments, **options)
+
+    return waiting
+
 
 @dataclass(frozen=True)
 class Correction:
@@ -34,11 +53,13 @@ class Correction:
         before, after: the threshold and what it rests on.
         scores: the calibrated scores of the pictures that came with it, before and after.
         warnings: what a person should know, a sentence each.
+        digests: that named the inspector before, and that names it now.
     """
 
     revision: Revision
     before: Basis
     after: Basis
+    digests: tuple[str, str]
     scores: tuple[tuple[float, float], ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -62,6 +83,8 @@ class Corrections:
 
     method: methods.Method
     _fitted: Fitted | None
+    _changing: AbstractContextManager[bool]
+    _digest_of: Callable[[Fitted], str]
 
     @property
     def revisions(self) -> tuple[Revision, ...]:
@@ -78,6 +101,7 @@ class Corrections:
         """
         return self._correctable[2].basis(self._needed.calibration)
 
+    @one_at_a_time
     def teach(self, good: Pictures) -> Correction:
         """Learn pictures as good, false alarms say; the threshold stays.
 
@@ -104,6 +128,7 @@ class Corrections:
         fitted = replace(fitted, references=(*fitted.references, *new))
         return self._correct("good", fitted, memory, history, seen=seen)
 
+    @one_at_a_time
     def ignore(self, mask: PictureSource) -> Correction:
         """Let a region of the frame never count.
 
@@ -132,6 +157,7 @@ class Corrections:
             )
         return self._correct("ignore", fitted, memory, history, pictures=(Given(name, digest),))
 
+    @one_at_a_time
     def report_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
         """Record defects that were missed, and lower the threshold below their scores.
 
@@ -153,6 +179,7 @@ class Corrections:
         memory = replace(memory, defects=(*memory.defects, *(one.features for one in seen)))
         return self._correct("defect", fitted, memory, history, seen=seen, accept_cost=accept_cost)
 
+    @one_at_a_time
     def add_normals(self, good: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Correction:
         """Sharpen the threshold by further good pictures, which are not learnt.
 
@@ -172,6 +199,7 @@ class Corrections:
             history.check_odd(_given(seen))
         return self._correct("normals", fitted, memory, history, seen=seen, ignoring=history.ignoring)
 
+    @one_at_a_time
     def set_rate(self, false_alarm_rate: float) -> Correction:
         """Set the threshold anew for another false-alarm rate, from the scores that are kept.
 
@@ -181,6 +209,7 @@ class Corrections:
         decision.check_rate(false_alarm_rate)
         return self._correct("rate", *self._correctable, value=false_alarm_rate)
 
+    @one_at_a_time
     def set_threshold(self, threshold: float) -> Correction:
         """Set the raw threshold by hand; it stays until another rate is set or further good pictures are added.
 
@@ -191,6 +220,7 @@ class Corrections:
         calibration = history.by_hand(threshold, fitted.calibration).as_dict()
         return self._correct("threshold", fitted, memory, history, calibration=calibration)
 
+    @one_at_a_time
     def undo(self, number: int) -> Correction:
         """Take a revision back; scores and threshold are then to the bit what they would have been without it.
 
@@ -289,7 +319,7 @@ class Corrections:
         accept_cost: bool = True,
     ) -> Correction:
         """Add a revision and bring the inspector to what follows from it, whole or not at all."""
-        now, old = fitted.calibration, self._needed
+        now, old, digest = fitted.calibration, self._needed, self._digest_of(self._needed)
         before = history.basis(now)
         pictures = pictures or _given(seen)
         number = len(history.revisions) + 1
@@ -317,11 +347,10 @@ class Corrections:
             if kind == "good":
                 warnings += _still(one.given.name, scores[-1], number)
         same = method is self.method and memory.masks.keys() == old.memory.masks.keys()
-        self._fitted = replace(
-            fitted, calibration=then, memory=memory, history=history, graph=fitted.graph if same else None
-        )
+        graph = fitted.graph if same else None
+        self._fitted = replace(fitted, method=method, calibration=then, memory=memory, history=history, graph=graph)
         self.method = method
-        return Correction(made, before, after, tuple(scores), tuple(warnings))
+        return Correction(made, before, after, (digest, self._digest_of(self._fitted)), tuple(scores), tuple(warnings))
 
     def _missed(
         self, memory: Memory, method: methods.Method, history: History, calibration: decision.Calibration

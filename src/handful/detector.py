@@ -1,7 +1,8 @@
 """Joins pictures, backbone, method and decision into an inspector; nothing else does."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from handful import (
 from handful.artifact import GATE_PART, STATE_PART
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.windows import windowed
-from handful.corrections import Corrections
+from handful.corrections import Corrections, one_at_a_time
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg, thumbnail_picture
@@ -48,6 +49,7 @@ from handful.inspector import (
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
 from handful.ops.views import mild_views, random_views
+from handful.processes import check_torch
 from handful.revisions import History
 from handful.turning import Turning
 from handful.types import Inspection, Reference, Seen
@@ -117,7 +119,11 @@ class Detector(Corrections):
         }
         self._fitted: Fitted | None = None
         self._inspector: tuple[Fitted, Inspector] | None = None
+        self._digest: tuple[Fitted, str] | None = None
+        self._files: dict[str, str] = {}  # the digest of each file that was loaded or saved, by its absolute path
+        self._changing = threading.RLock()
 
+    @one_at_a_time
     def fit(self, references: Pictures, *, track: Track = quietly) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
 
@@ -130,6 +136,7 @@ class Detector(Corrections):
             InputError: without a picture, or with the same picture twice; ImageError for one that cannot be read.
             SettingError, WeightsError: see `handful.backbones.create`.
         """
+        check_torch()
         sources = images.gather(references, recursive=False)
         # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
         backbone = self._fitted.backbone if self._fitted else self._ready_backbone
@@ -164,8 +171,8 @@ class Detector(Corrections):
         good = learning.fit(method, views, augmented, turned, track=track)
         history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
         taken = [[view.numpy() for view in of_image] for of_image in variations]
-        self.method = method
         self._fitted = Fitted(
+            method=method,
             backbone=backbone,
             preprocessing=preprocessing,
             calibration=history.calibration(),
@@ -178,6 +185,7 @@ class Detector(Corrections):
             memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
             history=history,
         )
+        self.method = method
         return self
 
     @property
@@ -209,23 +217,67 @@ class Detector(Corrections):
         """
         fitted = self._needed
         if self._inspector is None or self._inspector[0] is not fitted:
-            memory, graph = fitted.memory, None
-            if fitted.graph is not None and memory is not None:
-                graph = scoring.opened(fitted.graph.parts, self.method, memory, fitted.backbone)
-            inspector = Inspector(
-                look=graph or partial(self._look, fitted, self.method),
-                side_by_side=graph.side_by_side if graph else None,
-                method=self.method.name,
-                backbone=self.backbone,
-                preprocessing=fitted.preprocessing,
-                calibration=fitted.calibration,
-                references=fitted.references,
-                gate=fitted.gate,
-                learnt=tuple(features.arrays() for features in memory.learnt) if memory else (),
-                ignored=memory.ignored if memory else None,
-            )
-            self._inspector = fitted, inspector
+            self._inspector = fitted, self._make_inspector(fitted)
         return self._inspector[1]
+
+    def _make_inspector(self, fitted: Fitted) -> Inspector:
+        memory, graph = fitted.memory, None
+        if fitted.graph is not None and memory is not None:
+            graph = scoring.opened(fitted.graph.parts, fitted.method, memory, fitted.backbone)
+        return Inspector(
+            look=graph or partial(self._look, fitted),
+            side_by_side=graph.several if graph else None,
+            method=fitted.method.name,
+            backbone=fitted.backbone.spec,
+            preprocessing=fitted.preprocessing,
+            calibration=fitted.calibration,
+            references=fitted.references,
+            gate=fitted.gate,
+            digest=self._digest_of(fitted),
+            again=lambda: (_inspector_again, self._packed(fitted)),
+            learnt=tuple(features.arrays() for features in memory.learnt) if memory else (),
+            ignored=memory.ignored if memory else None,
+        )
+
+    @property
+    def digest(self) -> str:
+        """The name of the inspector with its calibration: sha256 in hex, another one after every correction.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        return self._digest_of(self._needed)
+
+    def _digest_of(self, fitted: Fitted) -> str:
+        if self._digest is None or self._digest[0] is not fitted:
+            manifest, parts = self._described(fitted)
+            digest = artifact.digest_of(manifest, fitted.calibration.as_dict(), artifact.digests_of(parts))
+            self._digest = fitted, digest
+            return digest
+        return self._digest[1]
+
+    def __reduce__(self) -> "tuple[Callable[..., Detector], tuple[Any, ...]]":
+        """Pickle and copy by way of the saved file; a detector that is not fitted, by its arguments."""
+        if self._fitted is not None:
+            return _again, self._packed(self._fitted)
+        backbone = self._ready_backbone
+        kept = None if backbone is None else (backbone.spec, dict(backbone.parts))
+        options = {name: value for name, value in self._backbone_options.items() if name != "name"}
+        arguments = options | {
+            "settings": self.method.settings,
+            "backbone": self._backbone_options["name"] if backbone is None else backbones.DEFAULT_BACKBONE,
+            "false_alarm_rate": self.false_alarm_rate,
+            "head": self.head,
+            "gate": self.gate,
+        }
+        return _unfitted_again, (self.method.name, arguments, kept)
+
+    def _packed(self, fitted: Fitted) -> tuple[bytes, heads.TrainedHead | None, backbones.Device]:
+        """The bytes of its file, its head, and where torch runs; no graph is made for it."""
+        manifest, parts = self._described(fitted)
+        graph, said = self._kept_graph(fitted, make=False)
+        content = artifact.pack(manifest | {"graph": said}, fitted.calibration.as_dict(), parts | graph)
+        return content, self.head, self._backbone_options["device"]
 
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
@@ -250,10 +302,11 @@ class Detector(Corrections):
         """Inspect a picture that has been read."""
         return self.inspector.inspect_picture(picture)
 
-    def _look(self, fitted: Fitted, method: methods.Method, image: NDArray[np.float32]) -> Seen:
+    def _look(self, fitted: Fitted, image: NDArray[np.float32]) -> Seen:
         """See a picture (3, H, W) through torch."""
+        check_torch()
         features = fitted.backbone(torch.from_numpy(image)[None])
-        scores = self._scores(features, fitted.memory, method)
+        scores = self._scores(features, fitted.memory, fitted.method)
         return Seen(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
 
     @property
@@ -261,10 +314,13 @@ class Detector(Corrections):
         """Whether it came with the graph that inspects without torch, and no correction has made that another."""
         return self._needed.graph is not None
 
+    @one_at_a_time
     def save(self, path: str | os.PathLike[str], *, graph: bool = True) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
 
         Only a trained head stays in its own file, which the inspector names by its digest: hundreds may share it.
+        A file that this detector has loaded or saved before is replaced only if it still holds the same inspector, so
+        that of two corrections at the same time none is lost silently. Any other file is replaced as it is.
 
         Args:
             path: of the file.
@@ -272,35 +328,37 @@ class Detector(Corrections):
 
         Raises:
             NotFittedError: before `fit`.
-            OutputError: if it cannot be written; nothing is then left behind.
+            OutputError: if it cannot be written, or the file holds another inspector by now; nothing is then changed.
         """
-        fitted = self._needed
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
+        fitted, place = self._needed, os.path.realpath(path)
+        manifest, parts = self._described(fitted)
         scoring_parts, said = self._kept_graph(fitted, make=graph)
+        manifest |= {"graph": said}
+        calibration = fitted.calibration.as_dict()
+        artifact.write(Path(path), manifest, calibration, parts | scoring_parts, expected=self._files.get(place))
+        self._files[place] = self._digest_of(fitted)
+
+    def _described(self, fitted: Fitted) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The manifest and the parts of the saved file, without the graph, which follows from the rest."""
+        method = fitted.method
         manifest = {
             "handful": __version__,
-            "method": {"name": self.method.name, "settings": self.method.settings},
+            "method": {"name": method.name, "settings": method.settings},
             "backbone": asdict(fitted.backbone.spec),
             "preprocessing": asdict(fitted.preprocessing),
             "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
-            "graph": said,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
         }
-        thumbnails = {thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
-        kept = {GATE_PART: safetensors.numpy.save(fitted.gate.learnt.as_dict())}
-        kept |= fitted.memory.to_parts() if fitted.memory else {}
-        kept |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
-        parts = {
-            STATE_PART: safetensors.torch.save(state),
-            **fitted.backbone.parts,
-            **scoring_parts,
-            **thumbnails,
-            **kept,
-        }
-        artifact.write(Path(path), manifest, fitted.calibration.as_dict(), parts)
+        state = {name: tensor.cpu().contiguous() for name, tensor in method.state().items()}
+        parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts}
+        parts |= {thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
+        parts |= {GATE_PART: safetensors.numpy.save(fitted.gate.learnt.as_dict())}
+        parts |= fitted.memory.to_parts() if fitted.memory else {}
+        parts |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
+        return manifest, parts
 
     def _kept_graph(self, fitted: Fitted, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
         """The graph's files, none where there are none, and what the manifest says of it."""
@@ -308,11 +366,11 @@ class Detector(Corrections):
             return {}, {"why": "It was saved before its graph was made; load it in Python and save it again."}
         try:
             graph = fitted.graph or scoring.keep(
-                self.method,
+                fitted.method,
                 fitted.memory,
                 fitted.backbone,
                 fitted.calibration,
-                partial(self._look, fitted, self.method),
+                partial(self._look, fitted),
                 [fitted.preprocessing(thumbnail_picture(r.thumbnail, name=r.name)) for r in fitted.references],
             )
         except (SettingError, InspectorError) as error:
@@ -328,13 +386,13 @@ class Detector(Corrections):
     ) -> Export:
         """Write the fitted inspector as graphs for programs without Handful; `handful.exporting.export` says how."""
         fitted = self._needed
-        score = partial(self._scores, memory=fitted.memory, method=self.method)
-        return export(Path(folder), fitted, self.method, score, formats=formats, check=check)
+        score = partial(self._scores, memory=fitted.memory, method=fitted.method)
+        return export(Path(folder), fitted, fitted.method, score, formats=formats, check=check)
 
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        source: artifact.Source,
         *,
         engine: backbones.EngineChoice | None = None,
         device: backbones.Device = "auto",
@@ -343,7 +401,7 @@ class Detector(Corrections):
         """Load a saved inspector.
 
         Args:
-            path: of the file.
+            source: the path of a saved inspector, or the bytes of its file.
             engine: None for the one it was fitted with.
             device: where torch runs.
             head: that it was fitted with, where it needs one: a file, or one read before; None to look for the file of
@@ -354,11 +412,14 @@ class Detector(Corrections):
                 is not the one that it was fitted with.
             WeightsError: if the head cannot be read.
             SettingError: if its engine, device or precision cannot be had here.
+            ProcessError: in a process that was forked after OpenVINO or torch had run.
         """
-        manifest, calibration, parts = artifact.read(Path(path))
-        with reading(path):
+        content, name = artifact.content_of(source)
+        manifest, calibration, parts = artifact.read(content, name=name)
+        with reading(name):
             method, spec = manifest["method"], spec_of(manifest)
-            detector = cls(method["name"], settings=method["settings"], head=heads.named(Path(path), manifest, head))
+            found = heads.named(Path(name), manifest, head)
+            detector = cls(method["name"], settings=method["settings"], device=device, head=found)
             backbone = backbones.load(
                 spec,
                 {name: parts[name] for name in parts if name.startswith("backbone.")},
@@ -369,6 +430,7 @@ class Detector(Corrections):
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
             preprocessing = preprocessing_of(manifest)
             detector._fitted = Fitted(
+                method=detector.method,
                 backbone=backbone,
                 preprocessing=preprocessing,
                 calibration=decision.Calibration.from_dict(calibration),
@@ -381,7 +443,28 @@ class Detector(Corrections):
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.gate = capture.CHECKS if "gate" not in manifest else detector._fitted.gate.checks
+        if not isinstance(source, bytes):
+            detector._files[os.path.realpath(source)] = manifest["digest"]
         return detector
+
+
+def _again(content: bytes, head: heads.TrainedHead | None, device: backbones.Device) -> Detector:
+    """A fitted detector that was pickled or copied."""
+    return Detector.load(content, head=head, device=device)
+
+
+def _inspector_again(content: bytes, head: heads.TrainedHead | None, device: backbones.Device) -> Inspector:
+    """The inspector of a fitted detector that was pickled or copied."""
+    return _again(content, head, device).inspector
+
+
+def _unfitted_again(
+    method: str, arguments: dict[str, Any], backbone: tuple[BackboneSpec, dict[str, bytes]] | None
+) -> Detector:
+    """A detector that was pickled or copied before it was fitted."""
+    if backbone is not None:
+        arguments = arguments | {"backbone": backbones.load(*backbone, device=arguments["device"])}
+    return Detector(method, **arguments)
 
 
 def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:

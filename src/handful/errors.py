@@ -7,6 +7,7 @@
     ├── WeightsError    (RuntimeError)  a backbone's weights cannot be had, or are not the right ones
     ├── NotFittedError  (RuntimeError)  asked to score, inspect or save before `fit`
     ├── InspectorError  (ValueError)    a saved inspector is damaged, altered, newer or foreign
+    ├── ProcessError    (RuntimeError)  a forked process cannot do what is asked
     └── OutputError     (OSError)       a result cannot be written
 
 Every message says in one sentence what must hold, what came, and what to do.
@@ -39,6 +40,10 @@ class NotFittedError(HandfulError, RuntimeError):
 
 class InspectorError(HandfulError, ValueError):
     """A saved inspector is damaged, altered, newer or foreign."""
+
+
+class ProcessError(HandfulError, RuntimeError):
+    """A forked process cannot do what is asked."""
 
 
 class OutputError(HandfulError, OSError):

@@ -14,17 +14,18 @@ NEIGHBOURHOOD = 3  # patches a side that a place is seen with
 
 
 class Evidence:
-    """Finds it among the pictures that an inspector has learnt, by the backbone's features, each level with one say.
+    """Searches the good pictures of an inspector by the backbone's features; every level has the same weight.
+
+    The search is prepared for the first defect. Any number of threads may use it.
 
     Args:
-        learnt: the levels of one picture each, (h, w, D), finest grid first.
-        names: of these.
+        learnt: the levels of one good picture each, (h, w, D), finest grid first.
+        names: of the good pictures.
     """
 
     def __init__(self, learnt: Sequence[Sequence[NDArray[np.float32]]], names: Sequence[str]) -> None:
-        self._names = tuple(names)
-        self._scales = [_length(np.stack(level)) for level in zip(*learnt, strict=True)]
-        self._references = References(np.stack([_vectors(levels, self._scales) for levels in learnt]))
+        self._names, self._learnt = tuple(names), learnt
+        self._prepared: tuple[list[float], References] | None = None
 
     def explain(
         self, regions: Sequence[Region], levels: Sequence[NDArray[np.float32]], size: tuple[int, int]
@@ -36,15 +37,27 @@ class Evidence:
             levels: of the picture, as those learnt.
             size: width, height of the original picture, in whose pixels the regions are given.
         """
-        query = _vectors(levels, self._scales)
+        scales, references = self._search
+        query = _vectors(levels, scales)
         height, width, _ = query.shape
         at = [(y * height // size[1], x * width // size[0]) for x, y in (region.peak_at for region in regions)]
-        nearest = [self._likeness(place) for place in self._references.nearest_places(query, at)]
+        nearest = [self._likeness(place) for place in references.nearest_places(query, at)]
         explained = tuple(replace(region, nearest=one) for region, one in zip(regions, nearest, strict=True))
-        return explained, self._likeness(self._references.least_found(query))
+        return explained, self._likeness(references.least_found(query))
+
+    @property
+    def _search(self) -> tuple[list[float], References]:
+        """The length of each level's patches, and the good pictures' patches.
+
+        Two threads may prepare it at the same time, to the same values; a lock could stay locked after a fork.
+        """
+        if self._prepared is None:
+            scales = [_length(np.stack(level)) for level in zip(*self._learnt, strict=True)]
+            self._prepared = scales, References(np.stack([_vectors(levels, scales) for levels in self._learnt]))
+        return self._prepared
 
     def _likeness(self, place: Place) -> Likeness:
-        _, height, width, _ = self._references.patches.shape
+        height, width, _ = self._learnt[0][0].shape
         at = ((place.column + 0.5) / width, (place.row + 0.5) / height)
         return Likeness(self._names[place.picture], at, place.distance)
 

@@ -6,6 +6,7 @@ from handful import capture, decision
 from handful.backbones.base import Backbone
 from handful.data.preprocessing import Preprocessing
 from handful.memory import Memory
+from handful.methods import Method
 from handful.revisions import History
 from handful.scoring import KeptGraph
 from handful.turning import Turning
@@ -16,6 +17,7 @@ from handful.types import Reference
 class Fitted:
     """What `fit` adds to a detector, whole or not at all."""
 
+    method: Method  # fitted
     backbone: Backbone
     preprocessing: Preprocessing
     calibration: decision.Calibration

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from handful import checkpoints, methods
 from handful.backbones.base import BackboneSpec
@@ -62,6 +62,10 @@ class TrainedHead:
     record: Record
     sha256: str
     name: str
+
+    def __reduce__(self) -> "tuple[Callable[[bytes, Path], TrainedHead], tuple[bytes, Path]]":
+        """Pickle and copy by way of the file."""
+        return _parsed, (_content(self.module, self.record), Path(self.name))
 
     def check(self, spec: BackboneSpec) -> None:
         """Check that a backbone is the one that the head was trained on.
@@ -124,9 +128,13 @@ def write(path: Path, module: methods.Head, record: Record) -> None:
     Raises:
         OutputError: if it cannot be written.
     """
-    metadata = {"handful": json.dumps(asdict(record))}
     with replacing(path) as file:
-        file.write(safetensors.torch.save(checkpoints.on_cpu(module.state_dict()), metadata))
+        file.write(_content(module, record))
+
+
+def _content(module: methods.Head, record: Record) -> bytes:
+    metadata = {"handful": json.dumps(asdict(record))}
+    return safetensors.torch.save(checkpoints.on_cpu(module.state_dict()), metadata)
 
 
 def read(path: Path) -> TrainedHead:
@@ -137,17 +145,29 @@ def read(path: Path) -> TrainedHead:
     """
     try:
         content = path.read_bytes()
-        with safe_open(path, framework="pt") as file:
-            record = _record(json.loads((file.metadata() or {})["handful"]))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _parsed(content, path)
+
+
+def _parsed(content: bytes, path: Path) -> TrainedHead:
+    """A head from the bytes of its file."""
+    try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # as safetensors lays it out
+        record = _record(json.loads(header["__metadata__"]["handful"]))
         training = methods.create_head_training(record.method, record.settings)
         module = training.make_head(record.depths, seed=record.seed)
         module.load_state_dict(safetensors.torch.load(content))
-    except (OSError, SafetensorError, HandfulError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"A head must be a whole file written by `handful train`, got {path}: {said}; train or copy it again."
-        ) from error
+    except (SafetensorError, HandfulError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
     return TrainedHead(module.eval(), record, hashlib.sha256(content).hexdigest(), path.name)
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return WeightsError(
+        f"A head must be a whole file written by `handful train`, got {path}: {said}; train or copy it again."
+    )
 
 
 def _record(fields: Mapping[str, Any]) -> Record:

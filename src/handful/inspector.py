@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import safetensors.numpy
@@ -22,9 +19,10 @@ from handful.backbones.base import GOOD_INPUT, SCORING_PART, STATE_INPUT, Backbo
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing
-from handful.errors import HandfulError, InputError, InspectorError
+from handful.errors import HandfulError, InputError, InspectorError, SettingError
 from handful.evidence import Evidence
 from handful.ops.cells import hidden_levels
+from handful.processes import undisturbed
 from handful.types import Inspection, Likeness, Reference, Region, Seen
 
 MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
@@ -33,28 +31,48 @@ Arrays = tuple[NDArray[np.float32], ...]  # of one picture's levels, (h, w, D) e
 Look = Callable[[NDArray[np.float32]], Seen]  # a picture (3, H, W) in [0, 1] → what backbone and method say of it
 
 
+class SideBySide(Protocol):
+    """A `Look` that any number of threads may use."""
+
+    @property
+    def count(self) -> int:
+        """How many pictures are computed at once."""
+
+    def __call__(self, image: NDArray[np.float32]) -> Seen:
+        """Backbone and method of one picture (3, H, W)."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Inspector:
-    """What inspects pictures and learns nothing: for a program that needs no more, and starts in a moment.
+    """Inspects pictures and learns nothing: for a program that needs no more, and starts in a moment.
 
         inspector = Inspector.load("bottle.handful")
         for inspection in inspector.stream("incoming/"):
             print(inspection.path, inspection.verdict, inspection.calibrated_score)
 
-    `Detector` inspects by one of these.
+    `Detector` inspects by an inspector too.
+
+    Threads: any number of threads may use one inspector at once. Each picture gets the answer that it gets alone, to
+    the last bit, and no call changes a setting of the process.
+    Processes: an inspector can be pickled and copied, as the bytes of its file. After a fork an inspector that was
+    loaded before answers in the forked process, with one thread; `load` raises ProcessError there.
 
     Attributes:
         look: backbone and method.
         method: its name.
-        backbone: what computes the features.
-        preprocessing: from pixels to what `look` sees.
-        calibration: the threshold and what it rests on.
+        backbone: computes the features.
+        preprocessing: from pixels to the input of `look`.
+        calibration: the threshold and its basis.
         references: the good pictures that were learnt from.
         gate: says which pictures cannot be judged.
-        learnt: the levels of each good picture, to look up what a defect was compared with; empty where not kept.
+        digest: names the inspector with its calibration: sha256 in hex, another one wherever an answer may be another.
+        again: makes the inspector again in another process: a function and its arguments, all of which can be pickled.
+        learnt: the levels of each good picture, to look up the good places beside a defect; empty where not kept.
         ignored: (H, W) bool, the region that does not count; None for none.
-        side_by_side: makes several of `look` that may be used at the same time; None where there is only the one.
+        side_by_side: makes a `look` for several pictures at once, of so many, or as many as are quickest; None where
+            `look` itself is.
         alone: whether no other works beside it, so that a second core is idle while it prepares a picture.
+        evidence: looks up the good places beside a defect; None where `learnt` is empty.
     """
 
     look: Look = field(repr=False)
@@ -64,36 +82,59 @@ class Inspector:
     calibration: decision.Calibration
     references: tuple[Reference, ...] = field(repr=False)
     gate: capture.Gate = field(repr=False)
+    digest: str
+    again: Callable[[], tuple[Callable[..., "Inspector"], tuple[Any, ...]]] = field(repr=False)
     learnt: tuple[Arrays, ...] = field(default=(), repr=False)
     ignored: NDArray[np.bool_] | None = field(default=None, repr=False)
-    side_by_side: Callable[[], Sequence[Look]] | None = field(default=None, repr=False)
+    side_by_side: Callable[[int | None], SideBySide] | None = field(default=None, repr=False)
     alone: bool = field(default=True, repr=False)
+    evidence: Evidence | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.evidence is None and self.learnt:
+            found = Evidence(self.learnt, [reference.name for reference in self.references])
+            object.__setattr__(self, "evidence", found)
+
+    def __reduce__(self) -> tuple[Callable[..., "Inspector"], tuple[Any, ...]]:
+        """Pickle and copy by way of the saved file."""
+        return self.again()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, source: artifact.Source, *, threads: int | None = None) -> Self:
         """Load a saved inspector, torch left aside.
+
+        Args:
+            source: the path of a saved inspector, or the bytes of its file.
+            threads: the most threads that OpenVINO computes with; None for one a core. NumPy's threads, which resize
+                pictures and look up evidence, are set by OPENBLAS_NUM_THREADS before NumPy is imported.
 
         Raises:
             InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector; or if it holds
-                no graph of its method, as those of trained heads, of CLIP or of torch's engine: `Detector` loads these.
-            SettingError: if this CPU does not compute in its precision.
+                no graph of its method, as inspectors of trained heads, of CLIP or of torch's engine: `Detector` loads
+                these.
+            SettingError: if this CPU does not compute in its precision, or for less than one thread.
+            ProcessError: in a process that was forked after OpenVINO had run.
         """
-        loaded = cls.load_graph(path)
+        loaded = cls.load_graph(source, threads=threads)
         if loaded is None:
+            name = artifact.content_of(source)[1]
             raise InspectorError(
-                f"{path} must hold a graph of its method to be inspected with without torch, got none; use "
+                f"{name} must hold a graph of its method to be inspected with without torch, got none; use "
                 f"`Detector.load`, or fit and save it again with this version where `handful info` names a method and "
                 f"an engine that have one."
             )
         return loaded
 
     @classmethod
-    def load_graph(cls, path: str | os.PathLike[str]) -> Self | None:
+    def load_graph(cls, source: artifact.Source, *, threads: int | None = None) -> Self | None:
         """As `load`, but None for an inspector without a graph."""
-        manifest, calibration, parts = artifact.read(Path(path))
+        if threads is not None and threads < 1:
+            raise SettingError(f"`threads` must be at least 1, got {threads}; leave it out for one a core.")
+        content, name = artifact.content_of(source)
+        manifest, calibration, parts = artifact.read(content, name=name)
         if SCORING_PART not in parts:
             return None
-        with reading(path):
+        with reading(name):
             spec = spec_of(manifest)
             learnt, ignored = _learnt(parts)
             state = safetensors.numpy.load(parts[STATE_PART])
@@ -102,19 +143,38 @@ class Inspector:
 
             from handful.backbones.openvino_engine import WholeGraph  # a fifth of a second, and not to read a file
 
-            graph = WholeGraph(spec, parts, given)
+            graph = WholeGraph(spec, parts, given, threads=threads)
             return cls(
                 look=graph,
-                side_by_side=graph.side_by_side,
+                side_by_side=graph.several,
                 method=manifest["method"]["name"],
                 backbone=spec,
                 preprocessing=preprocessing_of(manifest),
                 calibration=decision.Calibration.from_dict(calibration),
                 references=references_of(manifest, parts),
                 gate=gate_of(manifest, parts),
+                digest=manifest["digest"],
+                again=lambda: (_loaded, (content, threads)),
                 learnt=learnt,
                 ignored=ignored,
+                alone=threads != 1,
             )
+
+    def workers(self, count: int | None = None) -> tuple["Inspector", ...]:
+        """As many inspectors as may work at once, for a thread each; graph and good pictures are shared by all.
+
+        Args:
+            count: how many; None for as many as inspect most pictures in a given time on this computer.
+
+        Raises:
+            SettingError: for less than one.
+        """
+        if count is not None and count < 1:
+            raise SettingError(f"`count` must be at least 1, got {count}; leave it out for as many as are quickest.")
+        if self.side_by_side is None:
+            return tuple(replace(self, alone=False) for _ in range(count or 1))
+        look = self.side_by_side(count)
+        return tuple(replace(self, look=look, alone=False) for _ in range(count or look.count))
 
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
@@ -142,35 +202,27 @@ class Inspector:
             for source, name in sources:
                 yield self.inspect_source(source, name=name)
             return
-        looks = self.side_by_side()
-        free = SimpleQueue[Inspector]()
-        for look in looks:
-            free.put(replace(self, look=look, alone=False))
-
-        def inspected(source: PictureSource, name: str) -> tuple[Inspection, Picture | None]:
-            inspector = free.get()
-            try:
-                return inspector.inspect_source(source, name=name)
-            finally:
-                free.put(inspector)
-
+        look = self.side_by_side(None)
+        worker = replace(self, look=look, alone=False)
         under_way: deque[Future[tuple[Inspection, Picture | None]]] = deque()
-        with ThreadPoolExecutor(len(looks)) as pool:
+        with ThreadPoolExecutor(look.count) as pool:
             for source, name in sources:
-                under_way.append(pool.submit(inspected, source, name))
-                if len(under_way) > 2 * len(looks):
+                under_way.append(pool.submit(worker.inspect_source, source, name=name))
+                if len(under_way) > 2 * look.count:
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()
 
+    @undisturbed()
     def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
         """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""
         try:
             picture = images.read_picture(source, name=name, detail=max(self.preprocessing.size))
             return self.inspect_picture(picture), picture
         except InputError as error:
-            return Inspection(name, "ERROR", reason=str(error)), None
+            return Inspection(name, "ERROR", reason=str(error), inspector=self.digest), None
 
+    @undisturbed()
     def inspect_picture(self, picture: Picture) -> Inspection:
         """Inspect a picture that has been read."""
         image = self.preprocessing(picture, halves=self.alone)
@@ -179,7 +231,9 @@ class Inspector:
         if seen is not None:
             wrong = self.gate.refuse_features(seen.levels)
         if seen is None or wrong:
-            return Inspection(picture.name, "RETAKE", size=picture.size, reason=f"{picture.name} {wrong}")
+            return Inspection(
+                picture.name, "RETAKE", size=picture.size, reason=f"{picture.name} {wrong}", inspector=self.digest
+            )
         heatmap = self.calibration.calibrated_map(seen.map)
         defect = seen.score > self.calibration.threshold
         regions, missing = self._regions(heatmap, seen.levels, picture) if defect else ((), None)
@@ -193,6 +247,7 @@ class Inspector:
             regions=regions,
             missing=missing,
             size=picture.size,
+            inspector=self.digest,
         )
 
     def _regions(
@@ -200,18 +255,16 @@ class Inspector:
     ) -> tuple[tuple[Region, ...], Likeness | None]:
         """The regions of a defect, each beside what it was compared with, and what may be missing."""
         regions = decision.regions(heatmap, picture.size)
-        if self._evidence is None:
+        if self.evidence is None:
             return regions, None
         if self.ignored is not None:
             levels = hidden_levels(levels, self.ignored, self.learnt[0])
-        return self._evidence.explain(regions, levels, picture.size)
+        return self.evidence.explain(regions, levels, picture.size)
 
-    @cached_property
-    def _evidence(self) -> Evidence | None:
-        """Made for the first defect; None where the good pictures' features are not kept."""
-        if not self.learnt:
-            return None
-        return Evidence(self.learnt, [reference.name for reference in self.references])
+
+def _loaded(content: bytes, threads: int | None) -> Inspector:
+    """An inspector that was pickled or copied."""
+    return Inspector.load(content, threads=threads)
 
 
 @contextmanager

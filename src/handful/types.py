@@ -281,6 +281,7 @@ class Inspection:
         size: width, height of the upright original picture; None for ERROR.
         reason: a sentence for RETAKE and ERROR, else None.
         notes: sentences that a person should read beside the verdict; most pictures have none.
+        inspector: the digest that names the inspector with its calibration; None where no inspector was asked.
         missing: where the verdict is DEFECT, the place of the most alike good picture that is least like anything in
             this one: what may be missing here. None elsewhere, and where good pictures are not kept.
     """
@@ -296,6 +297,7 @@ class Inspection:
     reason: str | None = None
     missing: Likeness | None = None
     notes: tuple[str, ...] = ()
+    inspector: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the heatmap, ready for JSON; `reason` and `notes` only where there are any."""
@@ -308,6 +310,7 @@ class Inspection:
             "regions": [asdict(region) for region in self.regions],
             "missing": asdict(self.missing) if self.missing else None,
             "size": list(self.size) if self.size else None,
+            "inspector": self.inspector,
         }
         if self.reason is not None:
             answer["reason"] = self.reason

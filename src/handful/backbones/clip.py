@@ -25,6 +25,7 @@ from handful.backbones.clip_tower import Model, VisualTower, block_of, side_of
 from handful.backbones.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompts
 from handful.errors import SettingError, WeightsError
 from handful.ops.seeding import seeded
+from handful.processes import check_torch
 from handful.types import Features
 
 try:
@@ -92,6 +93,7 @@ class CLIPBackbone:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1], `at_a_time` pictures at a time."""
+        check_torch()
         done = [self.network(some.to(self.device)) for some in images.split(self.at_a_time)]
         levels, embeddings = zip(*done, strict=True)
         return Features(

@@ -6,11 +6,13 @@ differently on another computer.
 
 import sys
 import tempfile
+import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from handful.backbones.base import (
     Precision,
 )
 from handful.errors import InspectorError, SettingError
+from handful.processes import check_compiling, computing, keep, lost
 from handful.types import Features, Seen
 
 if TYPE_CHECKING:  # torch takes a second to import, and a saved inspector needs none of it
@@ -111,39 +114,88 @@ def write_graph(whole: "nn.Module", example: "Tensor", folder: Path) -> Graph:
     """Write a whole inspector as model.xml and model.bin, unrounded; what runs these files."""
     file = folder / "model.xml"
     openvino.save_model(_traced(whole, {GRAPH_INPUT: example}), file, compress_to_fp16=False)
-    compiled = openvino.Core().compile_model(file, "CPU", _hints(openvino.Type.f32))
+    hints = {**_hints("LATENCY"), "INFERENCE_PRECISION_HINT": openvino.Type.f32}
+    compiled = openvino.Core().compile_model(file, "CPU", hints)
 
     def run(image: "Tensor") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        answer = compiled({GRAPH_INPUT: image.numpy()})
+        answer = compiled.create_infer_request().infer({GRAPH_INPUT: image.numpy()})
         scores, score = (answer[name].copy() for name in GRAPH_OUTPUTS)
         return scores, score
 
     return run
 
 
-def _hints(precision: openvino.Type, hint: Hint = "LATENCY") -> dict[str, object]:
-    return {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint}
+def _hints(hint: Hint, threads: int | None = None) -> dict[str, object]:
+    """How to compute: one picture as quickly as can be, or as many pictures as can be; with how many threads."""
+    limits = {} if threads is None else {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+    return {"PERFORMANCE_HINT": hint, **limits}
+
+
+Answer = TypeVar("Answer")
+
+
+class Requests(Generic[Answer]):
+    """Inference requests for any number of threads: each request computes for one thread at a time.
+
+    Args:
+        requests: of one compiled graph.
+        forked: computes instead in a process that was forked after OpenVINO had run, where a graph that was compiled
+            for several pictures at once would wait for lost threads for ever; None where `requests` compute there too.
+
+    Attributes:
+        count: how many pictures are computed at once; a further thread waits.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Callable[[NDArray[np.float32]], Answer]],
+        *,
+        forked: "Requests[Answer] | None" = None,
+    ) -> None:
+        self.count, self._forked = len(requests), forked
+        self._free = SimpleQueue[Callable[[NDArray[np.float32]], Answer]]()
+        for request in requests:
+            self._free.put(request)
+        keep(self)
+
+    def __call__(self, image: NDArray[np.float32]) -> Answer:
+        """Compute one picture (3, H, W) in [0, 1], as soon as a request is free."""
+        if self._forked is not None and lost("openvino"):
+            return self._forked(image)
+        with computing("openvino"):
+            request = self._free.get()
+            try:
+                return request(image)
+            finally:
+                self._free.put(request)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread would have to wait now."""
+        return self._free.empty()
 
 
 class OpenVINOBackbone:
-    """A network in OpenVINO, at a pinned precision.
+    """A network in OpenVINO, at a pinned precision; any number of threads may use it.
 
     Raises:
         SettingError: if this CPU does not compute in the precision asked for.
         InspectorError: if the graph cannot be read.
+        ProcessError: in a process that was forked after OpenVINO had run.
     """
 
     device = "cpu"
 
     def __init__(self, spec: BackboneSpec, parts: Mapping[str, bytes]) -> None:
         self.spec, self.parts = spec, parts
-        self._compiled = _compiled(_read(parts[GRAPH_PART], parts[CONSTANTS_PART]), spec.precision)
+        compiled = _compiled(_read(parts[GRAPH_PART], parts[CONSTANTS_PART]), spec.precision, _hints("LATENCY"))
+        self._levels = Requests([partial(_levels, compiled.create_infer_request())])
 
     def __call__(self, images: "Tensor") -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1], one picture at a time."""
         import torch
 
-        single = [self._compiled([image[None].numpy()]).to_tuple() for image in images]
+        single = [self._levels(image.numpy()) for image in images]
         levels = tuple(torch.cat([torch.from_numpy(level) for level in batch]) for batch in zip(*single, strict=True))
         return Features(levels, self.spec.size)
 
@@ -153,17 +205,27 @@ class WholeGraph:
 
     Scoring is at float32 always: where lengths all but cancel, bf16 would leave nothing of a distance.
 
+    Any number of threads may use it, and each picture gets the answer that it gets alone. As long as no two threads
+    meet, a picture is computed with all cores, which is quickest for one picture. The first time that two threads meet,
+    the graph is compiled once more to compute several pictures at once (half a second).
+
     Args:
         spec: of the backbone.
         parts: those of the backbone and of `scoring_parts`.
         learnt: what goes into the scoring beside the levels, by name.
+        threads: the most threads that compute at once; None for one a core.
 
     Raises:
-        SettingError, InspectorError: as `OpenVINOBackbone`.
+        SettingError, InspectorError, ProcessError: as `OpenVINOBackbone`.
     """
 
     def __init__(
-        self, spec: BackboneSpec, parts: Mapping[str, bytes], learnt: Mapping[str, NDArray[np.float32]]
+        self,
+        spec: BackboneSpec,
+        parts: Mapping[str, bytes],
+        learnt: Mapping[str, NDArray[np.float32]],
+        *,
+        threads: int | None = None,
     ) -> None:
         backbone = _read(parts[GRAPH_PART], parts[CONSTANTS_PART])
         scoring = _read(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
@@ -182,25 +244,39 @@ class WholeGraph:
                 (backbone, spec.precision),
                 (openvino.Model(scoring.get_results(), levels, "scoring"), "f32"),
             ]
-        self._see = self._looks("LATENCY", 1)[0]
+        self._threads = threads
+        self._single = Requests(self._compile(_hints("LATENCY", threads), 1))
+        self._several: dict[int | None, Requests[Seen]] = {}
+        self._compiling = threading.Lock()
 
     def __call__(self, image: NDArray[np.float32]) -> Seen:
-        """See a picture (3, H, W) in [0, 1], with all cores at once: the quickest for one picture."""
-        return self._see(image)
+        """See a picture (3, H, W) in [0, 1]."""
+        see = self.several() if self._single.busy and self._threads != 1 else self._single
+        return see(image)
 
-    def side_by_side(self) -> list[Callable[[NDArray[np.float32]], Seen]]:
-        """Some that see a picture each at the same time: the quickest for many pictures.
+    def several(self, count: int | None = None) -> Requests[Seen]:
+        """See several pictures at once, the quickest way for many pictures.
 
-        There are twice as many as the engine computes at once: meanwhile the others' pictures are read.
+        In a process that was forked after OpenVINO had run pictures are seen one at a time.
+
+        Args:
+            count: how many at once. None for twice as many as the engine computes at once: meanwhile the pictures of
+                the others are read.
 
         Raises:
             SettingError, InspectorError: as the graph itself.
         """
-        return self._looks("THROUGHPUT")
+        with computing("openvino"), self._compiling:
+            if lost("openvino"):
+                return self._single
+            if count not in self._several:
+                hints = _hints("THROUGHPUT", self._threads) | ({} if count is None else {"NUM_STREAMS": count})
+                self._several[count] = Requests(self._compile(hints, count), forked=self._single)
+            return self._several[count]
 
-    def _looks(self, hint: Hint, count: int | None = None) -> list[Callable[[NDArray[np.float32]], Seen]]:
-        """So many that see, of one compilation; None for twice as many as it computes at once."""
-        compiled = [_compiled(model, precision, hint) for model, precision in self._models]
+    def _compile(self, hints: "Mapping[str, object]", count: int | None) -> list[Callable[[NDArray[np.float32]], Seen]]:
+        """Compile the graph, and make so many requests; None for twice as many as the engine computes at once."""
+        compiled = [_compiled(model, precision, hints) for model, precision in self._models]
         count = count or 2 * compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         see = _seen if len(compiled) == 1 else _seen_in_turn
         return [partial(see, *(one.create_infer_request() for one in compiled)) for _ in range(count)]
@@ -210,6 +286,10 @@ def _feed(parameter: "openvino.op.Parameter", source: "openvino.Output") -> None
     """Have what comes from an input come from elsewhere."""
     for target in parameter.output(0).get_target_inputs():
         target.replace_source_output(source)
+
+
+def _levels(request: "openvino.InferRequest", image: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    return tuple(request.infer([image[None]], share_inputs=True).to_tuple())
 
 
 def _seen(request: "openvino.InferRequest", image: NDArray[np.float32]) -> Seen:
@@ -232,11 +312,13 @@ def _read(graph: bytes, constants: bytes) -> "openvino.Model":
         raise _unreadable(error) from error
 
 
-def _compiled(model: "openvino.Model", precision: Precision, hint: Hint = "LATENCY") -> "openvino.CompiledModel":
+def _compiled(model: "openvino.Model", precision: Precision, hints: "Mapping[str, object]") -> "openvino.CompiledModel":
     """A model ready to run at a precision."""
+    check_compiling()
     wanted = _PRECISIONS[precision]
     try:
-        compiled = openvino.Core().compile_model(model, "CPU", _hints(wanted, hint))
+        with computing("openvino"):
+            compiled = openvino.Core().compile_model(model, "CPU", {**hints, "INFERENCE_PRECISION_HINT": wanted})
     except RuntimeError as error:
         raise _unreadable(error) from error
     if compiled.get_property("INFERENCE_PRECISION_HINT") != wanted:

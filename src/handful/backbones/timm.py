@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from handful.backbones import onboard
 from handful.errors import SettingError, WeightsError
 from handful.ops.seeding import seeded
+from handful.processes import check_torch
 
 # timm imports torchvision. A torchvision whose compiled part belongs to another build of torch (the registry's beside a
 # CPU torch) fails with "operator torchvision::nms does not exist". Declaring two operator schemas lets its Python part
@@ -251,6 +252,7 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 
 def _create(name: str) -> Network:
     """The network with random weights, the same ones each time."""
+    check_torch()
     try:
         with seeded(0):
             return timm.create_model(name, pretrained=False)

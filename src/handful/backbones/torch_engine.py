@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from handful.backbones.base import BackboneSpec
+from handful.processes import check_torch
 from handful.types import Features
 
 
@@ -26,5 +27,6 @@ class TorchBackbone:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1], `at_a_time` pictures at a time."""
+        check_torch()
         done = [self.network(some.to(self.device)) for some in images.split(self.at_a_time)]
         return Features(tuple(torch.cat(levels).contiguous() for levels in zip(*done, strict=True)), self.spec.size)

@@ -10,6 +10,7 @@ between two levels, a value in some thousands, is added up again in whole number
 but it takes another order where a picture is tall, from version 13 on, and here that is always the same.
 """
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,15 +74,21 @@ def resize(pixels: NDArray[np.integer], size: tuple[int, int], *, halves: bool) 
     Args:
         pixels: of the picture.
         size: (H, W).
-        halves: whether two threads make a half each, to the same values.
+        halves: whether two threads make a half each, to the same values; where the second thread works for another
+            picture already, the calling thread makes both.
     """
     image = np.empty((CHANNELS, *size), np.float32)
     bands = len(_axis(len(pixels), size[0]).weights)
-    half = bands // 2 if halves else 0
-    other = _second_thread().submit(_resize_bands, pixels, image, 0, half) if half else None
-    _resize_bands(pixels, image, half, bands)
-    if other:
+    second = _second_thread(os.getpid())  # a forked process has none of its parent's threads
+    if bands < 2 or not (halves and second.idle.acquire(blocking=False)):
+        _resize_bands(pixels, image, 0, bands)
+        return image
+    try:
+        other = second.pool.submit(_resize_bands, pixels, image, 0, bands // 2)
+        _resize_bands(pixels, image, bands // 2, bands)
         other.result()
+    finally:
+        second.idle.release()
     return image
 
 
@@ -155,9 +162,18 @@ def _room(use: str, *shape: int) -> NDArray[np.float32]:
     return kept[: prod(shape)].reshape(shape)
 
 
+class _SecondThread:
+    """A thread that makes half of a picture, for one picture at a time."""
+
+    def __init__(self) -> None:
+        self.idle = threading.Lock()
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="handful-resize")
+
+
 @cache
-def _second_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="handful-resize")
+def _second_thread(process: int) -> _SecondThread:
+    """The second thread of a process; started when a picture first needs it."""
+    return _SecondThread()
 
 
 @lru_cache(maxsize=8)
