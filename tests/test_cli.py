@@ -760,7 +760,8 @@ def test_info_says_what_an_inspector_is(run, saved):
     assert rows["inspector"].endswith(f"MB, saved by handful {__version__}")
     assert rows["method"].startswith("handful (turn=auto, ")
     assert rows["backbone"].startswith("tf_efficientnet_lite0, levels ")
-    assert manifest["backbone"]["weights_sha256"] in rows["digest"]
+    assert manifest["backbone"]["weights_sha256"] in rows["weights"]
+    assert rows["digest"].startswith(manifest["digest"])
     assert rows["input"] == "64 x 64 pixels, height x width"
     assert rows["engine"] == "torch, f32"
     assert rows["references"].count(".png") == 4
