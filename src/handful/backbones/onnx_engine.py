@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
 from handful.errors import SettingError
+from handful.ops.tracing import exporting
 
 try:
     import onnxruntime
@@ -24,15 +25,16 @@ onnxruntime.disable_telemetry_events()  # its builds for Windows report every se
 @torch.no_grad()
 def write_graph(whole: nn.Module, example: Tensor, folder: Path) -> Graph:
     """Write a whole inspector as model.onnx, one file; what runs this file."""
-    whole(example)  # what is computed once and remembered must not be made of torch.export's tensors
-    written = torch.onnx.export(
-        torch.export.export(whole, (example,), strict=False),
-        dynamo=True,
-        input_names=[GRAPH_INPUT],
-        output_names=list(GRAPH_OUTPUTS),
-        external_data=False,
-        verbose=False,
-    )
+    with exporting():
+        whole(example)  # a value that is computed once and remembered must not be made of torch.export's tensors
+        written = torch.onnx.export(
+            torch.export.export(whole, (example,), strict=False),
+            dynamo=True,
+            input_names=[GRAPH_INPUT],
+            output_names=list(GRAPH_OUTPUTS),
+            external_data=False,
+            verbose=False,
+        )
     assert written is not None  # `dynamo` says so
     for node in written.model.graph.all_nodes():  # where in this computer's files each came from
         node.metadata_props.clear()
