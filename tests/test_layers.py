@@ -29,6 +29,7 @@ ONLY_IN = {  # the one file or room that may import a package
     "torchvision": {"backbones/timm.py"},
     "huggingface_hub": {"backbones/timm.py"},
     "openvino": {"backbones/openvino_engine.py"},
+    "onnx": {"backbones/onnx_engine.py"},
     "onnxruntime": {"backbones/onnx_engine.py"},
     "onnxscript": {"backbones/onnx_engine.py"},
     "typer": {

@@ -140,9 +140,14 @@ def _number_nodes(model: "openvino.Model") -> None:
 
 
 def write_graph(whole: "nn.Module", example: "Tensor", folder: Path) -> Graph:
-    """Write a whole inspector as model.xml and model.bin, unrounded; what runs these files."""
+    """Write a whole inspector as model.xml and model.bin, unrounded; what runs these files.
+
+    However the graph is reshaped, it refuses an input of another shape than the example's.
+    """
     file = folder / "model.xml"
-    openvino.save_model(_scored(whole, {GRAPH_INPUT: example}), file, compress_to_fp16=False)
+    model = _scored(whole, {GRAPH_INPUT: example})
+    _guard(model, tuple(example.shape))
+    openvino.save_model(model, file, compress_to_fp16=False)
     compiled = openvino.Core().compile_model(file, "CPU", _hints(openvino.Type.f32))
 
     def run(image: "Tensor") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -151,6 +156,26 @@ def write_graph(whole: "nn.Module", example: "Tensor", folder: Path) -> Graph:
         return scores, score
 
     return run
+
+
+def _guard(model: "openvino.Model", shape: tuple[int, ...]) -> None:
+    """Have a model refuse an input of another shape, also after it was reshaped.
+
+    A Reshape stands behind the input. Its target is the shape where the input has that shape, and then it costs
+    nothing, or else -2 for each side, which OpenVINO refuses while it reshapes, compiles or runs the model.
+    """
+    (parameter,) = model.get_parameters()
+    readers = parameter.output(0).get_target_inputs()
+    ops = openvino.opset13
+    wanted = ops.constant(np.array(shape, np.int64))
+    same = ops.reduce_logical_and(ops.equal(ops.shape_of(parameter), wanted), ops.constant(0), keep_dims=True)
+    target = ops.select(same, wanted, ops.constant(np.full(len(shape), -2, np.int64)))
+    guarded = ops.reshape(parameter, target, special_zero=False)
+    for reader in readers:
+        reader.replace_source_output(guarded.output(0))
+    model.validate_nodes_and_infer_types()
+    _number_nodes(model)
+    guarded.set_friendly_name(f"takes_pictures_of_{'x'.join(map(str, shape))}_alone")  # errors name the node
 
 
 def _hints(precision: openvino.Type, hint: Hint = "LATENCY") -> dict[str, object]:
