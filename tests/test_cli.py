@@ -189,6 +189,29 @@ def test_fit_answers_in_json(run, good_folder, tmp_path):
     assert len(artifact.read(output)[0]["backbone"]["levels"]) == 2
 
 
+def test_fit_says_in_its_line_why_an_inspector_has_no_graph(run, ready_backbone, good_folder, tmp_path):
+    why = "The engine must be openvino for a graph, got torch; fit with the openvino engine."
+    ran = run("fit", good_folder / "0.png", "-o", tmp_path / "part.handful", *QUICK)
+    assert ran.out[0].endswith(f" s; no graph, so inspecting needs torch: {why}")
+    ran = run("fit", good_folder / "0.png", "-o", tmp_path / "part.handful", *QUICK, "--json")
+    assert ran.json[0]["graph"] == {"why": why}
+
+
+def test_fit_blames_the_method_where_that_has_no_graph(command_line, good_folder, tiny_clip, tmp_path):
+    part = tmp_path / "part.handful"
+    options = ("--method", "winclip", "--backbone", tiny_clip, "--weights", "random", "--device", "cpu")
+    _, lines, _ = command_line("fit", good_folder, "-o", part, *options)
+    assert "The method must be one of handful, patchcore, fastrecon, reb, coft to have a graph, got winclip" in lines[0]
+
+
+def test_fit_says_nothing_of_a_graph_that_is_there(run, good_folder, tmp_path):
+    small = ("--backbone", "test_efficientnet", "--weights", "random", "--size", "64", "--engine", "openvino")
+    ran = run("fit", good_folder, "-o", tmp_path / "part.handful", *small)
+    assert ran.code == 0 and "graph" not in "".join(ran.out)
+    ran = run("fit", good_folder, "-o", tmp_path / "part.handful", *small, "--json")
+    assert set(ran.json[0]["graph"]) == {"score", "map"}
+
+
 def test_fit_takes_a_single_reference(run, ready_backbone, good_folder, tmp_path):
     ran = run("fit", good_folder / "0.png", "-o", tmp_path / "part.handful", *QUICK)
     assert (ran.code, ran.err) == (0, [])

@@ -5,8 +5,9 @@ import shutil
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import handful.data
 from handful.data.datasets import open_dataset
@@ -60,6 +61,25 @@ def test_check_prints_json(run, parts):
     assert disc == {"category": "disc", "train_good": 2, "test_good": 1, "test_defects": 2, "with_masks": 1}
     assert ring == {"category": "ring_9", "train_good": 2, "test_good": 1, "test_defects": 1, "with_masks": 0}
     assert (rest["layout"], len(rest["missing"]), rest["leaks"]) == ("tree", 2, [])
+
+
+def test_check_names_masks_that_are_no_clean_labels(run, parts):
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:20, 8:20] = 255
+    soft = Image.fromarray(mask).filter(ImageFilter.GaussianBlur(1))
+    (parts / "disc/ground_truth/scratch/0_mask.png").unlink()
+    soft.save(parts / "disc/ground_truth/scratch/0_mask.jpg")
+    (parts / "ring_9/ground_truth/dent").mkdir(parents=True)
+    (parts / "ring_9/ground_truth/dent/0.png").write_text("no picture")
+    code, lines, said = run("check", parts)
+    sentences = [
+        "disc: masks with soft edges or noise count from half of their largest value (1): "
+        "disc/ground_truth/scratch/0_mask.jpg.",
+        "ring_9: masks that cannot be read (1): ring_9/ground_truth/dent/0.png.",
+    ]
+    assert (code, said) == (0, []) and lines[-2:] == sentences
+    code, lines, _ = run("check", parts, "--json")
+    assert (code, json.loads(lines[-1])["masks"]) == (0, sentences)
 
 
 def test_check_fails_where_a_training_picture_is_tested(run, parts):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -139,6 +140,72 @@ def test_the_default_is_openvino_and_nothing_else(small, tmp_path):
     assert {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()} == written.files
 
 
+def shapes_of_other_inputs():
+    """Model inputs of 64 x 64 pixels turn into these: two pictures, none, other sides, channels as pictures."""
+    image = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
+    one = image[:1]
+    return [image, image[:0], one.reshape(1, 3, 32, 128), one.transpose(1, 0, 2, 3), one[:, :, :32, :32], one[:, :1]]
+
+
+OTHER_INPUTS = pytest.mark.parametrize(
+    "other", shapes_of_other_inputs(), ids=lambda other: "x".join(map(str, other.shape))
+)
+
+
+@OTHER_INPUTS
+def test_a_graph_for_openvino_refuses_another_shape_however_it_was_reshaped(exported, other):
+    core, image = openvino.Core(), np.full((1, 3, 64, 64), 0.5, np.float32)
+    model = core.read_model(exported.folder / "model.xml")
+    with pytest.raises(RuntimeError, match="takes_pictures_of_1x3x64x64_alone"):
+        model.reshape(list(other.shape))
+    shapes = [
+        [-1, -1, -1, -1],
+        [-1, *other.shape[1:]],
+        [*other.shape[:2], -1, -1],
+        [(0, 9), (1, 9), (8, 256), (8, 256)],
+    ]
+    for shape in shapes:
+        model = core.read_model(exported.folder / "model.xml")
+        if not model.get_parameters()[0].get_partial_shape().compatible(openvino.PartialShape(shape)):
+            continue  # no input of the right shape would fit either
+        model.reshape(shape)
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        own = run_files(exported.folder, image)[0][1]
+        assert compiled({"image": image})["score"][0] == pytest.approx(own[0], rel=1e-5)
+        with pytest.raises(RuntimeError):
+            compiled({"image": other})
+
+
+def test_a_graph_for_openvino_refuses_to_be_given_a_batch(exported):
+    model = openvino.Core().read_model(exported.folder / "model.xml")
+    model.get_parameters()[0].set_layout(openvino.Layout("NCHW"))
+    with pytest.raises(RuntimeError, match="takes_pictures_of_1x3x64x64_alone"):
+        openvino.set_batch(model, 2)
+
+
+@OTHER_INPUTS
+@pytest.mark.parametrize("level", ["ORT_ENABLE_ALL", "ORT_DISABLE_ALL"])
+def test_a_graph_for_onnx_refuses_another_shape_however_it_was_edited(exported, other, level):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.log_severity_level = 4
+    image = np.full((1, 3, 64, 64), 0.5, np.float32)
+    for sides in (other.shape, ("B", 3, 64, 64), ("B", "C", "H", "W")):
+        model = onnx.load(exported.folder / "model.onnx")
+        for dimension, side in zip(model.graph.input[0].type.tensor_type.shape.dim, sides, strict=True):
+            dimension.ParseFromString(b"")
+            setattr(dimension, "dim_param" if isinstance(side, str) else "dim_value", side)
+        edited = model.SerializeToString()
+        if isinstance(sides[0], str):
+            session = onnxruntime.InferenceSession(edited, options, providers=["CPUExecutionProvider"])
+            own = run_files(exported.folder, image)[1][1]
+            assert session.run(["score"], {"image": image})[0] == pytest.approx(own, rel=1e-5)
+        with pytest.raises(Exception, match=r"image_of_1x3x64x64_alone|invalid dimensions|Incompatible dimensions"):
+            onnxruntime.InferenceSession(edited, options, providers=["CPUExecutionProvider"]).run(
+                None, {"image": other}
+            )
+
+
 def test_inspector_json_says_what_a_program_needs(small, exported):
     described = json.loads((exported.folder / "inspector.json").read_text())
     calibration = small.calibration
@@ -149,6 +216,7 @@ def test_inspector_json_says_what_a_program_needs(small, exported):
     assert described["backbone"]["weights_sha256"] == small.backbone.weights_sha256
     assert described["input"] == {"name": "image", "shape": [1, 3, 64, 64], "type": "float32", "range": [0, 1]}
     assert [output["shape"] for output in described["outputs"].values()] == [[1, 64, 64], [1]]
+    assert described["batch"].startswith("one picture at a time")
     steps = described["preprocessing"]
     assert (steps["size"], steps["divide_8_bit_by"], steps["divide_16_bit_by"]) == ([64, 64], 255, 65535)
     assert [one["sha256"] for one in described["references"]] == [one.sha256 for one in small.references]
@@ -251,7 +319,7 @@ def test_an_unknown_format_is_refused(small, tmp_path):
         small.export(tmp_path / "out", formats=[])
 
 
-@pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_without_the_extra_onnx_is_refused_with_its_name_and_openvino_is_not(package, small, tmp_path, monkeypatch):
     from handful import backbones
 

@@ -29,6 +29,7 @@ ONLY_IN = {  # the one file or room that may import a package
     "torchvision": {"backbones/timm.py"},
     "huggingface_hub": {"backbones/timm.py"},
     "openvino": {"backbones/openvino_engine.py"},
+    "onnx": {"backbones/onnx_engine.py"},
     "onnxruntime": {"backbones/onnx_engine.py"},
     "onnxscript": {"backbones/onnx_engine.py"},
     "typer": {
@@ -56,7 +57,7 @@ ONLY_IN = {  # the one file or room that may import a package
     },
     "PIL": {"data/images.py", "data/preprocessing.py", "data/writing.py", "heatmap.py", "report.py"},
     "sklearn": {"methods/coft.py"},
-    "scipy": {"metrics.py", "decision.py", "ops/flow.py"},
+    "scipy": {"metrics.py", "decision.py", "ops/flow.py", "data/masks.py"},
     "polars": {"benchmark/tables.py", "benchmark/plots.py"},
     "matplotlib": {"benchmark/plots.py", "benchmark/sheets.py"},
 }

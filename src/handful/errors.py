@@ -48,3 +48,28 @@ class ProcessError(HandfulError, RuntimeError):
 
 class OutputError(HandfulError, OSError):
     """A result cannot be written."""
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error that another package's chain of errors began with."""
+    return error if error.__cause__ is None else first_cause(error.__cause__)
+
+
+def conversion_error(subject: str, writer: str, error: Exception, *, remedy: str) -> SettingError:
+    """The sentence about an error of a package that turns computations into graphs.
+
+    Args:
+        subject: the computation, a noun.
+        writer: the package, or the format that it writes.
+        error: any that the package raised.
+        remedy: against an operation that the package lacks.
+    """
+    cause = first_cause(error)
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    said = next((line for line in lines if "aten." in line), lines[0]).rstrip(".:")[:200]  # torch's operations
+    if isinstance(cause, (ImportError, AttributeError)):
+        return SettingError(
+            f"To turn {subject} into a graph, {writer} and torch must be of versions that work together, got: {said}; "
+            f"install the versions that Handful's constraints.txt names."
+        )
+    return SettingError(f"{subject} must consist of operations that {writer} knows, got: {said}; {remedy}.")

@@ -214,6 +214,7 @@ def _describe(fitted: Fitted, method: methods.Method, folder: Path, agreements: 
         "calibrated_score": "(score - typical) / (threshold - typical): 0 a typical good part, 1 the threshold",
         "calibrated_map": "(map - map_typical) / (map_threshold - map_typical): above 1 a pixel is part of a defect",
         "input": {"name": GRAPH_INPUT, "shape": [1, 3, height, width], "type": "float32", "range": [0, 1]},
+        "batch": "one picture at a time; reshaped or edited to another shape, the graph refuses to run",
         "outputs": {
             name: {"shape": shape, "type": "float32"}
             for name, shape in zip(GRAPH_OUTPUTS, ([1, height, width], [1]), strict=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from handful import decision, methods
 from handful.ops.ignoring import hidden, lowered
+from handful.ops.tracing import computing
 from handful.types import Features, Scores
 
 MAX_VIEWS = 7
@@ -61,6 +62,7 @@ def view_count(references: int) -> int:
     return max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // references))
 
 
+@computing()
 def prior(method: methods.Method, references: Sequence[Features]) -> decision.Prior:
     """What is assumed of a method's scores.
 
@@ -137,6 +139,7 @@ def score(method: methods.Method, queries: Features, *, ignored: NDArray[np.bool
     return lowered(method.score(hidden(queries, ignored, good)), ignored)
 
 
+@computing()
 def good_scores(
     method: methods.Method,
     views: Sequence[Sequence[Features]],

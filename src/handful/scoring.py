@@ -8,7 +8,6 @@ all inspectors of one method, settings and shapes.
 """
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from handful.backbones.base import (
     Backbone,
 )
 from handful.decision import Calibration
-from handful.errors import HandfulError, SettingError
+from handful.errors import HandfulError, SettingError, conversion_error
 from handful.memory import Memory
 from handful.types import Features, Scores, Seen
 
@@ -111,11 +110,18 @@ def keep(
     Raises:
         SettingError, InspectorError: where there can be none, or where it answers otherwise; the sentence says why.
     """
-    spec = backbone.spec
-    if method.name not in FOLLOWED or spec.engine != "openvino" or memory is None:
+    if method.name not in FOLLOWED:
         raise SettingError(
-            f"An inspector must be of {', '.join(FOLLOWED)}, on openvino, and keep what it has learnt, to hold its "
-            f"graph, got {method.name} on {spec.engine}."
+            f"The method must be one of {', '.join(FOLLOWED)} to have a graph, got {method.name}; fit one of these."
+        )
+    if backbone.spec.engine != "openvino":
+        raise SettingError(
+            f"The engine must be openvino for a graph, got {backbone.spec.engine}; fit with the openvino engine."
+        )
+    if memory is None:
+        raise SettingError(
+            "An inspector must keep the features of its references to have a graph, got one of a version that kept "
+            "none; fit it again."
         )
     parts = _parts(
         method.name,
@@ -189,27 +195,15 @@ def _parts(
 
 
 @contextmanager
-def operations_of(what: str, writer: str) -> Iterator[None]:
-    """Turn whatever a writer raises over operations that it does not know into one sentence."""
+def operations_of(subject: str, writer: str) -> Iterator[None]:
+    """Turn any error of a package that writes graphs into one sentence, see `handful.errors.conversion_error`."""
     try:
-        with warnings.catch_warnings():
-            # They speak to whoever writes for torch, of themselves and each other.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
+        yield
     except (HandfulError, OSError):
         raise
     except Exception as error:
-        lines = str(_first_cause(error)).strip().splitlines() or [type(error).__name__]
-        said = next((line for line in lines if "aten." in line), lines[0]).rstrip(".:")[:200]  # torch's operations
-        raise SettingError(
-            f"{what} must consist of operations that {writer} knows, got: {said}; fit it with other settings or on "
-            f"another backbone."
-        ) from error
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    return error if error.__cause__ is None else _first_cause(error.__cause__)
+        remedy = "fit it with other settings or on another backbone"
+        raise conversion_error(subject, writer, error, remedy=remedy) from error
 
 
 def apart(found: _Values, own: _Values, typical: float, threshold: float) -> float:

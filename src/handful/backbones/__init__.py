@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, Backbone, BackboneSpec, EngineName, Precision
-from handful.errors import SettingError
+from handful.errors import HandfulError, SettingError, conversion_error
 
 if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
     import torch
@@ -188,7 +188,13 @@ def _on_engine(
     if spec.engine == "openvino":
         from handful.backbones.openvino_engine import OpenVINOBackbone, convert
 
-        return OpenVINOBackbone(spec, {**parts, **convert(network, spec.size)})
+        try:
+            graph = convert(network, spec.size)
+        except HandfulError:
+            raise
+        except Exception as error:  # torch and OpenVINO raise errors of many kinds
+            raise conversion_error(spec.name, "openvino", error, remedy="use the torch engine") from error
+        return OpenVINOBackbone(spec, {**parts, **graph})
 
     from handful.backbones.torch_engine import TorchBackbone
 

@@ -25,6 +25,7 @@ from handful.backbones.clip_tower import Model, VisualTower, block_of, side_of
 from handful.backbones.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompts
 from handful.errors import SettingError, WeightsError
 from handful.ops.seeding import seeded
+from handful.ops.tracing import computing
 from handful.processes import check_torch
 from handful.types import Features
 
@@ -58,6 +59,7 @@ class TextTower:
             self._known[object_name] = torch.stack(both)
         return self._known[object_name]
 
+    @computing()
     @torch.inference_mode()
     def _mean(self, texts: Sequence[str]) -> Tensor:
         tokens = self._tokenizer(texts).to(self._device).split(PROMPTS_AT_A_TIME)
@@ -90,6 +92,7 @@ class CLIPBackbone:
         if text is not None:
             self.parts = {**self.parts, TEXT_PART: safetensors.torch.save({"text": text.cpu().contiguous()})}
 
+    @computing()
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1], `at_a_time` pictures at a time."""

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from handful.backbones import onboard
-from handful.errors import SettingError, WeightsError
+from handful.errors import HandfulError, SettingError, WeightsError
 from handful.ops.seeding import seeded
+from handful.ops.tracing import is_tracing, tracing
 from handful.processes import check_torch
 
 # timm imports torchvision. A torchvision whose compiled part belongs to another build of torch (the registry's beside a
@@ -110,7 +110,7 @@ class FeatureNetwork(nn.Module):
                 raise SettingError(f"A level must be one tensor, got {kind} from {level} of {self.name}.")
             captured = _captured.get()
             captured[level] = output.clone()  # a following in-place activation would change it
-            if len(captured) == len(self.level_names):
+            if len(captured) == len(self.level_names) and not _exported():
                 raise _LastLevelReached
 
         return hook
@@ -221,9 +221,24 @@ def rebuild(
 def followed(network: FeatureNetwork) -> nn.Module:
     """The same network for one picture as a plain list of torch's operations, which torch.export can follow.
 
-    It cannot follow the exception that ends a forward pass behind the last level.
+    torch.export cannot follow the exception that ends a forward pass behind the last level. Where torch no longer has
+    make_fx, which is no public name, the network itself is returned: its forward pass then runs to the end.
     """
-    return make_fx(network)(torch.full((1, 3, *network.size), 0.5))
+    try:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        with tracing():
+            plain: nn.Module = make_fx(network)(torch.full((1, 3, *network.size), 0.5))
+    except HandfulError:
+        raise
+    except Exception:  # a name that is not public may be gone, or have changed in any way
+        return network
+    return plain
+
+
+def _exported() -> bool:
+    """Whether this thread follows a network by torch.export, which a forward pass must not end by an exception."""
+    return is_tracing() and torch.compiler.is_compiling()
 
 
 def resize(network: FeatureNetwork, size: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from handful.backbones.base import BackboneSpec
+from handful.ops.tracing import computing
 from handful.processes import check_torch
 from handful.types import Features
 
@@ -24,6 +25,7 @@ class TorchBackbone:
         self.spec, self.parts, self.device, self.at_a_time = spec, parts, device, at_a_time
         self.network = network.to(device)
 
+    @computing()
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1], `at_a_time` pictures at a time."""

@@ -23,22 +23,24 @@ def check(
     layout: LayoutOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a data set holds, what it lacks, and which training pictures it also tests on.
+    """Say what a data set holds and lacks, which masks are soft or noisy, and which training pictures it also tests on.
 
     Exit code 2 if nothing usable is there, or a picture stands in both halves; what is only missing is just said.
     """
     from handful.data.datasets import open_dataset
     from handful.data.leaks import leaks
+    from handful.data.masks import softened
 
     dataset = open_dataset(folder, layout=layout)
-    leaked = leaks(dataset)
+    leaked, soft = leaks(dataset), softened(dataset)
     if as_json:
         for category in dataset.categories:
             print_json(_counts(category))
-        print_json({"layout": dataset.layout, "missing": list(dataset.missing), "leaks": list(leaked)})
+        missing, masks = list(dataset.missing), list(soft)
+        print_json({"layout": dataset.layout, "missing": missing, "masks": masks, "leaks": list(leaked)})
     else:
         _say_counts(f"layout {dataset.layout},", dataset)
-        for sentence in (*dataset.missing, *leaked):
+        for sentence in (*dataset.missing, *soft, *leaked):
             say(sentence)
     if leaked:
         complain(

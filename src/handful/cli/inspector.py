@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -78,7 +79,7 @@ def fit(
     start = time.perf_counter()
     if not output.parent.is_dir():
         raise OutputError(f"The folder of the inspector must exist, got {output.parent}; create it first.")
-    from handful import budget
+    from handful import artifact, budget
     from handful.data.images import gather
     from handful.data.shots import draw
     from handful.detector import Detector
@@ -110,12 +111,15 @@ def fit(
     else:
         kept = budget.fit(detector, references, limits, track=track)
     detector.save(output)
+    graph = artifact.read(output)[0]["graph"]
     seconds = time.perf_counter() - start
     if as_json:
-        print_json({"path": str(output), "seconds": seconds, **_facts_json(detector), "budget": kept and asdict(kept)})
+        facts = {**_facts_json(detector), "graph": graph, "budget": kept and asdict(kept)}
+        print_json({"path": str(output), "seconds": seconds, **facts})
         return
     pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
-    say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s")
+    without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
+    say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
     if detector.turning and detector.turning.turned:
         say(f"learnt in turned copies: {detector.turning.why}")
@@ -222,6 +226,8 @@ def export(
     from handful.detector import Detector
     from handful.exporting import DESCRIPTION
 
+    # torch's ONNX writer warns of a class of its own. The process is this command's alone, so its filters may change.
+    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec", FutureWarning)
     detector = Detector.load(inspector, device="cpu")
     written = detector.export(output, formats=formats, check=check)  # type: ignore[arg-type]  # checked there
     seconds = time.perf_counter() - start

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from handful.errors import InputError, NotFittedError, SettingError
-from handful.ops.tracing import is_tracing
+from handful.ops.tracing import computing, is_tracing
 from handful.types import Features, Scores, Windows
 
 # target-only: learnt from the references alone; auxiliary-trained: from another labelled data set as well.
@@ -92,6 +92,7 @@ class Method(Configured, ABC):
         """Whether `fit` is to see turned copies of the references besides."""
         return "never"
 
+    @computing()
     def fit(self, references: Features, *, augmented: Features | None = None, turned: Features | None = None) -> Self:
         """Learn from the features of good pictures, of `min_references` or more.
 
@@ -127,6 +128,7 @@ class Method(Configured, ABC):
             self._fit_turned(references, turned)
         return self
 
+    @computing()
     @torch.inference_mode()
     def score(self, queries: Features) -> Scores:
         """Score pictures; each one's scores do not depend on the others in the batch.

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handful.ops.tracing import computing
 
+
+@computing()
 def mild_views(image: Tensor, count: int) -> list[Tensor]:
     """The picture itself and then up to six mild variations of it, always the same ones in the same order.
 
@@ -51,6 +54,7 @@ def random_views(image: Tensor, count: int, *, seed: int = 0) -> list[Tensor]:
     return [random_view(image, generator=np.random.default_rng([seed, number])) for number in range(count)]
 
 
+@computing()
 def random_view(
     image: Tensor,
     *,
