@@ -1,5 +1,7 @@
 """Masks → the true regions of a picture, in the frame of its map."""
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,7 +61,9 @@ def read_ignored(source: PictureSource, size: tuple[int, int]) -> tuple[NDArray[
     """
     ((found, name), *others) = gather(source, recursive=False)
     if others:
-        raise InputError(f"A region to ignore must be one picture, got {len(others) + 1} in {source}; name one.")
+        raise InputError(
+            f"A region to ignore must be one picture, got {len(others) + 1} in {Path(name).parent}; name one."
+        )
     picture = read_picture(found, name=name)
     region = _resize(picture.pixels.max(axis=2) > np.iinfo(picture.pixels.dtype).max // 2, size)
     if region.all() or not region.any():
