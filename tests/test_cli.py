@@ -21,6 +21,8 @@ from handful import artifact, budget
 from handful.inspector import Inspector
 from handful.version import __version__
 
+# A WebP of nothing that says it has 9000 x 9000 pixels.
+BOMB = b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x27\x23\0\x27\x23\0"
 QUICK = ("--size", "64", "--engine", "torch", "--device", "cpu")
 
 
@@ -335,7 +337,7 @@ def test_fit_refuses_a_missing_folder(run, ready_backbone, tmp_path):
     [
         (b"", r"x\.png must be a picture, got an empty file; copy it again\.$"),
         (b"a text\n", "x.png must be a readable picture, got: no picture format that can be read"),
-        (None, "x.png must be a readable picture, got: .*truncated"),
+        (None, "x.png must be a readable picture, got a half-copied or damaged file"),
     ],
     ids=["zero bytes", "text", "truncated"],
 )
@@ -345,9 +347,9 @@ def test_fit_refuses_an_unreadable_picture(run, ready_backbone, good_folder, tmp
     refused_fit(run, tmp_path, saying, good_folder)
 
 
-def test_fit_refuses_a_decompression_bomb(run, ready_backbone, good_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)  # the good pictures have 9216 pixels
-    refused_fit(run, tmp_path, "must have at most 0 million pixels, got more", good_folder)
+def test_fit_refuses_a_decompression_bomb(run, ready_backbone, good_folder, tmp_path):
+    (good_folder / "x.webp").write_bytes(BOMB)
+    refused_fit(run, tmp_path, "x.webp must have at most 25 million pixels, got 9000 x 9000", good_folder)
 
 
 def test_fit_refuses_the_same_picture_twice_and_names_both(run, ready_backbone, good_folder, tmp_path):
@@ -525,7 +527,7 @@ def test_the_threshold_that_fit_set_tells_good_from_defective(run, ready_backbon
     Image.fromarray(picture_factory(40, defect=True)).save(incoming / "a.png")
     ran = run("inspect", saved, incoming, "--json")
     assert ran.code == 1
-    assert [answer["verdict"] for answer in ran.json] == ["DEFECT", "OK", "OK"]
+    assert [answer.get("verdict") for answer in ran.json] == ["DEFECT", "OK", "OK", None]
     x, y = ran.json[0]["regions"][0]["peak_at"]
     assert 45 < x < 75  # the scratch runs from (50, 50) to (67, 67)
     assert 45 < y < 75
@@ -599,7 +601,9 @@ def test_json_is_one_object_a_line_of_known_fields(run, ready_backbone, saved, i
     ran = run("inspect", saved, incoming, "--json")
     assert ran.code == 2
     assert ran.err == ["2 OK, 1 DEFECT, 1 RETAKE, 1 ERROR"]  # reasons are in the answers
-    answers = {Path(answer["path"]).name: answer for answer in ran.json}
+    *answered, last = ran.json
+    answers = {Path(answer["path"]).name: answer for answer in answered}
+    assert last == {"pictures": 5, "verdicts": {"OK": 2, "DEFECT": 1, "RETAKE": 1, "ERROR": 1}, "left_out": []}
     assert {name: answer["verdict"] for name, answer in answers.items()} == {
         "a.png": "OK",
         "aa.png": "ERROR",
@@ -654,12 +658,84 @@ def test_inspect_reports_a_missing_picture_and_goes_on(run, ready_backbone, leni
     assert "No such file or directory" in ran.err[0]
 
 
-def test_inspect_reports_a_bomb_and_goes_on(run, ready_backbone, lenient, incoming, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
-    Image.new("RGB", (200, 200)).save(incoming / "b.png")
+def test_inspect_reports_a_bomb_and_goes_on(run, ready_backbone, lenient, incoming):
+    (incoming / "bomb.webp").write_bytes(BOMB)
     ran = run("inspect", lenient, incoming)
-    assert (ran.code, ran.err[-1]) == (2, "2 OK, 1 ERROR")
-    assert "b.png must have at most 0 million pixels, got more" in ran.err[0]
+    assert (ran.code, ran.err[-1]) == (2, "3 OK, 1 ERROR")
+    assert "bomb.webp must have at most 25 million pixels, got 9000 x 9000" in ran.err[0]
+
+
+def test_max_pixels_of_fit_holds_for_inspect_which_may_set_another(
+    run, ready_backbone, good_folder, incoming, tmp_path
+):
+    output = tmp_path / "part.handful"
+    refused_fit(run, tmp_path, "must have at most 0.009 million pixels, got 96 x 96", good_folder, "--max-pixels", 9000)
+    assert run("fit", good_folder, "-o", output, *QUICK, "--max-pixels", 9216).code == 0
+    Image.new("RGB", (100, 96)).save(incoming / "large.png")
+    assert run("inspect", output, incoming).err[-1].endswith("1 ERROR")
+    assert "ERROR" not in run("inspect", output, incoming, "--max-pixels", 9600).err[-1]
+
+
+def test_what_folders_hold_besides_is_counted_and_named(run, ready_backbone, lenient, incoming, tmp_path):
+    (incoming / "notes.txt").write_text("no picture")
+    (incoming / ".hidden.png").write_bytes((incoming / "a.png").read_bytes())
+    (incoming / "b").write_bytes((incoming / "a.png").read_bytes())
+    ran = run("inspect", lenient, incoming, "--json")
+    hidden, notes = incoming / ".hidden.png", incoming / "notes.txt"
+    assert ran.err[0] == f"handful: left out 2 beside 4 pictures: {hidden} (hidden), {notes} (no picture)"
+    *answers, last = ran.json
+    assert [Path(answer["path"]).name for answer in answers] == ["a.png", "b", "b.png", "c.png"]
+    assert last["pictures"] == 4
+    assert last["left_out"] == [
+        {"path": str(hidden), "reason": "hidden"},
+        {"path": str(notes), "reason": "no picture"},
+    ]
+    for number in range(30):
+        (incoming / f"{number}.txt").touch()
+    said = run("inspect", lenient, incoming).err[0]
+    assert "left out 32 beside 4 pictures" in said and said.endswith(", and 12 more")
+
+
+def test_fit_names_what_it_leaves_out(run, ready_backbone, good_folder, tmp_path):
+    (good_folder / "more").mkdir()
+    Image.new("RGB", (9, 9)).save(good_folder / "more" / "a.png")
+    ran = run("fit", good_folder, "-o", tmp_path / "part.handful", *QUICK, "--json")
+    said = "a folder inside the folder"
+    assert ran.err == [f"handful: left out 1 beside 4 pictures: {good_folder / 'more'} ({said})"]
+    assert ran.json[0]["left_out"] == [{"path": str(good_folder / "more"), "reason": said}]
+
+
+def test_long_names_do_not_end_a_run(run, ready_backbone, lenient, incoming, tmp_path):
+    longest = "ü" * 125 + ".png"  # 254 bytes, and no room for more
+    (incoming / "a.png").rename(incoming / longest)
+    Path(incoming / "b.png").rename(incoming / f"{'ü' * 124}vw.png")
+    ran = run("inspect", lenient, incoming, "x" * 300, "--heatmaps", tmp_path / "maps")
+    assert ran.err[-1] == "3 OK, 1 ERROR"
+    assert len(list((tmp_path / "maps").rglob("*.heatmap.png"))) == 3
+
+
+def test_a_page_of_a_file_is_named_by_its_number(run, ready_backbone, lenient, incoming, picture_factory):
+    first, second = (Image.fromarray(picture_factory(seed)) for seed in (30, 31))
+    first.save(incoming / "pages.tif", save_all=True, append_images=[second])
+    ran = run("inspect", lenient, incoming / "pages.tif")
+    assert (ran.code, ran.err[-1]) == (2, "1 ERROR")
+    assert "must hold one picture, got several; name one by its number" in ran.err[0]
+    ran = run("inspect", lenient, *(f"{incoming}/pages.tif#{number}" for number in (1, 2)))
+    assert [line.split()[-1] for line in ran.out] == [f"{incoming}/pages.tif#1", f"{incoming}/pages.tif#2"]
+
+
+def test_depth_stands_in_fits_line_in_info_and_in_notes(run, ready_backbone, good_folder, incoming, tmp_path):
+    for path in [*good_folder.iterdir(), incoming / "a.png"]:
+        grey = np.asarray(Image.open(path).convert("L")) / 255 * 1023
+        Image.fromarray(np.rint(grey).astype(np.uint16)).save(path)
+    output = tmp_path / "part.handful"
+    ran = run("fit", good_folder, "-o", output, *QUICK)
+    assert "4 good pictures of 10 bits, " in ran.out[0]
+    assert "depth       10 bits: values of 16-bit pictures are divided by 1023" in run("info", output).out
+    ran = run("inspect", output, incoming, "--json")
+    notes = {Path(answer["path"]).name: answer.get("notes") for answer in ran.json[:-1]}
+    assert notes["a.png"] is None
+    assert "b.png holds values of 8 bits where the references have 10" in notes["b.png"][0]
 
 
 @pytest.mark.parametrize("verb", ["inspect", "info"])

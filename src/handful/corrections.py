@@ -293,7 +293,12 @@ class Corrections:
         fitted, memory, _ = self._correctable
         seen = []
         for source, name in track(images.gather(pictures, recursive=False), description="pictures"):
-            picture = images.read_picture(source, name=name, detail=max(fitted.preprocessing.size))
+            picture = images.read_picture(
+                source,
+                name=name,
+                detail=max(fitted.preprocessing.size),
+                max_pixels=fitted.preprocessing.max_pixels,
+            )
             image = fitted.preprocessing(picture)
             features = self._features(picture, image)
             if isinstance(features, str):

@@ -33,8 +33,8 @@ from handful.backbones.windows import windowed
 from handful.corrections import Corrections, one_at_a_time
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
-from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg, thumbnail_picture
-from handful.errors import InputError, InspectorError, SettingError
+from handful.data.preprocessing import Preprocessing, thumbnail_jpeg, thumbnail_picture
+from handful.errors import InspectorError, SettingError
 from handful.exporting import Export, GraphFormat, export
 from handful.fitted import Fitted
 from handful.inspector import (
@@ -75,6 +75,7 @@ class Detector(Corrections):
             be shared by many detectors.
         gate: the checks of `handful.capture.CHECKS` that a picture must pass to be judged, else it is a RETAKE; () for
             none.
+        max_pixels: that a picture's file may have, told from its header before it is decoded.
 
     Raises:
         SettingError: for an unknown method, setting or check, a value out of bounds, or a head of another method.
@@ -97,7 +98,11 @@ class Detector(Corrections):
         head: heads.Head = None,
         object_name: str | None = None,
         gate: Sequence[str] | str = capture.CHECKS,
+        max_pixels: int = images.MAX_PIXELS,
     ) -> None:
+        if max_pixels < 1:
+            raise SettingError(f"`max_pixels` must be at least 1, got {max_pixels}.")
+        self.max_pixels = max_pixels
         self.gate = capture.check_names(gate)
         self.head = heads.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
         self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
@@ -147,10 +152,13 @@ class Detector(Corrections):
             self.head.check(backbone.spec)
             self.head.module.to(backbone.device)
         size = backbone.spec.size
-        pictures = [images.read_picture(source, name=name, detail=max(size)) for source, name in sources]
+        pictures = [
+            images.read_picture(source, name=name, detail=max(size), max_pixels=self.max_pixels)
+            for source, name in sources
+        ]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
-        _check_distinct(pictures, digests)
-        preprocessing = Preprocessing(size, bits_of(pictures))
+        images.check_distinct(pictures, digests)
+        preprocessing = Preprocessing.learnt(size, pictures, max_pixels=self.max_pixels)
         inputs = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
 
         method = self.method.unfitted()
@@ -202,6 +210,11 @@ class Detector(Corrections):
     def turning(self) -> Turning | None:
         """Whether the references were learnt in turned copies, and why; None for one saved before there were any."""
         return self._needed.turning
+
+    @property
+    def bits(self) -> int:
+        """The depth of the references' values."""
+        return self._needed.preprocessing.bits
 
     @property
     def backbone(self) -> BackboneSpec:
@@ -269,6 +282,7 @@ class Detector(Corrections):
             "false_alarm_rate": self.false_alarm_rate,
             "head": self.head,
             "gate": self.gate,
+            "max_pixels": self.max_pixels,
         }
         return _unfitted_again, (self.method.name, arguments, kept)
 
@@ -442,6 +456,7 @@ class Detector(Corrections):
                 graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
+        detector.max_pixels = preprocessing.max_pixels
         detector.gate = capture.CHECKS if "gate" not in manifest else detector._fitted.gate.checks
         if not isinstance(source, bytes):
             detector._files[os.path.realpath(source)] = manifest["digest"]
@@ -465,14 +480,3 @@ def _unfitted_again(
     if backbone is not None:
         arguments = arguments | {"backbone": backbones.load(*backbone, device=arguments["device"])}
     return Detector(method, **arguments)
-
-
-def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
-    for picture, digest in zip(pictures, digests, strict=True):
-        if digest in seen:
-            raise InputError(
-                f"References must be different pictures, got the same in {seen[digest]} and {picture.name}; "
-                f"leave one out."
-            )
-        seen[digest] = picture.name

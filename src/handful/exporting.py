@@ -242,7 +242,7 @@ def _preprocessing(fitted: Fitted) -> dict[str, Any]:
         "across and then down, rounded to 8 bits after each",
         "jpeg_draft": images.DRAFT_FACTOR * max(height, width),
         "divide_8_bit_by": 255,
-        "divide_16_bit_by": 2**fitted.preprocessing.bits - 1,
+        "divide_16_bit_by": 2 ** (fitted.preprocessing.bits if fitted.preprocessing.bits > 8 else 16) - 1,
         "clip": [0, 1],
     }
 

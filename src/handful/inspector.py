@@ -217,7 +217,8 @@ class Inspector:
     def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
         """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""
         try:
-            picture = images.read_picture(source, name=name, detail=max(self.preprocessing.size))
+            wanted = self.preprocessing
+            picture = images.read_picture(source, name=name, detail=max(wanted.size), max_pixels=wanted.max_pixels)
             return self.inspect_picture(picture), picture
         except InputError as error:
             return Inspection(name, "ERROR", reason=str(error), inspector=self.digest), None
@@ -226,13 +227,15 @@ class Inspector:
     def inspect_picture(self, picture: Picture) -> Inspection:
         """Inspect a picture that has been read."""
         image = self.preprocessing(picture, halves=self.alone)
+        notes = (note,) if (note := self.preprocessing.note(picture)) else ()
         wrong = self.gate.refuse_image(image)
         seen = None if wrong else self.look(image)
         if seen is not None:
             wrong = self.gate.refuse_features(seen.levels)
         if seen is None or wrong:
+            reason = f"{picture.name} {wrong}"
             return Inspection(
-                picture.name, "RETAKE", size=picture.size, reason=f"{picture.name} {wrong}", inspector=self.digest
+                picture.name, "RETAKE", size=picture.size, reason=reason, notes=notes, inspector=self.digest
             )
         heatmap = self.calibration.calibrated_map(seen.map)
         defect = seen.score > self.calibration.threshold
@@ -248,6 +251,7 @@ class Inspector:
             missing=missing,
             size=picture.size,
             inspector=self.digest,
+            notes=notes,
         )
 
     def _regions(
@@ -292,7 +296,9 @@ def spec_of(manifest: Mapping[str, Any]) -> BackboneSpec:
 
 def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     """Likewise the preprocessing."""
-    return Preprocessing(tuple(manifest["preprocessing"]["size"]), manifest["preprocessing"]["bits"])
+    fields = manifest["preprocessing"]
+    limit = fields.get("max_pixels", images.MAX_PIXELS)
+    return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit)
 
 
 def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Reference, ...]:

@@ -207,24 +207,14 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert read_picture(path).pixels.tolist() == [[[255] * 3, [0] * 3, [0, 255, 255]]]
 
 
-def test_cmyk_jpeg_is_not_inverted(tmp_path):
-    path = saved_as(tmp_path / "a.jpg", Image.new("CMYK", (16, 16), (0, 0, 0, 0)))
-    assert read_picture(path).pixels.min() >= 250  # white, within JPEG's rounding
+def test_jpeg_of_inks_is_refused(tmp_path):
+    # Some programs store inks inverted and others do not, and the file does not say so.
+    assert_refused(saved_as(tmp_path / "a.jpg", Image.new("CMYK", (16, 16))), "must be grey or RGB, got a JPEG of inks")
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "LAB", "HSV", "RGBX", "RGBa", "PA"])
 def test_rarer_modes_are_read(mode):
     assert read_picture(Image.new(mode, (4, 3))).pixels.shape == (3, 4, 3)
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".tif", ".webp", ".png"])
-def test_first_of_several_frames_is_read(tmp_path, suffix):
-    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
-    options = {"lossless": True} if suffix == ".webp" else {}
-    path = saved_as(tmp_path / f"a{suffix}", red, save_all=True, append_images=[blue], **options)
-    with Image.open(path) as image:
-        assert image.n_frames == 2
-    assert read_picture(path).pixels.reshape(-1, 3).tolist() == [[255, 0, 0]] * 64
 
 
 # --- 16 bits
@@ -531,13 +521,15 @@ def test_unreadable_subfolder_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize("recursive", [False, True])
 def test_folder_without_a_picture_is_refused(tmp_path, recursive):
     touch(tmp_path / "readme.txt")
-    with pytest.raises(InputError, match=r"must hold pictures \(\.bmp .*\), got none; check the path\.$"):
+    with pytest.raises(
+        InputError, match=r"must hold pictures \(\.bmp .*\), got none, but readme\.txt; check the path\.$"
+    ):
         list_pictures(tmp_path, recursive=recursive)
 
 
 def test_subfolders_without_a_picture_are_not_recommended(tmp_path):
     touch(tmp_path / "more" / "readme.txt")
-    with pytest.raises(InputError, match=r"got none; check the path\.$"):
+    with pytest.raises(InputError, match=r"got none, but readme\.txt; check the path\.$"):
         list_pictures(tmp_path, recursive=True)
 
 
@@ -632,11 +624,11 @@ def png_header_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + data
 
 
-@pytest.mark.parametrize("side", [10_000, 60_000])  # Pillow warns of the one and refuses the other
+@pytest.mark.parametrize("side", [10_000, 60_000])
 def test_decompression_bomb_is_refused(tmp_path, side):
     path = tmp_path / "a.png"
     path.write_bytes(png_header_of(side, side))
-    assert_refused(path, "must have at most 89 million pixels, got more")
+    assert_refused(path, f"must have at most 50 million pixels, got {side} x {side}; crop it")
 
 
 def test_warnings_filter_is_left_as_it_was(tmp_path):
@@ -686,7 +678,7 @@ def test_floating_point_beyond_0_to_1_is_refused_with_the_values_that_came(value
     assert_refused(np.array([values]), rf"in \[0, 1\].*got {came}")
 
 
-@pytest.mark.parametrize("source", [None, 3, b"bytes", object()], ids=["None", "int", "bytes", "object"])
+@pytest.mark.parametrize("source", [None, 3, {"a": 1}, object()], ids=["None", "int", "dict", "object"])
 def test_what_is_no_picture_is_refused(source):
     with pytest.raises(ImageError, match=rf"must be a path.*got {type(source).__name__} for bolt\."):
         read_picture(source, name="bolt")

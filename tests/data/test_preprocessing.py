@@ -70,9 +70,12 @@ def test_12_bits_in_a_16_bit_file_use_the_whole_range(tmp_path, suffix):
     assert dark.max() == pytest.approx(4095 / 65535)
 
 
-def test_pixel_beyond_the_references_depth_is_clipped():
-    frame = Preprocessing((32, 32), bits=12)(read_picture(np.full((32, 32), 60_000, np.uint16)))
-    assert frame.min() == frame.max() == 1
+def test_pixel_beyond_the_references_depth_counts_as_white_and_no_more():
+    scene = np.full((64, 64), 2000, np.uint16)
+    scene[10, 10] = 60_000
+    white = np.where(scene > 4095, 4095, scene).astype(np.uint16)
+    frames = [Preprocessing((32, 32), bits=12, bright=0.5)(read_picture(pixels)) for pixels in (scene, white)]
+    np.testing.assert_array_equal(*frames)
 
 
 def test_8_bit_picture_is_scaled_by_255_whatever_the_references_depth():
@@ -89,9 +92,93 @@ def test_bits_are_the_fewest_that_hold_the_highest_pixel(highest, bits):
 
 
 def test_bits_of_several_hold_all_of_them_and_pass_over_8_bits():
-    pictures = [read_picture(source) for source in (SMOOTH, deep([[3]]), deep([[2000]]))]
+    pictures = [read_picture(source) for source in (SMOOTH, deep([[900]]), deep([[2000]]))]
     assert bits_of(pictures) == 12
-    assert bits_of([read_picture(SMOOTH)]) == 16
+    assert bits_of([read_picture(SMOOTH)]) == 8
+
+
+# --- depth is what most pixels say
+
+
+def scene(bits: int, *, seed: int = 0, share: float = 0.8, side: int = 100) -> np.ndarray:
+    """A grey scene whose bright pixels reach a share of a depth, in 16-bit values."""
+    grey = np.random.default_rng(seed).uniform(0.1, 1, (side, side))
+    return np.rint(grey * share * (2**bits - 1)).astype(np.uint16)
+
+
+def stamped(pixels, rows: int, value: int = 65535) -> np.ndarray:
+    made = pixels.copy()
+    made[0, :rows] = value
+    return made
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("count", [1, 8, 50])  # 50 of 10,000 pixels are the 0.5 % that do not count
+def test_stamped_counter_leaves_the_depth_as_it_is(bits, count):
+    pictures = [read_picture(scene(bits, seed=seed)) for seed in range(3)]
+    marked = read_picture(stamped(scene(bits, seed=3), count))
+    assert bits_of([*pictures, marked]) == bits_of([marked]) == bits
+
+
+def test_hot_pixel_in_a_reference_changes_neither_frame_nor_thumbnail_by_more_than_itself():
+    clean, hot = read_picture(scene(10)), read_picture(stamped(scene(10), 1))
+    learnt = Preprocessing.learnt((100, 100), [hot])
+    assert learnt.bits == 10
+    assert learnt.bright == pytest.approx(Preprocessing.learnt((100, 100), [clean]).bright, rel=0.01)
+    changed = (learnt(clean) != learnt(hot)).any(axis=0)
+    assert changed.sum() == 1
+    small = [thumbnail(picture, longest=100).astype(int) for picture in (clean, hot)]
+    assert (abs(small[0] - small[1]).max(axis=2) > 1).sum() <= 1  # the brightest pixels that count moved by one place
+
+
+def test_picture_of_another_camera_does_not_decide_for_the_references():
+    pictures = [read_picture(scene(10, seed=seed)) for seed in range(3)] + [read_picture(scene(16, seed=3))]
+    learnt = Preprocessing.learnt((64, 64), pictures)
+    assert learnt.bits == 10
+    means = [learnt(picture).mean() for picture in pictures]
+    assert max(means) < 1.05 * min(means)  # the odd one is scaled by its own depth
+
+
+@pytest.mark.parametrize("learnt_from", [8, 10, 12, 16])
+@pytest.mark.parametrize("shown", [8, 10, 12, 16])
+@pytest.mark.parametrize("share", [0.3, 0.8])  # a dark scene and a bright one
+def test_picture_of_any_depth_looks_as_the_references_do_and_is_told(learnt_from, shown, share):
+    def of_depth(bits, seed):
+        pixels = scene(bits, seed=seed, share=share)
+        return read_picture(pixels.astype(np.uint8) if bits == 8 else pixels, name="bolt")
+
+    references = [of_depth(learnt_from, seed) for seed in range(4)]
+    learnt, picture = Preprocessing.learnt((50, 50), references), of_depth(shown, 9)
+    # 8 bits are rounded to 8 bits after each pass of the resize, and hold the scene more coarsely.
+    assert learnt(picture).mean() == pytest.approx(learnt(references[0]).mean(), rel=0.03)
+    note = learnt.note(picture)
+    if shown == learnt_from:
+        assert note is None
+    else:
+        assert f"bolt holds values of {shown} bits where the references have {learnt_from}" in note
+
+
+@pytest.mark.parametrize("light", [0.45, 0.6, 1.2, 2.0])
+@pytest.mark.parametrize("bits", [10, 12])
+def test_darker_or_brighter_picture_of_the_same_camera_stays_so(bits, light):
+    learnt = Preprocessing.learnt((50, 50), [read_picture(scene(bits, share=0.45))])
+    picture = read_picture(scene(bits, seed=1, share=0.45 * light))
+    assert learnt.depth_of(picture) == bits
+    assert learnt.note(picture) is None
+
+
+def test_picture_that_no_depth_makes_as_bright_stays_dark():
+    learnt = Preprocessing.learnt((50, 50), [read_picture(scene(12))])
+    assert learnt.depth_of(read_picture(scene(12, share=0.08))) == 12
+    assert learnt(read_picture(np.zeros((50, 50), np.uint16))).max() == 0
+
+
+def test_depth_that_a_file_states_goes_before_its_pixels():
+    data = b"P5 64 64 1023\n" + scene(10, share=0.1, side=64).astype(">u2").tobytes()
+    picture = read_picture(data)
+    assert picture.bits == 10
+    assert bits_of([picture]) == 10
+    assert Preprocessing((32, 32), bits=16, bright=0.5).depth_of(picture) == 10
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handful.cli.options import DeviceOption, HeadOption, JsonOption
-from handful.cli.output import complain, print_json, say, track
+from handful.cli.output import complain, pictures_of, print_json, say, track
 from handful.errors import InspectorError, SettingError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def threshold(
     detector = _load(inspector, device, head)
     made = []
     if normals:
-        made.append(detector.add_normals(normals, accept_odd=accept_odd, track=track))
+        made.append(detector.add_normals(_listed(normals), accept_odd=accept_odd, track=track))
     if rate is not None:
         made.append(detector.set_rate(rate))
     if set_ is not None:
@@ -77,11 +77,11 @@ def teach(
     """Correct an inspector: a false alarm, a region that does not count, a missed defect. Every step can be undone."""
     ways: list[Callable[[Detector], Correction]] = []
     if good:
-        ways.append(lambda detector: detector.teach(good))
+        ways.append(lambda detector: detector.teach(_listed(good)))
     if ignore is not None:
         ways.append(lambda detector: detector.ignore(ignore))
     if defect:
-        ways.append(lambda detector: detector.report_defect(defect, accept_cost=accept_cost))
+        ways.append(lambda detector: detector.report_defect(_listed(defect), accept_cost=accept_cost))
     if undo is not None:
         ways.append(lambda detector: detector.undo(undo))
     if len(ways) + log != 1:
@@ -96,6 +96,11 @@ def teach(
     begin = time.perf_counter()
     made = ways[0](detector)
     _save(detector, inspector, [made], as_json, seconds=lambda: time.perf_counter() - begin)
+
+
+def _listed(paths: list[Path]) -> list[Any]:
+    """The pictures at paths and in folders; what else the folders hold is named."""
+    return [source for source, _ in pictures_of(paths, recursive=False).sources]
 
 
 def _read(inspector: Path) -> "tuple[Calibration, History | None]":

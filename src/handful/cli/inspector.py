@@ -3,9 +3,8 @@
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ from handful.cli.options import (
     HeadOption,
     JsonOption,
     LevelsOption,
+    MaxPixelsOption,
     NewFolderOption,
     PrecisionOption,
     RateOption,
@@ -29,12 +29,12 @@ from handful.cli.options import (
     parse_levels,
     parse_size,
 )
-from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, print_json, progress, say, track
+from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say, track
 from handful.errors import OutputError
 
 if TYPE_CHECKING:
     from handful.budget import Kept
-    from handful.data.images import Picture
+    from handful.cli.heatmaps import HeatmapNames
     from handful.decision import Calibration
     from handful.detector import Detector
     from handful.inspector import Inspector
@@ -73,6 +73,7 @@ def fit(
         float | None,
         typer.Option(metavar="MS", help="Leave out good patches until an inspection takes no longer on this computer."),
     ] = None,
+    max_pixels: MaxPixelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Teach an inspector from good pictures and save it."""
@@ -80,7 +81,7 @@ def fit(
     if not output.parent.is_dir():
         raise OutputError(f"The folder of the inspector must exist, got {output.parent}; create it first.")
     from handful import artifact, budget
-    from handful.data.images import gather
+    from handful.data.images import MAX_PIXELS
     from handful.data.shots import draw
     from handful.detector import Detector
     from handful.methods import parse_setting
@@ -101,8 +102,10 @@ def fit(
         head=head,
         object_name=object_name,
         gate=parse_gate(gate),
+        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
     )
-    references = [source for source, _ in gather(good, recursive=False)]
+    found = pictures_of(good, recursive=False)
+    references = [source for source, _ in found.sources]
     if shots is not None:
         references = draw(references, shots=shots, seed=seed)
     kept = None
@@ -114,10 +117,13 @@ def fit(
     graph = artifact.read(output)[0]["graph"]
     seconds = time.perf_counter() - start
     if as_json:
-        facts = {**_facts_json(detector), "graph": graph, "budget": kept and asdict(kept)}
+        left_out = [asdict(one) for one in found.left_out]
+        facts = {**_facts_json(detector), "graph": graph, "budget": kept and asdict(kept), "left_out": left_out}
         print_json({"path": str(output), "seconds": seconds, **facts})
         return
     pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
+    if detector.bits > 8:
+        pictures += f" of {detector.bits} bits"
     without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
@@ -139,17 +145,22 @@ def inspect(
     engine: EngineOption = None,
     device: DeviceOption = "auto",
     head: HeadOption = None,
+    max_pixels: MaxPixelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Inspect pictures: a verdict, a score and the defect regions for each."""
-    from handful.data.images import gather
+    """Inspect pictures: a verdict, a score and the defect regions for each.
 
-    sources = gather(pictures, recursive=True)
+    With --json the last line counts the verdicts and names what the folders hold besides pictures.
+    """
+    found = pictures_of(pictures, recursive=True)
+    sources = found.sources
     opened = _opened(inspector, engine, device, head)
+    if max_pixels is not None:
+        opened = replace(opened, preprocessing=replace(opened.preprocessing, max_pixels=max_pixels))
     counts: dict[str, int] = {}
     with ExitStack() as stack:
         page = stack.enter_context(_page(report, inspector, opened)) if report else None
-        names = _HeatmapNames(pictures, heatmaps) if heatmaps else None
+        names = _names(pictures, heatmaps) if heatmaps else None
         answers = opened.stream_sources(sources)
         for inspection, picture in stack.enter_context(progress(answers, count=len(sources))):
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
@@ -161,6 +172,9 @@ def inspect(
                 page.add(inspection, picture)
             if names and picture and inspection.heatmap is not None:
                 names.write(picture, inspection)
+    if as_json:
+        left_out = [asdict(one) for one in found.left_out]
+        print_json({"pictures": len(sources), "verdicts": counts, "left_out": left_out})
     order = ("OK", "DEFECT", "RETAKE", "ERROR")
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if verdict in counts)
     print(said + (f"; report: {one_line(str(page.path))}" if page else ""), file=sys.stderr)
@@ -190,6 +204,7 @@ def info(
         **({"head": f"{head['name']}, sha256 {head['sha256']}"} if (head := manifest.get("head")) else {}),
         **({"object": spoken} if (spoken := backbone.get("object_name")) else {}),
         "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
+        **({"depth": said} if (said := _depth(manifest["preprocessing"])) else {}),
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
         **({"turned": f"{_yes(turns['turned'])}: {turns['why']}"} if (turns := manifest.get("turning")) else {}),
@@ -275,6 +290,14 @@ def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> 
     return f"{line}; a good part's typical score {way} (benchmarks/budget.md has the price on labelled pictures)"
 
 
+def _depth(preprocessing: dict[str, Any]) -> str | None:
+    """The depth of references with more than 8 bits; None for others, and where an older version did not tell."""
+    bits = preprocessing["bits"]
+    if bits == 8 or "bright" not in preprocessing:
+        return None
+    return f"{bits} bits: values of 16-bit pictures are divided by {2**bits - 1}"
+
+
 def _yes(holds: bool) -> str:
     return "yes" if holds else "no"
 
@@ -318,12 +341,19 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "precision": detector.backbone.precision,
         "object": detector.backbone.object_name,
         "references": [reference.name for reference in detector.references],
+        "bits": detector.bits,
         "threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
         "turning": asdict(detector.turning) if detector.turning else None,
         "gate": list(detector.gate),
     }
+
+
+def _names(pictures: list[Path], folder: Path) -> "HeatmapNames":
+    from handful.cli.heatmaps import HeatmapNames
+
+    return HeatmapNames(pictures, folder)
 
 
 def _page(folder: Path, inspector: Path, opened: "Inspector") -> Any:
@@ -337,26 +367,3 @@ def _page(folder: Path, inspector: Path, opened: "Inspector") -> Any:
         "Rests on": opened.calibration.rests_on,
     }
     return Report(folder, facts, [(reference.name, reference.thumbnail) for reference in opened.references])
-
-
-class _HeatmapNames:
-    """Where each picture's heatmap goes: FOLDER/…/NAME.heatmap.png, subfolders kept, no name used twice."""
-
-    def __init__(self, pictures: Sequence[Path], folder: Path) -> None:
-        self.roots = [path for path in pictures if path.is_dir()]
-        self.folder = folder
-        self.used: set[Path] = set()
-
-    def write(self, picture: "Picture", inspection: "Inspection") -> None:
-        from handful.heatmap import write_heatmap
-
-        path = Path(picture.name)
-        inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))
-        if ".." in inside.parts:  # it would lead out of the folder
-            inside = Path(path.name)
-        file, number = self.folder / f"{inside}.heatmap.png", 1
-        while file in self.used:
-            number += 1
-            file = self.folder / f"{inside}.{number}.heatmap.png"
-        self.used.add(file)
-        write_heatmap(file, picture, inspection)

@@ -41,6 +41,12 @@ NewFolderOption = Annotated[
 GateOption = Annotated[
     str, typer.Option(help="What a picture must pass to be judged: all, none, or blank,exposure,blur,shift,product.")
 ]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Refuse pictures of more pixels before decoding; default: 50 million, or as fitted."
+    ),
+]
 RateOption = Annotated[float, typer.Option(help="Share of good parts that may be rejected.")]
 
 

@@ -6,11 +6,16 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from handful.errors import OutputError
 
+if TYPE_CHECKING:
+    from handful.data.images import Gathered
+
 OK, DEFECT, FAILED = 0, 1, 2  # exit codes
+NAMED = 20  # files that are left out are named up to here, and counted beyond
 
 Item = TypeVar("Item")
 
@@ -33,6 +38,22 @@ def say(line: str) -> None:
 def complain(sentence: str) -> None:
     """Print one sentence on stderr."""
     print(f"handful: {one_line(sentence)}", file=sys.stderr)
+
+
+def pictures_of(paths: Sequence[Path], *, recursive: bool) -> "Gathered":
+    """The pictures at paths and in folders; what else the folders hold is counted and named on stderr.
+
+    Raises:
+        InputError: as `handful.data.images.find`.
+    """
+    from handful.data.images import find
+
+    found = find(paths, recursive=recursive)
+    if found.left_out:
+        named = ", ".join(f"{one.path} ({one.reason})" for one in found.left_out[:NAMED])
+        more = f", and {len(found.left_out) - NAMED} more" if len(found.left_out) > NAMED else ""
+        complain(f"left out {len(found.left_out)} beside {len(found.sources)} pictures: {named}{more}")
+    return found
 
 
 def one_line(text: str) -> str:

@@ -20,7 +20,7 @@ from handful.cli.options import (
     create_backbone,
     open_datasets,
 )
-from handful.cli.output import print_json, say, track
+from handful.cli.output import pictures_of, print_json, say, track
 from handful.errors import OutputError, SettingError
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ def train(
     begin = time.perf_counter()
     if not output.parent.is_dir():
         raise OutputError(f"The folder of the weights must exist, got {output.parent}; create it first.")
-    from handful.data.images import gather
     from handful.data.shots import draw
     from handful.methods import TUNINGS, create_tuning, parse_setting
     from handful.training import Training
@@ -76,7 +75,7 @@ def train(
         raise SettingError(f"`--full` must be given to a training whose authors' schedule is known, got {name}.")
     settings = dict(TUNINGS[name].authors) if full else {}
     settings |= dict(parse_setting(text) for text in set_ or ())
-    references = [source for source, _ in gather(good, recursive=False)]
+    references = [source for source, _ in pictures_of(good, recursive=False).sources]
     if shots is not None:
         references = draw(references, shots=shots, seed=seed)
     training = Training(

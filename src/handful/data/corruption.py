@@ -23,7 +23,17 @@ from torch import Tensor
 
 from handful.data import tree
 from handful.data.datasets import LAYOUTS, open_dataset
-from handful.data.writing import Planned, Track, new_folder, plan, quietly, read_eight_bits, seed_of, write_png
+from handful.data.writing import (
+    Planned,
+    Track,
+    depth_of,
+    new_folder,
+    plan,
+    quietly,
+    read_eight_bits,
+    seed_of,
+    write_png,
+)
 from handful.errors import InputError, SettingError
 from handful.types import Dataset
 
@@ -89,8 +99,8 @@ def write_task(
 
     OUT/CATEGORY/train/good holds the good training pictures, test/good the good test pictures, and test/KIND these
     corrupted; defects of the source are left out. All are written as 8-bit PNG from the same 8-bit pixels, so that the
-    file does not give a corruption away; 16-bit pictures are scaled by 65535. A whole picture is corrupted, so there
-    are no masks.
+    file does not give a corruption away; 16-bit pictures are scaled by their depth. A whole picture is corrupted, so
+    there are no masks.
 
     Args:
         source: a labelled data set; else a folder of class folders, each a category; else a folder of pictures, one
@@ -110,9 +120,10 @@ def write_task(
     """
     _check(kinds, severity)
     planned = _plan(source, layout)
+    bits = depth_of(planned)
     with new_folder(out) as folder:
         for picture in track(planned, "corrupting"):
-            pixels = read_eight_bits(picture.source)
+            pixels = read_eight_bits(picture.source, bits)
             write_png(folder / picture.place(picture.split, "good", f"{picture.name}.png"), pixels)
             if picture.split == "train":
                 continue

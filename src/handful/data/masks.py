@@ -146,7 +146,9 @@ def read_ignored(source: PictureSource, size: tuple[int, int]) -> tuple[NDArray[
     """
     ((found, name), *others) = gather(source, recursive=False)
     if others:
-        raise InputError(f"A region to ignore must be one picture, got {len(others) + 1} in {source}; name one.")
+        raise InputError(
+            f"A region to ignore must be one picture, got {len(others) + 1} in {Path(name).parent}; name one."
+        )
     picture = read_picture(found, name=name)
     values = picture.pixels.max(axis=2)
     white_on_black = _below_half(values).any()

@@ -1,17 +1,23 @@
 """Pixels → the model-input frame, and the way back to the original's pixels."""
 
 import io
+import math
+import statistics
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handful.data.images import Picture, read_picture
+from handful.data.images import MAX_PIXELS, Picture, read_picture
 from handful.data.resizing import resize
 
 THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
 DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
+MOST = 0.995  # the share of pixels that says how bright a picture is: a stamped counter, line or hot pixel says nothing
+_ALIKE = 2.5  # pictures of one camera differ less in how bright they are; two bits of depth are a factor of 4
+_SAME = 1.5  # by which a picture of another depth may differ from the references, once its depth is allowed for
 
 
 @dataclass(frozen=True)
@@ -19,15 +25,27 @@ class Preprocessing:
     """How a picture becomes a model input.
 
     The whole picture is resized to `size`, its aspect not kept (bicubic, anti-aliased, first across and then down):
-    references and pictures of any size land in one frame, and nothing is cropped away.
+    references and pictures of any size land in one frame, and nothing is cropped away. 8-bit pixels are divided by 255,
+    others by the most that their depth holds, see `depth_of`; pixels beyond that count as that.
 
     Attributes:
         size: (H, W) of the model input.
-        bits: the depth that 16-bit pixels are scaled by, see `bits_of`; 8-bit pixels always by 255.
+        bits: the depth of the references, see `bits_of`.
+        bright: the share of that depth which the references' bright pixels reach; None where it is not known.
+        max_pixels: that a picture's file may have, see `handful.data.images.read_picture`.
     """
 
     size: tuple[int, int]
     bits: int = 16
+    bright: float | None = None
+    max_pixels: int = MAX_PIXELS
+
+    @classmethod
+    def learnt(cls, size: tuple[int, int], references: list[Picture], *, max_pixels: int = MAX_PIXELS) -> Self:
+        """The preprocessing for references' depth and brightness."""
+        bits = bits_of(references)
+        shares = [_bright(picture) / (2 ** _own_bits(picture, bits) - 1) for picture in references]
+        return cls(size, bits, max(statistics.median(shares), 0.01) if shares else None, max_pixels)
 
     def __call__(self, picture: Picture, *, halves: bool = False) -> NDArray[np.float32]:
         """Bring a picture into the model-input frame: (3, H, W) in [0, 1], contiguous.
@@ -39,8 +57,40 @@ class Preprocessing:
         """
         if picture.pixels.dtype == np.uint8:
             return resize(picture.pixels, self.size, halves=halves)
-        deep = np.clip(_resize_deep(picture.pixels, self.size) / (2**self.bits - 1), 0, 1)
+        most = 2 ** self.depth_of(picture) - 1
+        deep = np.clip(_resize_deep(np.minimum(picture.pixels, most), self.size) / most, 0, 1)
         return np.ascontiguousarray(deep.transpose(2, 0, 1))
+
+    def depth_of(self, picture: Picture) -> int:
+        """The bits that a picture's pixels are scaled by.
+
+        8 for 8-bit pixels, and the depth that a file states where that is less than 16. Else the references' depth,
+        unless the picture is far too bright or dark for that and another depth makes it as bright as they are: then it
+        comes from a camera or program of that depth. A picture that no depth makes so is dark or bright, and stays so.
+        """
+        if picture.pixels.dtype == np.uint8:
+            return 8
+        if picture.bits < 16:
+            return picture.bits
+        value = max(1, _bright(picture))
+        holding = [bits for bits in DEPTHS if value < 2**bits]
+        if self.bright is None:
+            return self.bits if self.bits in holding else holding[0]
+        apart = {bits: abs(math.log(value / (2**bits - 1) / self.bright)) for bits in (*holding, self.bits)}
+        nearest = min(holding, key=lambda bits: apart[bits])
+        if self.bits == 8 or apart[self.bits] <= math.log(_ALIKE):
+            return nearest if self.bits == 8 else self.bits
+        return nearest if self.bits not in holding or apart[nearest] <= math.log(_SAME) else self.bits
+
+    def note(self, picture: Picture) -> str | None:
+        """A sentence on a picture whose depth is not the references'; None for one whose is."""
+        depth = self.depth_of(picture)
+        if depth == self.bits or (self.bright is None and depth == 8):
+            return None
+        return (
+            f"{picture.name} holds values of {depth} bits where the references have {self.bits}; its own depth counts: "
+            f"its values are divided by {2**depth - 1}."
+        )
 
 
 def _resize_deep(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -53,20 +103,45 @@ def _resize_deep(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[
 
 
 def bits_of(pictures: list[Picture]) -> int:
-    """The fewest bits of `DEPTHS` that hold every 16-bit pixel of the references; 16 where none has 16-bit pixels.
+    """The fewest bits of `DEPTHS` that hold most pixels of most 16-bit references; 8 where none has 16-bit pixels.
 
-    A 12-bit camera writes 0 to 4095 into a 16-bit file; scaled by 65535 its pictures would be almost black.
+    A 12-bit camera writes 0 to 4095 into a 16-bit file; scaled by 65535 its pictures would be almost black. The
+    brightest 0.5 % of a picture's pixels do not count, nor does a picture far brighter than the others: cameras stamp
+    counters, and one picture of another camera must not darken the rest. A depth that the files state goes before.
     """
-    deep = [int(picture.pixels.max()) for picture in pictures if picture.pixels.dtype == np.uint16]
-    return next(bits for bits in DEPTHS if max(deep, default=65535) < 2**bits)
+    deep = [picture for picture in pictures if picture.pixels.dtype == np.uint16]
+    if not deep:
+        return 8
+    highest = [2**picture.bits - 1 if picture.bits < 16 else _bright(picture) for picture in deep]
+    usual = [value for value in highest if value <= _ALIKE * max(1, statistics.median_low(highest))]
+    stated = {picture.bits for picture, value in zip(deep, highest, strict=True) if value in usual} - {16}
+    if stated:
+        return max(stated)
+    return next(bits for bits in DEPTHS if max(usual) < 2**bits)
+
+
+def _own_bits(picture: Picture, bits: int) -> int:
+    """The bits of a reference: 8, those that its file states, the references', or more where these hold it not."""
+    if picture.pixels.dtype == np.uint8:
+        return 8
+    if picture.bits < 16:
+        return picture.bits
+    return next(depth for depth in (bits, *DEPTHS) if _bright(picture) < _ALIKE * 2**depth)
+
+
+def _bright(picture: Picture) -> int:
+    """The value that all but the brightest 0.5 % of a picture's pixels, by their brightest channel, do not exceed."""
+    values = picture.pixels.max(axis=2).ravel()
+    reached = np.bincount(values).cumsum()
+    return int(np.searchsorted(reached, MOST * values.size))
 
 
 def thumbnail(picture: Picture, *, longest: int) -> NDArray[np.uint8]:
-    """An 8-bit copy to look at, its longer side at most `longest`; 16-bit pixels are stretched to their range."""
+    """An 8-bit copy to look at, its longer side at most `longest`; most of 16-bit pixels' range is stretched to it."""
     pixels = picture.pixels
     if pixels.dtype != np.uint8:
-        low, high = int(pixels.min()), int(pixels.max())
-        pixels = ((pixels.astype(np.float32) - low) * (255 / max(1, high - low))).astype(np.uint8)
+        low, high = int(pixels.min()), _bright(picture)
+        pixels = ((np.clip(pixels, low, high).astype(np.float32) - low) * (255 / max(1, high - low))).astype(np.uint8)
     image = Image.fromarray(pixels)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return np.asarray(image)

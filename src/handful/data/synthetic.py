@@ -12,7 +12,7 @@ import numpy as np
 
 from handful.data import tree
 from handful.data.images import list_pictures
-from handful.data.writing import Track, new_folder, plan, quietly, read_eight_bits, seed_of, write_png
+from handful.data.writing import Track, depth_of, new_folder, plan, quietly, read_eight_bits, seed_of, write_png
 from handful.errors import SettingError
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground
@@ -24,7 +24,8 @@ def write_defects(good: Path, out: Path, *, per_image: int, seed: int, track: Tr
 
     OUT/train/good and OUT/test/good hold the good pictures, OUT/test/RECIPE/NAME_NNN.png the defects and
     OUT/ground_truth/RECIPE/NAME_NNN_mask.png where they are, 255 in the defect. All are 8-bit PNG in the pictures' own
-    resolution; 16-bit pictures are scaled by 65535. Defects lie on the foreground where one is found, and a cut is
+    resolution; 16-bit pictures are scaled by the depth that most of their
+    pixels have. Defects lie on the foreground where one is found, and a cut is
     taken from the same picture.
 
     Args:
@@ -44,10 +45,10 @@ def write_defects(good: Path, out: Path, *, per_image: int, seed: int, track: Tr
         raise SettingError(f"`per_image` must be from 1 to 999, got {per_image}.")
     found = list_pictures(good, recursive=False)
     train, test = (plan(found[first::2], category="", split=split) for first, split in ((0, "train"), (1, "test")))
-    turn = 0
+    turn, bits = 0, depth_of([*train, *test])
     with new_folder(out) as folder:
         for picture in track([*train, *test], "making defects"):
-            pixels = read_eight_bits(picture.source)
+            pixels = read_eight_bits(picture.source, bits)
             write_png(folder / picture.split / "good" / f"{picture.name}.png", pixels)
             if test and picture.split == "train":
                 continue

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handful.data.images import read_picture
+from handful.data.preprocessing import bits_of
 from handful.errors import HandfulError, OutputError
 from handful.files import beside, output_error
 
@@ -59,14 +60,27 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(named).digest()[:8]) >> 1
 
 
-def read_eight_bits(path: Path) -> NDArray[np.uint8]:
-    """One picture as upright RGB: (H, W, 3); 16 bits are scaled by 65535 and rounded.
+def depth_of(planned: Sequence[Planned]) -> int:
+    """The bits of the 16-bit pictures among some of those planned, which all are then scaled by; 8 where none has 16.
+
+    Raises:
+        ImageError: if one cannot be read.
+    """
+    some = planned[:: max(1, len(planned) // 8)][:8]
+    return bits_of([read_picture(picture.source) for picture in some])
+
+
+def read_eight_bits(path: Path, bits: int) -> NDArray[np.uint8]:
+    """One picture as upright RGB: (H, W, 3); 16-bit pixels are scaled by the most that `bits` holds, 16 for 8.
 
     Raises:
         ImageError: if it cannot be read.
     """
     pixels = read_picture(path).pixels
-    scaled: NDArray[np.uint8] = (pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257)).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    most = 2 ** (bits if bits > 8 else 16) - 1
+    scaled: NDArray[np.uint8] = np.rint(np.minimum(pixels, most) * (255 / most)).astype(np.uint8)
     return scaled
 
 

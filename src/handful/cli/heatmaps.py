@@ -1,0 +1,53 @@
+"""The files that `inspect --heatmaps` writes."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handful.data.listing import is_folder
+
+if TYPE_CHECKING:
+    from handful.data.images import Picture
+    from handful.types import Inspection
+
+LONGEST_NAME, LONGEST_PATH = 200, 2000  # bytes of a heatmap's name and path before they are shortened
+
+
+class HeatmapNames:
+    """Where each picture's heatmap goes: FOLDER/…/NAME.heatmap.png, subfolders kept, no name used twice."""
+
+    def __init__(self, pictures: Sequence[Path], folder: Path) -> None:
+        self.roots = [path for path in pictures if is_folder(path)]
+        self.folder = folder
+        self.used: set[Path] = set()
+
+    def write(self, picture: "Picture", inspection: "Inspection") -> None:
+        """Write one picture's heatmap laid over it."""
+        from handful.heatmap import write_heatmap
+
+        path = Path(picture.name)
+        inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))
+        if ".." in inside.parts:  # it would lead out of the folder
+            inside = Path(path.name)
+        inside = _shortened(inside)
+        file, number = self.folder / f"{inside}.heatmap.png", 1
+        while file in self.used:
+            number += 1
+            file = self.folder / f"{inside}.{number}.heatmap.png"
+        self.used.add(file)
+        write_heatmap(file, picture, inspection)
+
+
+def _shortened(path: Path) -> Path:
+    """A path whose name leaves room for what is added to it, in the 255 bytes that file systems allow.
+
+    A long name is cut and ends in a part of its digest; of a path too long as a whole the name alone is kept.
+    """
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        path = Path(path.name)
+    name = os.fsencode(path.name)
+    if len(name) <= LONGEST_NAME:
+        return path
+    return path.with_name(f"{name[:LONGEST_NAME].decode(errors='ignore')}-{hashlib.sha256(name).hexdigest()[:8]}")

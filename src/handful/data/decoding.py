@@ -1,0 +1,394 @@
+"""A picture file's bytes → upright RGB pixels, exactly as its format says, or a refusal that names the cause.
+
+Pillow decodes. Its plugins are opened one by one by a file's first bytes, so that neither Pillow's list of formats
+(some of which start other programs) nor its process-wide limit on pixels plays a part; `max_pixels` is compared with
+the header's size before a pixel is decoded. What Pillow would reduce or misread is read another way here or refused.
+"""
+
+import io
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from handful.data import colours, jpeg2000, pnm, tiff, wholeness
+from handful.data.formats import HEAD, RefusedError, format_of
+from handful.data.orientation import ON_ITS_SIDE, orientation_of, upright
+
+MAX_PIXELS = 50_000_000  # 0.35 GB while an 8-bit picture is decoded; larger area cameras are rare, and may say so
+DRAFT_FACTOR = 2  # a JPEG is decoded at least this many times the model's input, so that resizing stays smooth
+_WEBP_COST = 2  # libwebp holds so many times as much memory for each pixel as the other decoders do
+_SRGB_CODE = bytes([1, 13, 0, 1])  # in PNG's cICP chunk: primaries, transfer, matrix, full range
+_STRIP = 4_000_000  # pixels that are copied at a time, so that no second copy of a large picture is held
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """One upright picture.
+
+    Attributes:
+        pixels: (h, w, 3) RGB, uint8 or uint16; a JPEG's may be fewer than the original's.
+        bits: the depth that the file states: 8, or 9 to 16 in uint16.
+        size: width, height of the upright original.
+    """
+
+    pixels: Pixels
+    bits: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a picture is to be decoded.
+
+    Attributes:
+        detail: the longer side of the model's input, None for every pixel of a JPEG.
+        max_pixels: of the picture as stored.
+        number: which of a file's pictures, from 1; None where the file must hold one alone.
+    """
+
+    detail: int | None = None
+    max_pixels: int = MAX_PIXELS
+    number: int | None = None
+
+    def check_size(self, size: tuple[int, int], *, cost: int = 1) -> None:
+        """Refuse a size that is nothing, or too large to decode."""
+        if min(size) < 1:
+            raise RefusedError(f"must have at least one pixel, got {size[0]} x {size[1]}.")
+        most = self.max_pixels // cost
+        if size[0] * size[1] > most:
+            raise RefusedError(
+                f"must have at most {most / 1e6:g} million pixels, got {size[0]} x {size[1]}; crop it, save it "
+                f"smaller, or raise `max_pixels`."
+            )
+
+    def index(self, count: int) -> int:
+        """Which of a file's pictures to read, from 0."""
+        if self.number is None and count > 1:
+            raise RefusedError(
+                "must hold one picture, got several; name one by its number, FILE#1, FILE#2, …, or split the file."
+            )
+        number = 1 if self.number is None else self.number
+        if not 1 <= number <= count:
+            raise RefusedError(f"must hold a picture number {number}, got a file of {count}; check the number.")
+        return number - 1
+
+
+def decode(data: bytes, wanted: Wanted) -> Decoded:
+    """Decode a picture file.
+
+    EXIF orientation is applied, unreadable EXIF passed over; grey becomes three equal channels; transparency is laid
+    over black; colour profiles are converted to sRGB.
+
+    Raises:
+        RefusedError: if it cannot be read as its format says, is too large, or holds several pictures.
+    """
+    kind = format_of(data[:HEAD])
+    if kind is None:
+        raise RefusedError("must be a readable picture, got: no picture format that can be read; save it again.")
+    try:
+        return _DECODERS[kind](data, wanted)
+    except RefusedError:
+        raise
+    except Exception as error:  # decoders raise whatever they please
+        said = " ".join(str(error).split()).rstrip(".") or "it cannot be decoded"
+        raise RefusedError(f"must be a readable picture, got: {said}; save it again.") from error
+
+
+def _jpeg(data: bytes, wanted: Wanted) -> Decoded:
+    exif = wholeness.check_jpeg(data)
+    # Without EXIF, of whose faults Pillow warns while it opens a JPEG.
+    image = _opened("JpegImagePlugin", "JpegImageFile", data[: exif.start] + data[exif.stop :] if exif else data)
+    if exif:
+        image.info["exif"] = data[exif.start + 4 : exif.stop]
+    wanted.check_size(image.size)
+    wanted.index(1)
+    if image.mode == "CMYK":
+        raise RefusedError("must be grey or RGB, got a JPEG of inks, stored as such or inverted; save it as RGB.")
+    stored = image.size
+    if wanted.detail is not None:
+        image.draft(None, (DRAFT_FACTOR * wanted.detail, DRAFT_FACTOR * wanted.detail))
+    return _finished(image, stored)
+
+
+def _png(data: bytes, wanted: Wanted) -> Decoded:
+    chunks = wholeness.check_png(data)
+    if chunks.get(b"cICP", _SRGB_CODE)[:3] != _SRGB_CODE[:3]:
+        raise RefusedError("must be sRGB, got a PNG file of another colour space (its cICP chunk); save it as sRGB.")
+    image = _opened("PngImagePlugin", "PngImageFile", data)
+    wanted.check_size(image.size)
+    index = wanted.index(getattr(image, "n_frames", 1))
+    bits, colour = data[24], data[25]
+    has_profile = "icc_profile" in image.info or "srgb" in image.info
+    key = image.info.pop("transparency", None) if colour in (0, 2) else None
+    gamma = None if has_profile else image.info.get("gamma")
+    chromaticity = None if has_profile else image.info.get("chromaticity")
+    if index:
+        image.seek(index)
+    pixels: NDArray[Any] = _deep_png(data, image, colour) if bits == 16 else pixels_of(image)
+    if key is not None:
+        scale = 255 // (2**bits - 1) if bits < 8 else 1
+        same = pixels == np.multiply(key, scale)  # the one colour that is transparent, by channel
+        pixels = np.where(same.all(axis=2, keepdims=True), 0, pixels).astype(pixels.dtype)
+    return _turned(colours.from_gamma(pixels, gamma, chromaticity), image, bits=max(8, bits))
+
+
+def _deep_png(data: bytes, image: ImageFile.ImageFile, colour: int) -> NDArray[Any]:
+    """A PNG of 16 bits as (h, w, 3): Pillow keeps the depth of grey alone."""
+    if profile := image.info.get("icc_profile"):
+        colours.refuse_profile(profile)
+    if getattr(image, "n_frames", 1) > 1 and colour != 0:
+        raise RefusedError("must have 8 bits if it moves, got a PNG file of several frames in 16; split the file.")
+    if colour == 0:
+        return _grey(np.asarray(image))
+    if colour == 4:  # grey and opacity, four bytes each, as Pillow reads four channels of one byte
+        halves = _loaded_as(lambda: _opened("PngImagePlugin", "PngImageFile", data), "RGBA")
+        grey_alpha = np.ascontiguousarray(halves).view(">u2").astype(np.uint16)  # (h, w, 2)
+        return over_black(np.repeat(grey_alpha[:, :, :1], 3, axis=2), grey_alpha[:, :, 1:])
+    deep = _both_halves(lambda: _opened("PngImagePlugin", "PngImageFile", data), "RGB" if colour == 2 else "RGBA", "B")
+    return deep if colour == 2 else over_black(deep[:, :, :3], deep[:, :, 3:])
+
+
+def _tiff(data: bytes, wanted: Wanted) -> Decoded:
+    pages = tiff.read_pages(data)
+    page = pages[wanted.index(len(pages))]
+    wanted.check_size(page.size)
+    page.refuse_unknown()
+    wholeness.check_strips(data, page.strips(), row=page.row_bytes())
+
+    def opened() -> ImageFile.ImageFile:
+        image = _opened("TiffImagePlugin", "TiffImageFile", data)
+        image.seek(page.number)
+        return image
+
+    image = opened()
+    bits, samples, photometric = page.bits, page.samples, page.one(tiff.PHOTOMETRIC, 0)
+    if bits == 16 and (profile := image.info.get("icc_profile")):
+        colours.refuse_profile(profile)
+    if bits == 16 and photometric == tiff.RGB:
+        native = image.tile[0].codec_name == "libtiff"
+        little = sys.byteorder == "little" if native else page.little_endian
+        raw = "RGB" if samples == 3 else "RGBA" if page.opacity else "RGBX"
+        deep = _both_halves(opened, raw, "L" if little else "B", keep=image)
+        pixels: Pixels = over_black(deep[:, :, :3], deep[:, :, 3:]) if page.opacity == tiff.SEPARATE else deep[:, :, :3]
+        return _whole(pixels, 16)
+    if page.opacity == tiff.MULTIPLIED:  # the colours are those over black already; Pillow would divide them
+        grey = photometric != tiff.RGB
+        loaded = np.asarray(image) if grey else _loaded_as(lambda: image, "RGBA")
+        return _whole(_grey(loaded[:, :, 0]) if grey else np.ascontiguousarray(loaded[:, :, :3]), 8)
+    pixels = pixels_of(image)
+    if bits > 8 and photometric == tiff.WHITE_IS_ZERO:
+        pixels = (2**bits - 1 - pixels).astype(np.uint16)
+    return _whole(pixels, max(8, bits))  # upright: Pillow turns TIFFs itself
+
+
+def _jpeg2000(data: bytes, wanted: Wanted) -> Decoded:
+    header = jpeg2000.read_header(data)
+    wanted.check_size(header.size)
+    wanted.index(1)
+    wholeness.check_jpeg2000(header.codestream)
+    bits = header.depths[0]
+    if len(set(header.depths)) > 1 or bits > 16 or header.palette:
+        raise RefusedError(
+            "must have channels of one depth up to 16 bits and no palette, got another JPEG 2000 file; save it as PNG."
+        )
+    if bits > 8 and len(header.depths) > 1:
+        raise RefusedError(
+            f"must have 8 bits for each channel of colour in a JPEG 2000 file, got {bits}; save it as PNG or TIFF."
+        )
+    if bits < 8 and len(header.depths) in (2, 4):
+        raise RefusedError(f"must have 8 bits where it has opacity, got {bits} in a JPEG 2000 file; save it as PNG.")
+    image = _opened("Jpeg2KImagePlugin", "Jpeg2KImageFile", data)
+    if header.profile and not colours.is_srgb(header.profile):
+        if bits > 8:
+            colours.refuse_profile(header.profile)
+        image.info["icc_profile"] = header.profile
+    pixels = pixels_of(image)
+    if bits > 8:  # Pillow moves the values up to 16 bits
+        return _turned((pixels >> (16 - bits)).astype(np.uint16), image, bits=bits)
+    if bits < 8:  # and likewise up to 8, which leaves white a grey
+        pixels = np.rint((pixels >> (8 - bits)) * (255 / (2**bits - 1))).astype(np.uint8)
+    return _turned(pixels, image, bits=8)
+
+
+def _webp(data: bytes, wanted: Wanted) -> Decoded:
+    wanted.check_size(_webp_size(data), cost=_WEBP_COST)  # before opening: the plugin allocates the canvas
+    doubtful = wholeness.check_webp(data)
+    image = _opened("WebPImagePlugin", "WebPImageFile", data)
+    if index := wanted.index(getattr(image, "n_frames", 1)):
+        image.seek(index)
+    pixels = pixels_of(image)
+    if doubtful:
+        wholeness.check_bottom(pixels)
+    return _turned(pixels, image, bits=8)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the canvas (RFC 9649, sections 2.5 to 2.7)."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _gif(data: bytes, wanted: Wanted) -> Decoded:
+    image = _opened("GifImagePlugin", "GifImageFile", data)
+    wanted.check_size(image.size)
+    wholeness.check_gif(data)
+    several = getattr(image, "is_animated", False)
+    if index := wanted.index((2 if wanted.number is None else getattr(image, "n_frames", 1)) if several else 1):
+        image.seek(index)
+        wanted.check_size(image.size)  # a frame may reach beyond the first
+    return _finished(image, image.size)
+
+
+def _bmp(data: bytes, wanted: Wanted) -> Decoded:
+    image = _opened("BmpImagePlugin", "BmpImageFile", data)
+    wanted.check_size(image.size)
+    wanted.index(1)
+    wholeness.check_bmp(data)
+    if int.from_bytes(data[14:18], "little") == 124 and data[70:74] == b"DEBM":  # a version 5 header with a profile
+        start, length = struct.unpack_from("<II", data, 14 + 112)
+        image.info["icc_profile"] = data[14 + start : 14 + start + length]
+    return _finished(image, image.size)
+
+
+def _pnm(data: bytes, wanted: Wanted) -> Decoded:
+    _, size, _, _ = pnm.read_header(data)
+    wanted.check_size(size)
+    wanted.index(1)
+    pixels, bits = pnm.decode(data)
+    return Decoded(_grey(pixels[:, :, 0]) if pixels.shape[2] == 1 else pixels, bits, size)
+
+
+_DECODERS: dict[str, Callable[[bytes, Wanted], Decoded]] = {
+    "BMP": _bmp,
+    "GIF": _gif,
+    "JPEG": _jpeg,
+    "JPEG2000": _jpeg2000,
+    "PNG": _png,
+    "PNM": _pnm,
+    "TIFF": _tiff,
+    "WEBP": _webp,
+}
+
+
+def _opened(plugin: str, name: str, data: bytes) -> ImageFile.ImageFile:
+    """Open by one plugin of Pillow's, which reads the header and checks no size."""
+    image: ImageFile.ImageFile = getattr(import_module(f"PIL.{plugin}"), name)(io.BytesIO(data))
+    return image
+
+
+def _finished(image: ImageFile.ImageFile, stored: tuple[int, int]) -> Decoded:
+    """Decode an 8-bit picture whose pixels may be fewer than those stored."""
+    pixels, orientation = pixels_of(image), orientation_of(image.info)
+    size = stored[::-1] if orientation in ON_ITS_SIDE else stored
+    return Decoded(upright(pixels, orientation), 8, size)
+
+
+def pixels_of(image: Image.Image) -> Pixels:
+    """Load an image and bring it to RGB (h, w, 3) in sRGB, transparency over black; not yet upright.
+
+    Raises:
+        RefusedError: if it holds floating point, values beyond 16 bits, or colours that cannot be converted.
+    """
+    image.load()
+    profile = image.info.get("icc_profile")
+    if image.mode == "F":
+        raise RefusedError("must hold whole numbers, got floating point; save it with 8 or 16 bits.")
+    if image.mode.startswith("I"):  # 16-bit grey: I;16 and its byte orders, or I
+        if profile:
+            colours.refuse_profile(profile)
+        return _grey(_sixteen_bits(np.asarray(image)))
+    if profile and not colours.is_srgb(profile):
+        plain = {"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA", "YCbCr": "RGB"}
+        image = colours.to_srgb(image.convert(plain[image.mode]) if image.mode in plain else image, profile)
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), coloured)
+    return _copied(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _copied(image: Image.Image) -> NDArray[np.uint8]:
+    """An RGB image as an array, a large one strip by strip."""
+    if image.width * image.height <= _STRIP:
+        return np.asarray(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _sixteen_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
+    if values.min() < 0 or values.max() > 65535:
+        raise RefusedError(f"must hold grey values of at most 16 bits, got {values.min()} to {values.max()}.")
+    return values.astype(np.uint16)
+
+
+def _grey(values: NDArray[Any]) -> Pixels:
+    """(h, w) → three equal channels, in the machine's byte order."""
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return np.repeat(native[:, :, None], 3, axis=2)
+
+
+def over_black(colour: NDArray[Any], opacity: NDArray[Any]) -> NDArray[Any]:
+    """What opacity (h, w, 1) leaves of a colour (h, w, 3) of the same type on black."""
+    laid: NDArray[Any] = (colour * (opacity / np.iinfo(opacity.dtype).max)).round().astype(colour.dtype)
+    return laid
+
+
+def _both_halves(
+    opened: Callable[[], ImageFile.ImageFile], raw: str, high: str, *, keep: ImageFile.ImageFile | None = None
+) -> NDArray[np.uint16]:
+    """Colour of 16 bits, of which Pillow decodes the higher byte or, asked for the other byte order, the lower.
+
+    Args:
+        opened: opens the file.
+        raw: RGB, RGBA, or RGBX where the fourth channel does not count.
+        high: the byte order, B or L, in which Pillow takes the higher byte of each value.
+        keep: an image of the file that is used for one of the two, so that its orientation is known afterwards.
+    """
+    mode = raw.replace("X", "")
+    upper = _loaded_as(opened, f"{raw};16{high}", mode=mode).astype(np.uint16) << 8
+    lower = _loaded_as((lambda: keep) if keep else opened, f"{raw};16{'L' if high == 'B' else 'B'}", mode=mode)
+    both: NDArray[np.uint16] = (upper | lower).astype(np.uint16, copy=False)
+    return both
+
+
+def _loaded_as(opened: Callable[[], ImageFile.ImageFile | None], raw: str, *, mode: str = "RGBA") -> NDArray[np.uint8]:
+    """Decode with Pillow's raw mode `raw`, how the decoded bytes are spread over an image's channels.
+
+    Raises:
+        RefusedError: if Pillow would not decode into an image of `mode`.
+    """
+    image = opened()
+    if image is None or image.mode != mode:
+        raise RefusedError("must be a picture of a kind that is decoded, got another; save it as PNG.")
+    image.tile = [
+        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:])) for tile in image.tile
+    ]
+    image.load()
+    return np.asarray(image)
+
+
+def _turned(pixels: NDArray[Any], image: ImageFile.ImageFile, *, bits: int) -> Decoded:
+    """Turn upright what an image's EXIF says lies otherwise."""
+    return _whole(upright(pixels, orientation_of(image.info)), bits)
+
+
+def _whole(pixels: NDArray[Any], bits: int) -> Decoded:
+    return Decoded(pixels, bits, (pixels.shape[1], pixels.shape[0]))

@@ -1,0 +1,39 @@
+"""The picture formats that are read, told by a file's first bytes, and the exception of a picture that is refused."""
+
+import re
+
+# Suffixes by which a folder's files count as pictures even where their content is none, so that reading them tells.
+SUFFIXES = (
+    *(".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+HEAD = 32  # bytes of a file that tell its format
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # lengths of the header that follows a BMP file's first 14 bytes
+_STARTS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG2000",
+    b"\xff\x4f\xff\x51": "JPEG2000",  # a bare codestream
+}
+
+
+class RefusedError(Exception):
+    """A picture cannot be read as its format says; the text is the rest of a sentence that begins with its name."""
+
+
+def format_of(head: bytes) -> str | None:
+    """The format of a file that begins with `head`, at least `HEAD` bytes where it has so many; None for no picture."""
+    for start, kind in _STARTS.items():
+        if head.startswith(start):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    return "PNM" if re.match(rb"P[1-6][\s#]", head) else None
