@@ -22,6 +22,7 @@ from handful import (
     learning,
     memory,
     methods,
+    oddity,
     revisions,
     scoring,
     turning,
@@ -33,7 +34,7 @@ from handful.corrections import Corrections
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing, bits_of, thumbnail_jpeg, thumbnail_picture
-from handful.errors import InputError, InspectorError, SettingError
+from handful.errors import InspectorError, SettingError
 from handful.exporting import Export, GraphFormat, export
 from handful.fitted import Fitted
 from handful.inspector import (
@@ -47,6 +48,7 @@ from handful.inspector import (
 )
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
+from handful.oddity import Oddity
 from handful.ops.views import mild_views, random_views
 from handful.revisions import History
 from handful.turning import Turning
@@ -118,16 +120,18 @@ class Detector(Corrections):
         self._fitted: Fitted | None = None
         self._inspector: tuple[Fitted, Inspector] | None = None
 
-    def fit(self, references: Pictures, *, track: Track = quietly) -> Self:
+    def fit(self, references: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
 
         Args:
             references: a folder (its own pictures, not those of its subfolders), or one or several pictures, see
                 `handful.data.images.read_picture`.
+            accept_odd: whether references may be learnt that are clearly unlike the others, see `oddities`.
             track: shows progress.
 
         Raises:
-            InputError: without a picture, or with the same picture twice; ImageError for one that cannot be read.
+            InputError: without a picture, with the same picture twice, or with one that is clearly unlike the others
+                without `accept_odd`; ImageError for one that cannot be read.
             SettingError, WeightsError: see `handful.backbones.create`.
         """
         sources = images.gather(references, recursive=False)
@@ -142,7 +146,8 @@ class Detector(Corrections):
         size = backbone.spec.size
         pictures = [images.read_picture(source, name=name, detail=max(size)) for source, name in sources]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
-        _check_distinct(pictures, digests)
+        names = [picture.name for picture in pictures]
+        oddity.check_distinct(names, digests)
         preprocessing = Preprocessing(size, bits_of(pictures))
         inputs = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
 
@@ -153,6 +158,11 @@ class Detector(Corrections):
             views.append([backbone(view[None]) for view in of_image])
             augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
         upright = [of_image[0] for of_image in views]
+        taken = [[view.numpy() for view in of_image] for of_image in variations]
+        learnt = capture.learn(taken, [features.arrays() for features in upright])
+        oddities = oddity.find(names, [p.size for p in pictures], upright, learnt)
+        if not accept_odd:
+            oddity.check(oddities)
         turns = turning.decide(
             method.turn_wanted, inputs, upright, backbone, aspects=[picture.aspect for picture in pictures]
         )
@@ -163,7 +173,6 @@ class Detector(Corrections):
         ]
         good = learning.fit(method, views, augmented, turned, track=track)
         history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
-        taken = [[view.numpy() for view in of_image] for of_image in variations]
         self.method = method
         self._fitted = Fitted(
             backbone=backbone,
@@ -173,10 +182,11 @@ class Detector(Corrections):
                 Reference(picture.name, digest, thumbnail_jpeg(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
-            gate=capture.Gate(self.gate, capture.learn(taken, [features.arrays() for features in upright])),
+            gate=capture.Gate(self.gate, learnt),
             turning=turns,
             memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
             history=history,
+            oddities=oddities,
         )
         return self
 
@@ -189,6 +199,11 @@ class Detector(Corrections):
     def references(self) -> tuple[Reference, ...]:
         """The good pictures that it has learnt from."""
         return self._needed.references
+
+    @property
+    def oddities(self) -> tuple[Oddity, ...]:
+        """The references that `fit` found unlike the others, and what is odd about each."""
+        return self._needed.oddities
 
     @property
     def turning(self) -> Turning | None:
@@ -288,6 +303,7 @@ class Detector(Corrections):
             "graph": said,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
+            **({"oddities": [asdict(one) for one in fitted.oddities]} if fitted.oddities else {}),
         }
         thumbnails = {thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
         kept = {GATE_PART: safetensors.numpy.save(fitted.gate.learnt.as_dict())}
@@ -378,18 +394,8 @@ class Detector(Corrections):
                 memory=memory.from_parts(parts, size=preprocessing.size, device=backbone.device),
                 history=revisions.from_parts(parts),
                 graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
+                oddities=oddity.from_manifest(manifest),
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.gate = capture.CHECKS if "gate" not in manifest else detector._fitted.gate.checks
         return detector
-
-
-def _check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
-    for picture, digest in zip(pictures, digests, strict=True):
-        if digest in seen:
-            raise InputError(
-                f"References must be different pictures, got the same in {seen[digest]} and {picture.name}; "
-                f"leave one out."
-            )
-        seen[digest] = picture.name

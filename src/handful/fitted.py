@@ -6,6 +6,7 @@ from handful import capture, decision
 from handful.backbones.base import Backbone
 from handful.data.preprocessing import Preprocessing
 from handful.memory import Memory
+from handful.oddity import Oddity
 from handful.revisions import History
 from handful.scoring import KeptGraph
 from handful.turning import Turning
@@ -25,3 +26,4 @@ class Fitted:
     memory: Memory | None  # None for an inspector of format 1, as `history`
     history: History | None
     graph: KeptGraph | None = None  # that it was saved with
+    oddities: tuple[Oddity, ...] = ()  # references that are unlike the others

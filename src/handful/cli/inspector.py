@@ -63,6 +63,9 @@ def fit(
         typer.Option("--object", metavar="NAME", help="What the part is, for winclip: metal nut; default: object."),
     ] = None,
     gate: GateOption = "all",
+    accept_odd: Annotated[
+        bool, typer.Option("--accept-odd", help="Learn pictures too that are clearly unlike the others.")
+    ] = False,
     shots: Annotated[int | None, typer.Option(help="Draw this many of the pictures instead of using all.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     max_mb: Annotated[
@@ -78,7 +81,7 @@ def fit(
     start = time.perf_counter()
     if not output.parent.is_dir():
         raise OutputError(f"The folder of the inspector must exist, got {output.parent}; create it first.")
-    from handful import budget
+    from handful import budget, oddity
     from handful.data.images import gather
     from handful.data.shots import draw
     from handful.detector import Detector
@@ -106,11 +109,13 @@ def fit(
         references = draw(references, shots=shots, seed=seed)
     kept = None
     if limits == budget.Budget():
-        detector.fit(references, track=track)
+        detector.fit(references, accept_odd=accept_odd, track=track)
     else:
-        kept = budget.fit(detector, references, limits, track=track)
+        kept = budget.fit(detector, references, limits, accept_odd=accept_odd, track=track)
     detector.save(output)
     seconds = time.perf_counter() - start
+    for sentence in () if as_json else oddity.sentences(detector.oddities, references=len(references)):
+        complain(sentence)
     if as_json:
         print_json({"path": str(output), "seconds": seconds, **_facts_json(detector), "budget": kept and asdict(kept)})
         return
@@ -187,6 +192,9 @@ def info(
         "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
+        **(
+            {"odd": "; ".join(f"{o['picture']} {o['words']}" for o in odd)} if (odd := manifest.get("oddities")) else {}
+        ),
         **({"turned": f"{_yes(turns['turned'])}: {turns['why']}"} if (turns := manifest.get("turning")) else {}),
         "torch": _torch(manifest.get("graph")),
         "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
@@ -315,6 +323,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
         "turning": asdict(detector.turning) if detector.turning else None,
+        "oddities": [asdict(one) for one in detector.oddities],
         "gate": list(detector.gate),
     }
 
