@@ -42,7 +42,7 @@ UNSEEN = ("deeppcb", "mvtec_loco")
 # Categories that show as good as the same: papers of one kind, cells of two makes, crops of two boards.
 NEAR = ("piped", "elpv", "deeppcb")
 # What share of clean draws each kind of sign may warn of, and refuse: how the bounds in handful/signs.py were chosen.
-WARNED: Strengths = {"darker": 0.003, "brighter": 0.003, "softer": 0.006, "product": 0.014, "place": 0.022}
+WARNED: Strengths = {"darker": 0.002, "brighter": 0.002, "softer": 0.004, "product": 0.009, "place": 0.035}
 REFUSED: Strengths = {"darker": 0.0003, "brighter": 0.0003, "softer": 0.0006, "product": 0.0018, "place": 0.0015}
 
 

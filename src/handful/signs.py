@@ -15,7 +15,7 @@ without it: an odd picture among those it is compared with hardly changes them. 
 
 A strength above `WARN` is worth a sentence, one above `CLEAR` refuses the fit. The bounds were chosen on good pictures
 alone, so that of draws of 3 to 8 references from 21 development categories fewer than 1 in 20 are warned of and fewer
-than 1 in 200 refused. benchmarks/trust.md has the figures, also on data left out of the choice.
+than 1 in 200 refused. The figures, also on data left out of the choice: benchmarks/trust.md.
 """
 
 import math
@@ -39,11 +39,11 @@ Kind = Literal["uniform", "darker", "brighter", "softer", "product", "place"]
 # Of darker, brighter, softer and product the logarithm of a factor; of uniform and place a power of ten.
 WARN: dict[Kind, float] = {
     "uniform": 1.0,
-    "darker": 0.27,
-    "brighter": 0.12,
-    "softer": 0.72,
-    "product": 0.1,
-    "place": 1.85,
+    "darker": 0.3,
+    "brighter": 0.15,
+    "softer": 0.85,
+    "product": 0.18,
+    "place": 1.4,
 }
 CLEAR: dict[Kind, float] = {
     "uniform": 1.0,
@@ -51,7 +51,7 @@ CLEAR: dict[Kind, float] = {
     "brighter": 0.35,
     "softer": 1.15,
     "product": 0.35,
-    "place": 3.2,
+    "place": 3.0,
 }
 UNSURE = 0.25  # how much stronger a sign must be to refuse a fit where it does not show which picture is odd
 # Few pictures do not show how much good ones differ: this, divided by (k - 1)^1.5, is taken off a strength.
@@ -64,7 +64,7 @@ NEAR, TYPICAL, TRUST = 0.4, 0.08, 0.25
 SHARE = 0.02  # of the places
 # The spread of good scores that is assumed, a share of the log of top to mean score, of three pictures or more and of
 # the difference of two; and how many pictures the assumption is worth.
-UNEVEN, UNEVEN_OF_TWO, WEIGHT = 0.1, 0.08, 3
+UNEVEN, UNEVEN_OF_TWO, WEIGHT = 0.1, 0.11, 3
 MEASURES: tuple[Measure, ...] = ("euclidean", "cosine")
 
 
@@ -168,7 +168,7 @@ def _left(rows: Sequence[int], found: Sequence[Sign]) -> list[int]:
 
 
 def _unknown(kind: Kind, count: int) -> float:
-    return UNKNOWN[kind] / (count - 1) ** 1.5
+    return UNKNOWN[kind] / math.pow(count - 1, 1.5)
 
 
 def _uniform(learnt: Learnt) -> list[Sign]:
