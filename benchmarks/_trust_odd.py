@@ -12,53 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
-from torch import Tensor
 
+from _trust_pictures import Given, at_a_glance, given_in, image_of, name_of, spread, strangers_of
 from handful import backbones, capture, signs
 from handful.backbones.base import Backbone
-from handful.data.images import read_picture
-from handful.data.preprocessing import Preprocessing
+from handful.data.shots import draw
 from handful.data.tree import read_category
+from handful.detector import Detector
 from handful.learning import MAX_VIEWS
+from handful.oddity import FAR
 from handful.ops.views import mild_views
 from handful.signs import CLEAR, UNSURE, WARN, Kind, Sign
-from handful.types import Category, Features, Sample
+from handful.types import Features
 
 Strengths = dict[Kind, float]
 
 SHOTS = (3, 4, 5, 6, 7, 8)
 CLEAN_DRAWS = 100  # of each category and number of references
 DRAWS = 2  # for each picture that does not belong
-POOL, DEFECTS, RETAKEN = 20, 16, 4  # pictures of a category
-GLANCE_AREA, GLANCE_CONTRAST = 0.01, 0.1
-# Their masks do not show where a picture looks strange: boxes on boards whose crops each show another place, and
-# things that are missing or swapped while every place looks good.
-UNSEEN = ("deeppcb", "mvtec_loco")
-# Categories that show as good as the same: papers of one kind, cells of two makes, crops of two boards.
-NEAR = ("piped", "elpv", "deeppcb")
+TAUGHT = 20  # good, and defective, test pictures of a category
 # What share of clean draws each kind of sign may warn of, and refuse: how the bounds in handful/signs.py were chosen.
 WARNED: Strengths = {"darker": 0.002, "brighter": 0.002, "softer": 0.004, "product": 0.009, "place": 0.035}
 REFUSED: Strengths = {"darker": 0.0003, "brighter": 0.0003, "softer": 0.0006, "product": 0.0018, "place": 0.0015}
-
-
-@dataclass(frozen=True)
-class Given:
-    """A picture that may be drawn, or that does not belong.
-
-    Attributes:
-        kind: "good", or what is wrong.
-        image: (3, H, W).
-        of: the category of another product's picture.
-    """
-
-    kind: str
-    image: Tensor
-    of: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +98,28 @@ def measure(data: Path) -> dict[str, Any]:
         "by_category": _rates(single, lambda one: f"{one.kind} in {one.category}", shipped),
         "by_category_left_out": _rates(single, lambda one: f"{one.kind} in {one.category}", apart),
         "by_pair": _rates([o for o in single if o.of], lambda one: f"{one.of} in {one.category}", shipped),
+        "taught": taught(data),
         "at_two": _rates(
             [one for one in drawn if one.shots == 2], lambda one: one.kind, dict.fromkeys(shipped, (WARN, unsure))
         ),
     }
+
+
+def taught(data: Path) -> dict[str, int]:
+    """Of pictures that four references' inspector rejects, how many `teach --good` asks about before it learns them."""
+    counts: dict[str, int] = defaultdict(int)
+    for folder in sorted(path.parent for path in data.glob("*/*/test")):
+        category = read_category(folder)[0]
+        detector = Detector(gate=()).fit(draw(category.train, shots=4, seed=0), accept_odd=True)
+        for kind in (False, True):
+            some = spread([sample for sample in category.test if sample.anomalous is kind], TAUGHT)
+            for sample, inspection in zip(some, detector.inspect([one.path for one in some]), strict=True):
+                score = inspection.calibrated_score
+                name = "good" if not kind else "glance" if at_a_glance(sample) else "other defect"
+                if score is not None and score > 1:
+                    counts[name] += 1
+                    counts[f"{name}, asked"] += score > FAR
+    return dict(counts)
 
 
 def _chosen(drawn: Sequence[Drawn]) -> tuple[Strengths, Strengths]:
@@ -191,6 +185,21 @@ def page(found: dict[str, Any]) -> list[str]:
         + ", ".join(f"{word} {two[kind]['found']:.1f} / {two[kind]['refused']:.1f}" for kind, word in AT_TWO.items())
         + ". Unless one is blank, the sentence says that two cannot show which of them does not belong."
     ]
+    of = found["taught"]
+    lines += [
+        "`teach --good` asks first of a picture whose calibrated score is above "
+        f"{FAR:g}. Of at most {TAUGHT} good and {TAUGHT} defective test pictures of each category, judged from four "
+        "references, those above the threshold and asked about: "
+        + ", ".join(
+            f"{of.get(f'{kind}, asked', 0)} of {of.get(kind, 0)} {word}"
+            for kind, word in (
+                ("good", "good ones"),
+                ("glance", "with a defect visible at a glance"),
+                ("other defect", "with another defect"),
+            )
+        )
+        + "."
+    ]
     return lines
 
 
@@ -251,81 +260,12 @@ def draws(data: Path) -> Iterator[Drawn]:
     folders = sorted(path.parent for path in data.glob("*/*/test"))
     backbone = backbones.create()
     category_of = {folder: read_category(folder)[0] for folder in folders}
-    strangers = {folder: _image(of.train[len(of.train) // 2], backbone) for folder, of in category_of.items()}
+    strangers = {folder: image_of(of.train[len(of.train) // 2], backbone) for folder, of in category_of.items()}
     for number, (folder, category) in enumerate(category_of.items()):
-        given = [*_given(category, backbone), *_strangers(folder, strangers)]
-        table = _table(_name(folder), given, backbone)
+        given = [*given_in(category, backbone), *strangers_of(folder, strangers)]
+        table = _table(name_of(folder), given, backbone)
         yield from _drawn(table, np.random.default_rng(number))
         print(table.name, flush=True)
-
-
-def _name(folder: Path) -> str:
-    return f"{folder.parent.name}/{folder.name}"
-
-
-def _given(category: Category, backbone: Backbone) -> Iterator[Given]:
-    yield from (Given("good", _image(path, backbone)) for path in _spread(category.train, POOL))
-    defects = [sample for sample in category.test if sample.anomalous]
-    for kind, chosen in (("glance", at_a_glance), ("other defect", lambda sample: not at_a_glance(sample))):
-        some = [sample for sample in defects if chosen(sample)]
-        yield from (Given(kind, _image(sample.path, backbone)) for sample in _spread(some, DEFECTS))
-    good = [sample.path for sample in category.test if sample.anomalous is False]
-    for path in _spread(good, RETAKEN):
-        image = _image(path, backbone)
-        yield Given("half the light", image * 0.5)
-        yield Given("twice the light", image * 2)
-        yield Given("blur, sigma 3 px", _blurred(image, 3))
-    yield Given("blank", torch.full((3, *backbone.spec.size), 0.5))
-
-
-def _strangers(folder: Path, images: dict[Path, Tensor]) -> Iterator[Given]:
-    for other, image in images.items():
-        if other != folder:
-            near = other.parent == folder.parent and folder.parent.name in NEAR
-            yield Given("near product" if near else "another product", image, _name(other))
-
-
-def at_a_glance(sample: Sample) -> bool:
-    """Whether a defect is visible at a glance: by its mask and its pixels, whatever any method makes of it.
-
-    It covers 1 % of the frame or more, and its mean colour differs from that of a ring around it by a tenth of the
-    scale or more in some channel; or its folder calls it broken_large.
-    """
-    if sample.kind == "broken_large":
-        return True
-    if not sample.masks or any(part in UNSEEN for part in Path(sample.path).parts):
-        return False
-    mask = np.any([_opened(path, "L") > 127 for path in sample.masks], 0)
-    if mask.mean() < GLANCE_AREA:
-        return False
-    pixels = _opened(sample.path, "RGB") / 255
-    ring = ndimage.binary_dilation(mask, iterations=12) & ~ndimage.binary_dilation(mask, iterations=2)
-    if not ring.any():
-        return False
-    return bool(np.abs(pixels[mask].mean(0) - pixels[ring].mean(0)).max() >= GLANCE_CONTRAST)
-
-
-def _opened(path: str, mode: str) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(path).convert(mode).resize((320, 320), Image.Resampling.NEAREST))
-
-
-def _image(path: str, backbone: Backbone) -> Tensor:
-    return torch.from_numpy(Preprocessing(backbone.spec.size)(read_picture(path)))
-
-
-def _spread(items: Iterable[Any], most: int) -> list[Any]:
-    """At most so many, evenly drawn."""
-    items = list(items)
-    count = min(most, len(items))
-    return [items[round(number * (len(items) - 1) / max(1, count - 1))] for number in range(count)]
-
-
-def _blurred(image: Tensor, sigma: float) -> Tensor:
-    offsets = torch.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel = kernel / kernel.sum()
-    padded = F.pad(image[None], [len(offsets) // 2] * 4, mode="reflect")[0][:, None]
-    return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[:, 0]
 
 
 def _table(name: str, given: Sequence[Given], backbone: Backbone) -> Table:
