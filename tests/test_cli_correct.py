@@ -86,7 +86,8 @@ def test_threshold_refuses_in_a_sentence_and_leaves_the_file(command_line, own, 
 
 def test_a_false_alarm_is_taught_logged_and_undone(command_line, own, odd):
     assert command_line("inspect", own, odd)[0] == 1
-    code, out, _ = command_line("teach", own, "--good", odd)
+    refused(command_line("teach", own, "--good", odd), r"which scores [\d.]+, .*--accept-odd")
+    code, out, _ = command_line("teach", own, "--good", odd, "--accept-odd")
     assert code == 0
     assert re.search(r"revision 1, learnt as good: .*odd\.png, [\d.]+ s$", out[0])
     assert re.match(r"score [\d.]+ → -?[\d.]+ ", out[1]) and "as before" in out[2]
@@ -105,7 +106,8 @@ def test_a_region_is_ignored(command_line, own, tmp_path):
     mask[:10] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     code, out, _ = command_line("teach", own, "--ignore", tmp_path / "mask.png")
-    assert code == 0 and "ignores the region of" in out[0]
+    assert code == 0 and re.search(r"ignores the region of .*mask\.png, 3[23] % of the frame", out[0])
+    assert re.match(r"ignored now +3[23]\.\d % of the frame$", out[1])
     assert "ignored.safetensors" in artifact.read(own)[2]
 
 
@@ -129,7 +131,7 @@ def test_teach_takes_several_pictures_after_one_option(command_line, own, more):
 
 def test_info_tells_of_revisions(command_line, own, odd):
     assert any(re.match(r"revisions +none$", line) for line in command_line("info", own)[1])
-    command_line("teach", own, "--good", odd)
+    command_line("teach", own, "--good", odd, "--accept-odd")
     command_line("teach", own, "--undo", "1")
     assert any(re.match(r"revisions +2, 1 undone", line) for line in command_line("info", own)[1])
     (answer,) = map(json.loads, command_line("info", own, "--json")[1])

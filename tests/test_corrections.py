@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from handful import artifact, backbones, heads, memory, methods, revisions
+from handful import artifact, backbones, heads, memory, methods, oddity, revisions
 from handful.detector import Detector
 from handful.errors import ImageError, InputError, InspectorError, OutputError, SettingError
 from handful.memory import Memory
@@ -40,7 +41,7 @@ def make(fitted, picture, tiny_clip):
             record = heads.Record(name, training.settings, depths, identity, (), (), {}, (), 0)
             head = heads.TrainedHead(training.make_head(depths, seed=0).eval(), record, "0", "head.safetensors")
         detector = Detector(name, settings=SETTINGS.get(name), backbone=backbone, head=head, gate=("blank",))
-        return detector.fit([picture(seed) for seed in range(count)])
+        return detector.fit([picture(seed) for seed in range(count)], accept_odd=name == "winclip")  # random weights
 
     return fit
 
@@ -76,7 +77,7 @@ def test_undoing_gives_every_score_back_to_the_bit(name, make, picture):
     detector = make(name)
     pictures = [picture(50), picture(51, defect=True)]
     before, learnt, calibration = answers(detector, pictures), state(detector), detector.calibration
-    detector.teach([picture(60), picture(61, defect=True)])
+    detector.teach([picture(60), picture(61, defect=True)], accept_odd=True)
     if name not in LOOKS_BEYOND_PATCHES:
         detector.ignore(half_mask())
     assert not same_state(state(detector), learnt)
@@ -128,7 +129,7 @@ def test_a_taught_picture_is_ok_from_then_on_and_the_threshold_stays(detector, p
     odd = picture(51, defect=True)
     assert detector.inspect(odd)[0].verdict == "DEFECT"
     threshold = detector.calibration.threshold
-    correction = detector.teach(odd)
+    correction = detector.teach(odd, accept_odd=True)
     assert detector.inspect(odd)[0].verdict == "OK"
     assert detector.calibration.threshold == threshold
     ((before, after),) = correction.scores
@@ -136,10 +137,33 @@ def test_a_taught_picture_is_ok_from_then_on_and_the_threshold_stays(detector, p
     assert correction.revision.pictures[0].score > threshold
 
 
-def test_a_picture_far_from_good_is_learnt_with_a_warning(detector, picture):
+def test_a_picture_far_from_good_is_learnt_only_if_a_person_insists(detector, picture):
     noise = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
-    (warning,) = detector.teach(noise).warnings
+    before = state(detector)
+    with pytest.raises(
+        InputError, match=r"got picture 1, which scores [\d.]+, where .* the threshold is 1.*accept-odd"
+    ):
+        detector.teach([picture(60), noise])
+    assert same_state(state(detector), before) and detector.revisions == ()
+    (warning,) = detector.teach(noise, accept_odd=True).warnings
     assert "far from good" in warning and "undo revision 1" in warning
+
+
+def test_a_good_picture_is_taught_unasked(detector, picture):
+    assert detector.inspect(picture(60))[0].calibrated_score < oddity.FAR
+    assert detector.teach(picture(60)).warnings == ()
+
+
+def test_recorded_defects_are_part_of_what_an_odd_picture_costs(detector, picture):
+    missed = picture(51, defect=True)
+    detector.set_threshold(detector.calibration.typical * 1.2)  # so low that whatever is taught is far from good
+    detector.set_threshold(detector.inspect(missed)[0].score * 1.01)
+    detector.report_defect(missed, accept_cost=True)
+    detector.set_threshold(detector.calibration.typical * 1.2)
+    near = missed.copy()
+    near[0, 0] += 1
+    with pytest.raises(InputError, match="1 recorded defect would be missed"):
+        detector.teach(near)
 
 
 @pytest.mark.parametrize("seed", [0, 60])
@@ -220,6 +244,30 @@ def test_the_threshold_follows_what_the_references_show_outside(make, picture, t
     detector.ignore(half_mask())
     assert detector.calibration.threshold < 0.9 * before
     assert detector.inspect(part(9))[0].verdict == "OK"
+
+
+def test_the_share_of_the_frame_that_is_ignored_is_said(detector, tmp_path):
+    first, second = np.zeros((2, 40, 40), dtype=np.uint8)
+    first[:4], second[2:8] = 255, 255
+    correction = detector.ignore(first)
+    assert correction.ignored == correction.revision.value == pytest.approx(0.1, abs=0.02)  # to a pixel of 64
+    assert re.search(r"of the frame$", correction.revision.words)
+    correction = detector.ignore(second)
+    assert correction.revision.value == pytest.approx(0.15, abs=0.02)
+    assert correction.ignored == pytest.approx(0.2, abs=0.02)
+    assert detector.undo(1).ignored == correction.revision.value
+    assert detector.undo(2).ignored is None
+    detector.save(tmp_path / "part.handful")
+    assert Detector.load(tmp_path / "part.handful", device="cpu").revisions == detector.revisions
+
+
+def test_most_of_the_frame_is_ignored_only_if_a_person_insists(detector):
+    mask = np.full((40, 40), 255, dtype=np.uint8)
+    mask[:8] = 0
+    with pytest.raises(InputError, match="got 80% ignored with .*black and white.*accept-odd"):
+        detector.ignore(mask)
+    assert detector.revisions == ()
+    assert detector.ignore(mask, accept_odd=True).ignored == pytest.approx(0.8, abs=0.02)
 
 
 def test_two_regions_add_up_and_cannot_leave_nothing(detector):
@@ -325,7 +373,7 @@ def test_a_defect_that_is_missed_again_is_named(detector, picture):
     detector.report_defect(missed, accept_cost=True)
     near = missed.copy()
     near[0, 0] += 1
-    assert any("is missed now" in warning for warning in detector.teach(near).warnings)
+    assert any("is missed now" in warning for warning in detector.teach(near, accept_odd=True).warnings)
 
 
 # --- the file

@@ -17,6 +17,7 @@ from handful import Detector, artifact
 from handful.benchmark import results as benchmark_results
 from handful.data.shots import draw
 from handful.data.tree import read_category
+from handful.errors import InputError
 from handful.metrics import image_auroc
 
 DATA = Path(os.environ.get("HANDFUL_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -229,3 +230,27 @@ def test_every_data_set_here_is_recognised_and_free_of_leaks():
         assert done.returncode == 0, done.stdout
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(lines) > 1 and lines[-1]["leaks"] == []
+
+
+def bottles(count):
+    return category_in("mvtec_ad/bottle").train[:count]
+
+
+@pytest.mark.parametrize("count", [3, 7])
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [("product", "mvtec_ad/pill/train/good"), ("place", "mvtec_ad/bottle/test/broken_large")],
+)
+def test_a_reference_that_does_not_belong_is_named(count, kind, wrong):
+    path = min((DATA / wrong).iterdir())
+    (found,) = Detector().fit([*bottles(count), path], accept_odd=True).oddities
+    assert (found.picture, found.kind, found.known) == (str(path), kind, True)
+
+
+def test_a_product_among_others_is_refused_and_good_pictures_are_learnt_without_a_word():
+    path = min((DATA / "mvtec_ad/pill/train/good").iterdir())
+    with pytest.raises(InputError, match="another product.*--accept-odd"):
+        Detector().fit([*bottles(3), path])
+    with pytest.raises(InputError, match="almost uniform"):
+        Detector().fit([*bottles(3), np.full((512, 512, 3), 128, np.uint8)])
+    assert Detector().fit(bottles(4)).oddities == ()

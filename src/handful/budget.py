@@ -65,14 +65,16 @@ class Kept:
     rise: float
 
 
-def fit(detector: Detector, references: Pictures, budget: Budget, *, track: Track = quietly) -> Kept:
+def fit(
+    detector: Detector, references: Pictures, budget: Budget, *, accept_odd: bool = False, track: Track = quietly
+) -> Kept:
     """Fit a detector with as many of its method's good patches as a budget allows.
 
     All that it was to keep comes first, then, from two references on, the smaller `SHARES`.
 
     Args:
         detector: fitted in place; its method must keep a share of the good patches, as `SETTING`.
-        references: as `Detector.fit` takes them.
+        references, accept_odd: as `Detector.fit` takes them.
         budget: of the file and of an inspection.
         track: shows progress, once for each share.
 
@@ -91,7 +93,7 @@ def fit(detector: Detector, references: Pictures, budget: Budget, *, track: Trac
     alone = len(images.gather(references, recursive=False)) == 1
     for share in (whole, *(less for less in SHARES if less < whole and not alone)):
         detector.method = methods.create(asked.name, {**asked.settings, SETTING: share}).take_head(asked.head_)
-        detector.fit(references, track=track)
+        detector.fit(references, accept_odd=accept_odd, track=track)
         if share == whole:
             before = detector.calibration
         parts = None if budget.max_mb is None else _megabytes(detector)

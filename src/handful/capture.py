@@ -270,3 +270,8 @@ def _distances(mean: NDArray[np.float32], learnt: Learnt) -> NDArray[np.float32]
     squares = np.add.reduceat(np.square(mean - learnt.mean), np.cumsum(learnt.depths) - learnt.depths, axis=1)
     distances: NDArray[np.float32] = (np.sqrt(squares) / np.maximum(learnt.spread, 1e-6)).mean(1)
     return distances
+
+
+def between(learnt: Learnt) -> NDArray[np.float32]:
+    """How far the mean patch of each reference lies from that of each other one: (k, k), see `_distances`."""
+    return np.array([_distances(mean, learnt) for mean in learnt.mean])

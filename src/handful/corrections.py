@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handful import decision, learning, methods, turning
+from handful import decision, learning, methods, oddity, turning
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.masks import read_ignored
@@ -25,6 +25,8 @@ from handful.memory import Memory
 from handful.ops.views import random_views
 from handful.revisions import Basis, Given, History, Kind, Revision
 from handful.types import Features, Reference, Scores
+
+MOST_IGNORED = 0.5  # of the frame; more only if a person insists
 
 Self_ = TypeVar("Self_", bound="Corrections")
 Given_ = ParamSpec("Given_")
@@ -54,6 +56,7 @@ class Correction:
         scores: the calibrated scores of the pictures that came with it, before and after.
         warnings: what a person should know, a sentence each.
         digests: that named the inspector before, and that names it now.
+        ignored: the share of the frame that is ignored now, all regions together; None where there are none.
     """
 
     revision: Revision
@@ -62,6 +65,7 @@ class Correction:
     digests: tuple[str, str]
     scores: tuple[tuple[float, float], ...] = ()
     warnings: tuple[str, ...] = ()
+    ignored: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -102,14 +106,17 @@ class Corrections:
         return self._correctable[2].basis(self._needed.calibration)
 
     @one_at_a_time
-    def teach(self, good: Pictures) -> Correction:
+    def teach(self, good: Pictures, *, accept_odd: bool = False) -> Correction:
         """Learn pictures as good, false alarms say; the threshold stays.
 
         Args:
             good: one or several, or a folder.
+            accept_odd: whether a picture may be learnt that is far from all that is known to be good: its calibrated
+                score is above `handful.oddity.FAR`.
 
         Raises:
-            InputError: for a picture that was given before or shows nothing; ImageError for one that cannot be read.
+            InputError: for a picture that was given before or shows nothing, or one far from good without `accept_odd`;
+                ImageError for one that cannot be read.
         """
         fitted, memory, history = self._correctable
         seen = self._see(good)
@@ -126,10 +133,10 @@ class Corrections:
         new = tuple(Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture)) for s in seen)
         memory = memory.with_learnt([one.features for one in seen], augmented, turned)
         fitted = replace(fitted, references=(*fitted.references, *new))
-        return self._correct("good", fitted, memory, history, seen=seen)
+        return self._correct("good", fitted, memory, history, seen=seen, accepted=accept_odd)
 
     @one_at_a_time
-    def ignore(self, mask: PictureSource) -> Correction:
+    def ignore(self, mask: PictureSource, *, accept_odd: bool = False) -> Correction:
         """Let a region of the frame never count.
 
         Maps and regions leave it out. For the score every patch that touches it is taken as what the first reference
@@ -137,9 +144,11 @@ class Corrections:
 
         Args:
             mask: a picture of any size, white where to ignore; it covers the whole frame.
+            accept_odd: whether more than half of the frame may be ignored, with the regions ignored already.
 
         Raises:
-            InputError: if it leaves nothing to ignore, or nothing to inspect; ImageError if it cannot be read.
+            InputError: if it leaves nothing to ignore, or nothing to inspect, or ignores most of the frame without
+                `accept_odd`; ImageError if it cannot be read.
             SettingError: where the method looks at more than patches: at crops, or the picture as a whole.
         """
         fitted, memory, history = self._correctable
@@ -155,7 +164,14 @@ class Corrections:
             raise InputError(
                 f"Ignored regions must leave something to inspect, got all of it with {name}; use another."
             )
-        return self._correct("ignore", fitted, memory, history, pictures=(Given(name, digest),))
+        assert memory.ignored is not None
+        if not accept_odd and (share := float(memory.ignored.mean())) > MOST_IGNORED:
+            raise InputError(
+                f"Ignored regions must leave most of the frame to inspect, got {share:.0%} ignored with {name}; swap "
+                f"its black and white if they are the wrong way round, or accept so large a region (`--accept-odd`)."
+            )
+        value = float(region.mean())
+        return self._correct("ignore", fitted, memory, history, pictures=(Given(name, digest),), value=value)
 
     @one_at_a_time
     def report_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
@@ -177,7 +193,7 @@ class Corrections:
             if _score(one) > fitted.calibration.threshold:
                 raise SettingError(f"A missed defect must not be a DEFECT already, got {one.given.name}; leave it out.")
         memory = replace(memory, defects=(*memory.defects, *(one.features for one in seen)))
-        return self._correct("defect", fitted, memory, history, seen=seen, accept_cost=accept_cost)
+        return self._correct("defect", fitted, memory, history, seen=seen, accepted=accept_cost)
 
     @one_at_a_time
     def add_normals(self, good: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Correction:
@@ -321,7 +337,7 @@ class Corrections:
         value: float | None = None,
         calibration: dict[str, Any] | None = None,
         ignoring: tuple[int, ...] = (),
-        accept_cost: bool = True,
+        accepted: bool = True,
     ) -> Correction:
         """Add a revision and bring the inspector to what follows from it, whole or not at all."""
         now, old, digest = fitted.calibration, self._needed, self._digest_of(self._needed)
@@ -340,22 +356,26 @@ class Corrections:
             history = replace(history, image_factors=factors[0], map_factors=factors[1])
         then = history.calibration()
         after = history.basis(then)
-        if not accept_cost:
+        if kind == "defect" and not accepted:
             _ask(after, before)
         made = replace(made, after=then.threshold)
         history = replace(history, revisions=(*history.revisions[:-1], made), written=then.as_dict())
-        warnings = self._missed(memory, method, history, then)
-        scores = []
+        missed = self._missed(memory, method, history, then)
+        warnings, scores = list(missed), []
         for one in seen:
             score = float(self._scores(one.features, memory, method).image[0])
             scores.append((now.calibrated(_score(one)), then.calibrated(score)))
             if kind == "good":
                 warnings += _still(one.given.name, scores[-1], number)
+        if kind == "good" and not accepted:
+            oddity.check_near([one.given.name for one in seen], [before for before, _ in scores], missed=len(missed))
         same = method is self.method and memory.masks.keys() == old.memory.masks.keys()
         graph = fitted.graph if same else None
         self._fitted = replace(fitted, method=method, calibration=then, memory=memory, history=history, graph=graph)
         self.method = method
-        return Correction(made, before, after, (digest, self._digest_of(self._fitted)), tuple(scores), tuple(warnings))
+        ignored = None if memory.ignored is None else float(memory.ignored.mean())
+        digests = (digest, self._digest_of(self._fitted))
+        return Correction(made, before, after, digests, tuple(scores), tuple(warnings), ignored)
 
     def _missed(
         self, memory: Memory, method: methods.Method, history: History, calibration: decision.Calibration
@@ -389,7 +409,7 @@ def _ask(after: Basis, before: Basis) -> None:
 def _still(name: str, scores: tuple[float, float], number: int) -> list[str]:
     """What a person should know of a picture that was learnt as good."""
     said = []
-    if scores[0] > 2:
+    if scores[0] > oddity.FAR:
         said.append(
             f"{name} was far from good at {scores[0]:.2f}: whatever looks like it counts as good from now on; if it "
             f"shows a defect, undo revision {number}."

@@ -23,6 +23,7 @@ from handful import (
     learning,
     memory,
     methods,
+    oddity,
     revisions,
     scoring,
     turning,
@@ -48,6 +49,7 @@ from handful.inspector import (
 )
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
+from handful.oddity import Oddity
 from handful.ops.views import mild_views, random_views
 from handful.processes import check_torch
 from handful.revisions import History
@@ -129,16 +131,18 @@ class Detector(Corrections):
         self._changing = threading.RLock()
 
     @one_at_a_time
-    def fit(self, references: Pictures, *, track: Track = quietly) -> Self:
+    def fit(self, references: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
 
         Args:
             references: a folder (its own pictures, not those of its subfolders), or one or several pictures, see
                 `handful.data.images.read_picture`.
+            accept_odd: whether references may be learnt that are clearly unlike the others, see `oddities`.
             track: shows progress.
 
         Raises:
-            InputError: without a picture, or with the same picture twice; ImageError for one that cannot be read.
+            InputError: without a picture, with the same picture twice, or with one that is clearly unlike the others
+                without `accept_odd`; ImageError for one that cannot be read.
             SettingError, WeightsError: see `handful.backbones.create`.
         """
         check_torch()
@@ -157,6 +161,7 @@ class Detector(Corrections):
             for source, name in sources
         ]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
+        names = [picture.name for picture in pictures]
         images.check_distinct(pictures, digests)
         preprocessing = Preprocessing.learnt(size, pictures, max_pixels=self.max_pixels)
         inputs = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
@@ -168,6 +173,11 @@ class Detector(Corrections):
             views.append([backbone(view[None]) for view in of_image])
             augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
         upright = [of_image[0] for of_image in views]
+        taken = [[view.numpy() for view in of_image] for of_image in variations]
+        learnt = capture.learn(taken, [features.arrays() for features in upright])
+        oddities = oddity.find(names, [p.size for p in pictures], upright, learnt)
+        if not accept_odd:
+            oddity.check(oddities)
         turns = turning.decide(
             method.turn_wanted, inputs, upright, backbone, aspects=[picture.aspect for picture in pictures]
         )
@@ -178,7 +188,6 @@ class Detector(Corrections):
         ]
         good = learning.fit(method, views, augmented, turned, track=track)
         history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
-        taken = [[view.numpy() for view in of_image] for of_image in variations]
         self._fitted = Fitted(
             method=method,
             backbone=backbone,
@@ -188,10 +197,11 @@ class Detector(Corrections):
                 Reference(picture.name, digest, thumbnail_jpeg(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
-            gate=capture.Gate(self.gate, capture.learn(taken, [features.arrays() for features in upright])),
+            gate=capture.Gate(self.gate, learnt),
             turning=turns,
             memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
             history=history,
+            oddities=oddities,
         )
         self.method = method
         return self
@@ -205,6 +215,11 @@ class Detector(Corrections):
     def references(self) -> tuple[Reference, ...]:
         """The good pictures that it has learnt from."""
         return self._needed.references
+
+    @property
+    def oddities(self) -> tuple[Oddity, ...]:
+        """The references that `fit` found unlike the others, and what is odd about each."""
+        return self._needed.oddities
 
     @property
     def turning(self) -> Turning | None:
@@ -365,6 +380,7 @@ class Detector(Corrections):
             "turning": asdict(fitted.turning) if fitted.turning else None,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
+            **({"oddities": [asdict(one) for one in fitted.oddities]} if fitted.oddities else {}),
         }
         state = {name: tensor.cpu().contiguous() for name, tensor in method.state().items()}
         parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts}
@@ -454,6 +470,7 @@ class Detector(Corrections):
                 memory=memory.from_parts(parts, size=preprocessing.size, device=backbone.device),
                 history=revisions.from_parts(parts),
                 graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
+                oddities=oddity.from_manifest(manifest),
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.max_pixels = preprocessing.max_pixels

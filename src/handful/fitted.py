@@ -7,6 +7,7 @@ from handful.backbones.base import Backbone
 from handful.data.preprocessing import Preprocessing
 from handful.memory import Memory
 from handful.methods import Method
+from handful.oddity import Oddity
 from handful.revisions import History
 from handful.scoring import KeptGraph
 from handful.turning import Turning
@@ -27,3 +28,4 @@ class Fitted:
     memory: Memory | None  # None for an inspector of format 1, as `history`
     history: History | None
     graph: KeptGraph | None = None  # that it was saved with
+    oddities: tuple[Oddity, ...] = ()  # references that are unlike the others

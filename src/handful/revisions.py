@@ -52,7 +52,8 @@ class Revision:
         date: when, UTC, ISO 8601.
         before, after: the raw threshold.
         pictures: that came with it.
-        value: the new rate of "rate", the number of the revision that "undo" undoes.
+        value: the new rate of "rate", the number of the revision that "undo" undoes, the share of the frame that
+            "ignore" takes (None in revisions made before it was kept).
         calibration: that "threshold" sets, as `Calibration.as_dict` gives it.
         ignoring: the revisions whose regions were ignored when the pictures were scored.
     """
@@ -77,7 +78,8 @@ class Revision:
             "rate": f"rate {self.value:g}" if self.value is not None else "",
             "threshold": "threshold set by hand",
             "good": f"learnt as good: {names}{more}",
-            "ignore": f"ignores the region of {names}",
+            "ignore": f"ignores the region of {names}"
+            + (f", {_percent(self.value)} of the frame" if self.value is not None else ""),
             "defect": f"missed defect: {names}{more}",
             "undo": f"undid {self.value:g}" if self.value is not None else "",
         }
@@ -336,6 +338,11 @@ def _revision(values: Mapping[str, Any]) -> Revision:
         raise ValueError(f"an unknown revision {values.get('number')}")
     pictures = tuple(Given(**picture) for picture in values["pictures"])
     return Revision(**{**values, "pictures": pictures, "ignoring": tuple(values["ignoring"])})
+
+
+def _percent(share: float) -> str:
+    """A share in percent, of a small one two digits."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def _values(pictures: tuple[Given, ...], name: Literal["score", "map_peak"]) -> list[float]:

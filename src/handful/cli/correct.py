@@ -68,6 +68,12 @@ def teach(
     accept_cost: Annotated[
         bool, typer.Option("--accept-cost", help="Lower it at the cost that is named without this.")
     ] = False,
+    accept_odd: Annotated[
+        bool,
+        typer.Option(
+            "--accept-odd", help="Learn a picture that is far from good, or ignore more than half of the frame."
+        ),
+    ] = False,
     undo: Annotated[int | None, typer.Option(metavar="REVISION", help="Take a revision back.")] = None,
     log: Annotated[bool, typer.Option("--log", help="Show all revisions.")] = False,
     device: DeviceOption = "auto",
@@ -77,9 +83,9 @@ def teach(
     """Correct an inspector: a false alarm, a region that does not count, a missed defect. Every step can be undone."""
     ways: list[Callable[[Detector], Correction]] = []
     if good:
-        ways.append(lambda detector: detector.teach(_listed(good)))
+        ways.append(lambda detector: detector.teach(_listed(good), accept_odd=accept_odd))
     if ignore is not None:
-        ways.append(lambda detector: detector.ignore(ignore))
+        ways.append(lambda detector: detector.ignore(ignore, accept_odd=accept_odd))
     if defect:
         ways.append(lambda detector: detector.report_defect(_listed(defect), accept_cost=accept_cost))
     if undo is not None:
@@ -183,6 +189,8 @@ def _save(
             continue
         say(f"{inspector}: revision {correction.revision.number}, {correction.revision.words}{took}")
         _say_scores(correction)
+        if correction.ignored is not None and correction.revision.kind in ("ignore", "undo"):
+            say(f"ignored now   {100 * correction.ignored:.1f} % of the frame")
         for sentence in correction.warnings:
             complain(sentence)
         if number == len(made) - 1:

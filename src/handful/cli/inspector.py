@@ -64,6 +64,9 @@ def fit(
         typer.Option("--object", metavar="NAME", help="What the part is, for winclip: metal nut; default: object."),
     ] = None,
     gate: GateOption = "all",
+    accept_odd: Annotated[
+        bool, typer.Option("--accept-odd", help="Learn pictures too that are clearly unlike the others.")
+    ] = False,
     shots: Annotated[int | None, typer.Option(help="Draw this many of the pictures instead of using all.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     max_mb: Annotated[
@@ -80,7 +83,7 @@ def fit(
     start = time.perf_counter()
     if not output.parent.is_dir():
         raise OutputError(f"The folder of the inspector must exist, got {output.parent}; create it first.")
-    from handful import artifact, budget
+    from handful import artifact, budget, oddity
     from handful.data.images import MAX_PIXELS
     from handful.data.shots import draw
     from handful.detector import Detector
@@ -110,12 +113,14 @@ def fit(
         references = draw(references, shots=shots, seed=seed)
     kept = None
     if limits == budget.Budget():
-        detector.fit(references, track=track)
+        detector.fit(references, accept_odd=accept_odd, track=track)
     else:
-        kept = budget.fit(detector, references, limits, track=track)
+        kept = budget.fit(detector, references, limits, accept_odd=accept_odd, track=track)
     detector.save(output)
     graph = artifact.read(output)[0]["graph"]
     seconds = time.perf_counter() - start
+    for sentence in () if as_json else oddity.sentences(detector.oddities, references=len(references)):
+        complain(sentence)
     if as_json:
         left_out = [asdict(one) for one in found.left_out]
         facts = {**_facts_json(detector), "graph": graph, "budget": kept and asdict(kept), "left_out": left_out}
@@ -207,6 +212,9 @@ def info(
         **({"depth": said} if (said := _depth(manifest["preprocessing"])) else {}),
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
+        **(
+            {"odd": "; ".join(f"{o['picture']} {o['words']}" for o in odd)} if (odd := manifest.get("oddities")) else {}
+        ),
         **({"turned": f"{_yes(turns['turned'])}: {turns['why']}"} if (turns := manifest.get("turning")) else {}),
         "torch": _torch(manifest.get("graph")),
         "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
@@ -346,6 +354,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
         "turning": asdict(detector.turning) if detector.turning else None,
+        "oddities": [asdict(one) for one in detector.oddities],
         "gate": list(detector.gate),
     }
 
