@@ -71,8 +71,8 @@ class Detector(Corrections):
         false_alarm_rate: the share of good parts that the threshold may reject.
         head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.heads.read`, to
             be shared by many detectors.
-        gate: the checks of `handful.capture.CHECKS` that a picture must pass to be judged, else it is a RETAKE; () for
-            none.
+        gate: the checks of `handful.capture.CHECKS` that a picture must pass to be OK: one that fails is a RETAKE, or
+            a DEFECT where its score is beyond the threshold; () for none.
 
     Raises:
         SettingError: for an unknown method, setting or check, a value out of bounds, or a head of another method.

@@ -50,7 +50,7 @@ class Inspector:
         preprocessing: from pixels to what `look` sees.
         calibration: the threshold and what it rests on.
         references: the good pictures that were learnt from.
-        gate: says which pictures cannot be judged.
+        gate: says which pictures are doubtful, and why.
         learnt: the levels of each good picture, to look up what a defect was compared with; empty where not kept.
         ignored: (H, W) bool, the region that does not count; None for none.
         side_by_side: makes several of `look` that may be used at the same time; None where there is only the one.
@@ -172,20 +172,21 @@ class Inspector:
             return Inspection(name, "ERROR", reason=str(error)), None
 
     def inspect_picture(self, picture: Picture) -> Inspection:
-        """Inspect a picture that has been read."""
+        """Inspect a picture that has been read.
+
+        Every picture is scored. A picture that the gate doubts is a DEFECT, with the gate's sentence as a note, where
+        its score is beyond the threshold, and a RETAKE elsewhere.
+        """
         image = self.preprocessing(picture, halves=self.alone)
-        wrong = self.gate.refuse_image(image)
-        seen = None if wrong else self.look(image)
-        if seen is not None:
-            wrong = self.gate.refuse_features(seen.levels)
-        if seen is None or wrong:
-            return Inspection(picture.name, "RETAKE", size=picture.size, reason=f"{picture.name} {wrong}")
+        seen = self.look(image)
+        doubt = self.gate.refuse_image(image) or self.gate.refuse_features(seen.levels)
+        sentence = f"{picture.name} {doubt}" if doubt else None
         heatmap = self.calibration.calibrated_map(seen.map)
         defect = seen.score > self.calibration.threshold
         regions, missing = self._regions(heatmap, seen.levels, picture) if defect else ((), None)
         return Inspection(
             path=picture.name,
-            verdict="DEFECT" if defect else "OK",
+            verdict="DEFECT" if defect else "RETAKE" if sentence else "OK",
             score=seen.score,
             calibrated_score=self.calibration.calibrated(seen.score),
             threshold=self.calibration.threshold,
@@ -193,6 +194,8 @@ class Inspector:
             regions=regions,
             missing=missing,
             size=picture.size,
+            reason=None if defect else sentence,
+            notes=(sentence,) if defect and sentence else (),
         )
 
     def _regions(
