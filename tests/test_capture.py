@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, optimize
+from scipy.spatial import distance
 
 from handful import Detector, capture
 from handful.errors import InspectorError, SettingError
@@ -52,9 +53,21 @@ def strange(seed):
     return as_picture(np.random.default_rng(seed).uniform(0, 255, (SIDE, SIDE, 3)))
 
 
+def liquid():
+    """An evenly shaded drop."""
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE - 0.5
+    return as_picture((180 - 200 * np.hypot(x, y))[:, :, None] * np.array([0.3, 0.8, 1.0]))
+
+
 @pytest.fixture(scope="module")
 def detector():
     return Detector(**QUICK).fit([part(seed) for seed in range(3)])
+
+
+@pytest.fixture(scope="module")
+def larger():
+    """A detector whose levels have ten patches a side and more."""
+    return Detector(**{**QUICK, "size": 192}).fit([part(seed) for seed in range(3)])
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +133,8 @@ def test_an_even_picture_has_a_finite_score(detector, alone, value):
         (part(9, at=(0.2, 0.0)), "moved by 19% of the picture to the right;"),
         (part(9, at=(-0.15, -0.2)), "% of the picture to the left and 19% of the picture up;"),
         (np.full((SIDE, SIDE, 3), 90, dtype=np.uint8), "almost uniform"),
-        (strange(0), "the product of the references"),
     ],
-    ids=["blur", "dark", "bright", "right", "left and up", "blank", "product"],
+    ids=["blur", "dark", "bright", "right", "left and up", "blank"],
 )
 def test_a_spoilt_picture_is_doubted_for_its_own_reason(detector, spoilt, reason):
     why = doubt(detector, spoilt)
@@ -148,11 +160,52 @@ def test_the_distance_of_a_product_by_hand(times, refused):
     # Of a single reference's patches the standard deviations are 1 and 1 at one level, of length √2, and 2 at another.
     signs = np.array([[1, -1], [-1, 1]], np.float32)[..., None]
     image = np.random.default_rng(0).random((3, 64, 64), np.float32)
-    gate = capture.Gate(("product",), capture.learn([[image]], [[signs * np.ones(2, np.float32), 2 * signs]]))
+    good = [signs * np.ones(2, np.float32), 2 * signs]
+    gate = capture.Gate(("product",), capture.learn([[image]], [good]))
     # The mean patch lies √2 · 2.4 away, as 3 and 4 are 5, and 2 · 0.2: 1.3 deviations on the mean of both levels.
     near = np.array([3, 4], np.float32) / 5 * math.sqrt(2) * 2.4, np.array([2 * 0.2], np.float32)
     levels = [np.broadcast_to(times * mean, (3, 5, len(mean))).astype(np.float32) for mean in near]
-    assert (gate.refuse_features(levels) is not None) == refused
+    assert (gate.refuse_features(levels, [good]) is not None) == refused
+    assert gate.refuse_features(levels, []) is None  # nothing to compare places with
+
+
+@pytest.mark.parametrize(("times", "shown"), [(0.98, True), (1.02, False)])
+def test_a_place_of_a_good_picture_shows_the_product_by_hand(times, shown):
+    generator = np.random.default_rng(0)
+    images = generator.random((3, 3, 64, 64), np.float32)
+    good = [[generator.normal(size=(20, 20, 5)).astype(np.float32)] for _ in images]
+    gate = capture.Gate(("product",), capture.learn([[image] for image in images], good))
+    # 2 x 2 patches a place. How far a place lies from the other pictures' nearest, in deviations of their patches:
+    places = [level.reshape(10, 2, 10, 2, 5).mean((1, 3)).reshape(100, 5) for (level,) in good]
+    lengths = [np.linalg.norm(level.std((0, 1))) for (level,) in good]
+    apart = [
+        np.min([distance.cdist(places[n], places[m]) / lengths[m] for m in range(3) if m != n], (0, 2))
+        for n in range(3)
+    ]
+    home = np.quantile(apart, 0.99)
+
+    def with_a_place(away):
+        """A strange picture, and a place in it that lies so far from the nearest place of a good picture."""
+        one = np.full((20, 20, 5), 50, np.float32)
+        # On from the place that lies farthest in one direction: no other place is nearer.
+        one[6:8, 4:6] = places[0][np.argmax(places[0].sum(1))] + away * lengths[0] / math.sqrt(5)
+        each = zip(places, lengths, strict=True)
+        nearest = min((distance.cdist(one[6:7, 4], of_one) / length).min() for of_one, length in each)
+        assert nearest == pytest.approx(away, rel=0.02)  # the test's own arithmetic; pictures differ in deviations
+        return [one]
+
+    assert gate._shows_a_good_place(with_a_place(times * home), good, distance=0) == shown
+    for pictures in (good, good[:1]):  # or nearer than three quarters of the mean patch's distance
+        assert gate._shows_a_good_place(with_a_place(times * 7.5), pictures, distance=10) == shown
+    assert "the product of the references" in gate.refuse_features([np.full((20, 20, 5), 50, np.float32)], good)
+
+
+def test_another_product_is_doubted_where_places_can_be_told_apart(larger):
+    assert "the product of the references" in doubt(larger, strange(0))
+    for share in (0.25, 0.5, 0.75):  # of the picture, the other product over the rest
+        mixed = part(9)
+        mixed[:, round(share * SIDE) :] = strange(0)[:, round(share * SIDE) :]
+        assert doubt(larger, mixed) == ""
 
 
 def test_one_reference_refuses_blur_darkness_and_light_but_cannot_know_where_parts_lie(alone):
@@ -174,12 +227,27 @@ DEFECTS = {
     "a scratch across": cover(part(9), 0.1, 0.45, 0.8, 0.02, 255),
     "a burnt spot": cover(part(9), 0.3, 0.35, 0.25, 0.25, 255),
     "a large dark spot on the ground": cover(part(9), 0.0, 0.7, 1.0, 0.3, 0),
+    "three quarters of the part broken away": cover(part(9), 0.35, 0.0, 0.65, 1.0, 40),
+    "three quarters of the part under white": cover(part(9), 0.35, 0.0, 0.65, 1.0, 255),
+    "three quarters of the part under black": cover(part(9), 0.35, 0.0, 0.65, 1.0, 0),
+    "three quarters of the part melted": np.concatenate(
+        [part(9)[:, : round(0.35 * SIDE)], blurred(part(9), 8)[:, round(0.35 * SIDE) :]], axis=1
+    ),
+    "three quarters of the part under another product": np.concatenate(
+        [part(9)[:, : round(0.35 * SIDE)], strange(9)[:, round(0.35 * SIDE) :]], axis=1
+    ),
+    "three quarters of the part moved": np.concatenate(
+        [part(9)[:, : round(0.35 * SIDE)], part(9, at=(0, 0.2))[:, round(0.35 * SIDE) :]], axis=1
+    ),
+    "liquid over three quarters of the part": np.concatenate(
+        [part(9)[:, : round(0.35 * SIDE)], liquid()[:, round(0.35 * SIDE) :]], axis=1
+    ),
 }
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_defect_is_never_doubted(detector, alone, defect):
-    for one in (detector, alone):  # at 64 pixels the method may well miss it; that is not the gate's to decide
+def test_a_defect_is_never_doubted(detector, alone, larger, defect):
+    for one in (detector, alone, larger):  # at 64 pixels the method may well miss it; that is not the gate's to decide
         assert doubt(one, DEFECTS[defect]) == ""
 
 
@@ -204,6 +272,76 @@ def test_a_part_dark_all_over_is_a_defect_where_nothing_proves_the_part():
 def test_a_small_thing_on_an_empty_ground_is_not_blank(detector):
     picture = cover(np.full((SIDE, SIDE, 3), 40, dtype=np.uint8), 0.5, 0.5, 0.04, 0.04, 255)
     assert "uniform" not in doubt(detector, picture)
+
+
+# --- the bounds, by hand
+
+
+def gate_of(picture, references, **learnt):
+    """A gate of a picture's own numbers, as of so many references, and the picture's blocks."""
+    seen = blocks(picture)
+    image = np.moveaxis(picture, 2, 0).astype(np.float32) / 255
+    found = capture.learn([[image]] * references, [[np.ones((4, 4, 3), np.float32)]] * references)
+    return capture.Gate(capture.CHECKS, replace(found, **learnt)), seen
+
+
+@pytest.mark.parametrize(("references", "differ", "margin"), [(1, 0.0, 1.2), (4, 0.0, 0.95), (4, 0.6, 1.25)])
+@pytest.mark.parametrize(("further", "refused"), [(-0.02, False), (0.02, True)])
+@pytest.mark.parametrize("bounded", ["sharpness", "detail"])
+def test_how_much_softer_a_blurred_picture_is_by_hand(references, differ, margin, further, refused, bounded):
+    # Of the log of the detail: 0.7 and 0.5 / √k of what k references leave unknown, and half of how they differ.
+    picture = part(0)
+    bounds = {"sharpness": numbers.sharpness(blocks(picture)), "detail": float(numbers.finest(blocks(picture))[0])}
+    least = {name: value + margin + (further if name == bounded else 1.0) for name, value in bounds.items()}
+    own = np.full(references, least["sharpness"])
+    own[0] += differ
+    gate, seen = gate_of(
+        picture,
+        references,
+        sharpness=np.stack([own, np.full(references, least["sharpness"])], 1).astype(np.float32),
+        detail=np.full(references, least["detail"], np.float32),
+    )
+    assert (gate._blur(seen) is not None) == refused
+
+
+def test_the_detail_learnt_is_the_fourth_most_of_the_softest_variation():
+    sharp, soft = (np.moveaxis(p, 2, 0).astype(np.float32) / 255 for p in (part(0), blurred(part(0), 1)))
+    learnt = capture.learn([[sharp, soft], [sharp, sharp]], [[np.ones((4, 4, 3), np.float32)]] * 2)
+    fourth = [sorted(numbers.finest(numbers.blocks_of(one)))[-4] for one in (soft, sharp)]
+    assert learnt.detail == pytest.approx(fourth)
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.23, True), (0.27, False)])
+def test_how_much_of_the_difference_a_displacement_explains_by_hand(share, refused):
+    # Of what differs from the references no more than a quarter may be left where the layouts match best.
+    side = 2 * numbers.LAYOUT
+    generator = np.random.default_rng(3)
+    scene = ndimage.gaussian_filter(generator.normal(size=(side + 16, side + 16)), 5)[:, :, None]
+    other = ndimage.gaussian_filter(generator.normal(size=(side, side)), 5)
+    scene, other = scene[..., 0] / scene.std(), other / other.std()
+    reference = scene[8:-8, 8:-8].astype(np.float32)
+
+    def taken(amount):
+        """The scene moved by 4 cells of 32 and mixed with another; and what is left of the difference."""
+        mixed = (scene[8:-8, :-16] + amount * other).astype(np.float32)
+        found = numbers.correlations(numbers.layout(reference), numbers.layout(mixed))
+        here = numbers.correlation(numbers.layout(reference), numbers.layout(mixed))
+        return mixed, (1 - found.max()) / (1 - here)
+
+    amount = optimize.brentq(lambda amount: taken(amount)[1] - share, 0, 1)
+    gate, _ = gate_of(part(0), 2, layout=np.stack([numbers.layout(reference)] * 2))
+    seen = taken(amount)[0]
+    assert ("moved by 12%" in (gate._shift(seen, gate._likeness(seen)) or "")) == refused
+
+
+@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize(("cells", "stays"), [(102, False), (103, True)])
+def test_light_leaves_no_tenth_of_the_places_as_bright_as_in_the_references(dark, cells, stays):
+    layout = np.full((1, numbers.LAYOUT, numbers.LAYOUT), 0.5, np.float32)
+    gate, _ = gate_of(part(0), 1, layout=layout)
+    seen = np.full((numbers.LAYOUT, numbers.LAYOUT), 0.9 if dark else 0.1, np.float32)
+    seen.ravel()[:cells] = 0.5
+    assert gate._stays(seen, dark=dark) == stays
 
 
 # --- the setting, and the file

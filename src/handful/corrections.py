@@ -250,7 +250,8 @@ class Corrections:
         """
         fitted = self._needed
         features = fitted.backbone(torch.from_numpy(image)[None])
-        if gated and (doubt := fitted.gate.refuse_image(image) or fitted.gate.refuse_features(features.arrays())):
+        good = [one.arrays() for one in fitted.memory.learnt] if fitted.memory else []
+        if gated and (doubt := fitted.gate.refuse_image(image) or fitted.gate.refuse_features(features.arrays(), good)):
             raise InputError(f"{picture.name} {doubt}")
         return features
 

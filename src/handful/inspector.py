@@ -179,7 +179,7 @@ class Inspector:
         """
         image = self.preprocessing(picture, halves=self.alone)
         seen = self.look(image)
-        doubt = self.gate.refuse_image(image) or self.gate.refuse_features(seen.levels)
+        doubt = self.gate.refuse_image(image) or self.gate.refuse_features(seen.levels, self.learnt)
         sentence = f"{picture.name} {doubt}" if doubt else None
         heatmap = self.calibration.calibrated_map(seen.map)
         defect = seen.score > self.calibration.threshold
@@ -257,9 +257,9 @@ def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> capture.
     """The gate that an inspector was saved with; one saved before there was a gate knows only blank pictures."""
     if "gate" not in manifest:
         return capture.only_blank(float(manifest["contrast"]))
-    return capture.Gate(
-        capture.check_names(manifest["gate"]), capture.Learnt(**safetensors.numpy.load(parts[GATE_PART]))
-    )
+    learnt = safetensors.numpy.load(parts[GATE_PART])
+    unknown = np.full(len(learnt["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
+    return capture.Gate(capture.check_names(manifest["gate"]), capture.Learnt(**{"detail": unknown, **learnt}))
 
 
 def thumbnail_part(number: int) -> str:
