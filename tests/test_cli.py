@@ -538,6 +538,7 @@ def test_a_blank_picture_is_a_retake_and_exits_2(run, ready_backbone, lenient, i
     ran = run("inspect", lenient, incoming)
     assert ran.code == 2
     assert [line.split()[0] for line in ran.out] == ["OK", "RETAKE", "OK"]
+    assert float(ran.out[1].split()[1]) <= 1  # its calibrated score
     assert_sentence(ran.err[0])
     assert "b.png must show the part" in ran.err[0]
     assert ran.err[1:] == ["2 OK, 1 RETAKE"]
@@ -600,26 +601,28 @@ def test_json_is_one_object_a_line_of_known_fields(run, ready_backbone, saved, i
     Image.new("RGB", (96, 96)).save(incoming / "more" / "blank.png")
     ran = run("inspect", saved, incoming, "--json")
     assert ran.code == 2
-    assert ran.err == ["2 OK, 1 DEFECT, 1 RETAKE, 1 ERROR"]  # reasons are in the answers
+    assert ran.err == ["2 OK, 2 DEFECT, 1 ERROR"]  # reasons and notes are in the answers
     *answered, last = ran.json
     answers = {Path(answer["path"]).name: answer for answer in answered}
-    assert last == {"pictures": 5, "verdicts": {"OK": 2, "DEFECT": 1, "RETAKE": 1, "ERROR": 1}, "left_out": []}
+    assert last == {"pictures": 5, "verdicts": {"OK": 2, "DEFECT": 2, "ERROR": 1}, "left_out": []}
     assert {name: answer["verdict"] for name, answer in answers.items()} == {
         "a.png": "OK",
         "aa.png": "ERROR",
         "b.png": "DEFECT",
         "c.png": "OK",
-        "blank.png": "RETAKE",
+        "blank.png": "DEFECT",
     }
     fields = {"path", "verdict", "score", "calibrated_score", "threshold", "regions", "missing", "size"}
-    for answer in answers.values():
-        judged = answer["verdict"] in ("OK", "DEFECT")
-        assert set(answer) == (fields if judged else fields | {"reason"})
-        for name in ("score", "calibrated_score", "threshold"):
-            assert isinstance(answer[name], float) if judged else answer[name] is None
+    further = {"aa.png": {"reason"}, "blank.png": {"notes"}}
+    for name, answer in answers.items():
+        assert set(answer) == fields | further.get(name, set())
+        judged = answer["verdict"] != "ERROR"
+        for field in ("score", "calibrated_score", "threshold"):
+            assert isinstance(answer[field], float) if judged else answer[field] is None
         assert bool(answer["regions"]) == (answer["verdict"] == "DEFECT")
         if judged:
             assert (answer["score"] > answer["threshold"]) == (answer["calibrated_score"] > 1)
+    assert "almost uniform" in answers["blank.png"]["notes"][0]
     assert answers["b.png"]["size"] == [192, 48]
     assert answers["aa.png"]["size"] is None
     for region in answers["b.png"]["regions"]:
@@ -627,6 +630,23 @@ def test_json_is_one_object_a_line_of_known_fields(run, ready_backbone, saved, i
         left, top, width, height = region["box"]
         assert 0 <= left < left + width <= 192
         assert 0 <= top < top + height <= 48
+
+
+def test_json_of_a_retake_has_its_score(run, ready_backbone, lenient, incoming):
+    Image.new("RGB", (96, 96), (90, 90, 90)).save(incoming / "b.png")
+    ran = run("inspect", lenient, incoming, "--json")
+    (answer,) = (answer for answer in ran.json if answer["verdict"] == "RETAKE")
+    assert 0 < answer["score"] <= answer["threshold"] and answer["calibrated_score"] <= 1
+    assert answer["regions"] == [] and "almost uniform" in answer["reason"] and "notes" not in answer
+
+
+def test_a_blank_picture_beyond_the_threshold_is_a_defect_and_exits_1(run, ready_backbone, strict, incoming):
+    Image.new("RGB", (96, 96), (90, 90, 90)).save(incoming / "b.png")
+    ran = run("inspect", strict, incoming / "b.png")
+    assert ran.code == 1
+    assert ran.out[0].startswith("DEFECT")
+    assert_sentence(ran.err[0])
+    assert "b.png must show the part" in ran.err[0]
 
 
 def test_json_is_ascii_and_valid_whatever_the_name(run, ready_backbone, lenient, incoming):

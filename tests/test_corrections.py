@@ -358,6 +358,17 @@ def test_a_missed_defect_costs_false_alarms_and_is_found_then(detector, picture)
         detector.teach(missed)
 
 
+def test_a_missed_defect_that_the_gate_doubts_is_recorded_and_found_then(detector):
+    empty = np.full((96, 96, 3), 200, dtype=np.uint8)
+    detector.set_threshold(detector.inspect(empty)[0].score * 1.5)
+    assert detector.inspect(empty)[0].verdict == "RETAKE"
+    detector.report_defect(empty, accept_cost=True)
+    (found,) = detector.inspect(empty)
+    assert found.verdict == "DEFECT" and "almost uniform" in found.notes[0]
+    with pytest.raises(InputError, match="almost uniform"):
+        detector.add_normals(np.full((96, 96, 3), 199, dtype=np.uint8))
+
+
 def test_a_defect_like_a_good_part_cannot_be_bought(detector, picture):
     good = min((picture(seed) for seed in range(50, 60)), key=lambda pixels: detector.inspect(pixels)[0].score)
     darker = (good * 0.98).astype(np.uint8)

@@ -35,6 +35,10 @@ def defect(name="b.png", score=1.8, regions=REGIONS, heatmap=None, size=(60, 60)
     return Inspection(name, "DEFECT", 1 + score, score, 2.0, flat(1.5) if heatmap is None else heatmap, regions, size)
 
 
+def retake(name="c.png", reason="Too dark."):
+    return Inspection(name, "RETAKE", 1.9, 0.9, 2.0, flat(1.5), size=(60, 60), reason=reason)
+
+
 def picture(name="a.png", pixels=None):
     pixels = grey() if pixels is None else pixels
     return Picture(name, pixels, (pixels.shape[1], pixels.shape[0]))
@@ -215,15 +219,21 @@ def test_cards_say_what_there_is_to_say(tmp_path):
     inspections = [
         defect(),
         ok(),
-        Inspection("c", "RETAKE", size=(60, 60), reason="Too dark."),
+        retake("c", reason="Too dark."),
         Inspection("d", "ERROR", reason="Broken."),
     ]
     cards = written(tmp_path, inspections).split("<article")[1:]
-    assert [card.count("<img") for card in cards] == [2, 1, 1, 0]
+    assert [card.count("<img") for card in cards] == [2, 1, 2, 0]
     assert "<td>1</td><td>20, 20, 10, 10</td><td>90</td><td>1.90</td>" in cards[0]
     assert "<b>1.80</b>" in cards[0] and "raw 2.8, threshold 2" in cards[0] and "width:72.0%" in cards[0]
     assert "Nothing on the map comes near the threshold" in cards[1] and "<table" not in cards[1]
     assert "Too dark." in cards[2] and "Broken." in cards[3]
+
+
+def test_the_card_of_a_retake_shows_score_and_heatmap(tmp_path):
+    card = written(tmp_path, [retake("c", reason="Too dark.")]).split("<article")[1]
+    assert 'data-verdict="RETAKE" data-score="0.9"' in card and "<b>0.90</b>" in card and "raw 1.9, threshold 2" in card
+    assert card.count("<img") == 2 and "Heatmap" in card and "Too dark." in card
 
 
 def test_a_card_shows_the_notes_beside_the_verdict(tmp_path):

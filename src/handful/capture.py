@@ -1,14 +1,14 @@
-"""The gate: a picture that cannot be judged is to be taken again, for a reason, and is no DEFECT.
+"""The gate: doubts a picture that cannot be judged, for a reason, so that a person takes the picture again.
 
-What is normal comes from the references and their mild variations alone. A gate that refuses wrongly hides a defect,
-one that stays silent only leaves a bad picture to the method. So every bound is wide, and each check asks for what a
-defect does not do: a fault of the camera changes the whole picture in one direction, a defect a part of it. Where the
-references have one layout in common (one reference: its own), a picture proves by it that it shows the part; elsewhere
-a defect may fill it, and the bounds are wider still. How each check works, and what it misses: docs/capture.md.
+What is normal comes from the references and their mild variations alone. A doubt never hides a score: a picture whose
+score is beyond the threshold is a DEFECT whatever the gate says. Below the threshold a doubt about a defect sends the
+part back to the camera, so every bound is wide, and each check asks for what a defect, however large, does not do: a
+fault of the camera changes every place of the picture, a defect leaves some places as they are. Where the references
+have one layout in common (one reference: its own), a picture proves by it that it shows the part; elsewhere a defect
+may fill it, and the bounds are wider still. How each check works, and what it misses: docs/capture.md.
 
 The factors below are priors: what a camera's fault is at least, argued from photography, and how much good pictures
-differ where few references cannot tell. They were set on every second category of the development sets, and widened
-once after the others had been looked at (docs/capture.md).
+differ where few references cannot tell. benchmarks/capture.md has what each half of the development sets makes of them.
 """
 
 import math
@@ -34,9 +34,12 @@ DARKER, DARKER_ALONE, DARKER_ANYWHERE = 2.0, 3.0, 8.0
 BRIGHTER, BRIGHTER_ALONE, BRIGHTER_ANYWHERE = 1.5, 3.0, 3.0
 BLACK, WHITE, BURNT = 0.05, 0.9, 0.98  # brightness that cannot fall far, that cannot rise far, and the end of the scale
 ROOM = 3  # quantiles that must have room to rise before a picture can be called too bright
+STAYED = 0.1  # share of the layout's cells that may be as bright as in the references: light changes every place
 # Blur: how far the log of fine over coarse detail may fall below every variation of the references: to one half, and
-# BLUR_UNKNOWN / sqrt(k) further for how much k references leave unknown of how good pictures differ.
+# BLUR_UNKNOWN / sqrt(k) further for how much k references leave unknown of how good pictures differ. The finest detail
+# anywhere in the picture must lie as far below that of a reference's cell of rank FINE, the finest having rank 0.
 BLUR, BLUR_UNKNOWN = 0.7, 0.5
+FINE = 3
 # Shift: layouts are the same where they correlate by AGREEMENT. A part has moved where a displacement by FAR of the
 # side or more explains most of the difference: it leaves no more than EXPLAINED of it, and correlates by MATCH.
 AGREEMENT, FAR, EXPLAINED, MATCH = 0.9, 0.08, 0.25, 0.8
@@ -44,6 +47,13 @@ AGREEMENT, FAR, EXPLAINED, MATCH = 0.9, 0.08, 0.25, 0.8
 # and in multiples of how far the references lie from each other. Pictures without a common layout differ more,
 # and one reference does not tell how much: it refuses only what has hardly anything in common with it.
 PRODUCT, PRODUCT_ANYWHERE, PRODUCT_ALONE, PRODUCT_FACTOR = 0.4, 0.8, 1.3, 2.0
+# Another product is strange at each of PLACES x PLACES places: none is nearer to a good picture than EVENLY of the mean
+# patch's distance, nor as near as the share AT_HOME of good pictures' places are to the other good pictures. Where a
+# level has fewer patches a side, each has seen much of the picture: the bound is then that of a single reference.
+EVENLY, AT_HOME, PLACES = 0.75, 0.99, 10
+MOST_AT_HOME = 8  # good pictures whose places tell how far places lie apart: more cost time and tell little more
+
+Levels = Sequence[NDArray[np.float32]]  # of one picture, (h, w, D) each
 
 
 def check_names(checks: Sequence[str] | str) -> tuple[str, ...]:
@@ -66,6 +76,7 @@ class Learnt:
     Attributes:
         contrast: (k,) standard deviation of the values in [0, 1].
         sharpness: (k, 2) of the picture itself, and the lowest of its mild variations.
+        detail: (k,) the lowest fine detail of its mild variations, of each that of the cell of rank `FINE`.
         brightness: (k, 3, 5) quantiles of the picture itself, and the lowest and highest of its mild variations.
         layout: (k, 32, 32).
         mean: (k, sum of D) of its patches, all levels in a row.
@@ -75,6 +86,7 @@ class Learnt:
 
     contrast: NDArray[np.float32]
     sharpness: NDArray[np.float32]
+    detail: NDArray[np.float32]
     brightness: NDArray[np.float32]
     layout: NDArray[np.float32]
     mean: NDArray[np.float32]
@@ -86,7 +98,7 @@ class Learnt:
         return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
 
 
-def learn(views: Sequence[Sequence[NDArray[np.float32]]], levels: Sequence[Sequence[NDArray[np.float32]]]) -> Learnt:
+def learn(views: Sequence[Sequence[NDArray[np.float32]]], levels: Sequence[Levels]) -> Learnt:
     """Learn how good pictures are taken.
 
     Args:
@@ -99,6 +111,7 @@ def learn(views: Sequence[Sequence[NDArray[np.float32]]], levels: Sequence[Seque
     return Learnt(
         contrast=np.array([_contrast(of_one[0]) for of_one in views], np.float32),
         sharpness=np.stack([sharp[:, 0], sharp.min(1)], 1),
+        detail=np.array([min(capture.finest(view)[FINE] for view in of_one) for of_one in blocks], np.float32),
         brightness=np.stack([bright[:, 0], bright.min(1), bright.max(1)], 1),
         layout=np.array([capture.layout(of_one[0]) for of_one in blocks]),
         mean=np.array([_mean_patch(of_one) for of_one in levels]),
@@ -136,11 +149,20 @@ class Gate:
             return wrong
         return self._shift(blocks, alike) if "shift" in self.checks and alike is not None else None
 
-    def refuse_features(self, levels: Sequence[NDArray[np.float32]]) -> str | None:
-        """What is wrong with a picture by its features, (h, w, D) each: another product; None to go on."""
+    def refuse_features(self, levels: Levels, good: Sequence[Levels]) -> str | None:
+        """What is wrong with a picture by its features: another product; None to go on.
+
+        Args:
+            levels: of the picture, (h, w, D) each.
+            good: of each good picture that was learnt; none, and nothing is called another product.
+        """
         if "product" not in self.checks:
             return None
-        if not float(_distances(_mean_patch(levels), self.learnt).min()) > self._product_bound:
+        distance = float(_distances(_mean_patch(levels), self.learnt).min())
+        local = min(min(level.shape[:2]) for level in levels) >= PLACES
+        if not distance > (self._product_bound if local else max(self._product_bound, PRODUCT_ALONE)):
+            return None
+        if not good or self._shows_a_good_place(levels, good, distance=distance):
             return None
         return (
             "must show the product of the references, got a picture unlike all of them; check the part and the camera, "
@@ -159,14 +181,22 @@ class Gate:
         dark, bright = DARKER_ANYWHERE, BRIGHTER_ANYWHERE
         if shows_layout:
             dark, bright = (DARKER, BRIGHTER) if self._lies_still else (DARKER_ALONE, BRIGHTER_ALONE)
-        if can_fall.any() and (values * dark * differ < low)[can_fall].all():
+        said = None
+        if can_fall.any() and (values * dark * differ < low)[can_fall].all() and not self._stays(blocks, dark=False):
             said = f"{_middle((low / np.maximum(values, 1e-3))[can_fall]):.1f} times darker; add light"
-            return f"must be as bright as the references, got one {said} and take it again."
         risen = values >= np.minimum(high * bright * differ, BURNT)
-        if int(can_rise.sum()) >= ROOM and risen[high > BLACK].all():
+        if int(can_rise.sum()) >= ROOM and risen[high > BLACK].all() and not self._stays(blocks, dark=True):
             said = f"{_middle((values / high)[can_rise]):.1f} times brighter; take light away"
-            return f"must be as bright as the references, got one {said} and take it again."
-        return None
+        return f"must be as bright as the references, got one {said} and take it again." if said else None
+
+    def _stays(self, blocks: NDArray[np.float32], *, dark: bool) -> bool:
+        """Whether places are as bright, or as dark, as in some reference, where the references have one layout."""
+        if not self._have_a_layout:
+            return False
+        layout, low, high = capture.layout(blocks), self.learnt.layout.min(0), self.learnt.layout.max(0)
+        telling = (high > BLACK) & (high < WHITE) if dark else low > BLACK
+        as_before = layout <= high if dark else layout >= low
+        return bool(telling.any()) and float(as_before[telling].mean()) > STAYED
 
     @cached_property
     def _brightness(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -176,11 +206,17 @@ class Gate:
         return low.min(0), high.max(0), differ
 
     def _blur(self, blocks: NDArray[np.float32]) -> str | None:
-        """Whether even the sharper places are softer than any variation of a reference."""
+        """Whether even the sharper places are softer than any variation of a reference, and no place is as fine.
+
+        The edges of a broken, covered or wet place make up for the detail that is lost with it; where a soft place has
+        none, the rest of the part has kept its own.
+        """
         own, lowest = self.learnt.sharpness.T
         margin = BLUR + BLUR_UNKNOWN / math.sqrt(len(own)) + 0.5 * float(own.max() - own.min())
         value = capture.sharpness(blocks)
         if not value < float(lowest.min()) - margin:  # NaN, which says nothing, is no less
+            return None
+        if not float(capture.finest(blocks)[0]) < float(self.learnt.detail.min()) - margin:
             return None
         share = math.exp(value - float(own.min()))
         return f"must be as sharp as the references, got {share:.0%} of their fine detail; focus and take it again."
@@ -195,6 +231,11 @@ class Gate:
         far = max(abs(down), abs(right)) >= FAR * capture.LAYOUT
         if not (far and best >= MATCH and 1 - best <= EXPLAINED * (1 - here)):
             return None
+        # What the displaced layouts share must not lie as in the references: beside a defect it does.
+        overlap = _overlap(down), _overlap(right)
+        beside = capture.correlation(self.learnt.layout.mean(0)[overlap], capture.layout(blocks)[overlap])
+        if 1 - best > EXPLAINED * (1 - beside):
+            return None
         ways = [
             f"{abs(cells) / capture.LAYOUT:.0%} of the picture {after if cells > 0 else before}"
             for cells, before, after in ((right, "to the left", "to the right"), (down, "up", "down"))
@@ -208,6 +249,34 @@ class Gate:
         """Whether the references show that parts always lie in the same place; one reference cannot."""
         layouts = self.learnt.layout
         return len(layouts) > 1 and bool((np.corrcoef(layouts.reshape(len(layouts), -1)) >= AGREEMENT).all())
+
+    def _shows_a_good_place(self, levels: Levels, good: Sequence[Levels], *, distance: float) -> bool:
+        """Whether any place of a picture is as near to a good picture as nearly all places of good pictures are.
+
+        Args:
+            levels, good: see `refuse_features`.
+            distance: that of the picture's mean patch; a place much nearer than that counts, too.
+        """
+        places = [(_places(of_one), _spread(of_one)) for of_one in good]
+        apart = [
+            self._to_good(of_one, places[:number] + places[number + 1 :])
+            for number, (of_one, _) in enumerate(places[:MOST_AT_HOME])
+            if len(places) > 1
+        ]
+        at_home = float(np.quantile(apart, AT_HOME)) if apart else 0.0
+        return float(self._to_good(_places(levels), places).min()) < max(EVENLY * distance, at_home)
+
+    def _to_good(
+        self, places: NDArray[np.float32], good: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    ) -> NDArray[np.float32]:
+        """How far each place lies from the nearest place of any good picture, as `_distances` measures: (places,)."""
+        ends = np.cumsum(self.learnt.depths)[:-1]
+        found = []
+        for others, spread in good:
+            pairs = zip(np.split(places, ends, 1), np.split(others, ends, 1), np.maximum(spread, 1e-6), strict=True)
+            found.append(np.mean([_pairwise(one, two) / length for one, two, length in pairs], 0).min(1))
+        nearest: NDArray[np.float32] = np.min(found, 0)
+        return nearest
 
     @property
     def _have_a_layout(self) -> bool:
@@ -243,10 +312,15 @@ def _contrast(image: NDArray[np.float32]) -> float:
     return float(image.std(ddof=1))
 
 
+def _overlap(displaced: int) -> slice:
+    """The cells of a layout that a layout displaced by so many cells covers too."""
+    return slice(max(0, displaced), capture.LAYOUT + min(0, displaced))
+
+
 def _direction(layout: NDArray[np.float32]) -> NDArray[np.float32]:
     """How a layout differs from its mean, at length 1: the product of two is their correlation."""
     differs: NDArray[np.float32] = layout - layout.mean()
-    differs /= np.linalg.norm(differs)
+    differs /= max(float(np.linalg.norm(differs)), 1e-6)  # an even picture is like no layout
     return differs
 
 
@@ -255,12 +329,38 @@ def _middle(values: NDArray[np.floating[Any]]) -> float:
     return float(np.sort(values)[(len(values) - 1) // 2])
 
 
-def _mean_patch(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _mean_patch(levels: Levels) -> NDArray[np.float32]:
     """The mean of one picture's patches, all levels in a row: (sum of D,)."""
     return np.concatenate([np.einsum("hwd->d", level) / np.float32(level[..., 0].size) for level in levels])
 
 
-def _spread(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _places(levels: Levels) -> NDArray[np.float32]:
+    """The mean patch of each of one picture's `PLACES` x `PLACES` places, fewer where a level has fewer patches.
+
+    Returns:
+        (places, sum of D), all levels in a row.
+    """
+    grid = [min(PLACES, *(level.shape[axis] for level in levels)) for axis in (0, 1)]
+    return np.concatenate([_pooled(level, grid) for level in levels], 1)
+
+
+def _pooled(level: NDArray[np.float32], grid: Sequence[int]) -> NDArray[np.float32]:
+    """The mean patch of each cell: (h, w, D) → (cells, D)."""
+    starts = [np.arange(cells) * length // cells for cells, length in zip(grid, level.shape, strict=False)]
+    rows, columns = (np.diff(first, append=length) for first, length in zip(starts, level.shape, strict=False))
+    sums = np.add.reduceat(np.add.reduceat(level, starts[0], axis=0), starts[1], axis=1)
+    means: NDArray[np.float32] = (sums / np.outer(rows, columns)[..., None]).astype(np.float32)
+    return means.reshape(-1, level.shape[2])
+
+
+def _pairwise(one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The Euclidean distance of every row of one from every row of the other: (n, D), (m, D) → (n, m)."""
+    squares = np.square(one).sum(1)[:, None] + np.square(two).sum(1) - 2 * one @ two.T
+    distances: NDArray[np.float32] = np.sqrt(np.maximum(squares, 0))
+    return distances
+
+
+def _spread(levels: Levels) -> NDArray[np.float32]:
     """The length of one picture's standard deviation over its patches, at each level: (levels,)."""
     return np.array([np.linalg.norm(level.std((0, 1))) for level in levels])
 

@@ -115,8 +115,8 @@ class Corrections:
                 score is above `handful.oddity.FAR`.
 
         Raises:
-            InputError: for a picture that was given before or shows nothing, or one far from good without `accept_odd`;
-                ImageError for one that cannot be read.
+            InputError: for a picture that was given before or that the gate doubts, or one far from good without
+                `accept_odd`; ImageError for one that cannot be read.
         """
         fitted, memory, history = self._correctable
         seen = self._see(good)
@@ -177,17 +177,19 @@ class Corrections:
     def report_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
         """Record defects that were missed, and lower the threshold below their scores.
 
+        A defect that was a RETAKE is recorded as any other.
+
         Args:
             pictures: one or several, or a folder.
             accept_cost: whether to do so at the cost that the sentence without it names.
 
         Raises:
-            InputError: for a picture that was given before or shows nothing; ImageError for one that cannot be read.
+            InputError: for a picture that was given before; ImageError for one that cannot be read.
             SettingError: without `accept_cost`, with the cost in false alarms; for a picture that is a DEFECT already;
                 and for one that scores no higher than a typical good part.
         """
         fitted, memory, history = self._correctable
-        seen = self._see(pictures)
+        seen = self._see(pictures, gated=False)
         history.check_new(_given(seen), _learnt(fitted), "good", "defect", "normals")
         for one in seen:
             if _score(one) > fitted.calibration.threshold:
@@ -205,8 +207,8 @@ class Corrections:
             track: shows progress.
 
         Raises:
-            InputError: for a picture that was given before or shows nothing, or an odd one without `accept_odd`;
-                ImageError for one that cannot be read.
+            InputError: for a picture that was given before or that the gate doubts, or an odd one without
+                `accept_odd`; ImageError for one that cannot be read.
         """
         fitted, memory, history = self._correctable
         seen = self._see(good, track=track)
@@ -285,14 +287,17 @@ class Corrections:
             history = replace(history, revisions=(*history.revisions, edited), written=found)
         return fitted, fitted.memory, history
 
-    def _features(self, picture: Picture, image: NDArray[np.float32]) -> Features | str:
-        """A picture's features; where it (3, H, W) is to be taken again, the sentence that says why."""
+    def _features(self, picture: Picture, image: NDArray[np.float32], *, gated: bool) -> Features:
+        """A picture's features.
+
+        Raises:
+            InputError: with `gated`, where the picture (3, H, W) is to be taken again.
+        """
         fitted = self._needed
-        if wrong := fitted.gate.refuse_image(image):
-            return f"{picture.name} {wrong}"
         features = fitted.backbone(torch.from_numpy(image)[None])
-        if wrong := fitted.gate.refuse_features(features.arrays()):
-            return f"{picture.name} {wrong}"
+        good = [one.arrays() for one in fitted.memory.learnt] if fitted.memory else []
+        if gated and (doubt := fitted.gate.refuse_image(image) or fitted.gate.refuse_features(features.arrays(), good)):
+            raise InputError(f"{picture.name} {doubt}")
         return features
 
     def _scores(self, features: Features, memory: Memory | None, method: methods.Method) -> Scores:
@@ -300,11 +305,16 @@ class Corrections:
             return method.score(features)
         return learning.score(method, features, ignored=memory.ignored, good=memory.good)
 
-    def _see(self, pictures: Pictures, *, track: Track = quietly) -> list[_Seen]:
+    def _see(self, pictures: Pictures, *, gated: bool = True, track: Track = quietly) -> list[_Seen]:
         """Read pictures and score them by the inspector as it is.
 
+        Args:
+            pictures: one or several, or a folder.
+            gated: whether a picture must pass the gate, as one that is to count as good must.
+            track: shows progress.
+
         Raises:
-            InputError: for a picture that shows nothing; ImageError for one that cannot be read.
+            InputError: with `gated`, for a picture that the gate doubts; ImageError for one that cannot be read.
         """
         fitted, memory, _ = self._correctable
         seen = []
@@ -316,9 +326,7 @@ class Corrections:
                 max_pixels=fitted.preprocessing.max_pixels,
             )
             image = fitted.preprocessing(picture)
-            features = self._features(picture, image)
-            if isinstance(features, str):
-                raise InputError(features)
+            features = self._features(picture, image, gated=gated)
             scores = self._scores(features, memory, self.method)
             digest = images.digest(source, picture)
             given = Given(picture.name, digest, float(scores.image[0]), float(scores.maps.max()))

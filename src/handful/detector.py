@@ -75,8 +75,8 @@ class Detector(Corrections):
         false_alarm_rate: the share of good parts that the threshold may reject.
         head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.heads.read`, to
             be shared by many detectors.
-        gate: the checks of `handful.capture.CHECKS` that a picture must pass to be judged, else it is a RETAKE; () for
-            none.
+        gate: the checks of `handful.capture.CHECKS` that a picture must pass to be OK: one that fails is a RETAKE, or
+            a DEFECT where its score is beyond the threshold; () for none.
         max_pixels: that a picture's file may have, told from its header before it is decoded.
 
     Raises:

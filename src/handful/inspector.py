@@ -64,7 +64,7 @@ class Inspector:
         preprocessing: from pixels to the input of `look`.
         calibration: the threshold and its basis.
         references: the good pictures that were learnt from.
-        gate: says which pictures cannot be judged.
+        gate: says which pictures are doubtful, and why.
         digest: names the inspector with its calibration: sha256 in hex, another one wherever an answer may be another.
         again: makes the inspector again in another process: a function and its arguments, all of which can be pickled.
         learnt: the levels of each good picture, to look up the good places beside a defect; empty where not kept.
@@ -225,24 +225,22 @@ class Inspector:
 
     @undisturbed()
     def inspect_picture(self, picture: Picture) -> Inspection:
-        """Inspect a picture that has been read."""
+        """Inspect a picture that has been read.
+
+        Every picture is scored. A picture that the gate doubts is a DEFECT, with the gate's sentence as a note, where
+        its score is beyond the threshold, and a RETAKE elsewhere.
+        """
         image = self.preprocessing(picture, halves=self.alone)
         notes = (note,) if (note := self.preprocessing.note(picture)) else ()
-        wrong = self.gate.refuse_image(image)
-        seen = None if wrong else self.look(image)
-        if seen is not None:
-            wrong = self.gate.refuse_features(seen.levels)
-        if seen is None or wrong:
-            reason = f"{picture.name} {wrong}"
-            return Inspection(
-                picture.name, "RETAKE", size=picture.size, reason=reason, notes=notes, inspector=self.digest
-            )
+        seen = self.look(image)
+        doubt = self.gate.refuse_image(image) or self.gate.refuse_features(seen.levels, self.learnt)
+        sentence = f"{picture.name} {doubt}" if doubt else None
         heatmap = self.calibration.calibrated_map(seen.map)
         defect = seen.score > self.calibration.threshold
         regions, missing = self._regions(heatmap, seen.levels, picture) if defect else ((), None)
         return Inspection(
             path=picture.name,
-            verdict="DEFECT" if defect else "OK",
+            verdict="DEFECT" if defect else "RETAKE" if sentence else "OK",
             score=seen.score,
             calibrated_score=self.calibration.calibrated(seen.score),
             threshold=self.calibration.threshold,
@@ -251,7 +249,8 @@ class Inspector:
             missing=missing,
             size=picture.size,
             inspector=self.digest,
-            notes=notes,
+            reason=None if defect else sentence,
+            notes=(*notes, sentence) if defect and sentence else notes,
         )
 
     def _regions(
@@ -313,9 +312,9 @@ def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> capture.
     """The gate that an inspector was saved with; one saved before there was a gate knows only blank pictures."""
     if "gate" not in manifest:
         return capture.only_blank(float(manifest["contrast"]))
-    return capture.Gate(
-        capture.check_names(manifest["gate"]), capture.Learnt(**safetensors.numpy.load(parts[GATE_PART]))
-    )
+    learnt = safetensors.numpy.load(parts[GATE_PART])
+    unknown = np.full(len(learnt["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
+    return capture.Gate(capture.check_names(manifest["gate"]), capture.Learnt(**{"detail": unknown, **learnt}))
 
 
 def thumbnail_part(number: int) -> str:

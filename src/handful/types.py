@@ -272,15 +272,17 @@ class Inspection:
 
     Attributes:
         path: the picture's path, or the name given to a picture in memory.
-        verdict: OK, DEFECT, RETAKE (the picture cannot be judged: take it again) or ERROR (it cannot be read).
-        score: the method's raw image score, higher is more anomalous; None for RETAKE and ERROR, as the next three.
+        verdict: DEFECT (the score is beyond the threshold), RETAKE (the score is not, and the gate doubts the picture:
+            take it again), OK, or ERROR (the picture cannot be read).
+        score: the method's raw image score, higher is more anomalous; None for ERROR alone, as the next three.
         calibrated_score: the same on one scale for every inspector: 0 a typical good part, 1 the threshold.
         threshold: the raw score above which a picture is a DEFECT.
         heatmap: (H, W) float32 in the model-input frame, calibrated: 0 typical of good parts, 1 the map's threshold.
         regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
         size: width, height of the upright original picture; None for ERROR.
         reason: a sentence for RETAKE and ERROR, else None.
-        notes: sentences that a person should read beside the verdict; most pictures have none.
+        notes: sentences that a person should read beside the verdict, as the gate's doubt about a DEFECT; most pictures
+            have none.
         inspector: the digest that names the inspector with its calibration; None where no inspector was asked.
         missing: where the verdict is DEFECT, the place of the most alike good picture that is least like anything in
             this one: what may be missing here. None elsewhere, and where good pictures are not kept.

@@ -19,6 +19,7 @@ CELLS = 5  # sharpness is measured in this many cells a side
 FLAT = 1e-5  # mean square of the coarse Laplacian below which a cell shows nothing to be sharp or blurred
 ROUNDING = 20 / (12 * 255**2 * BLOCK**2)  # mean square of the fine Laplacian of 8-bit rounding alone
 NO_DETAIL = 1e-9
+EVEN = 1e-6  # the least product of lengths that two layouts' differences from their means are divided by
 SHARPEST = 0.25  # the share of what shows that must be sharp
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LAYOUT = 32  # cells a side of a layout
@@ -57,6 +58,16 @@ def sharpness(blocks: NDArray[np.float32]) -> float:
     return float(ratios[order[min(by_number, by_energy)]])
 
 
+def finest(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much fine detail each cell shows, as natural logarithms, the most first: (h, w) → (CELLS²,).
+
+    More light or contrast raises the detail; new edges, as a broken, covered or wet place has, raise it too.
+    """
+    fine = np.sort(_detail(blocks))[::-1]
+    values: NDArray[np.float32] = np.log(np.maximum(fine - ROUNDING, NO_DETAIL)).astype(np.float32)
+    return values
+
+
 def _detail(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean square of the Laplacian in each cell: (h, w) → (CELLS²,)."""
     around = blocks[:-2, 1:-1] + blocks[2:, 1:-1] + blocks[1:-1, :-2] + blocks[1:-1, 2:]
@@ -72,6 +83,12 @@ def brightness(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
 def layout(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Where what lies, coarsely: (h, w) → (LAYOUT, LAYOUT)."""
     return cell_means(blocks, (LAYOUT, LAYOUT))
+
+
+def correlation(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
+    """The correlation coefficient of two arrays of one shape; 0 where either is even."""
+    one, two = one - one.mean(), two - two.mean()
+    return float(np.vdot(one, two) / max(float(np.linalg.norm(one) * np.linalg.norm(two)), EVEN))
 
 
 def correlations(reference: NDArray[np.float32], moved: NDArray[np.float32]) -> NDArray[np.float32]:
