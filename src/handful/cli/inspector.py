@@ -339,8 +339,10 @@ class _HeatmapNames:
         self.roots = [path for path in pictures if path.is_dir()]
         self.folder = folder
         self.used: set[Path] = set()
+        self.swept: set[Path] = set()
 
     def write(self, picture: "Picture", inspection: "Inspection") -> None:
+        from handful.files import sweep
         from handful.heatmap import write_heatmap
 
         path = Path(picture.name)
@@ -352,4 +354,7 @@ class _HeatmapNames:
             number += 1
             file = self.folder / f"{inside}.{number}.heatmap.png"
         self.used.add(file)
+        if file.parent not in self.swept:  # once: the folder may hold a million heatmaps
+            sweep(file.parent)
+            self.swept.add(file.parent)
         write_heatmap(file, picture, inspection)
