@@ -1,17 +1,24 @@
-"""A verb that is ended leaves the old or the new and says so."""
+"""A verb that is ended leaves the old or the new and says so; `scripts/fuzz --kills` ends many more."""
 
 import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from handful.cli import main
 
+FUZZ = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of this kind")
+
+
+def test_verbs_that_are_killed_at_random_moments_leave_the_old_or_the_new():
+    done = subprocess.run([sys.executable, FUZZ, "--kills", "11"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -83,10 +83,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         OutputError: if something other than an empty folder is at `path`, or it cannot be written.
     """
     try:
+        sweep(path.parent)
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             came = "a folder that is not empty" if path.is_dir() else "a file"
             raise OutputError(f"{path} must be new, or an empty folder, got {came}; choose another place.")
-        sweep(path.parent)
         with aside(path, folder=True) as temporary:
             yield temporary
             if path.is_dir():
