@@ -99,9 +99,9 @@ def main() -> None:
         for shots in options.shots:
             answers: dict[str, list[str | None]] = defaultdict(list)
             for seed in options.seeds if shots <= len(category.train) else ():
-                gate = _gate(category.train, shots, seed, backbone)
+                gate, learnt = _gate(category.train, shots, seed, backbone)
                 for column, pictures in category.seen.items():
-                    answers[column] += [_refused(gate, picture) for picture in pictures]
+                    answers[column] += [_refused(gate, learnt, picture) for picture in pictures]
             counts[category.name, shots] = answers
         print(category.name, file=sys.stderr, flush=True)
     halves = {"The half that the factors were set on": folders[::2], "The other half": folders[1::2]}
@@ -156,22 +156,26 @@ def _category(folder: Path, backbone: Backbone, strangers: list[Seen]) -> Catego
     return Category(f"{folder.parent.name}/{folder.name}", category.train, {**seen, WRONG: strangers})
 
 
-def _gate(train: Sequence[str], shots: int, seed: int, backbone: Backbone) -> capture.Gate:
+def _gate(
+    train: Sequence[str], shots: int, seed: int, backbone: Backbone
+) -> tuple[capture.Gate, list[tuple[NDArray[np.float32], ...]]]:
+    """A gate, and the levels of the references that it was learnt from."""
     preprocessing = Preprocessing(backbone.spec.size)
     images = [torch.from_numpy(preprocessing(read_picture(path))) for path in draw(train, shots=shots, seed=seed)]
     views = [mild_views(image, view_count(shots)) for image in images]
     taken = [[view.numpy() for view in of_image] for of_image in views]
-    return capture.Gate(capture.CHECKS, capture.learn(taken, [backbone(image[None]).arrays(0) for image in images]))
+    learnt = [backbone(image[None]).arrays(0) for image in images]
+    return capture.Gate(capture.CHECKS, capture.learn(taken, learnt)), learnt
 
 
-def _refused(gate: capture.Gate, picture: Seen) -> str | None:
+def _refused(gate: capture.Gate, learnt: Sequence[tuple[NDArray[np.float32], ...]], picture: Seen) -> str | None:
     """The check that refuses the picture, None where it passes."""
     image, levels = picture.image.numpy(), picture.levels
-    if not (gate.refuse_image(image) or gate.refuse_features(levels)):
+    if not (gate.refuse_image(image) or gate.refuse_features(levels, learnt)):
         return None
     for check in gate.checks:
         only = capture.Gate((check,), gate.learnt)
-        if only.refuse_image(image) or only.refuse_features(levels):
+        if only.refuse_image(image) or only.refuse_features(levels, learnt):
             return check
     return None
 
@@ -220,7 +224,7 @@ def _by_check(counts: Counts) -> str:
 def _cost(folder: Path, backbone: Backbone) -> str:
     """Milliseconds of the gate and of the backbone, in turns on one picture."""
     category, _ = read_category(folder)
-    gate = _gate(category.train, 4, 0, backbone)
+    gate, learnt = _gate(category.train, 4, 0, backbone)
     image = Preprocessing(backbone.spec.size)(read_picture(category.test[0].path))
     times: dict[str, list[float]] = {"before": [], "backbone": [], "after": []}
     for _ in range(200):
@@ -229,7 +233,7 @@ def _cost(folder: Path, backbone: Backbone) -> str:
         starts.append(time.perf_counter())
         features = backbone(torch.from_numpy(image)[None])
         starts.append(time.perf_counter())
-        gate.refuse_features(features.arrays(0))
+        gate.refuse_features(features.arrays(0), learnt)
         starts.append(time.perf_counter())
         for name, start, end in zip(times, starts, starts[1:], strict=False):
             times[name].append(1000 * (end - start))

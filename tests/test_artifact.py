@@ -381,7 +381,7 @@ def test_one_part_twice_does_not_smuggle_contents_in(small, tmp_path):
     path.write_bytes(small.read_bytes())
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("method.safetensors", b"smuggled")
-    assert "got a changed method.safetensors;" in refused(path)
+    assert "must hold every part once, got 'method.safetensors' more than once;" in refused(path)
 
 
 # --- the calibration, which people may edit
@@ -484,3 +484,70 @@ def test_a_pickle_is_refused_and_never_run(saved, tmp_path, name, packed):
     with pytest.raises(InspectorError):
         Detector.load(path)
     assert not sprung.exists()
+
+
+# --- a file that a person made on purpose, its digests right
+
+
+def forged(saved: Path, rezip, change) -> Path:
+    """An inspector whose manifest is changed, with a digest that says so."""
+    with zipfile.ZipFile(saved) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    change(manifest)
+    described = json.dumps(manifest).encode()
+    line = f"{hashlib.sha256(described).hexdigest()}  manifest.json\n".encode()
+    return rezip(saved, {"manifest.json": described, "manifest.sha256": line})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "saying"),
+    [
+        ("method", [], "method must be an object"),
+        ("method", {"name": 3}, "method.name must be text"),
+        ("references", {"name": "a"}, "references must be a list"),
+        ("references", [{"name": "a", "sha256": None}], "references[0].sha256 must be text"),
+        ("preprocessing", {"size": [64], "bits": 8}, "preprocessing.size must be a list of 2"),
+        ("preprocessing", {"size": [64, 10**9], "bits": 8}, "preprocessing.size must be a whole number from 1 to 8192"),
+        ("preprocessing", {"size": [64, 64], "bits": True}, "preprocessing.bits must be a whole number from 1 to 16"),
+        ("turning", {"turned": 1, "why": ""}, "turning.turned must be true or false"),
+        ("gate", "blank", "gate must be a list"),
+        ("graph", {"score": "0", "map": 0}, "graph.score must be a number"),
+        ("handful", None, "handful must be text"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(saved, rezip, field, value, saying):
+    sentence = refused(forged(saved, rezip, lambda manifest: manifest.update({field: value})))
+    assert f"must hold a manifest.json as Handful writes it, got another: {saying}; fit it again." in sentence
+
+
+@pytest.mark.parametrize("field", ["method", "backbone", "references"])
+def test_info_refuses_an_inspector_without_a_field(saved, rezip, command_line, field):
+    code, out, err = command_line("info", forged(saved, rezip, lambda manifest: manifest.pop(field)))
+    assert (code, out, len(err)) == (2, [], 1)
+    assert f"must hold a whole inspector, got one that cannot be read ('{field}'); fit it again." in err[0]
+
+
+def test_null_stands_for_no_graph_head_or_turning(saved, rezip):
+    path = forged(saved, rezip, lambda manifest: manifest.update(graph=None, head=None, turning=None))
+    assert artifact.read(path)[0]["graph"] is None
+
+
+def test_a_small_file_that_lists_one_part_ten_thousand_times_is_refused_at_once(small):
+    """Read part by part it would be ten thousand times as long."""
+    data = small.read_bytes()
+    end = data.rfind(b"PK\x05\x06")
+    start = int.from_bytes(data[end + 16 : end + 20], "little")
+    entry = data[start : data.find(b"PK\x01\x02", start + 4)]
+    count, size = 10_000 + int.from_bytes(data[end + 10 : end + 12], "little"), end - start + 10_000 * len(entry)
+    numbers = 2 * count.to_bytes(2, "little") + size.to_bytes(4, "little") + start.to_bytes(4, "little")
+    small.write_bytes(data[:start] + 10_000 * entry + data[start:end] + data[end : end + 8] + numbers + b"\0\0")
+    assert "must hold every part once, got 'manifest.json' more than once;" in refused(small)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_number_that_it_would_not_read_is_not_written(small, value):
+    before = small.read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        artifact.write(small, MANIFEST, {**CALIBRATION, "threshold": value}, PARTS)
+    assert small.read_bytes() == before
+    assert_alone(small)

@@ -502,3 +502,12 @@ def read(pixels):
     from handful.data.images import read_picture
 
     return read_picture(pixels)
+
+
+@pytest.mark.parametrize("options", [("--rate", "1e-300"), ("--rate", "nan"), ("--set", "1e308"), ("--set", "inf")])
+def test_a_threshold_that_no_file_can_hold_leaves_the_inspector_as_it_was(saved, tmp_path, command_line, options):
+    path = tmp_path / "part.handful"
+    path.write_bytes(saved.read_bytes())
+    code, _, err = command_line("threshold", path, *options)
+    assert (code, len(err)) == (2, 1)
+    assert path.read_bytes() == saved.read_bytes()

@@ -133,10 +133,14 @@ def test_one_reference_says_what_it_assumes():
     assert "1 of 100 good parts" in words and "cannot prove" in words
 
 
-@pytest.mark.parametrize("rate", [0, 0.5, -1, 2, float("nan")])
+@pytest.mark.parametrize("rate", [0, 0.5, -1, 2, 1e-300, 5e-324, float("nan")])
 def test_a_rate_out_of_bounds_is_refused(rate):
     with pytest.raises(SettingError, match="false_alarm_rate"):
         calibrate(good_scores(2), good_scores(2), false_alarm_rate=rate)
+
+
+def test_the_smallest_rate_has_a_finite_threshold():
+    assert calibrate(good_scores(2), good_scores(2), false_alarm_rate=1e-6).threshold < 100
 
 
 def test_calibrated_scores_put_typical_at_0_and_the_threshold_at_1():

@@ -97,3 +97,60 @@ def test_the_prior_is_kept_and_was_patchcores_before_it_was():
     earlier = history.as_dict()
     del earlier["prior"]
     assert History.from_dict(earlier).prior == PATCHCORE
+
+
+def changed(**fields):
+    """The refusal of a history whose file says something else."""
+    made = history(("normals", {"pictures": given(1.2)}), ("rate", {"value": 0.1}))
+    part = json.dumps(made.as_dict() | fields).encode()
+    with pytest.raises(InspectorError, match=r"^revisions\.json must hold an inspector's revisions, got: ") as error:
+        made = revisions.from_parts({revisions.PART: part})
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith("; fit it again.")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image_scores": [[1.0, 1.1], [1.0]]},
+        {"image_scores": [[1.0, 1.1]]},
+        {"image_scores": []},
+        {"image_scores": [[1.0, float("nan")]] * 3},
+        {"image_scores": [[1.0, 1e300]] * 3},
+        {"image_scores": [["1", 1.0]] * 3},
+        {"image_scores": 7},
+        {"map_peaks": [[-1.0, 1.0]] * 3},
+        {"image_factors": [1.0, 1.0]},
+        {"rate": 0.7},
+        {"rate": None},
+        {"written": 3},
+        {"prior": {"spread": 0.0}},
+        {"prior": {"widening": "2"}},
+        {"prior": {"unheard": 1}},
+        {"revisions": [[]]},
+        {"revisions": {"a": 1}},
+        {"revisions": [None]},
+    ],
+)
+def test_a_history_of_another_form_is_refused_in_a_sentence(fields):
+    changed(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"number": "1"},
+        {"before": None},
+        {"after": float("inf")},
+        {"value": None},
+        {"value": 0.6},
+        {"pictures": [{"name": 1, "sha256": "a"}]},
+        {"pictures": [{"name": "a"}]},
+        {"ignoring": ["x"]},
+        {"date": 2024},
+        {"calibration": {"threshold": 1}},
+    ],
+)
+def test_a_revision_of_another_form_is_refused_in_a_sentence(fields):
+    values = history(("normals", {"pictures": given(1.2)}), ("rate", {"value": 0.1})).as_dict()
+    changed(revisions=[values["revisions"][0], values["revisions"][1] | fields])

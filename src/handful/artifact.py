@@ -15,6 +15,7 @@ import os
 import struct
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,7 @@ from handful.files import replacing
 
 try:
     import fcntl
-except (
-    ImportError
-):  # Windows has none: there two corrections within the same millisecond may still overwrite each other
+except ImportError:  # on Windows two corrections within the same millisecond may still overwrite each other
     fcntl = None  # type: ignore[assignment]
 
 Source = str | os.PathLike[str] | bytes  # a saved inspector: its path, or what its file holds
@@ -40,6 +39,32 @@ LEARNT_PART, IGNORED_PART = "features.safetensors", "ignored.safetensors"
 
 # A graph follows from the rest of an inspector, and who saved it does not matter: neither changes an answer.
 _UNNAMED_FIELDS, _UNNAMED_PARTS = ("digest", "format_version", "graph", "handful"), "scoring."
+# The kinds of the manifest's fields where they are there: a list stands for any number of its one kind, a tuple for as
+# many as it has, a range for a whole number in it. What needs a field that is absent says so by itself.
+_SIDE = range(1, 8193)
+_FORM: dict[str, Any] = {
+    "handful": str,
+    "method": {"name": str, "settings": dict},
+    "backbone": {
+        "name": str,
+        "levels": [str],
+        "size": (_SIDE, _SIDE),
+        "weights": str,
+        "weights_sha256": str,
+        "engine": str,
+        "precision": str,
+    },
+    "preprocessing": {"size": (_SIDE, _SIDE), "bits": range(1, 17)},
+    "contrast": float,
+    "gate": [str],
+    "references": [{"name": str, "sha256": str}],
+    "turning": {"turned": bool, "why": str},
+    "graph": {"why": str, "score": float, "map": float},
+    "head": {"name": str, "sha256": str},
+}
+_OPTIONAL = ("turning", "graph", "head")  # null where there is none
+_KINDS = {str: "text", dict: "an object", bool: "true or false", float: "a number"}
+
 _ZIP = b"PK\x03\x04"  # how a zip begins
 # What a damaged zip raises; OSError, as the file has been opened by then, is for places outside of it.
 _DAMAGED = (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OverflowError, struct.error, MemoryError, OSError)
@@ -162,6 +187,9 @@ def read(source: Source, *, name: str | None = None) -> tuple[dict[str, Any], di
     digests = manifest.pop("sha256", None)
     if check_line != _check_line(described) or not isinstance(digests, dict):
         raise InspectorError(f"{path} must be as it was saved, got a changed {MANIFEST}; copy or fit it again.")
+    given = {name: value for name, value in manifest.items() if value is not None or name not in _OPTIONAL}
+    if wrong := _misfit(given, _FORM, ""):
+        raise InspectorError(f"{path} must hold a {MANIFEST} as Handful writes it, got another: {wrong}; fit it again.")
     if CALIBRATION not in contents:
         raise InspectorError(f"{path} must hold {CALIBRATION}, got none; copy or fit it again.")
     calibration = _object(path, CALIBRATION, contents.pop(CALIBRATION), remedy="correct it")
@@ -178,9 +206,12 @@ def _contents(content: bytes, path: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
+            _check_once(path, archive, len(content))
             compressed = [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
             ours = MANIFEST in names and not compressed
             contents = {name: archive.read(name) for name in names} if ours else {}
+    except InspectorError:
+        raise
     except _DAMAGED as error:
         if content.startswith(_ZIP):
             raise InspectorError(f"{path} must be whole, got a damaged inspector; copy or fit it again.") from error
@@ -195,6 +226,22 @@ def _contents(content: bytes, path: str) -> dict[str, bytes]:
             f"{compressed[0]}; zip it again without."
         )
     return contents
+
+
+def _check_once(path: str, archive: zipfile.ZipFile, size: int) -> None:
+    """Check that a zip holds no part twice, and no more than its file has room for: a small file is read in a moment.
+
+    Raises:
+        InspectorError: if it holds a part twice.
+        BadZipFile: if its parts lie over each other.
+    """
+    names = archive.namelist()
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise InspectorError(f"{path} must hold every part once, got {twice!r} more than once; copy or fit it again.")
+    stored = [entry for entry in archive.infolist() if entry.compress_type == zipfile.ZIP_STORED]
+    if sum(entry.file_size for entry in stored) > size:
+        raise zipfile.BadZipFile("parts that lie over each other")
 
 
 def _foreign(path: str) -> InspectorError:
@@ -225,6 +272,28 @@ def _object(path: str, name: str, part: bytes, *, remedy: str) -> dict[str, Any]
     return value
 
 
+def _misfit(value: object, form: Any, name: str) -> str | None:
+    """The first field that is of another kind than a form says, in words; None where all fit."""
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            return f"{name} must be an object"
+        found = (_misfit(value[key], kind, f"{name}.{key}".lstrip(".")) for key, kind in form.items() if key in value)
+        return next(filter(None, found), None)
+    if isinstance(form, list):
+        if not isinstance(value, list):
+            return f"{name} must be a list"
+        return next(filter(None, (_misfit(item, form[0], f"{name}[{n}]") for n, item in enumerate(value))), None)
+    if isinstance(form, tuple):
+        if not isinstance(value, list) or len(value) != len(form):
+            return f"{name} must be a list of {len(form)}"
+        return next(filter(None, (_misfit(item, kind, name) for item, kind in zip(value, form, strict=True))), None)
+    if isinstance(form, range):
+        fits = isinstance(value, int) and not isinstance(value, bool) and value in form
+        return None if fits else f"{name} must be a whole number from {form.start} to {form.stop - 1}"
+    kinds, odd = ((int, float), bool) if form is float else (form, ())
+    return None if isinstance(value, kinds) and not isinstance(value, odd) else f"{name} must be {_KINDS[form]}"
+
+
 def _finite(value: object) -> bool:
     if isinstance(value, dict):
         return all(_finite(item) for item in value.values())
@@ -234,8 +303,12 @@ def _finite(value: object) -> bool:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    """UTF-8; a file's name that is not valid text keeps its odd bytes as JSON's own escapes."""
-    return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    """UTF-8; a file's name that is not valid text keeps its odd bytes as JSON's own escapes.
+
+    Raises:
+        ValueError: for a number that is not finite, which `read` would refuse.
+    """
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
 
 
 def _check_line(described: bytes) -> bytes:

@@ -18,6 +18,8 @@ from handful.types import Region
 # Assumptions, from good test pictures of 18 development categories, never from defects:
 # benchmarks/good_scores_handful.md and good_scores_patchcore.md.
 PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth
+LARGEST = 1e30  # of a number of a calibration: far beyond any method's scores
+SMALLEST_RATE = 1e-6  # of false alarms
 SMALLEST_SCORE = 1e-9  # what a score of 0 (a part like a reference to the last bit) counts as
 
 
@@ -88,6 +90,7 @@ class Calibration:
         Raises:
             InspectorError: if a field is missing or unknown, is no number, or a threshold does not lie above its
                 typical score.
+            SettingError: if the false-alarm rate is out of bounds.
         """
         known = {field.name: field.type for field in dataclass_fields(cls)}
         if set(fields) != set(known):
@@ -98,8 +101,9 @@ class Calibration:
         if not isinstance(fields["rests_on"], str):
             raise InspectorError(f"The calibration's rests_on must be text, got {fields['rests_on']!r}; correct it.")
         for name in known:
-            if name != "rests_on" and (isinstance(fields[name], bool) or not isinstance(fields[name], (int, float))):
+            if name != "rests_on" and not _is_number(fields[name]):
                 raise InspectorError(f"The calibration's {name} must be a number, got {fields[name]!r}; correct it.")
+        check_rate(fields["false_alarm_rate"])
         calibration = cls(**fields)
         for name in ("threshold", "map_threshold"):
             low = calibration.typical if name == "threshold" else calibration.map_typical
@@ -110,10 +114,15 @@ class Calibration:
         return calibration
 
 
+def _is_number(value: object) -> bool:
+    """Whether it is a finite number whose distance to another is one too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
 def check_rate(false_alarm_rate: float) -> None:
-    """Raise SettingError unless the rate is in (0, 0.5)."""
-    if not 0 < false_alarm_rate < 0.5:
-        raise SettingError(f"`false_alarm_rate` must be in (0, 0.5), got {false_alarm_rate!r}.")
+    """Raise SettingError unless the rate is in [1e-6, 0.5): for a smaller one no threshold would be finite."""
+    if not SMALLEST_RATE <= false_alarm_rate < 0.5:
+        raise SettingError(f"`false_alarm_rate` must be in [{SMALLEST_RATE:g}, 0.5), got {false_alarm_rate!r}.")
 
 
 @dataclass(frozen=True)
@@ -182,7 +191,7 @@ def calibrate(
         image_scores: (k, V) positive image scores of V views of each of k references; the method had not seen that
             reference, or, at k = 1, had seen only its unchanged picture.
         map_peaks: (k, V) the highest map values of the same.
-        false_alarm_rate: the share of good parts that may be rejected, in (0, 0.5).
+        false_alarm_rate: the share of good parts that may be rejected, in [1e-6, 0.5).
         further_scores: image scores of further good pictures, by the final method, which has not learnt them.
         further_peaks: the highest map values of the same.
         prior: of the method's scores.

@@ -1,6 +1,16 @@
-"""Write aside, then rename: nobody ever sees half a file."""
+"""Write aside, then rename: nobody ever sees half a file, and nothing half written stays.
 
+A process that is killed cannot remove its temporary file or folder. The next one that writes into the same folder does:
+`sweep` removes each temporary name whose lock it can take. The process that writes holds that lock (flock) as long as
+it lives, and the kernel lets go of it however the process ends. On Windows, which has no such locks, a temporary name
+goes that nothing was written to for a day. On a drive without locks temporary names stay.
+"""
+
+import os
+import re
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,38 +18,124 @@ from typing import BinaryIO
 
 from handful.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.part")
+_ABANDONED = 86_400.0  # seconds without a change, where there are no locks
+
 
 @contextmanager
-def replacing(path: Path, *, make_folder: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, make_folder: bool = False, sweeping: bool = True) -> Iterator[BinaryIO]:
     """A file beside `path` to write to, which takes its place when the block ends well and vanishes when it raises.
+
+    The file is on the disk before it takes its place, so that a power cut leaves the old file or the new one too.
 
     Args:
         path: of the file; one that was there before stays as it was until the end.
         make_folder: whether to make its folder where that is missing.
+        sweeping: whether to look through its folder for what killed processes left, see `sweep`.
 
     Raises:
         OutputError: if it cannot be written.
     """
-    temporary = beside(path)
     try:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise output_error(path, error) from error
+        if sweeping:
+            sweep(path.parent)
+        with aside(path) as temporary:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except OutputError:
         raise
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
-def beside(path: Path) -> Path:
-    """A hidden temporary name in the same folder."""
-    return path.parent / f".{secrets.token_hex(8)}.part"
+@contextmanager
+def aside(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A new temporary file, or folder, beside `path`, which no `sweep` removes; it vanishes unless it is renamed.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    temporary, lock = _made(path, folder)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+        if lock is not None:
+            os.close(lock)
+
+
+def sweep(folder: Path, *, below: bool = False) -> None:
+    """Remove the temporary files and folders that killed processes left in a folder; those in use stay.
+
+    Args:
+        folder: one that is absent or cannot be read is passed over.
+        below: whether to look in all its subfolders too.
+    """
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            if _TEMPORARY.fullmatch(name) and (lock := _abandoned(path := Path(place, name))) is not None:
+                _remove(path)
+                os.close(lock)
+        if not below:
+            return
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """What cannot be written, and why, in one sentence."""
     return OutputError(f"{path} must be writable, got: {error.strerror or error}; choose another place.")
+
+
+def _made(path: Path, folder: bool) -> tuple[Path, int | None]:
+    """A new temporary file or folder, and the descriptor that holds its lock; None where there are no locks."""
+    while True:
+        temporary = path.parent / f".{secrets.token_hex(8)}.part"
+        temporary.mkdir() if folder else temporary.touch(exist_ok=False)
+        try:
+            lock = _locked(temporary, wait=True)
+            if lock is None or os.path.samestat(os.fstat(lock), temporary.stat()):
+                return temporary, lock
+        except FileNotFoundError:
+            continue  # swept away before it was locked
+        os.close(lock)
+
+
+def _abandoned(path: Path) -> int | None:
+    """A descriptor that holds the lock of a temporary file or folder that nobody writes to; None for another."""
+    with suppress(OSError):
+        if fcntl is not None:
+            return _locked(path, wait=False)
+        if time.time() - path.stat().st_mtime > _ABANDONED:
+            return os.open(os.devnull, os.O_RDONLY)
+    return None
+
+
+def _locked(path: Path, *, wait: bool) -> int | None:
+    """A descriptor that holds the lock; None where another process does, or there are no locks."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

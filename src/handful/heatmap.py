@@ -110,9 +110,11 @@ def _room(
 def write_heatmap(file: Path, picture: Picture, inspection: Inspection) -> None:
     """Write the picture with its overlay as a PNG, its longer side at most 1024 pixels; makes the folder where missing.
 
+    It does not look for what killed processes left in the folder, which may hold millions: `handful.files.sweep` does.
+
     Raises:
         OutputError: if it cannot be written; a file that was there before is then left as it was.
     """
     laid = Image.fromarray(overlay(thumbnail(picture, longest=_FILE_LONGEST), inspection))
-    with replacing(file, make_folder=True) as output:
+    with replacing(file, make_folder=True, sweeping=False) as output:
         laid.save(output, "PNG")

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from PIL import Image
 
 from handful.data.images import Picture
 from handful.data.preprocessing import thumbnail
-from handful.files import beside, output_error, replacing
+from handful.files import output_error, replacing
 from handful.heatmap import CLEAR_UP_TO, NUMBERED_REGIONS, SATURATED_FROM, SCALE, overlay
 from handful.types import Inspection, Region, VerdictName
 
@@ -36,7 +37,7 @@ _CROP = 132  # its side in the page's pixels
 class Report:
     """One self-contained page `index.html` about many pictures; used with `with`, in which cards are added one by one.
 
-    The cards wait in a temporary file beside the page, so memory does not grow with their number. The page appears,
+    The cards wait in a nameless file on the page's disk, so memory does not grow with their number. The page appears,
     or replaces an older one, when the block ends well; if it raises, what was there before is all that remains.
 
     Attributes:
@@ -65,8 +66,7 @@ class Report:
         try:
             self._made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            self._cards_path = beside(self.path)
-            self._cards = self._cards_path.open("x+b")
+            self._cards = tempfile.TemporaryFile(dir=folder)
         except OSError as error:
             self._remove_folders()
             raise output_error(self.path, error) from error
@@ -94,8 +94,6 @@ class Report:
         finally:
             with suppress(OSError):
                 self._cards.close()
-            with suppress(OSError):
-                self._cards_path.unlink()
             if not finished:
                 self._remove_folders()
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful import decision
-from handful.decision import PATCHCORE, Calibration, Prediction, Prior, of_parts
-from handful.errors import InputError, InspectorError, SettingError
+from handful.decision import LARGEST, PATCHCORE, Calibration, Prediction, Prior, of_parts
+from handful.errors import HandfulError, InputError, InspectorError, SettingError
 
 PART = "revisions.json"
 BELOW_DEFECT = 0.999  # of a missed defect's score: where it puts the threshold; engines differ by a tenth of the rest
@@ -240,10 +240,11 @@ class History:
         Raises:
             SettingError: if it does not lie above the typical score.
         """
-        if not calibration.typical < threshold < float("inf"):
+        if not calibration.typical < threshold <= LARGEST:
+            other = "lower" if threshold > LARGEST else "higher"
             raise SettingError(
-                f"A threshold must lie above the score of a typical good part, {calibration.typical:.4g}, got "
-                f"{threshold:g}; choose a higher one."
+                f"A threshold must lie above the score of a typical good part, {calibration.typical:.4g}, and be at "
+                f"most {LARGEST:g}, got {threshold:g}; choose a {other} one."
             )
         words = (
             f"A person, who set it by hand; the scores of {len(self.image_scores) + len(self.further)} good pictures "
@@ -257,16 +258,20 @@ class History:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "History":
-        """Read back what `as_dict` gave; raises KeyError, TypeError or ValueError for anything else."""
+        """Read back what `as_dict` gave; raises KeyError, TypeError, ValueError or a HandfulError for anything else."""
+        rows, peaks = (_rectangle(values[name], 2) for name in ("image_scores", "map_peaks"))
+        factors = [_rectangle(values[name], 1) for name in ("image_factors", "map_factors")]
+        if rows.shape != peaks.shape or any(factor.shape != rows.shape[:1] for factor in factors):
+            raise ValueError("scores of different numbers of pictures")
         return cls(
-            rate=float(values["rate"]),
-            image_scores=tuple(map(tuple, values["image_scores"])),
-            map_peaks=tuple(map(tuple, values["map_peaks"])),
-            image_factors=tuple(values["image_factors"]),
-            map_factors=tuple(values["map_factors"]),
+            rate=_rate(values["rate"]),
+            image_scores=tuple(map(tuple, rows.tolist())),
+            map_peaks=tuple(map(tuple, peaks.tolist())),
+            image_factors=tuple(factors[0].tolist()),
+            map_factors=tuple(factors[1].tolist()),
             written=dict(values["written"]),
             revisions=tuple(_revision(one) for one in values["revisions"]),
-            prior=Prior(**values["prior"]) if "prior" in values else PATCHCORE,  # earlier, that of all methods
+            prior=_prior(values["prior"]) if "prior" in values else PATCHCORE,  # earlier, that of all methods
         )
 
     def check_new(self, pictures: Sequence[Given], learnt: Mapping[str, str], *kinds: Kind) -> None:
@@ -329,15 +334,77 @@ def from_parts(parts: Mapping[str, bytes]) -> History | None:
         return None
     try:
         return History.from_dict(json.loads(parts[PART]))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InspectorError(f"{PART} must hold an inspector's revisions, got: {error}; fit it again.") from error
+    except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:
+        said = str(error).rstrip(".")
+        raise InspectorError(f"{PART} must hold an inspector's revisions, got: {said}; fit it again.") from error
 
 
-def _revision(values: Mapping[str, Any]) -> Revision:
-    if set(values) != {field.name for field in fields(Revision)} or values["kind"] not in get_args(Kind):
-        raise ValueError(f"an unknown revision {values.get('number')}")
-    pictures = tuple(Given(**picture) for picture in values["pictures"])
-    return Revision(**{**values, "pictures": pictures, "ignoring": tuple(values["ignoring"])})
+def _revision(values: Any) -> Revision:
+    """One revision; raises KeyError, TypeError, ValueError or a HandfulError for anything else."""
+    if not isinstance(values, dict) or set(values) != {field.name for field in fields(Revision)}:
+        raise ValueError("a revision of other fields")
+    if values["kind"] not in get_args(Kind) or not isinstance(values["date"], str):
+        raise ValueError(f"an unknown revision {values['number']}")
+    if (values["kind"] in ("rate", "undo")) != (values["value"] is not None):
+        raise ValueError(f"a revision {values['number']} that must have a value, or must not")
+    if values["kind"] == "rate":
+        _rate(values["value"])
+    if (calibration := values["calibration"]) is not None:
+        Calibration.from_dict(calibration)
+    return Revision(
+        **{
+            **values,
+            "number": _whole(values["number"]),
+            "before": _number(values["before"]),
+            "after": _number(values["after"]),
+            "pictures": tuple(map(_given, values["pictures"])),
+            "value": values["value"] if values["value"] is None else _number(values["value"]),
+            "ignoring": tuple(map(_whole, values["ignoring"])),
+        }
+    )
+
+
+def _given(values: Any) -> Given:
+    given = Given(**values)
+    if not isinstance(given.name, str) or not isinstance(given.sha256, str):
+        raise ValueError("a picture whose name or digest is no text")
+    score, peak = (None if value is None else _number(value) for value in (given.score, given.map_peak))
+    return replace(given, score=score, map_peak=peak)
+
+
+def _rate(value: Any) -> float:
+    rate = _number(value)
+    decision.check_rate(rate)
+    return rate
+
+
+def _prior(values: Any) -> Prior:
+    prior = Prior(**values)
+    positive = [_number(value) for value in (prior.spread, prior.widening, prior.widening_spread)]
+    if not all(1e-6 <= value <= 1e3 for value in positive) or not abs(_number(prior.falling)) <= 10:
+        raise ValueError("a prior out of bounds")
+    return replace(prior, among_places=bool(prior.among_places))
+
+
+def _number(value: Any) -> float:
+    """A finite number of a size that a score may have; raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+        raise ValueError(f"{str(value)[:50]!r} instead of a number")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not abs(value) <= LARGEST:
+        raise ValueError(f"{str(value)[:50]!r} instead of a whole number")
+    return value
+
+
+def _rectangle(values: Any, axes: int) -> NDArray[np.float64]:
+    """A rectangle of numbers that are not negative, with as many axes; raises ValueError for anything else."""
+    rows = [[_number(value) for value in row] for row in (values if axes == 2 else [values])]
+    if not rows or not rows[0] or len({len(row) for row in rows}) > 1 or min(map(min, rows)) < 0:
+        raise ValueError("scores that are no rectangle of numbers from 0")
+    return np.array(rows if axes == 2 else rows[0])
 
 
 def _percent(share: float) -> str:

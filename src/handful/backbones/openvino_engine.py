@@ -245,8 +245,8 @@ class OpenVINOBackbone:
 
     def __init__(self, spec: BackboneSpec, parts: Mapping[str, bytes]) -> None:
         self.spec, self.parts = spec, parts
-        compiled = _compiled(_read(parts[GRAPH_PART], parts[CONSTANTS_PART]), spec.precision, _hints("LATENCY"))
-        self._levels = Requests([partial(_levels, compiled.create_infer_request())])
+        self._compiled = _compiled(_read(parts[GRAPH_PART], parts[CONSTANTS_PART]), spec.precision, _hints("LATENCY"))
+        self._levels = Requests([partial(_levels, self._compiled.create_infer_request())])
 
     def __call__(self, images: "Tensor") -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1], one picture at a time."""

@@ -9,7 +9,7 @@ from handful.benchmark import environment, results
 from handful.benchmark.cells import plan, unfinished
 from handful.benchmark.results import Row
 from handful.benchmark.run import backbone_label, run
-from handful.files import replacing
+from handful.files import replacing, sweep
 from handful.types import Dataset
 
 SUMMARY = "summary.md"
@@ -64,6 +64,7 @@ class Benchmark:
                 "test_sets": {name: environment.test_sets(dataset) for name, dataset in datasets.items()},
             },
         )
+        sweep(out, below=True)  # a run that was killed may have left something in any folder
         self.environment = environment.joined(out, self.environment)
         environment.write(out, self.environment)
         self.unfinished = unfinished(self.cells, out)

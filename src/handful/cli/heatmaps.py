@@ -22,9 +22,11 @@ class HeatmapNames:
         self.roots = [path for path in pictures if is_folder(path)]
         self.folder = folder
         self.used: set[Path] = set()
+        self.swept: set[Path] = set()
 
     def write(self, picture: "Picture", inspection: "Inspection") -> None:
         """Write one picture's heatmap laid over it."""
+        from handful.files import sweep
         from handful.heatmap import write_heatmap
 
         path = Path(picture.name)
@@ -37,6 +39,9 @@ class HeatmapNames:
             number += 1
             file = self.folder / f"{inside}.{number}.heatmap.png"
         self.used.add(file)
+        if file.parent not in self.swept:  # once: the folder may hold a million heatmaps
+            sweep(file.parent)
+            self.swept.add(file.parent)
         write_heatmap(file, picture, inspection)
 
 

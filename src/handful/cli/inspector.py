@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from handful.decision import Calibration
     from handful.detector import Detector
     from handful.inspector import Inspector
+    from handful.revisions import History
     from handful.types import Inspection
 
 
@@ -192,15 +194,30 @@ def info(
     """Say what a saved inspector is and what its threshold rests on."""
     from handful import artifact, revisions
     from handful.decision import Calibration
+    from handful.inspector import reading
 
     manifest, fields, parts = artifact.read(inspector)
     calibration, history = Calibration.from_dict(fields), revisions.from_parts(parts)
     if as_json:
         print_json({"path": str(inspector), **manifest, "calibration": fields, **info_json(history, calibration)})
         return
+    with reading(inspector):
+        rows = _info_rows(inspector, manifest, calibration, history)
+    for label, value in rows.items():
+        say(f"{label:<11} {value}")
+
+
+def _info_rows(
+    inspector: Path, manifest: Mapping[str, Any], calibration: "Calibration", history: "History | None"
+) -> dict[str, str]:
+    """What `info` says to people, by label.
+
+    Raises:
+        KeyError: if the manifest lacks a field.
+    """
     backbone, method = manifest["backbone"], manifest["method"]
     settings = ", ".join(f"{name}={value}" for name, value in method["settings"].items())
-    rows = {
+    return {
         "inspector": f"{inspector}, {inspector.stat().st_size / 1e6:.1f} MB, saved by handful {manifest['handful']}",
         "method": f"{method['name']} ({settings})",
         "backbone": f"{backbone['name']}, levels {', '.join(backbone['levels'])}, weights {backbone['weights']}",
@@ -221,8 +238,6 @@ def info(
         **(basis_rows(history.basis(calibration)) if history else _threshold_rows(calibration)),
         "revisions": describe_revisions(history),
     }
-    for label, value in rows.items():
-        say(f"{label:<11} {value}")
 
 
 def export(

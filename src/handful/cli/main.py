@@ -6,8 +6,13 @@ torch takes seconds to import, so the verbs import it, not their modules.
 import gc
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -43,7 +48,8 @@ def _handful(
 ) -> None:
     """Handful teaches a visual inspector from a handful of good pictures.
 
-    Exit codes: 0 every picture is OK, 1 at least one is a DEFECT, 2 an error, or a picture that could not be judged.
+    Exit codes: 0 every picture is OK, 1 at least one is a DEFECT, 2 an error, or a picture that could not be judged;
+    130 and 143 where it was interrupted (SIGINT, SIGTERM).
     """
 
 
@@ -68,6 +74,18 @@ def main() -> None:
     gc.set_threshold(100_000)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+    with _interruptible() as received:
+        try:
+            code = _run(received)
+        finally:
+            if received:  # whatever became of it on the way out: typer's versions differ
+                complain("interrupted.")
+                sys.exit(128 + received[0])
+    sys.exit(code)
+
+
+def _run(received: list[int]) -> int:
+    """Parse and call; an error is one sentence on stderr and exit code 2."""
     try:
         code = app(prog_name="handful", standalone_mode=False)  # else typer exits with 1, DEFECT, for some errors
     except UsageError as error:
@@ -75,14 +93,39 @@ def main() -> None:
     except HandfulError as error:
         _fail("" if isinstance(error.__cause__, BrokenPipeError) else str(error))
     except typer.Abort:
-        _fail("interrupted.")
+        _fail("" if received else "interrupted.")
     except OSError as error:
         _fail(
             f"Files must be readable and writable, got: {error.strerror or error} ({error.filename}); check the path."
         )
     except Exception as error:
         _fail(f"this should not have happened: {type(error).__name__}: {error}; run `handful --debug …` and report it.")
-    sys.exit(code)
+    return int(code or 0)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Let SIGTERM interrupt as Ctrl-C does, so that what is half written is removed; a second signal ends at once.
+
+    Yields:
+        The signals that came.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # Python lets the main thread alone handle signals
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(sentence: str) -> NoReturn:

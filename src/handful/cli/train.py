@@ -130,8 +130,8 @@ def train_head(
     settings = dict(HEAD_TRAININGS[name].authors) if full else {}
     settings |= dict(parse_setting(text) for text in set_ or ())
     training = create_head_training(name, settings)
+    datasets = open_datasets(data, categories, layout)  # before the backbone, which takes seconds
     network = create_backbone(backbone, levels=levels, size=size, weights=weights, engine=engine, device=device)
-    datasets = open_datasets(data, categories, layout)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     auxiliary = AuxiliaryTraining(training, datasets, network, seed=seed, checkpoint=checkpoint, track=track)
     for _ in _shown(auxiliary.run(), training.updates):

@@ -1,7 +1,6 @@
 """Write a folder of pictures: all of it or nothing, 8-bit PNG whatever the source was."""
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from PIL import Image
 from handful.data.images import read_picture
 from handful.data.preprocessing import bits_of
 from handful.errors import HandfulError, OutputError
-from handful.files import beside, output_error
+from handful.files import aside, output_error, sweep
 
 
 @dataclass(frozen=True)
@@ -97,18 +96,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: if something other than an empty folder is at `path`, or it cannot be written.
     """
-    temporary = beside(path)
     try:
+        sweep(path.parent)
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             came = "a folder that is not empty" if path.is_dir() else "a file"
             raise OutputError(f"{path} must be new, or an empty folder, got {came}; choose another place.")
-        temporary.mkdir()
-        yield temporary
-        if path.is_dir():
-            path.rmdir()
-        temporary.rename(path)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, HandfulError):
-            raise output_error(path, error) from error
+        with aside(path, folder=True) as temporary:
+            yield temporary
+            if path.is_dir():
+                path.rmdir()
+            temporary.rename(path)
+    except HandfulError:
         raise
+    except OSError as error:
+        raise output_error(path, error) from error
