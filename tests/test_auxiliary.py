@@ -192,7 +192,7 @@ def test_the_command_line_trains_fits_and_inspects(command_line, ready_backbone,
     assert any(line.startswith("head") and "h.safetensors, sha256" in line for line in lines)
     code, lines, _ = command_line("inspect", inspector, good_folder, "--json")
     assert code in (0, 1)
-    assert len(lines) == 4 and json.loads(lines[0])["score"] > 0
+    assert len(lines) == 5 and json.loads(lines[0])["score"] > 0  # four pictures, and the last line counts them
 
 
 def test_the_benchmark_refuses_what_the_head_has_seen(command_line, ready_backbone, head, data, tmp_path):

@@ -345,7 +345,8 @@ def _revision(values: Any) -> Revision:
         raise ValueError("a revision of other fields")
     if values["kind"] not in get_args(Kind) or not isinstance(values["date"], str):
         raise ValueError(f"an unknown revision {values['number']}")
-    if (values["kind"] in ("rate", "undo")) != (values["value"] is not None):
+    needed = values["kind"] in ("rate", "undo")  # a region ignored before its share was kept has no value
+    if values["kind"] != "ignore" and needed != (values["value"] is not None):
         raise ValueError(f"a revision {values['number']} that must have a value, or must not")
     if values["kind"] == "rate":
         _rate(values["value"])
