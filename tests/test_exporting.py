@@ -277,7 +277,7 @@ def test_a_folder_that_holds_something_stays_as_it_is(small, tmp_path):
 @pytest.mark.parametrize("method", sorted(set(METHODS) - set(FOLLOWED)))
 def test_other_methods_are_refused_with_those_that_can_be_exported(method, small, tmp_path):
     other = copy.copy(small)
-    other.method = create(method, {})
+    other._fitted = replace(other._needed, method=create(method, {}))
     with pytest.raises(SettingError, match=f"one of handful, patchcore, fastrecon, reb, coft, got {method}"):
         other.export(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
