@@ -48,10 +48,10 @@ AGREEMENT, FAR, EXPLAINED, MATCH = 0.9, 0.08, 0.25, 0.8
 # and one reference does not tell how much: it refuses only what has hardly anything in common with it.
 PRODUCT, PRODUCT_ANYWHERE, PRODUCT_ALONE, PRODUCT_FACTOR = 0.4, 0.8, 1.3, 2.0
 # Another product is strange at each of PLACES x PLACES places: none is nearer to a good picture than EVENLY of the mean
-# patch's distance, nor as near as the share AT_HOME of good pictures' places are to the other good pictures. Where a
-# level has fewer patches a side, each has seen much of the picture: the bound is then that of a single reference.
-EVENLY, AT_HOME, PLACES = 0.75, 0.99, 10
-MOST_AT_HOME = 8  # good pictures whose places tell how far places lie apart: more cost time and tell little more
+# patch's distance, nor than the oddest place of a good picture is to the other good pictures. Where a level has fewer
+# patches a side, each has seen much of the picture: the bound is then that of a single reference.
+EVENLY, PLACES = 0.75, 10
+MOST_COMPARED = 8  # good pictures whose oddest place is looked for: more cost time and tell little more
 
 Levels = Sequence[NDArray[np.float32]]  # of one picture, (h, w, D) each
 
@@ -251,7 +251,7 @@ class Gate:
         return len(layouts) > 1 and bool((np.corrcoef(layouts.reshape(len(layouts), -1)) >= AGREEMENT).all())
 
     def _shows_a_good_place(self, levels: Levels, good: Sequence[Levels], *, distance: float) -> bool:
-        """Whether any place of a picture is as near to a good picture as nearly all places of good pictures are.
+        """Whether any place of a picture is as near to a good picture as the oddest place of good pictures is.
 
         Args:
             levels, good: see `refuse_features`.
@@ -260,11 +260,11 @@ class Gate:
         places = [(_places(of_one), _spread(of_one)) for of_one in good]
         apart = [
             self._to_good(of_one, places[:number] + places[number + 1 :])
-            for number, (of_one, _) in enumerate(places[:MOST_AT_HOME])
+            for number, (of_one, _) in enumerate(places[:MOST_COMPARED])
             if len(places) > 1
         ]
-        at_home = float(np.quantile(apart, AT_HOME)) if apart else 0.0
-        return float(self._to_good(_places(levels), places).min()) < max(EVENLY * distance, at_home)
+        oddest = float(np.max(apart)) if apart else 0.0
+        return float(self._to_good(_places(levels), places).min()) < max(EVENLY * distance, oddest)
 
     def _to_good(
         self, places: NDArray[np.float32], good: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
