@@ -17,7 +17,7 @@ from handful import capture
 from handful.backbones.base import Backbone
 from handful.capture import Levels
 from handful.data.images import read_picture
-from handful.data.preprocessing import Preprocessing
+from handful.data.preprocessing import Preprocessing, thumbnail
 from handful.data.shots import draw
 from handful.data.tree import read_category
 from handful.learning import view_count
@@ -27,6 +27,7 @@ MOST_GOOD = 60  # good pictures of a category
 SPOILT = 8  # good pictures that are spoilt in every way
 STRANGERS = 2  # pictures of each other category
 DAMAGED = 6  # good pictures that get every large defect
+MOST_PIXELS = 2000  # of the longer side of a picture that is damaged
 WHOLE = 1.0  # the share of a control: the whole part damaged as the defect damages a share of it
 
 
@@ -139,8 +140,9 @@ def _large(good: Sequence[str], others: Sequence[str], backbone: Backbone) -> di
     generator = np.random.default_rng(0)
     made: dict[tuple[str, float], list[Seen]] = {(kind, share): [] for kind in KINDS for share in (*SHARES, WHOLE)}
     for number, path in enumerate(good):
-        stranger = read_picture(others[int(generator.integers(len(others)))]).pixels
-        on = canvas(read_picture(path).pixels, stranger, generator)  # type: ignore[arg-type]  # pictures here have 8 bits
+        stranger = others[int(generator.integers(len(others)))]
+        pixels, strange = (thumbnail(read_picture(one), longest=MOST_PIXELS) for one in (path, stranger))
+        on = canvas(pixels, strange, generator)
         for (kind, share), pictures in made.items():
             damage = read_picture(damaged(on, kind, share, generator))
             pictures.append(look(preprocessing(damage), backbone, str(number)))

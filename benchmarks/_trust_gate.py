@@ -155,8 +155,8 @@ def page(found: dict[str, Any]) -> list[str]:
         f"All defective test pictures of {found['categories']} categories, large defects made from good ones, and good "
         f"ones as they are and spoilt, at {', '.join(map(str, SHOTS))} references of seeds "
         f"{', '.join(map(str, SEEDS))}. *Alike* is read so: the control of a large defect is the same good picture "
-        "damaged in the same way over the whole part, and a RETAKE of a large defect is no failure where its control is "  # noqa: E501
-        "a RETAKE at the same references.",
+        "damaged in the same way over the whole part, and a RETAKE of a large defect is no failure where its control "
+        "is a RETAKE at the same references.",
         f"{bound}{'.' if not hidden else ': ' + '; '.join(hidden) + '.'} RETAKEs whose control is one, too: "
         f"{len(found['retakes']) - len(hidden)}.",
         "In percent of the pictures, for each number of references: RETAKE, in brackets doubted (a RETAKE, or a DEFECT "

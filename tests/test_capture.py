@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from scipy import ndimage, optimize
 from scipy.spatial import distance
 
 from handful import Detector, capture
 from handful.errors import InspectorError, SettingError
+from handful.inspector import gate_of as gate_from_parts
 from handful.ops import capture as numbers
 
 QUICK = {"size": 64, "engine": "torch", "device": "cpu"}
@@ -344,6 +346,37 @@ def test_light_leaves_no_tenth_of_the_places_as_bright_as_in_the_references(dark
     assert gate._stays(seen, dark=dark) == stays
 
 
+@pytest.mark.parametrize("dark", [True, False])
+def test_what_is_left_of_a_covered_part_tells_a_cover_from_light(dark):
+    # The part fills 60 % of the picture, a quarter of it is nearer to the cover in brightness, and the rest is covered.
+    ground, most, quarter, light = (0.004, 0.8, 0.09, 1 / 10) if dark else (0.99, 0.2, 0.65, 4.0)
+
+    def picture(rest):
+        values = np.full((SIDE, SIDE), ground)
+        values[:, : round(0.6 * SIDE)] = rest
+        values[:, round(0.45 * SIDE) : round(0.6 * SIDE)] = quarter
+        return as_picture(np.repeat(255 * values[:, :, None], 3, axis=2))
+
+    gate, good = gate_of(picture(most), 2)
+    assert gate._exposure(good, shows_layout=False) is None
+    assert gate._exposure(blocks(picture(0.0 if dark else 1.0)), shows_layout=False) is None
+    assert gate._exposure((good * light).clip(0, 1), shows_layout=False) is not None
+
+
+def test_a_defect_beside_a_repeating_pattern_is_no_displacement():
+    # Stripes 12 cells of 32 apart: displaced by one of them, what lies beside the covered third matches as well.
+    generator = np.random.default_rng(0)
+    across = np.sin(2 * np.pi * np.arange(numbers.LAYOUT) / 12)
+    stripes = np.tile(0.5 + 0.2 * across, (numbers.LAYOUT, 1))
+    reference, seen = (stripes + generator.normal(0, 0.01, (2, *stripes.shape))).astype(np.float32)
+    gate, _ = gate_of(part(0), 2, layout=np.stack([reference] * 2))
+    covered = seen.copy()
+    covered[:, :12] = 0.9
+    moved = np.concatenate([np.tile(0.9, (numbers.LAYOUT, 4)), seen[:, :-4]], 1).astype(np.float32)
+    assert gate._shift(covered, gate._likeness(covered)) is None
+    assert "moved by 12%" in gate._shift(moved, gate._likeness(moved))
+
+
 # --- the setting, and the file
 
 
@@ -390,6 +423,16 @@ def test_an_inspector_from_before_the_gate_still_refuses_blank_pictures_alone(de
     old.save(tmp_path / "again.handful")
     assert Detector.load(tmp_path / "again.handful", device="cpu").inspect(part(9))[0].score is not None
     assert old.fit([part(0), part(1)]).gate == capture.CHECKS  # fitted anew it learns the whole gate
+
+
+def test_a_gate_saved_before_the_finest_detail_was_kept_doubts_blur_by_the_sharper_places(detector):
+    learnt = detector._fitted.gate.learnt.as_dict()
+    del learnt["detail"]
+    manifest = {"gate": ["blur"]}
+    gate = gate_from_parts(manifest, {"capture.safetensors": safetensors.numpy.save(learnt)})
+    soft = np.moveaxis(blurred(part(9), 8), 2, 0).astype(np.float32) / 255
+    assert "as sharp as the references" in gate.refuse_image(soft)
+    assert gate.refuse_image(np.moveaxis(part(9), 2, 0).astype(np.float32) / 255) is None
 
 
 def test_a_gate_whose_part_lacks_something_is_refused(detector, tmp_path, monkeypatch):
