@@ -122,6 +122,25 @@ def test_workers_of_a_detector_in_torch_answer_too(detectors, pictures):
     assert described(worker.inspect(pictures[1])[0]) == described(inspector.inspect(pictures[1])[0])
 
 
+def test_of_many_threads_only_as_many_inspect_at_once_as_are_quick(path, pictures, monkeypatch):
+    monkeypatch.setattr("handful.inspector.PICTURES_PER_CORE", 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    inspector, inside, most = Inspector.load(path), [], []
+    inspected = Inspector._inspected
+
+    def counted(self, picture):
+        inside.append(picture)
+        most.append(len(inside))
+        try:
+            return inspected(self, picture)
+        finally:
+            inside.remove(picture)
+
+    monkeypatch.setattr(Inspector, "_inspected", counted)
+    answers(lambda picture: inspector.inspect(picture), pictures, rounds=2)
+    assert max(most) == 2
+
+
 @pytest.mark.parametrize(("name", "count"), [("threads", 0), ("threads", -1), ("count", 0)])
 def test_less_than_one_is_refused(path, name, count):
     with pytest.raises(SettingError, match=f"^`{name}` must be at least 1, got {count}; leave it out"):

@@ -1,6 +1,7 @@
 """Inspects pictures with what a detector has learnt; without torch, where the saved inspector holds its own graph."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,7 @@ from handful.ops.cells import hidden_levels
 from handful.processes import undisturbed
 from handful.types import Inspection, Likeness, Reference, Region, Seen
 
+PICTURES_PER_CORE = 2  # that are inspected at once: more would push each other out of the caches
 MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
 
 Arrays = tuple[NDArray[np.float32], ...]  # of one picture's levels, (h, w, D) each
@@ -73,6 +75,7 @@ class Inspector:
             `look` itself is.
         alone: whether no other works beside it, so that a second core is idle while it prepares a picture.
         evidence: looks up the good places beside a defect; None where `learnt` is empty.
+        places: one for each picture that is inspected at once; further threads wait.
     """
 
     look: Look = field(repr=False)
@@ -89,8 +92,11 @@ class Inspector:
     side_by_side: Callable[[int | None], SideBySide] | None = field(default=None, repr=False)
     alone: bool = field(default=True, repr=False)
     evidence: Evidence | None = field(default=None, repr=False)
+    places: threading.Semaphore | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.places is None:
+            object.__setattr__(self, "places", threading.Semaphore(PICTURES_PER_CORE * (os.cpu_count() or 1)))
         if self.evidence is None and self.learnt:
             found = Evidence(self.learnt, [reference.name for reference in self.references])
             object.__setattr__(self, "evidence", found)
@@ -174,7 +180,7 @@ class Inspector:
         if self.side_by_side is None:
             return tuple(replace(self, alone=False) for _ in range(count or 1))
         look = self.side_by_side(count)
-        return tuple(replace(self, look=look, alone=False) for _ in range(count or look.count))
+        return tuple(replace(self, look=look, alone=False, places=None) for _ in range(count or look.count))
 
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
@@ -230,6 +236,11 @@ class Inspector:
         Every picture is scored. A picture that the gate doubts is a DEFECT, with the gate's sentence as a note, where
         its score is beyond the threshold, and a RETAKE elsewhere.
         """
+        assert self.places is not None  # `__post_init__` has made them
+        with self.places:
+            return self._inspected(picture)
+
+    def _inspected(self, picture: Picture) -> Inspection:
         image = self.preprocessing(picture, halves=self.alone)
         notes = (note,) if (note := self.preprocessing.note(picture)) else ()
         seen = self.look(image)
