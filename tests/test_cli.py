@@ -448,7 +448,7 @@ def test_fit_refuses_a_missing_output_folder_before_it_reads_anything(run, tmp_p
 @pytest.mark.parametrize(
     ("output", "saying"),
     [
-        ("folder", ".*folder must be writable, got: Is a directory; choose another place"),
+        ("folder", "The inspector must go to a file, got the folder .*folder; add a name"),
         ("file/part.handful", "The folder of the inspector must exist, got .*file; create it first"),
         ("x" * 300, ".*xx must be writable, got: File name too long; choose another place"),
         ("x" * 300 + "/part.handful", r"got: File name too long \(.*xx\); check the path"),
@@ -702,7 +702,7 @@ def test_what_folders_hold_besides_is_counted_and_named(run, ready_backbone, len
     (incoming / "b").write_bytes((incoming / "a.png").read_bytes())
     ran = run("inspect", lenient, incoming, "--json")
     hidden, notes = incoming / ".hidden.png", incoming / "notes.txt"
-    assert ran.err[0] == f"handful: left out 2 beside 4 pictures: {hidden} (hidden), {notes} (no picture)"
+    assert ran.err[0] == f"handful: left out 2 beside 4 pictures: {hidden} (hidden), {notes} (no picture)."
     *answers, last = ran.json
     assert [Path(answer["path"]).name for answer in answers] == ["a.png", "b", "b.png", "c.png"]
     assert last["pictures"] == 4
@@ -713,7 +713,7 @@ def test_what_folders_hold_besides_is_counted_and_named(run, ready_backbone, len
     for number in range(30):
         (incoming / f"{number}.txt").touch()
     said = run("inspect", lenient, incoming).err[0]
-    assert "left out 32 beside 4 pictures" in said and said.endswith(", and 12 more")
+    assert "left out 32 beside 4 pictures" in said and said.endswith(", and 12 more.")
 
 
 def test_fit_names_what_it_leaves_out(run, ready_backbone, good_folder, tmp_path):
@@ -721,7 +721,7 @@ def test_fit_names_what_it_leaves_out(run, ready_backbone, good_folder, tmp_path
     Image.new("RGB", (9, 9)).save(good_folder / "more" / "a.png")
     ran = run("fit", good_folder, "-o", tmp_path / "part.handful", *QUICK, "--json")
     said = "a folder inside the folder"
-    assert ran.err == [f"handful: left out 1 beside 4 pictures: {good_folder / 'more'} ({said})"]
+    assert ran.err == [f"handful: left out 1 beside 4 pictures: {good_folder / 'more'} ({said})."]
     assert ran.json[0]["left_out"] == [{"path": str(good_folder / "more"), "reason": said}]
 
 
@@ -868,6 +868,12 @@ def test_unwritable_heatmaps_and_report_are_refused(run, ready_backbone, lenient
 
 
 # --- info
+
+
+@pytest.mark.parametrize("verb", [["fit"], ["train", "coft"], ["train", "reb"]])
+def test_a_folder_is_no_place_for_a_file(run, good_folder, tmp_path, verb):
+    for place in (".", tmp_path):
+        assert_refused(run(*verb, good_folder, "-o", place), "must go to a file, got the folder .*; add a name")
 
 
 def test_info_says_what_an_inspector_is(run, saved):

@@ -91,6 +91,26 @@ def sweep(folder: Path, *, below: bool = False) -> None:
         folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
 
 
+def check_place(path: Path, what: str) -> None:
+    """Check, before long work, that a file can lie at a path.
+
+    Args:
+        path: of the file.
+        what: the file holds, for the sentence.
+
+    Raises:
+        OutputError: where its folder is missing, a folder lies there, or the name is too long.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder of the {what} must exist, got {path.parent}; create it first.")
+    try:
+        is_folder = not path.name or path.is_dir()
+    except OSError as error:
+        raise output_error(path, error) from error
+    if is_folder:
+        raise OutputError(f"The {what} must go to a file, got the folder {path}; add a name.")
+
+
 def output_error(path: Path, error: OSError) -> OutputError:
     """What cannot be written, and why, in one sentence."""
     return OutputError(f"{path} must be writable, got: {error.strerror or error}; choose another place.")

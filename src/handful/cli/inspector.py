@@ -31,7 +31,7 @@ from handful.cli.options import (
     parse_size,
 )
 from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say, track
-from handful.errors import OutputError
+from handful.files import check_place
 
 if TYPE_CHECKING:
     from handful.budget import Kept
@@ -83,8 +83,7 @@ def fit(
 ) -> None:
     """Teach an inspector from good pictures and save it."""
     start = time.perf_counter()
-    if not output.parent.is_dir():
-        raise OutputError(f"The folder of the inspector must exist, got {output.parent}; create it first.")
+    check_place(output, "inspector")
     from handful import artifact, budget, oddity
     from handful.data.images import MAX_PIXELS
     from handful.data.shots import draw

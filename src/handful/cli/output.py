@@ -52,7 +52,7 @@ def pictures_of(paths: Sequence[Path], *, recursive: bool) -> "Gathered":
     if found.left_out:
         named = ", ".join(f"{one.path} ({one.reason})" for one in found.left_out[:NAMED])
         more = f", and {len(found.left_out) - NAMED} more" if len(found.left_out) > NAMED else ""
-        complain(f"left out {len(found.left_out)} beside {len(found.sources)} pictures: {named}{more}")
+        complain(f"left out {len(found.left_out)} beside {len(found.sources)} pictures: {named}{more}.")
     return found
 
 

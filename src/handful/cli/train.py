@@ -21,7 +21,8 @@ from handful.cli.options import (
     open_datasets,
 )
 from handful.cli.output import pictures_of, print_json, say, track
-from handful.errors import OutputError, SettingError
+from handful.errors import SettingError
+from handful.files import check_place
 
 if TYPE_CHECKING:
     from handful.training import Progress
@@ -64,8 +65,7 @@ def train(
 ) -> None:
     """Train by the tuning that the command is named after."""
     begin = time.perf_counter()
-    if not output.parent.is_dir():
-        raise OutputError(f"The folder of the weights must exist, got {output.parent}; create it first.")
+    check_place(output, "weights")
     from handful.data.shots import draw
     from handful.methods import TUNINGS, create_tuning, parse_setting
     from handful.training import Training
@@ -121,8 +121,7 @@ def train_head(
 ) -> None:
     """Train the head of the method that the command is named after."""
     begin = time.perf_counter()
-    if not output.parent.is_dir():
-        raise OutputError(f"The folder of the head must exist, got {output.parent}; create it first.")
+    check_place(output, "head")
     from handful.auxiliary import AuxiliaryTraining
     from handful.methods import HEAD_TRAININGS, create_head_training, parse_setting
 
