@@ -208,8 +208,9 @@ ABOUT = (
     "category and number, and {each} for each picture that does not belong, of another category, of a defect, or a "
     "good test picture spoilt. A defect is visible at a glance if its mask covers 1 % of the frame and its mean "
     "colour differs by a tenth of the scale from a ring around it, or if its folder says broken_large. The bounds were "
-    "chosen on clean draws alone. Left out: each data set judged by bounds chosen on the others. Found: a sentence "
-    "names the picture; refused: the fit asks for `--accept-odd`."
+    "chosen on clean draws; that of a strange place was lowered while its share of found defects was looked at. Left "
+    "out: each data set judged by bounds chosen on the others. Found: a sentence names the picture; "
+    "refused: the fit asks for `--accept-odd`."
 )
 TITLE = "| one reference, of 3 to 8 | draws | found, % | refused, % | left out: found | left out: refused |"
 AT_TWO = {
