@@ -313,3 +313,15 @@ def test_find_counts_what_it_leaves_out(tmp_path):
     found = find(tmp_path, recursive=True)
     assert [name for _, name in found.sources] == [str(tmp_path / "a.png"), str(tmp_path / "b")]
     assert [(one.path, one.reason) for one in found.left_out] == [(str(tmp_path / "notes.txt"), "no picture")]
+
+
+def test_a_jpeg_2000_file_of_two_sizes_is_refused():
+    file = io.BytesIO()
+    Image.new("RGB", (48, 32)).save(file, "JPEG2000")
+    data = bytearray(file.getvalue())
+    place = data.index(b"ihdr") + 4
+    assert struct.unpack_from(">2I", data, place) == (32, 48)
+    read_picture(bytes(data))
+    struct.pack_into(">I", data, place, 0x01000020)  # Pillow would make room for 805 million pixels
+    with pytest.raises(ImageError, match=r"must say its size once, got 48 x 16777248 and 48 x 32 pixels"):
+        read_picture(bytes(data))

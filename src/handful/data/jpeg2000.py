@@ -39,9 +39,11 @@ def read_header(data: bytes) -> Header:
     if len(streams) != 1:
         came = f"{len(streams)} codestreams" if streams else "no codestream, as in a half-copied file"
         raise RefusedError(f"must hold one picture, got {came} in a JPEG 2000 file; save each as its own file.")
-    profile, palette = None, False
+    (size, depths), profile, palette = _siz(streams[0]), None, False
     for outer, start, end in boxes:
         for kind, inner, stop in _boxes(data, start, end) if outer == b"jp2h" else ():
+            if kind == b"ihdr":
+                _check_size(data[inner:stop], size)
             palette = palette or kind == b"pclr"
             if kind == b"colr" and data[inner] == 2 and profile is None:
                 profile = data[inner + 3 : stop]
@@ -49,7 +51,17 @@ def read_header(data: bytes) -> Header:
                 raise RefusedError(
                     "must be grey or sRGB, got a JPEG 2000 file of another colour space; save it as PNG."
                 )
-    return Header(streams[0], *_siz(streams[0]), profile, palette)
+    return Header(streams[0], size, depths, profile, palette)
+
+
+def _check_size(header: bytes, size: tuple[int, int]) -> None:
+    """Refuse an image header box of another size than the codestream's: Pillow makes room for that of the box."""
+    height, width = struct.unpack(">2I", header[:8].ljust(8, b"\0"))
+    if (width, height) != size:
+        raise RefusedError(
+            f"must say its size once, got {width} x {height} and {size[0]} x {size[1]} pixels in a JPEG 2000 file; "
+            "copy it again."
+        )
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
