@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -260,3 +262,16 @@ def test_a_stream_of_many_may_be_left_early(saved, picture_factory, monkeypatch)
     assert next(stream).verdict in ("OK", "DEFECT")
     stream.close()
     assert not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("place", ["score", "map"])
+def test_a_score_that_is_not_finite_is_no_verdict(saved, picture_factory, place):
+    inspector = Inspector.load(saved)
+
+    def look(image):
+        seen = inspector.look(image)
+        return replace(seen, **{place: seen.score * np.nan if place == "score" else seen.map * np.nan})
+
+    (answer,) = replace(inspector, look=look).inspect(picture_factory(9))
+    assert answer.verdict == "ERROR" and answer.score is None
+    assert re.fullmatch(r".* must get finite scores, got .*; copy the inspector, or fit it again\.", answer.reason)

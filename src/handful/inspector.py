@@ -1,5 +1,6 @@
 """Inspects pictures with what a detector has learnt; without torch, where the saved inspector holds its own graph."""
 
+import math
 import os
 import threading
 from collections import deque
@@ -244,6 +245,12 @@ class Inspector:
         image = self.preprocessing(picture, halves=self.alone)
         notes = (note,) if (note := self.preprocessing.note(picture)) else ()
         seen = self.look(image)
+        if not math.isfinite(seen.score) or not math.isfinite(float(seen.map.sum(dtype=np.float64))):
+            reason = (
+                f"{picture.name} must get finite scores, got {seen.score:g}, as the inspector's file is damaged or its "
+                "numbers are too large for this picture; copy the inspector, or fit it again."
+            )
+            return Inspection(picture.name, "ERROR", reason=reason, inspector=self.digest)
         doubt = self.gate.refuse_image(image) or self.gate.refuse_features(seen.levels, self.learnt)
         sentence = f"{picture.name} {doubt}" if doubt else None
         heatmap = self.calibration.calibrated_map(seen.map)

@@ -273,7 +273,8 @@ class Inspection:
     Attributes:
         path: the picture's path, or the name given to a picture in memory.
         verdict: DEFECT (the score is beyond the threshold), RETAKE (the score is not, and the gate doubts the picture:
-            take it again), OK, or ERROR (the picture cannot be read).
+            take it again), OK, or ERROR (the picture cannot be read, or gets no
+            finite score).
         score: the method's raw image score, higher is more anomalous; None for ERROR alone, as the next three.
         calibrated_score: the same on one scale for every inspector: 0 a typical good part, 1 the threshold.
         threshold: the raw score above which a picture is a DEFECT.
