@@ -298,7 +298,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.kills:
         killed = kills(options.kills, seed=options.seed)
-        print("\n".join([*kills_page(killed), "", *killed["wrong"]]))
+        _write(options.log, _whole_kills_page(killed), killed)
         return int(bool(killed["wrong"]))
     progress = options.log and options.log.with_suffix(".progress.jsonl")
     found = fuzz(
@@ -309,26 +309,53 @@ def main() -> int:
         kinds=options.kinds,
         progress=progress,
     )
-    text = "\n".join(_whole_page(found))
-    print(text)
-    if options.log:
-        for path, said in ((options.log, f"{text}\n"), (options.log.with_suffix(".json"), json.dumps(found, indent=1))):
-            with replacing(path) as file:
-                file.write(said.encode())
+    _write(options.log, _whole_page(found), found)
+    if progress:
         progress.unlink(missing_ok=True)
     return int(bool(found["findings"]))
 
 
-def _whole_page(found: dict[str, Any]) -> list[str]:
+def _write(log: Path | None, lines: list[str], found: dict[str, Any]) -> None:
+    """Print a page, and keep it with its figures where a log is asked for."""
+    text = "\n".join(lines)
+    print(text)
+    if log:
+        for path, said in ((log, text), (log.with_suffix(".json"), json.dumps(found, indent=1))):
+            with replacing(path) as file:
+                file.write(f"{said}\n".encode())
+
+
+def _commit() -> str:
     from handful.benchmark.environment import commit  # with torch, which the workers, who import this too, go without
 
+    return commit()
+
+
+def _whole_kills_page(found: dict[str, Any]) -> list[str]:
+    return [
+        "# Verbs that are killed",
+        "",
+        f"`python3 scripts/fuzz --kills {found['count']} --seed {found['seed']} --log benchmarks/kills.md`, Handful "
+        f"{__version__}, commit {_commit()}.",
+        "",
+        "A verb is ended by a signal at a random moment; its target must hold the old or the new content, and after "
+        "the verb's next run nothing else may lie there.",
+        "",
+        *kills_page(found),
+        "",
+        f"{len(found['wrong'])} findings{':' if found['wrong'] else '.'}",
+        *(f"- {said}" for said in found["wrong"]),
+    ]
+
+
+def _whole_page(found: dict[str, Any]) -> list[str]:
     findings = found["findings"]
     said = [f"- {one['kind']} {one['number']}: {one['outcome']}: {one['words'][-600:]}" for one in findings[:50]]
     return [
         "# Hostile input",
         "",
         f"`python3 scripts/fuzz --count {found['count']} --seed {found['seed']} --log benchmarks/fuzz.md`, Handful "
-        f"{__version__}, commit {commit()}.",
+        f"{__version__}, commit {_commit()}.",
         "",
         'Each input is a small file or command line with a few hostile changes. "Taken" means a whole answer, '
         '"refused" one sentence without a program\'s innards. A finding is anything else: a traceback, a crash, a hang '

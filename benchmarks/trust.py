@@ -16,12 +16,16 @@ from typing import Any
 
 import _trust_decode
 import _trust_gate
+import _trust_hostile
 import _trust_labels
 import _trust_odd
+import _trust_speed
 import _trust_threads
 from handful.benchmark.environment import commit
 
 PARTS: dict[str, tuple[Callable[[Path], dict[str, Any]], Callable[[dict[str, Any]], list[str]]]] = {
+    "hostile": (_trust_hostile.measure, _trust_hostile.page),
+    "speed": (_trust_speed.measure, _trust_speed.page),
     "threads": (_trust_threads.measure, _trust_threads.page),
     "decode": (_trust_decode.measure, _trust_decode.page),
     "odd": (_trust_odd.measure, _trust_odd.page),
