@@ -758,6 +758,21 @@ def test_depth_stands_in_fits_line_in_info_and_in_notes(run, ready_backbone, goo
     assert "b.png holds values of 8 bits where the references have 10" in notes["b.png"][0]
 
 
+def test_references_of_another_depth_are_named_by_fit_and_info(run, ready_backbone, good_folder, tmp_path):
+    *deep, eight = sorted(good_folder.iterdir())
+    for path in deep:
+        grey = np.asarray(Image.open(path).convert("L")) / 255 * 4095
+        Image.fromarray(np.rint(grey).astype(np.uint16)).save(path)
+    Image.open(eight).convert("L").save(eight)
+    output = tmp_path / "part.handful"
+    ran = run("fit", good_folder, "-o", output, *QUICK)
+    said = f"3 of 12 bits and 1 of 8 ({eight})"
+    assert f"4 good pictures, {said}, " in ran.out[0]
+    depth = f"depth       12 bits: values of 16-bit pictures are divided by 4095; references: {said}"
+    assert depth in run("info", output).out
+    assert run("fit", good_folder, "-o", output, *QUICK, "--json").json[0]["depths"] == [12, 12, 12, 8]
+
+
 @pytest.mark.parametrize("verb", ["inspect", "info"])
 @pytest.mark.parametrize(
     ("kind", "saying"),

@@ -321,7 +321,7 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
 def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Reference, ...]:
     """Likewise the references, with their thumbnails."""
     return tuple(
-        Reference(reference["name"], reference["sha256"], parts[thumbnail_part(number)])
+        Reference(reference["name"], reference["sha256"], parts[thumbnail_part(number)], reference.get("bits"))
         for number, reference in enumerate(manifest["references"])
     )
 
