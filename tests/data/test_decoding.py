@@ -13,8 +13,9 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, WebPImagePlugin
 
+from handful.data import pnm
 from handful.data.images import digest, find, gather, read_picture
 from handful.errors import ImageError
 
@@ -263,6 +264,30 @@ def test_limit_may_be_raised_and_is_not_pillows(monkeypatch):
     np.testing.assert_array_equal(read_picture(data).pixels, NOISE)
     refused(data, "at most", max_pixels=160 * 120 - 1)
     read_picture(data, max_pixels=160 * 120)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *(("PNG", {}), ("BMP", {}), ("GIF", {}), ("PPM", {}), ("JPEG", {}), ("JPEG", {"progressive": True})),
+        *(("TIFF", {"compression": name}) for name in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg")),
+        *(("WEBP", {"lossless": lossless}) for lossless in (False, True)),
+        *(("JPEG2000", {"no_jp2": codestream}) for codestream in (False, True)),
+    ],
+)
+def test_file_of_any_format_beyond_the_limit_is_refused_undecoded(monkeypatch, kind, options):
+    data, cost = encoded(NOISE, kind, **options), 2 if kind == "WEBP" else 1
+    assert read_picture(data, max_pixels=cost * 160 * 120).size == (160, 120)
+
+    def decoded(*_, **__):
+        raise AssertionError("a pixel was decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
+    monkeypatch.setattr(pnm, "decode", decoded)
+    monkeypatch.setattr(WebPImagePlugin, "WebPImageFile", decoded)  # opening one allocates its canvas
+    with pytest.raises(ImageError, match="a pixel was decoded"):
+        read_picture(data, max_pixels=cost * 160 * 120)
+    refused(data, "must have at most .* million pixels, got 160 x 120; crop it", max_pixels=cost * (160 * 120 - 1))
 
 
 def test_webp_of_81_million_pixels_costs_neither_time_nor_memory(tmp_path):
