@@ -121,13 +121,14 @@ def fit(
     detector.save(output)
     graph = artifact.read(output)[0]["graph"]
     seconds = time.perf_counter() - start
-    for sentence in () if as_json else oddity.sentences(detector.oddities, references=len(references)):
-        complain(sentence)
+    notes = oddity.sentences(detector.oddities, references=len(references))
     if as_json:
         left_out = [asdict(one) for one in found.left_out]
         facts = {**_facts_json(detector), "graph": graph, "budget": kept and asdict(kept), "left_out": left_out}
-        print_json({"path": str(output), "seconds": seconds, **facts})
+        print_json({"path": str(output), "seconds": seconds, **facts, "notes": notes})
         return
+    for sentence in notes:
+        complain(sentence)
     pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
     if mixed := _mixed_depths([(r.name, r.bits) for r in detector.references]):
         pictures += f", {mixed}"
