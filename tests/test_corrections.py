@@ -159,7 +159,7 @@ def test_a_taught_picture_of_another_depth_is_told_so(detector, picture):
     (said,) = detector.teach([deep], accept_odd=True).warnings
     assert "holds values of 12 bits where the references have 8" in said
     assert [reference.bits for reference in detector.references] == [8, 8, 8, 12]
-    assert "12 bits" in detector.add_normals([deep[:, ::-1]], accept_odd=True).warnings[0]
+    assert detector.add_normals([deep[:, ::-1]], accept_odd=True).warnings == ()  # of a depth that is known by now
 
 
 def test_recorded_defects_are_part_of_what_an_odd_picture_costs(detector, picture):

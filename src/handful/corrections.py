@@ -376,7 +376,7 @@ class Corrections:
         for one in seen:
             score = float(self._scores(one.features, memory, method).image[0])
             scores.append((now.calibrated(_score(one)), then.calibrated(score)))
-            warnings += [note] if (note := fitted.preprocessing.note(one.picture)) else []
+            warnings += [note] if (note := old.preprocessing.note(one.picture, old.references)) else []
             if kind == "good":
                 warnings += _still(one.given.name, scores[-1], number)
         if kind == "good" and not accepted:

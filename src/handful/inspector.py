@@ -243,7 +243,7 @@ class Inspector:
 
     def _inspected(self, picture: Picture) -> Inspection:
         image = self.preprocessing(picture, halves=self.alone)
-        notes = (note,) if (note := self.preprocessing.note(picture)) else ()
+        notes = (note,) if (note := self.preprocessing.note(picture, self.references)) else ()
         seen = self.look(image)
         if not math.isfinite(seen.score) or not math.isfinite(float(seen.map.sum(dtype=np.float64))):
             reason = (

@@ -317,12 +317,12 @@ def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> 
 
 
 def _depth(preprocessing: dict[str, Any], references: list[dict[str, Any]]) -> str | None:
-    """The depth of references with more than 8 bits; None for others, and where an older version did not tell."""
+    """The references' depths; None where all have 8 bits, and where an older version did not tell."""
     bits = preprocessing["bits"]
-    if bits == 8 or "bright" not in preprocessing:
-        return None
     mixed = _mixed_depths([(one["name"], one.get("bits")) for one in references])
-    said = f"{bits} bits: values of 16-bit pictures are divided by {2**bits - 1}"
+    if "bright" not in preprocessing or (bits == 8 and not mixed):
+        return None
+    said = f"{bits} bits" + (f": values of 16-bit pictures are divided by {2**bits - 1}" if bits > 8 else "")
     return f"{said}; references: {mixed}" if mixed else said
 
 
