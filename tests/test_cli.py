@@ -758,6 +758,39 @@ def test_depth_stands_in_fits_line_in_info_and_in_notes(run, ready_backbone, goo
     assert "b.png holds values of 8 bits where the references have 10" in notes["b.png"][0]
 
 
+def test_references_of_another_depth_are_named_by_fit_and_info(run, ready_backbone, good_folder, tmp_path):
+    *deep, eight = sorted(good_folder.iterdir())
+    for path in deep:
+        grey = np.asarray(Image.open(path).convert("L")) / 255 * 4095
+        Image.fromarray(np.rint(grey).astype(np.uint16)).save(path)
+    Image.open(eight).convert("L").save(eight)
+    output = tmp_path / "part.handful"
+    ran = run("fit", good_folder, "-o", output, *QUICK)
+    said = f"3 of 12 bits and 1 of 8 ({eight})"
+    assert f"4 good pictures, {said}, " in ran.out[0]
+    depth = f"depth       12 bits: values of 16-bit pictures are divided by 4095; references: {said}"
+    assert depth in run("info", output).out
+    assert run("fit", good_folder, "-o", output, *QUICK, "--json").json[0]["depths"] == [12, 12, 12, 8]
+    for path in deep[1:]:
+        Image.fromarray((np.asarray(Image.open(path)) >> 4).astype(np.uint8)).save(path)
+    said = f"3 of 8 bits and 1 of 12 ({deep[0]})"
+    assert f"4 good pictures, {said}, " in run("fit", good_folder, "-o", output, *QUICK).out[0]
+    depth = f"depth       12 bits: values of 16-bit pictures are divided by 4095; references: {said}"
+    assert depth in run("info", output).out
+    shown = deep[1], deep[0]  # pictures of depths that some reference has
+    assert [answer.get("notes") for answer in run("inspect", output, *shown, "--json").json[:-1]] == [None, None]
+
+
+def test_picture_of_another_depth_that_is_taught_is_named(run, ready_backbone, good_folder, tmp_path):
+    output, taught = tmp_path / "part.handful", tmp_path / "deep.png"
+    assert run("fit", good_folder, "-o", output, *QUICK).code == 0
+    grey = np.asarray(Image.open(good_folder / "0.png").convert("L"))
+    Image.fromarray(grey.astype(np.uint16) << 4).save(taught)
+    ran = run("teach", output, "--good", taught, "--accept-odd")
+    assert any("deep.png holds values of 12 bits where the references have 8" in line for line in ran.err)
+    assert f"depth       8 bits; references: 4 of 8 bits and 1 of 12 ({taught})" in run("info", output).out
+
+
 @pytest.mark.parametrize("verb", ["inspect", "info"])
 @pytest.mark.parametrize(
     ("kind", "saying"),

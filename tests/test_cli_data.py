@@ -82,6 +82,21 @@ def test_check_names_masks_that_are_no_clean_labels(run, parts):
     assert (code, json.loads(lines[-1])["masks"]) == (0, sentences)
 
 
+def test_check_counts_and_names_what_no_category_uses(run, parts):
+    for name in ("disc/train/1.png", "disc/train/2.png", "readme.txt"):
+        (parts / name).touch()
+    code, lines, said = run("check", parts)
+    assert (code, said) == (0, [])
+    assert lines[-2:] == [
+        "left out (1), no picture: readme.txt.",
+        "left out (2), used by no category: disc/train/1.png, disc/train/2.png.",
+    ]
+    left_out = json.loads(run("check", parts, "--json")[1][-1])["left_out"]
+    assert [one["path"] for one in left_out] == [
+        f"{parts}/{name}" for name in ("disc/train/1.png", "disc/train/2.png", "readme.txt")
+    ]
+
+
 def test_check_fails_where_a_training_picture_is_tested(run, parts):
     shutil.copy(parts / "disc/train/good/1.png", parts / "disc/test/good/5.png")
     sentence = "disc: disc/test/good/5.png is the same file as the training picture disc/train/good/1.png: a leak."

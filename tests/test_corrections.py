@@ -154,6 +154,14 @@ def test_a_good_picture_is_taught_unasked(detector, picture):
     assert detector.teach(picture(60)).warnings == ()
 
 
+def test_a_taught_picture_of_another_depth_is_told_so(detector, picture):
+    deep = np.rint(picture(7) / 255 * 4095).astype(np.uint16)
+    (said,) = detector.teach([deep], accept_odd=True).warnings
+    assert "holds values of 12 bits where the references have 8" in said
+    assert [reference.bits for reference in detector.references] == [8, 8, 8, 12]
+    assert detector.add_normals([deep[:, ::-1]], accept_odd=True).warnings == ()  # of a depth that is known by now
+
+
 def test_recorded_defects_are_part_of_what_an_odd_picture_costs(detector, picture):
     missed = picture(51, defect=True)
     detector.set_threshold(detector.calibration.typical * 1.2)  # so low that whatever is taught is far from good

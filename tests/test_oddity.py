@@ -138,5 +138,9 @@ def test_a_weaker_sign_is_a_sentence_beside_the_fit(command_line, ready_backbone
 
 
 def test_two_references_are_told_that_they_cannot_show_it(command_line, ready_backbone, good, tmp_path):
-    code, _, (line,) = command_line("fit", folder_of(tmp_path / "good", good[:2]), "-o", tmp_path / "part.handful")
+    folder, saved = folder_of(tmp_path / "good", good[:2]), tmp_path / "part.handful"
+    code, _, (line,) = command_line("fit", folder, "-o", saved)
     assert code == 0 and "Two references cannot show which of them does not belong" in line
+    code, (line,), said = command_line("fit", folder, "-o", saved, "--json")
+    (note,) = json.loads(line)["notes"]
+    assert (code, said) == (0, []) and "Two references cannot show which of them does not belong" in note

@@ -57,7 +57,7 @@ _FORM: dict[str, Any] = {
     "preprocessing": {"size": (_SIDE, _SIDE), "bits": range(1, 17)},
     "contrast": float,
     "gate": [str],
-    "references": [{"name": str, "sha256": str}],
+    "references": [{"name": str, "sha256": str, "bits": range(1, 17)}],
     "turning": {"turned": bool, "why": str},
     "graph": {"why": str, "score": float, "map": float},
     "head": {"name": str, "sha256": str},

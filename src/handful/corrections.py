@@ -130,7 +130,10 @@ class Corrections:
             if memory.turned:
                 aspect = one.picture.aspect
                 turned.append(turning.learn(one.image, one.features, fitted.backbone, aspect=aspect))
-        new = tuple(Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture)) for s in seen)
+        depth_of = fitted.preprocessing.depth_of
+        new = tuple(
+            Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture), depth_of(s.picture)) for s in seen
+        )
         memory = memory.with_learnt([one.features for one in seen], augmented, turned)
         fitted = replace(fitted, references=(*fitted.references, *new))
         return self._correct("good", fitted, memory, history, seen=seen, accepted=accept_odd)
@@ -373,6 +376,7 @@ class Corrections:
         for one in seen:
             score = float(self._scores(one.features, memory, method).image[0])
             scores.append((now.calibrated(_score(one)), then.calibrated(score)))
+            warnings += [note] if (note := old.preprocessing.note(one.picture, old.references)) else []
             if kind == "good":
                 warnings += _still(one.given.name, scores[-1], number)
         if kind == "good" and not accepted:

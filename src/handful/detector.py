@@ -194,7 +194,7 @@ class Detector(Corrections):
             preprocessing=preprocessing,
             calibration=history.calibration(),
             references=tuple(
-                Reference(picture.name, digest, thumbnail_jpeg(picture))
+                Reference(picture.name, digest, thumbnail_jpeg(picture), preprocessing.depth_of(picture))
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
             gate=capture.Gate(self.gate, learnt),
@@ -379,7 +379,9 @@ class Detector(Corrections):
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
-            "references": [{"name": r.name, "sha256": r.sha256} for r in fitted.references],
+            "references": [
+                {"name": r.name, "sha256": r.sha256, **({"bits": r.bits} if r.bits else {})} for r in fitted.references
+            ],
             **({"oddities": [asdict(one) for one in fitted.oddities]} if fitted.oddities else {}),
         }
         state = {name: tensor.cpu().contiguous() for name, tensor in method.state().items()}

@@ -243,7 +243,7 @@ class Inspector:
 
     def _inspected(self, picture: Picture) -> Inspection:
         image = self.preprocessing(picture, halves=self.alone)
-        notes = (note,) if (note := self.preprocessing.note(picture)) else ()
+        notes = (note,) if (note := self.preprocessing.note(picture, self.references)) else ()
         seen = self.look(image)
         if not math.isfinite(seen.score) or not math.isfinite(float(seen.map.sum(dtype=np.float64))):
             reason = (
@@ -321,7 +321,7 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
 def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Reference, ...]:
     """Likewise the references, with their thumbnails."""
     return tuple(
-        Reference(reference["name"], reference["sha256"], parts[thumbnail_part(number)])
+        Reference(reference["name"], reference["sha256"], parts[thumbnail_part(number)], reference.get("bits"))
         for number, reference in enumerate(manifest["references"])
     )
 

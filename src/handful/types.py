@@ -225,11 +225,13 @@ class Reference:
         name: its path, or the name given to a picture in memory.
         sha256: of its file, or of its pixels.
         thumbnail: a small JPEG of it.
+        bits: the depth that its pixels were scaled by; None where an older version did not keep it.
     """
 
     name: str
     sha256: str
     thumbnail: bytes
+    bits: int | None = None
 
 
 @dataclass(frozen=True)

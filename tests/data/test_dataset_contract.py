@@ -9,6 +9,7 @@ from PIL import Image
 
 from handful.data.datasets import LAYOUTS, open_dataset
 from handful.data.masks import read_regions
+from handful.data.unused import unused
 
 GOOD_ENTRY = {"mask_path": "", "specie_name": "good", "anomaly": 0, "cls_name": "gear"}
 TREES = {  # the smallest data set of each layout; a text is a file's content, None a picture, True a mask
@@ -175,3 +176,12 @@ def test_every_mask_can_be_read(root):
 def test_sentences_are_sentences(root):
     for said in open_dataset(root).missing:
         assert said.endswith(".") and "\n" not in said
+
+
+def test_every_file_is_used_or_named(root):
+    hidden = {str(path) for path in root.rglob(".*")}
+    assert {one.path for one in unused(open_dataset(root))} == hidden
+    for name in ("extra.png", "notes.txt"):
+        (root / name).touch()
+    named = {one.path: one.reason for one in unused(open_dataset(root)) if one.path not in hidden}
+    assert named == {str(root / "extra.png"): "used by no category", str(root / "notes.txt"): "no picture"}

@@ -1,5 +1,6 @@
 """The verbs about labelled data sets: data check, data meta, data corrupt, data defects."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,24 +24,25 @@ def check(
     layout: LayoutOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a data set holds and lacks, which masks are soft or noisy, and which training pictures it also tests on.
+    """Say what a data set holds, lacks and leaves out, which masks are soft, and which training pictures are tested on.
 
     Exit code 2 if nothing usable is there, or a picture stands in both halves; what is only missing is just said.
     """
     from handful.data.datasets import open_dataset
     from handful.data.leaks import leaks
     from handful.data.masks import softened
+    from handful.data.unused import sentences, unused
 
     dataset = open_dataset(folder, layout=layout)
-    leaked, soft = leaks(dataset), softened(dataset)
+    leaked, soft, left_out = leaks(dataset), softened(dataset), unused(dataset)
     if as_json:
         for category in dataset.categories:
             print_json(_counts(category))
-        missing, masks = list(dataset.missing), list(soft)
-        print_json({"layout": dataset.layout, "missing": missing, "masks": masks, "leaks": list(leaked)})
+        said = {"missing": list(dataset.missing), "masks": list(soft), "leaks": list(leaked)}
+        print_json({"layout": dataset.layout, **said, "left_out": [asdict(one) for one in left_out]})
     else:
         _say_counts(f"layout {dataset.layout},", dataset)
-        for sentence in (*dataset.missing, *soft, *leaked):
+        for sentence in (*dataset.missing, *soft, *sentences(dataset, left_out), *leaked):
             say(sentence)
     if leaked:
         complain(

@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -120,15 +121,18 @@ def fit(
     detector.save(output)
     graph = artifact.read(output)[0]["graph"]
     seconds = time.perf_counter() - start
-    for sentence in () if as_json else oddity.sentences(detector.oddities, references=len(references)):
-        complain(sentence)
+    notes = oddity.sentences(detector.oddities, references=len(references))
     if as_json:
         left_out = [asdict(one) for one in found.left_out]
         facts = {**_facts_json(detector), "graph": graph, "budget": kept and asdict(kept), "left_out": left_out}
-        print_json({"path": str(output), "seconds": seconds, **facts})
+        print_json({"path": str(output), "seconds": seconds, **facts, "notes": notes})
         return
+    for sentence in notes:
+        complain(sentence)
     pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
-    if detector.bits > 8:
+    if mixed := _mixed_depths([(r.name, r.bits) for r in detector.references]):
+        pictures += f", {mixed}"
+    elif detector.bits > 8:
         pictures += f" of {detector.bits} bits"
     without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
@@ -225,7 +229,7 @@ def _info_rows(
         **({"head": f"{head['name']}, sha256 {head['sha256']}"} if (head := manifest.get("head")) else {}),
         **({"object": spoken} if (spoken := backbone.get("object_name")) else {}),
         "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
-        **({"depth": said} if (said := _depth(manifest["preprocessing"])) else {}),
+        **({"depth": said} if (said := _depth(manifest["preprocessing"], manifest["references"])) else {}),
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
         **(
@@ -312,12 +316,28 @@ def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> 
     return f"{line}; a good part's typical score {way} (benchmarks/budget.md has the price on labelled pictures)"
 
 
-def _depth(preprocessing: dict[str, Any]) -> str | None:
-    """The depth of references with more than 8 bits; None for others, and where an older version did not tell."""
+def _depth(preprocessing: dict[str, Any], references: list[dict[str, Any]]) -> str | None:
+    """The references' depths; None where all have 8 bits, and where an older version did not tell."""
     bits = preprocessing["bits"]
-    if bits == 8 or "bright" not in preprocessing:
+    mixed = _mixed_depths([(one["name"], one.get("bits")) for one in references])
+    if "bright" not in preprocessing or (bits == 8 and not mixed):
         return None
-    return f"{bits} bits: values of 16-bit pictures are divided by {2**bits - 1}"
+    said = f"{bits} bits" + (f": values of 16-bit pictures are divided by {2**bits - 1}" if bits > 8 else "")
+    return f"{said}; references: {mixed}" if mixed else said
+
+
+def _mixed_depths(references: list[tuple[str, int | None]]) -> str | None:
+    """How many references, by name and bits, have which depth, and which are not of the usual one; None if all are."""
+    from handful.data.tree import some
+
+    counts = Counter(bits for _, bits in references).most_common()
+    if len(counts) < 2 or None in dict(counts):
+        return None
+    (usual, count), *others = counts
+    said = [f"{count} of {usual} bits"]
+    for bits, count in others:
+        said.append(f"{count} of {bits} ({some([name for name, own in references if own == bits])})")
+    return " and ".join(said)
 
 
 def _yes(holds: bool) -> str:
@@ -364,6 +384,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "object": detector.backbone.object_name,
         "references": [reference.name for reference in detector.references],
         "bits": detector.bits,
+        "depths": [reference.bits for reference in detector.references],
         "threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,

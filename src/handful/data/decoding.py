@@ -8,7 +8,7 @@ the header's size before a pixel is decoded. What Pillow would reduce or misread
 import io
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -25,7 +25,7 @@ MAX_PIXELS = 50_000_000  # 0.35 GB while an 8-bit picture is decoded; larger are
 DRAFT_FACTOR = 2  # a JPEG is decoded at least this many times the model's input, so that resizing stays smooth
 _WEBP_COST = 2  # libwebp holds so many times as much memory for each pixel as the other decoders do
 _SRGB_CODE = bytes([1, 13, 0, 1])  # in PNG's cICP chunk: primaries, transfer, matrix, full range
-_STRIP = 4_000_000  # pixels that are copied at a time, so that no second copy of a large picture is held
+_STRIP = 1_000_000  # pixels that are converted at a time, so that no second copy of a large picture is held
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -315,22 +315,26 @@ def pixels_of(image: Image.Image) -> Pixels:
     if profile and not colours.is_srgb(profile):
         plain = {"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA", "YCbCr": "RGB"}
         image = colours.to_srgb(image.convert(plain[image.mode]) if image.mode in plain else image, profile)
+    if image.width * image.height <= _STRIP:
+        return np.asarray(_opaque(image))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for rows in _strips(image.height, image.width):
+        pixels[rows] = np.asarray(_opaque(image.crop((0, rows.start, image.width, rows.stop))))
+    return pixels
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """An 8-bit image as RGB, transparency over black."""
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), coloured)
-    return _copied(image if image.mode == "RGB" else image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _copied(image: Image.Image) -> NDArray[np.uint8]:
-    """An RGB image as an array, a large one strip by strip."""
-    if image.width * image.height <= _STRIP:
-        return np.asarray(image)
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, _STRIP // image.width)
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
-    return pixels
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture in parts, so that what is made of each part takes little memory."""
+    rows = max(1, _STRIP // width)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def _sixteen_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
@@ -347,7 +351,9 @@ def _grey(values: NDArray[Any]) -> Pixels:
 
 def over_black(colour: NDArray[Any], opacity: NDArray[Any]) -> NDArray[Any]:
     """What opacity (h, w, 1) leaves of a colour (h, w, 3) of the same type on black."""
-    laid: NDArray[Any] = (colour * (opacity / np.iinfo(opacity.dtype).max)).round().astype(colour.dtype)
+    laid, most = np.empty(colour.shape, colour.dtype), np.iinfo(opacity.dtype).max
+    for rows in _strips(*colour.shape[:2]):
+        laid[rows] = (colour[rows] * (opacity[rows] / most)).round()
     return laid
 
 
@@ -363,9 +369,9 @@ def _both_halves(
         keep: an image of the file that is used for one of the two, so that its orientation is known afterwards.
     """
     mode = raw.replace("X", "")
-    upper = _loaded_as(opened, f"{raw};16{high}", mode=mode).astype(np.uint16) << 8
-    lower = _loaded_as((lambda: keep) if keep else opened, f"{raw};16{'L' if high == 'B' else 'B'}", mode=mode)
-    both: NDArray[np.uint16] = (upper | lower).astype(np.uint16, copy=False)
+    both = _loaded_as(opened, f"{raw};16{high}", mode=mode).astype(np.uint16)
+    both <<= 8
+    both |= _loaded_as((lambda: keep) if keep else opened, f"{raw};16{'L' if high == 'B' else 'B'}", mode=mode)
     return both
 
 

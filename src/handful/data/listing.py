@@ -83,7 +83,31 @@ def find_pictures(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
     Raises:
         InputError: if the folder does not exist, it or a subfolder cannot be read, or there is no picture.
     """
-    root = Path(folder)
+    search = _searched(Path(folder), recursive=recursive)
+    if not search.pictures:
+        raise InputError(f"{Path(folder)} must hold pictures ({' '.join(SUFFIXES)}), got {_instead(search)}.")
+    return _listed(search)
+
+
+def list_all(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
+    """As `find_pictures`, of a folder that may also hold no picture.
+
+    Raises:
+        InputError: if the folder does not exist, or it or a subfolder cannot be read.
+    """
+    return _listed(_searched(Path(folder), recursive=recursive))
+
+
+def _listed(search: _Search) -> Listed:
+    return Listed(tuple(sorted(search.pictures)), tuple(sorted(search.left_out, key=lambda one: one.path)))
+
+
+def _searched(root: Path, *, recursive: bool) -> _Search:
+    """Search a folder.
+
+    Raises:
+        InputError: if it does not exist, or it or a subfolder cannot be read.
+    """
     if not is_folder(root):
         raise InputError(f"A folder of pictures must exist, got {root}; check the path.")
     search = _Search(recursive)
@@ -100,9 +124,7 @@ def find_pictures(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
         raise InputError(
             f"The folder {error.filename} must be readable, got: {error.strerror}; check its permissions."
         ) from error
-    if not search.pictures:
-        raise InputError(f"{root} must hold pictures ({' '.join(SUFFIXES)}), got {_instead(search)}.")
-    return Listed(tuple(sorted(search.pictures)), tuple(sorted(search.left_out, key=lambda one: one.path)))
+    return search
 
 
 def is_folder(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import io
 import math
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from handful.data.images import MAX_PIXELS, Picture, read_picture
 from handful.data.resizing import resize
+from handful.types import Reference
 
 THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
 DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
@@ -82,10 +84,11 @@ class Preprocessing:
             return nearest if self.bits == 8 else self.bits
         return nearest if self.bits not in holding or apart[nearest] <= math.log(_SAME) else self.bits
 
-    def note(self, picture: Picture) -> str | None:
-        """A sentence on a picture whose depth is not the references'; None for one whose is."""
+    def note(self, picture: Picture, references: Iterable[Reference] = ()) -> str | None:
+        """A sentence on a picture whose depth is not the references', nor that of one of them; None for another."""
         depth = self.depth_of(picture)
-        if depth == self.bits or (self.bright is None and depth == 8):
+        known = {self.bits, *(reference.bits for reference in references)}
+        if depth in known or (self.bright is None and depth == 8):
             return None
         return (
             f"{picture.name} holds values of {depth} bits where the references have {self.bits}; its own depth counts: "
