@@ -20,8 +20,18 @@ with Image.open(path) as picture:
         sys.exit(f"{path} must be grey or RGB of 8 bits, got {picture.mode}; inspector.json says how others are read.")
     picture.draft(None, (draft, draft))  # a large JPEG is decoded smaller, as Handful does
     upright = ImageOps.exif_transpose(picture).convert("RGB")
-    narrow = upright.resize((width, upright.height), Image.Resampling.BICUBIC)  # across and then down, as Handful does
-    resized = np.asarray(narrow.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+    across, down = upright.size
+    part_height, part_width = height, width  # of the input, where the picture lies
+    beyond = inspector["preprocessing"]["keeps_aspect_beyond"]
+    apart = across / down * height / width
+    if beyond is not None and not 1 / beyond <= apart <= beyond:  # another shape: it keeps its aspect
+        scale = min(width / across, height / down)
+        part_height, part_width = max(1, round(down * scale)), max(1, round(across * scale))
+    narrow = upright.resize((part_width, upright.height), Image.Resampling.BICUBIC)  # across and then down
+    resized = np.asarray(narrow.resize((part_width, part_height), Image.Resampling.BICUBIC), np.float32)
+top, left = (height - part_height) // 2, (width - part_width) // 2
+around = (top, height - part_height - top), (left, width - part_width - left), (0, 0)
+resized = np.pad(resized, around, "symmetric")  # mirrored around
 session = onnxruntime.InferenceSession(folder / "model.onnx")
 heatmap, (score,) = session.run(["map", "score"], {"image": resized.transpose(2, 0, 1)[None] / 255})
 calibrated = (float(score) - inspector["typical"]) / (inspector["threshold"] - inspector["typical"])

@@ -325,7 +325,7 @@ def test_a_manifest_without_a_format_version_is_refused(small, rezip, version):
 def test_a_newer_format_is_refused_before_anything_else_is_looked_at(small, rezip):
     manifest = json.dumps({"format_version": artifact.FORMAT_VERSION + 1, "handful": "9.1"}).encode()
     path = rezip(small, {"manifest.json": manifest, "calibration.json": None, "method.safetensors": None})
-    assert refused(path) == f"{path} must be of format 2 or older, got 3, saved by handful 9.1; upgrade handful."
+    assert refused(path) == f"{path} must be of format 3 or older, got 4, saved by handful 9.1; upgrade handful."
 
 
 # --- changes
@@ -508,6 +508,21 @@ def forged(saved: Path, rezip, change) -> Path:
         ("references", [{"name": "a", "sha256": None}], "references[0].sha256 must be text"),
         ("preprocessing", {"size": [64], "bits": 8}, "preprocessing.size must be a list of 2"),
         ("preprocessing", {"size": [64, 10**9], "bits": 8}, "preprocessing.size must be a whole number from 1 to 8192"),
+        (
+            "preprocessing",
+            {"size": [64, 64], "bits": 8, "side": -1},
+            "preprocessing.side must be a whole number from 0 to 8192",
+        ),
+        (
+            "preprocessing",
+            {"size": [64, 64], "bits": 8, "keeps_aspect": 1},
+            "preprocessing.keeps_aspect must be true or false",
+        ),
+        (
+            "references",
+            [{"name": "a", "sha256": "b", "size": [0, 5]}],
+            "references[0].size must be a whole number from 1 to 2147483647",
+        ),
         ("preprocessing", {"size": [64, 64], "bits": True}, "preprocessing.bits must be a whole number from 1 to 16"),
         ("turning", {"turned": 1, "why": ""}, "turning.turned must be true or false"),
         ("gate", "blank", "gate must be a list"),

@@ -187,7 +187,8 @@ def test_fit_answers_in_json(run, good_folder, tmp_path):
     assert len(answer["references"]) == 2
     assert answer["seconds"] > 0
     assert answer["threshold"] == artifact.read(output)[1]["threshold"]
-    assert artifact.read(output)[0]["backbone"]["size"] == [64, 96]
+    assert artifact.read(output)[0]["backbone"]["size"] == [96, 64]  # height, width
+    assert (answer["input"], len(answer["reshaped"])) == ([64, 96], 2)
     assert len(artifact.read(output)[0]["backbone"]["levels"]) == 2
 
 
@@ -265,7 +266,24 @@ def test_fit_takes_references_of_different_sizes_aspects_and_depths(run, ready_b
     Image.fromarray(np.asarray(base.convert("L")).astype(np.uint16) * 16).save(folder / "d.tif")
     ran = run("fit", folder, "-o", tmp_path / "part.handful", *QUICK)
     assert (ran.code, ran.err) == (0, [])
+    assert ", 2 of another shape than the input's 64 x 64, " in ran.out[0]
     assert artifact.read(tmp_path / "part.handful")[0]["preprocessing"]["bits"] == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--size", 64), "32 x 128 pixels, width x height; pictures of another shape keep their aspect"),
+        (("--size", "64x96"), "64 x 96 pixels, width x height; pictures of another shape keep their aspect"),
+        (("--size", 64, "--squeeze"), "64 x 64 pixels, width x height; pictures of another shape are squeezed"),
+    ],
+)
+def test_the_input_of_long_references_is_told_by_info(run, tmp_path, picture_factory, options, said):
+    for seed in range(2):
+        Image.fromarray(picture_factory(seed)).resize((50, 200)).save(tmp_path / f"{seed}.png")
+    engine = ("--engine", "torch", "--device", "cpu")
+    assert run("fit", tmp_path, "-o", tmp_path / "part.handful", *options, *engine).code == 0
+    assert f"input       {said}" in run("info", tmp_path / "part.handful").out
 
 
 def test_fit_takes_several_pictures_and_folders(run, ready_backbone, good_folder, tmp_path, picture_factory):
@@ -378,7 +396,7 @@ def test_fit_refuses_the_same_picture_twice_and_names_both(run, ready_backbone, 
         (["--method", "fastrecon", "--set", "neighbours=3"], "fastrecon has the settings .*, got 'neighbours'"),
         (["--set", "coreset_ratio"], "A setting must be NAME=VALUE, got 'coreset_ratio'"),
         (["--set", "=1"], "A setting must be NAME=VALUE"),
-        (["--size", "big"], "`--size` must be one number or HEIGHTxWIDTH, got 'big'"),
+        (["--size", "big"], "`--size` must be one number or WIDTHxHEIGHT, got 'big'"),
         (["--size", "320x"], "`--size` must be"),
         (["--size", "1x2x3"], "`--size` must be"),
         (["--size", "-64"], "`--size` must be"),
@@ -613,7 +631,7 @@ def test_json_is_one_object_a_line_of_known_fields(run, ready_backbone, saved, i
         "blank.png": "DEFECT",
     }
     fields = {"path", "verdict", "score", "calibrated_score", "threshold", "regions", "missing", "size", "inspector"}
-    further = {"aa.png": {"reason"}, "blank.png": {"notes"}}
+    further = {"aa.png": {"reason"}, "blank.png": {"notes"}, "b.png": {"notes"}}
     for name, answer in answers.items():
         assert set(answer) == fields | further.get(name, set())
         judged = answer["verdict"] != "ERROR"
@@ -623,6 +641,7 @@ def test_json_is_one_object_a_line_of_known_fields(run, ready_backbone, saved, i
         if judged:
             assert (answer["score"] > answer["threshold"]) == (answer["calibrated_score"] > 1)
     assert "almost uniform" in answers["blank.png"]["notes"][0]
+    assert "192 x 48 pixels, another shape than the input's 64 x 64" in answers["b.png"]["notes"][0]
     assert answers["b.png"]["size"] == [192, 48]
     assert answers["aa.png"]["size"] is None
     for region in answers["b.png"]["regions"]:
@@ -802,7 +821,7 @@ def test_picture_of_another_depth_that_is_taught_is_named(run, ready_backbone, g
         ("picture", "got a file of another kind"),
         ("cut", "must be whole, got a damaged inspector; copy or fit it again"),
         ("changed", "got a changed method.safetensors"),
-        ("newer", "must be of format 2 or older, got 3, saved by handful 9; upgrade handful"),
+        ("newer", "must be of format 3 or older, got 9, saved by handful 9; upgrade handful"),
         ("string threshold", "threshold must be a number, got 'high'; correct it"),
         ("no threshold", "difference in threshold; correct it"),
     ],
@@ -824,7 +843,7 @@ def test_a_bad_inspector_is_refused(run, ready_backbone, saved, incoming, rezip,
         case "changed":
             path = rezip(saved, {"method.safetensors": b"changed"})
         case "newer":
-            path = rezip(saved, {"manifest.json": b'{"format_version": 3, "handful": "9"}'})
+            path = rezip(saved, {"manifest.json": b'{"format_version": 9, "handful": "9"}'})
         case "string threshold":
             path = rezip(saved, {"calibration.json": json.dumps(calibration | {"threshold": "high"}).encode()})
         case "no threshold":
@@ -920,7 +939,7 @@ def test_info_says_what_an_inspector_is(run, saved):
     assert rows["backbone"].startswith("tf_efficientnet_lite0, levels ")
     assert manifest["backbone"]["weights_sha256"] in rows["weights"]
     assert rows["digest"].startswith(manifest["digest"])
-    assert rows["input"] == "64 x 64 pixels, height x width"
+    assert rows["input"] == "64 x 64 pixels, width x height; pictures of another shape keep their aspect"
     assert rows["engine"] == "torch, f32"
     assert rows["references"].count(".png") == 4
     assert rows["threshold"].startswith(f"{calibration['threshold']:.4g} ")

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import zipfile
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from handful import Detector
+from handful import Detector, artifact
 from handful.errors import ImageError, InputError, NotFittedError, SettingError
 from handful.learning import averaged, learn
 from handful.methods.coft import COFT
@@ -90,12 +91,14 @@ def test_references_of_different_sizes_and_aspects_are_taken(detector):
     assert mixed.inspect(disc(50, size=300))[0].size == (300, 300)
 
 
-def test_an_oblong_input_keeps_places_right():
-    oblong = Detector(size=(64, 128), engine="torch", device="cpu").fit([disc(seed) for seed in range(3)])
+@pytest.mark.parametrize(("squeeze", "shape"), [(True, (64, 128)), (False, (64, 64))])
+def test_an_oblong_input_keeps_places_right(squeeze, shape):
+    options = {"size": (64, 128), "squeeze": squeeze, "engine": "torch", "device": "cpu"}
+    oblong = Detector(**options).fit([disc(seed) for seed in range(3)])
     (bad,) = oblong.inspect(disc(51, defect=(30, 60, 16)))
     x, y = bad.regions[0].peak_at
     assert abs(x - 38) <= 8 and abs(y - 68) <= 8
-    assert bad.heatmap.shape == (64, 128)
+    assert bad.heatmap.shape == shape
 
 
 def test_one_reference_answers():
@@ -348,3 +351,100 @@ def test_clips_blocks_serve_other_methods(good_folder, picture_factory, tiny_cli
 def test_winclip_on_a_backbone_without_texts_says_what_it_needs(good_folder, ready_backbone):
     with pytest.raises(InputError, match="use a clip: backbone"):
         Detector("winclip").fit(good_folder)
+
+
+# --- the frame follows the references
+
+
+def strip(seed, *, defect=None):
+    """A strip of 240 x 80 pixels, a disc in its middle and a dark ground; a defect as left, top, side."""
+    ground = np.random.default_rng(seed).normal(40, 4, (80, 240, 3)).clip(0, 255).astype(np.uint8)
+    ground[:, 80:160] = disc(seed, size=80)
+    if defect is not None:
+        left, top, side = defect
+        ground[top : top + side, left : left + side] = 255
+    return ground
+
+
+@pytest.fixture(scope="module")
+def long():
+    return Detector(**QUICK).fit([strip(seed) for seed in range(3)])
+
+
+def test_long_references_make_a_long_input(long):
+    assert long.backbone.size == (32, 96)
+    assert long.reshaped == ()
+    good, bad = long.inspect([strip(50), strip(51, defect=(205, 30, 18))])
+    assert good.notes == bad.notes == ()
+    assert bad.verdict == "DEFECT" and bad.heatmap.shape == (32, 96)
+    x, y = bad.regions[0].peak_at
+    assert abs(x - 214) <= 12 and abs(y - 39) <= 12
+    left, top, width, height = bad.regions[0].box
+    assert 0 <= left < left + width <= 240 and 0 <= top < top + height <= 80
+
+
+def test_square_references_answer_to_the_bit_as_squeezed(detector):
+    squeezed = Detector(**QUICK, squeeze=True).fit([disc(seed) for seed in range(3)])
+    followed = Detector(**QUICK).fit([disc(seed) for seed in range(3)])
+    assert followed.backbone.size == squeezed.backbone.size == (64, 64)
+    pictures = [disc(50), disc(51, defect=(30, 30, 20))]
+    for one, other in zip(followed.inspect(pictures), squeezed.inspect(pictures), strict=True):
+        assert same(one, other)
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_a_picture_of_another_shape_has_a_note_and_its_regions_lie_right(detector, tall):
+    pixels = np.random.default_rng(3).normal(40, 4, (80, 240, 3)).clip(0, 255).astype(np.uint8)
+    pixels[30:50, 200:220] = 255
+    pixels = pixels.transpose(1, 0, 2) if tall else pixels
+    (bad,) = detector.inspect([pixels])
+    assert any("another shape than the input's 64 x 64" in note for note in bad.notes)
+    assert bad.heatmap.shape == ((64, 21) if tall else (21, 64))
+    assert bad.verdict == "DEFECT" and bad.size == ((80, 240) if tall else (240, 80))
+    x, y = bad.regions[0].peak_at[::-1] if tall else bad.regions[0].peak_at
+    assert abs(x - 210) <= 30 and abs(y - 40) <= 30  # a patch covers 30 pixels
+
+
+def test_references_of_mixed_shapes_are_named():
+    mixed = Detector(**QUICK).fit([strip(0), strip(1), disc(2)], accept_odd=True)
+    assert mixed.backbone.size == (32, 96)
+    assert mixed.reshaped == ("picture 2",)
+
+
+def test_fitted_again_the_input_follows_the_new_references(long):
+    again = copy.deepcopy(long).fit([disc(seed) for seed in range(3)])
+    assert again.backbone.size == (64, 64)
+    fresh = Detector(**QUICK).fit([disc(seed) for seed in range(3)])
+    assert same(*(one.inspect(disc(51))[0] for one in (again, fresh)))
+
+
+def test_an_inspector_of_format_2_squeezes_as_before(long, tmp_path, monkeypatch):
+    """Without the fields of format 3 it is what an older version has saved."""
+    squeezed = Detector(**QUICK, squeeze=True).fit([disc(seed) for seed in range(3)])
+    squeezed.save(tmp_path / "new.handful")
+    manifest, calibration, parts = artifact.read(tmp_path / "new.handful")
+    assert "keeps_aspect" not in manifest["preprocessing"]
+    del manifest["format_version"]
+    for reference in manifest["references"]:
+        del reference["size"]
+    monkeypatch.setattr(artifact, "FORMAT_VERSION", 2)
+    artifact.write(tmp_path / "old.handful", manifest, calibration, parts)
+    monkeypatch.undo()
+    old = Detector.load(tmp_path / "old.handful", device="cpu")
+    assert old.digest == artifact.read(tmp_path / "old.handful")[0]["digest"]
+    for one, other in zip(old.inspect([strip(9), disc(9)]), squeezed.inspect([strip(9), disc(9)]), strict=True):
+        assert same(one, other)
+        assert one.notes == () and one.heatmap.shape == (64, 64)
+
+
+def test_corrections_of_a_long_inspector_take_pictures_and_masks_of_any_shape(long):
+    own = copy.deepcopy(long)
+    own.teach(strip(60), accept_odd=True)
+    own.teach(disc(61), accept_odd=True)
+    assert [one.size for one in own.references] == [(240, 80)] * 4 + [(96, 96)]
+    assert own.reshaped == ("picture 0",)
+    mask = np.zeros((80, 240), np.uint8)
+    mask[:, 160:] = 255
+    assert own.ignore(mask).ignored == pytest.approx(1 / 3)
+    found = own.inspect(strip(51, defect=(205, 30, 18)))[0]
+    assert all(region.peak_at[0] < 180 for region in found.regions)

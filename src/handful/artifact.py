@@ -31,7 +31,9 @@ except ImportError:  # on Windows two corrections within the same millisecond ma
 
 Source = str | os.PathLike[str] | bytes  # a saved inspector: its path, or what its file holds
 
-FORMAT_VERSION = 2  # 1 kept neither what was learnt nor revisions; an older handful would overlook them
+# 1 kept neither what was learnt nor revisions; 2 squeezed every picture to the input. An older handful would overlook
+# what came after.
+FORMAT_VERSION = 3
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
 # Parts that are read with torch and without.
 STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
@@ -41,7 +43,7 @@ LEARNT_PART, IGNORED_PART = "features.safetensors", "ignored.safetensors"
 _UNNAMED_FIELDS, _UNNAMED_PARTS = ("digest", "format_version", "graph", "handful"), "scoring."
 # The kinds of the manifest's fields where they are there: a list stands for any number of its one kind, a tuple for as
 # many as it has, a range for a whole number in it. What needs a field that is absent says so by itself.
-_SIDE = range(1, 8193)
+_SIDE, _LENGTH = range(1, 8193), range(1, 2**31)
 _FORM: dict[str, Any] = {
     "handful": str,
     "method": {"name": str, "settings": dict},
@@ -54,10 +56,15 @@ _FORM: dict[str, Any] = {
         "engine": str,
         "precision": str,
     },
-    "preprocessing": {"size": (_SIDE, _SIDE), "bits": range(1, 17)},
+    "preprocessing": {
+        "size": (_SIDE, _SIDE),
+        "bits": range(1, 17),
+        "keeps_aspect": bool,
+        "side": range(8193),
+    },
     "contrast": float,
     "gate": [str],
-    "references": [{"name": str, "sha256": str, "bits": range(1, 17)}],
+    "references": [{"name": str, "sha256": str, "bits": range(1, 17), "size": (_LENGTH, _LENGTH)}],
     "turning": {"turned": bool, "why": str},
     "graph": {"why": str, "score": float, "map": float},
     "head": {"name": str, "sha256": str},

@@ -125,11 +125,11 @@ def _megabytes(detector: Detector) -> dict[str, float]:
 def _milliseconds(detector: Detector, references: Pictures) -> float:
     """The median time of an inspection of the first reference, as by the saved inspector, once it has inspected one."""
     source, name = images.gather(references, recursive=False)[0]
-    picture = images.read_picture(source, name=name, detail=max(detector.backbone.size))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "part.handful")
         detector.save(path)
         inspector = Inspector.load_graph(path) or detector.inspector
+    picture = inspector.preprocessing.read(source, name)
     seconds = []
     for _ in range(INSPECTIONS + 1):
         begin = time.perf_counter()

@@ -128,11 +128,12 @@ class Corrections:
             ]
             augmented += [join(views)] if views else []
             if memory.turned:
-                aspect = one.picture.aspect
+                aspect = fitted.preprocessing.aspect(one.picture)
                 turned.append(turning.learn(one.image, one.features, fitted.backbone, aspect=aspect))
         depth_of = fitted.preprocessing.depth_of
         new = tuple(
-            Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture), depth_of(s.picture)) for s in seen
+            Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture), depth_of(s.picture), s.picture.size)
+            for s in seen
         )
         memory = memory.with_learnt([one.features for one in seen], augmented, turned)
         fitted = replace(fitted, references=(*fitted.references, *new))
@@ -146,7 +147,7 @@ class Corrections:
         shows there, so parts should lie as in the references.
 
         Args:
-            mask: a picture of any size, white where to ignore; it covers the whole frame.
+            mask: a picture of any size, white where to ignore; it covers of the frame what a picture of its shape does.
             accept_odd: whether more than half of the frame may be ignored, with the regions ignored already.
 
         Raises:
@@ -160,7 +161,8 @@ class Corrections:
                 f"A method must look at patches alone for a region to be ignored, got {self.method.name} with crops or "
                 f"whole pictures; cover the region in the pictures, or fit another method."
             )
-        region, name, digest = read_ignored(mask, fitted.preprocessing.size)
+        frame = fitted.preprocessing
+        region, name, digest = read_ignored(mask, frame.size, keeps_aspect=frame.keeps_aspect)
         number = len(history.revisions) + 1
         memory = replace(memory, masks={**memory.masks, number: region})
         if memory.ignored is not None and bool(memory.ignored.all()):
@@ -322,12 +324,7 @@ class Corrections:
         fitted, memory, _ = self._correctable
         seen = []
         for source, name in track(images.gather(pictures, recursive=False), description="pictures"):
-            picture = images.read_picture(
-                source,
-                name=name,
-                detail=max(fitted.preprocessing.size),
-                max_pixels=fitted.preprocessing.max_pixels,
-            )
+            picture = fitted.preprocessing.read(source, name)
             image = fitted.preprocessing(picture)
             features = self._features(picture, image, gated=gated)
             scores = self._scores(features, memory, self.method)
@@ -376,7 +373,7 @@ class Corrections:
         for one in seen:
             score = float(self._scores(one.features, memory, method).image[0])
             scores.append((now.calibrated(_score(one)), then.calibrated(score)))
-            warnings += [note] if (note := old.preprocessing.note(one.picture, old.references)) else []
+            warnings += old.preprocessing.notes(one.picture, old.references)
             if kind == "good":
                 warnings += _still(one.given.name, scores[-1], number)
         if kind == "good" and not accepted:

@@ -50,6 +50,7 @@ from handful.inspector import (
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
 from handful.oddity import Oddity
+from handful.ops.frames import middle_aspect
 from handful.ops.views import mild_views, random_views
 from handful.processes import check_torch
 from handful.revisions import History
@@ -69,9 +70,13 @@ class Detector(Corrections):
     Args:
         method: a name in `handful.methods.METHODS`.
         settings: of the method, by name.
-        backbone, levels, size, weights, engine, precision, device, object_name: see `handful.backbones.create`; `size`
-            may be one number for a square input. `backbone` may also be one that was made before, whose other options
-            then hold.
+        backbone, levels, weights, engine, precision, device, object_name: see `handful.backbones.create`. `backbone`
+            may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
+        size: of the model's input in pixels. One number N, or None for the backbone's own: about N² pixels at the
+            references' aspect, see `handful.ops.frames.frame_size`; square references give N x N. Height and width:
+            exactly these. References and pictures of another shape lie in the input as a whole, their aspect kept.
+        squeeze: resize every picture to `size`, N x N for one number, whatever its aspect, as papers do. With a head it
+            is always so, as in the head's training.
         false_alarm_rate: the share of good parts that the threshold may reject.
         head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.heads.read`, to
             be shared by many detectors.
@@ -92,6 +97,7 @@ class Detector(Corrections):
         backbone: str | Backbone = backbones.DEFAULT_BACKBONE,
         levels: Sequence[str | int] | None = None,
         size: int | tuple[int, int] | None = None,
+        squeeze: bool = False,
         weights: str = "auto",
         engine: backbones.EngineChoice = "auto",
         precision: Precision = "f32",
@@ -108,16 +114,17 @@ class Detector(Corrections):
         self.gate = capture.check_names(gate)
         self.head = heads.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
         self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
-        frame = (size, size) if isinstance(size, int) else size
-        if frame is not None and not (len(frame) == 2 and all(32 <= side <= 4096 for side in frame)):
+        sides = (size,) if isinstance(size, int) else size
+        if sides is not None and not (len(sides) in (1, 2) and all(32 <= side <= 4096 for side in sides)):
             raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, got {size!r}.")
         decision.check_rate(false_alarm_rate)
         self.false_alarm_rate = false_alarm_rate
+        self.squeeze = squeeze or self.head is not None
         self._ready_backbone = None if isinstance(backbone, str) else backbone
         self._backbone_options: dict[str, Any] = {
             "name": backbone,
             "levels": levels,
-            "size": frame,
+            "size": size if size is None or isinstance(size, int) else tuple(size),
             "weights": weights,
             "engine": engine,
             "precision": precision,
@@ -147,23 +154,12 @@ class Detector(Corrections):
         """
         check_torch()
         sources = images.gather(references, recursive=False)
-        # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
-        backbone = self._fitted.backbone if self._fitted else self._ready_backbone
-        if backbone is None:
-            backbone = backbones.create(**self._backbone_options)
-        backbone = windowed(backbone, self.method.windows_wanted)
-        if self.head is not None:
-            self.head.check(backbone.spec)
-            self.head.module.to(backbone.device)
-        size = backbone.spec.size
-        pictures = [
-            images.read_picture(source, name=name, detail=max(size), max_pixels=self.max_pixels)
-            for source, name in sources
-        ]
+        backbone, pictures, preprocessing = self._read(sources)
+        parts = [preprocessing.part(picture.size) for picture in pictures]
+        aspects = [preprocessing.aspect(picture) for picture in pictures]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
         names = [picture.name for picture in pictures]
         images.check_distinct(pictures, digests)
-        preprocessing = Preprocessing.learnt(size, pictures, max_pixels=self.max_pixels)
         inputs = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
 
         method = self.method.unfitted()
@@ -175,16 +171,14 @@ class Detector(Corrections):
         upright = [of_image[0] for of_image in views]
         taken = [[view.numpy() for view in of_image] for of_image in variations]
         learnt = capture.learn(taken, [features.arrays() for features in upright])
-        oddities = oddity.find(names, [p.size for p in pictures], upright, learnt)
+        oddities = oddity.find(names, [p.size for p in pictures], upright, learnt, parts=parts)
         if not accept_odd:
             oddity.check(oddities)
-        turns = turning.decide(
-            method.turn_wanted, inputs, upright, backbone, aspects=[picture.aspect for picture in pictures]
-        )
-        rows = list(zip(inputs, upright, pictures, strict=True)) if turns.turned else []
+        turns = turning.decide(method.turn_wanted, inputs, upright, backbone, aspects=aspects)
+        rows = list(zip(inputs, upright, aspects, strict=True)) if turns.turned else []
         turned = [
-            turning.learn(image, features, backbone, aspect=picture.aspect)
-            for image, features, picture in track(rows, description="turned")
+            turning.learn(image, features, backbone, aspect=aspect)
+            for image, features, aspect in track(rows, description="turned")
         ]
         good = learning.fit(method, views, augmented, turned, track=track)
         history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
@@ -194,7 +188,7 @@ class Detector(Corrections):
             preprocessing=preprocessing,
             calibration=history.calibration(),
             references=tuple(
-                Reference(picture.name, digest, thumbnail_jpeg(picture), preprocessing.depth_of(picture))
+                Reference(picture.name, digest, thumbnail_jpeg(picture), preprocessing.depth_of(picture), picture.size)
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
             gate=capture.Gate(self.gate, learnt),
@@ -205,6 +199,41 @@ class Detector(Corrections):
         )
         self.method = method
         return self
+
+    def _read(self, sources: Sequence[tuple[PictureSource, str]]) -> tuple[Backbone, list[Picture], Preprocessing]:
+        """Read references: the backbone for a frame of their shape, or of that asked for, and how they come into it."""
+        options, asked = self._backbone_options, self._backbone_options["size"]
+        # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
+        backbone = self._fitted.backbone if self._fitted else self._ready_backbone
+        exact = self.squeeze or isinstance(asked, tuple) or (asked is None and self._ready_backbone is not None)
+        if exact and backbone is None:
+            backbone = backbones.create(**options)
+        side = 0 if exact else backbones.square_side(options["name"], asked)
+        detail = max(backbone.spec.size) if exact and backbone else side
+        pictures = [
+            images.read_picture(source, name=name, detail=detail, max_pixels=self.max_pixels)
+            for source, name in sources
+        ]
+        if side:
+            aspect = middle_aspect([picture.aspect for picture in pictures])
+            if backbone is None:
+                backbone = backbones.create(**options, aspect=aspect)
+            else:
+                plain = windowed(backbone, None)
+                backbone = backbones.at_size(plain, backbones.frame_of(plain.spec.name, side, aspect))
+        assert backbone is not None
+        backbone = windowed(backbone, self.method.windows_wanted)
+        if self.head is not None:
+            self.head.check(backbone.spec)
+            self.head.module.to(backbone.device)
+        preprocessing = Preprocessing.learnt(
+            backbone.spec.size,
+            pictures,
+            max_pixels=self.max_pixels,
+            keeps_aspect=not self.squeeze,
+            side=side,
+        )
+        return backbone, pictures, preprocessing
 
     @property
     def calibration(self) -> decision.Calibration:
@@ -225,6 +254,13 @@ class Detector(Corrections):
     def turning(self) -> Turning | None:
         """Whether the references were learnt in turned copies, and why; None for one saved before there were any."""
         return self._needed.turning
+
+    @property
+    def reshaped(self) -> tuple[str, ...]:
+        """The references of another shape than the input, which lie in it as a whole; none where all are squeezed."""
+        fitted = self._needed
+        part = fitted.preprocessing.part
+        return tuple(one.name for one in fitted.references if one.size and not part(one.size).is_whole)
 
     @property
     def bits(self) -> int:
@@ -298,6 +334,7 @@ class Detector(Corrections):
             "head": self.head,
             "gate": self.gate,
             "max_pixels": self.max_pixels,
+            "squeeze": self.squeeze,
         }
         return _unfitted_again, (self.method.name, arguments, kept)
 
@@ -374,13 +411,16 @@ class Detector(Corrections):
             "handful": __version__,
             "method": {"name": method.name, "settings": method.settings},
             "backbone": asdict(fitted.backbone.spec),
-            "preprocessing": asdict(fitted.preprocessing),
+            "preprocessing": _preprocessing(fitted.preprocessing),
             "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [
-                {"name": r.name, "sha256": r.sha256, **({"bits": r.bits} if r.bits else {})} for r in fitted.references
+                {"name": r.name, "sha256": r.sha256}
+                | ({"bits": r.bits} if r.bits else {})
+                | ({"size": list(r.size)} if r.size else {})
+                for r in fitted.references
             ],
             **({"oddities": [asdict(one) for one in fitted.oddities]} if fitted.oddities else {}),
         }
@@ -461,6 +501,8 @@ class Detector(Corrections):
             backbone = windowed(backbone, detector.method.windows_wanted)
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
             preprocessing = preprocessing_of(manifest)
+            detector.squeeze = not preprocessing.keeps_aspect
+            detector._backbone_options["size"] = preprocessing.side or preprocessing.size
             detector._fitted = Fitted(
                 method=detector.method,
                 backbone=backbone,
@@ -480,6 +522,14 @@ class Detector(Corrections):
         if not isinstance(source, bytes):
             detector._files[os.path.realpath(source)] = manifest["digest"]
         return detector
+
+
+def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Ready for the manifest; where pictures are squeezed, as inspectors up to format 2 say it."""
+    fields = asdict(preprocessing)
+    if not preprocessing.keeps_aspect:
+        del fields["keeps_aspect"], fields["side"]
+    return fields
 
 
 def _again(content: bytes, head: heads.TrainedHead | None, device: backbones.Device) -> Detector:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful.ops.evidence import Place, References
+from handful.ops.frames import Part
 from handful.types import Likeness, Region
 
 NEIGHBOURHOOD = 3  # patches a side that a place is seen with
@@ -21,14 +22,17 @@ class Evidence:
     Args:
         learnt: the levels of one good picture each, (h, w, D), finest grid first.
         names: of the good pictures.
+        parts: of the frame that each good picture fills.
     """
 
-    def __init__(self, learnt: Sequence[Sequence[NDArray[np.float32]]], names: Sequence[str]) -> None:
-        self._names, self._learnt = tuple(names), learnt
+    def __init__(
+        self, learnt: Sequence[Sequence[NDArray[np.float32]]], names: Sequence[str], parts: Sequence[Part]
+    ) -> None:
+        self._names, self._parts, self._learnt = tuple(names), tuple(parts), learnt
         self._prepared: tuple[list[float], References] | None = None
 
     def explain(
-        self, regions: Sequence[Region], levels: Sequence[NDArray[np.float32]], size: tuple[int, int]
+        self, regions: Sequence[Region], levels: Sequence[NDArray[np.float32]], size: tuple[int, int], part: Part
     ) -> tuple[tuple[Region, ...], Likeness]:
         """Add to each region the good patch nearest to its peak; beside them, what may be missing.
 
@@ -36,11 +40,12 @@ class Evidence:
             regions: of the picture.
             levels: of the picture, as those learnt.
             size: width, height of the original picture, in whose pixels the regions are given.
+            part: of the frame that the picture fills.
         """
         scales, references = self._search
         query = _vectors(levels, scales)
         height, width, _ = query.shape
-        at = [(y * height // size[1], x * width // size[0]) for x, y in (region.peak_at for region in regions)]
+        at = [part.cell_of(region.peak_at, size, (height, width)) for region in regions]
         nearest = [self._likeness(place) for place in references.nearest_places(query, at)]
         explained = tuple(replace(region, nearest=one) for region, one in zip(regions, nearest, strict=True))
         return explained, self._likeness(references.least_found(query))
@@ -58,7 +63,7 @@ class Evidence:
 
     def _likeness(self, place: Place) -> Likeness:
         height, width, _ = self._learnt[0][0].shape
-        at = ((place.column + 0.5) / width, (place.row + 0.5) / height)
+        at = self._parts[place.picture].in_picture(((place.column + 0.5) / width, (place.row + 0.5) / height))
         return Likeness(self._names[place.picture], at, place.distance)
 
 

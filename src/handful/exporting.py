@@ -26,13 +26,14 @@ from handful.data.writing import new_folder
 from handful.decision import Calibration
 from handful.errors import OutputError, SettingError
 from handful.fitted import Fitted
+from handful.ops.frames import ALIKE
 from handful.scoring import FOLLOWED, TOLERANCE, apart, operations_of
 from handful.types import Features, Scores
 from handful.version import __version__
 
 GraphFormat = Literal["openvino", "onnx"]
 DESCRIPTION = "inspector.json"
-DESCRIPTION_VERSION = 1
+DESCRIPTION_VERSION = 2  # 1 squeezed every picture to the input
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,7 @@ def _check_images(fitted: Fitted, check: PictureSource | Sequence[PictureSource]
     """Model inputs (1, 3, H, W) of the references' thumbnails, and of the pictures given."""
     pictures = [thumbnail_picture(reference.thumbnail, name=reference.name) for reference in fitted.references]
     given = [] if check is None else images.gather(check, recursive=True)
-    detail = max(fitted.preprocessing.size)
-    pictures += [images.read_picture(source, name=name, detail=detail) for source, name in given]
+    pictures += [fitted.preprocessing.read(source, name) for source, name in given]
     return [torch.from_numpy(fitted.preprocessing(picture))[None] for picture in pictures]
 
 
@@ -233,16 +233,21 @@ def _describe(fitted: Fitted, method: methods.Method, folder: Path, agreements: 
 
 
 def _preprocessing(fitted: Fitted) -> dict[str, Any]:
-    height, width = fitted.preprocessing.size
+    preprocessing, (height, width) = fitted.preprocessing, fitted.preprocessing.size
     return {
         "upright": "turn the picture as its EXIF orientation says",
         "channels": "RGB; grey three times, transparency laid over black",
         "size": [height, width],
-        "resize": "the whole picture to size, its aspect not kept: bicubic and anti-aliased, as Pillow's BICUBIC, "
+        "resize": "the whole picture to size, or to its part of it: bicubic and anti-aliased, as Pillow's BICUBIC, "
         "across and then down, rounded to 8 bits after each",
-        "jpeg_draft": images.DRAFT_FACTOR * max(height, width),
+        "keeps_aspect_beyond": ALIKE if preprocessing.keeps_aspect else None,
+        "part": "a picture whose aspect, width to height, differs from size's by a factor of more than "
+        "keeps_aspect_beyond keeps its aspect: it is resized to the largest height and width inside size, rounded, put "
+        "in the middle (nearer to the top left) and mirrored around, its edge repeated, and only its own part of the "
+        "map is its. Where keeps_aspect_beyond is null, and for any other picture, the part is all of size.",
+        "jpeg_draft": images.DRAFT_FACTOR * preprocessing.detail,
         "divide_8_bit_by": 255,
-        "divide_16_bit_by": 2 ** (fitted.preprocessing.bits if fitted.preprocessing.bits > 8 else 16) - 1,
+        "divide_16_bit_by": 2 ** (preprocessing.bits if preprocessing.bits > 8 else 16) - 1,
         "clip": [0, 1],
     }
 

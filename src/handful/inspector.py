@@ -24,6 +24,7 @@ from handful.data.preprocessing import Preprocessing
 from handful.errors import HandfulError, InputError, InspectorError, SettingError
 from handful.evidence import Evidence
 from handful.ops.cells import hidden_levels
+from handful.ops.frames import whole
 from handful.processes import undisturbed
 from handful.types import Inspection, Likeness, Reference, Region, Seen
 
@@ -99,7 +100,9 @@ class Inspector:
         if self.places is None:
             object.__setattr__(self, "places", threading.Semaphore(PICTURES_PER_CORE * (os.cpu_count() or 1)))
         if self.evidence is None and self.learnt:
-            found = Evidence(self.learnt, [reference.name for reference in self.references])
+            frame = self.preprocessing.size
+            parts = [self.preprocessing.part(one.size) if one.size else whole(frame) for one in self.references]
+            found = Evidence(self.learnt, [reference.name for reference in self.references], parts)
             object.__setattr__(self, "evidence", found)
 
     def __reduce__(self) -> tuple[Callable[..., "Inspector"], tuple[Any, ...]]:
@@ -224,8 +227,7 @@ class Inspector:
     def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
         """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""
         try:
-            wanted = self.preprocessing
-            picture = images.read_picture(source, name=name, detail=max(wanted.size), max_pixels=wanted.max_pixels)
+            picture = self.preprocessing.read(source, name)
             return self.inspect_picture(picture), picture
         except InputError as error:
             return Inspection(name, "ERROR", reason=str(error), inspector=self.digest), None
@@ -243,7 +245,7 @@ class Inspector:
 
     def _inspected(self, picture: Picture) -> Inspection:
         image = self.preprocessing(picture, halves=self.alone)
-        notes = (note,) if (note := self.preprocessing.note(picture, self.references)) else ()
+        part, notes = self.preprocessing.part(picture.size), self.preprocessing.notes(picture, self.references)
         seen = self.look(image)
         if not math.isfinite(seen.score) or not math.isfinite(float(seen.map.sum(dtype=np.float64))):
             reason = (
@@ -253,7 +255,7 @@ class Inspector:
             return Inspection(picture.name, "ERROR", reason=reason, inspector=self.digest)
         doubt = self.gate.refuse_image(image) or self.gate.refuse_features(seen.levels, self.learnt)
         sentence = f"{picture.name} {doubt}" if doubt else None
-        heatmap = self.calibration.calibrated_map(seen.map)
+        heatmap = self.calibration.calibrated_map(part.cut(seen.map))
         defect = seen.score > self.calibration.threshold
         regions, missing = self._regions(heatmap, seen.levels, picture) if defect else ((), None)
         return Inspection(
@@ -280,7 +282,7 @@ class Inspector:
             return regions, None
         if self.ignored is not None:
             levels = hidden_levels(levels, self.ignored, self.learnt[0])
-        return self.evidence.explain(regions, levels, picture.size)
+        return self.evidence.explain(regions, levels, picture.size, self.preprocessing.part(picture.size))
 
 
 def _loaded(content: bytes, threads: int | None) -> Inspector:
@@ -315,13 +317,20 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     """Likewise the preprocessing."""
     fields = manifest["preprocessing"]
     limit = fields.get("max_pixels", images.MAX_PIXELS)
-    return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit)
+    aspect_kept, side = fields.get("keeps_aspect", False), fields.get("side", 0)  # up to format 2 all were squeezed
+    return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit, aspect_kept, side)
 
 
 def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Reference, ...]:
     """Likewise the references, with their thumbnails."""
     return tuple(
-        Reference(reference["name"], reference["sha256"], parts[thumbnail_part(number)], reference.get("bits"))
+        Reference(
+            reference["name"],
+            reference["sha256"],
+            parts[thumbnail_part(number)],
+            reference.get("bits"),
+            (size[0], size[1]) if (size := reference.get("size")) else None,
+        )
         for number, reference in enumerate(manifest["references"])
     )
 

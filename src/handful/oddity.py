@@ -11,6 +11,7 @@ from typing import Any
 from handful import signs
 from handful.capture import Learnt
 from handful.errors import InputError
+from handful.ops.frames import Part
 from handful.signs import WARN, Kind, Sign
 from handful.types import Features
 
@@ -40,7 +41,12 @@ class Oddity:
 
 
 def find(
-    names: Sequence[str], sizes: Sequence[tuple[int, int]], features: Sequence[Features], learnt: Learnt
+    names: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    features: Sequence[Features],
+    learnt: Learnt,
+    *,
+    parts: Sequence[Part],
 ) -> tuple[Oddity, ...]:
     """Find the references that are unlike the others; one alone has nothing to be unlike.
 
@@ -48,6 +54,7 @@ def find(
         names, sizes: of k pictures, (width, height) in pixels.
         features: of each picture.
         learnt: of all pictures.
+        parts: of the frame that each picture fills.
 
     Returns:
         At most one for each picture, in their order.
@@ -62,7 +69,7 @@ def find(
             if sign.strength > WARN[sign.kind] and (
                 row not in found or (signs.is_clear(sign) and not found[row].clear)
             ):
-                found[row] = _oddity(sign, names[row], sizes[row], len(rows))
+                found[row] = _oddity(sign, names[row], sizes[row], len(rows), parts[row])
     return tuple(found[row] for row in sorted(found))
 
 
@@ -125,8 +132,9 @@ def from_manifest(manifest: Mapping[str, Any]) -> tuple[Oddity, ...]:
     return tuple(replace(one, at=(one.at[0], one.at[1]) if one.at else None) for one in kept)
 
 
-def _oddity(sign: Sign, name: str, size: tuple[int, int], count: int) -> Oddity:
-    at = (int(sign.at[0] * size[0]), int(sign.at[1] * size[1])) if sign.at else None
+def _oddity(sign: Sign, name: str, size: tuple[int, int], count: int, part: Part) -> Oddity:
+    x, y = part.in_picture(sign.at) if sign.at else (0.0, 0.0)
+    at = (int(x * size[0]), int(y * size[1])) if sign.at else None
     rest = "the other reference" if count == 2 else "the other references"
     words = {
         "uniform": "is almost uniform",

@@ -226,12 +226,14 @@ class Reference:
         sha256: of its file, or of its pixels.
         thumbnail: a small JPEG of it.
         bits: the depth that its pixels were scaled by; None where an older version did not keep it.
+        size: width, height of the upright original; None where it was saved before that was kept.
     """
 
     name: str
     sha256: str
     thumbnail: bytes
     bits: int | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -280,12 +282,13 @@ class Inspection:
         score: the method's raw image score, higher is more anomalous; None for ERROR alone, as the next three.
         calibrated_score: the same on one scale for every inspector: 0 a typical good part, 1 the threshold.
         threshold: the raw score above which a picture is a DEFECT.
-        heatmap: (H, W) float32 in the model-input frame, calibrated: 0 typical of good parts, 1 the map's threshold.
+        heatmap: (H, W) float32 over the whole picture, calibrated: 0 typical of good parts, 1 the map's threshold. It
+            has the pixels of the model-input frame that the picture fills: all but for a picture of another shape.
         regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
         size: width, height of the upright original picture; None for ERROR.
         reason: a sentence for RETAKE and ERROR, else None.
-        notes: sentences that a person should read beside the verdict, as the gate's doubt about a DEFECT; most pictures
-            have none.
+        notes: sentences that a person should read beside the verdict: on another depth or shape than the references',
+            and the gate's doubt about a DEFECT; most pictures have none.
         inspector: the digest that names the inspector with its calibration; None where no inspector was asked.
         missing: where the verdict is DEFECT, the place of the most alike good picture that is least like anything in
             this one: what may be missing here. None elsewhere, and where good pictures are not kept.

@@ -242,3 +242,33 @@ def test_cuda_equals_cpu(backbone):
     for one, other in zip(on_gpu(batch).levels, backbone(batch).levels, strict=True):
         # cuDNN may take TF32's shorter mantissa for convolutions
         assert float((one.cpu() - other).abs().max()) <= 5e-3 * float(other.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "size"),
+    [
+        ("resnet18", 64, (32, 128)),
+        ("vit_tiny_patch16_224", 64, (32, 128)),
+        ("vit_small_patch14_dinov2.lvd142m", 56, (28, 112)),
+        ("swin_tiny_patch4_window7_224", 224, (128, 480)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # timm's, in resizing swin's position bias
+def test_an_input_of_the_references_aspect_is_made_at_once_or_later_and_can_be_saved(name, side, size):
+    options = {"weights": "random", "engine": "torch", "device": "cpu"}
+    made = backbones.create(name, size=side, aspect=4.0, **options)
+    assert made.spec.size == backbones.frame_of(name, side, 4.0) == size
+    later = backbones.at_size(backbones.create(name, size=side, **options), size)
+    assert later.spec == made.spec
+    loaded = backbones.load(later.spec, later.parts, device="cpu")
+    image = images(size, count=1)
+    for levels in zip(made(image).levels, later(image).levels, loaded(image).levels, strict=True):
+        assert all(torch.equal(levels[0], other) for other in levels[1:])
+
+
+def test_a_square_aspect_changes_nothing():
+    options = {"weights": "random", "engine": "torch", "device": "cpu"}
+    for size in (100, None):
+        plain, square = (backbones.create("resnet18", size=size, aspect=aspect, **options) for aspect in (None, 1.0))
+        assert plain.spec == square.spec and plain.parts == square.parts
+    assert plain.spec.size == (320, 320) and backbones.frame_of("vit_small_patch14_dinov2", 320, 1.0) == (322, 322)

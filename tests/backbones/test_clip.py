@@ -339,3 +339,17 @@ def test_cuda_equals_cpu():
     one, other = on_gpu(images()), backbone(images())
     for a, b in zip((*one.levels, one.image, one.text), (*other.levels, other.image, other.text), strict=True):
         assert float((a.cpu() - b).abs().max()) <= 5e-3 * float(b.abs().max())
+
+
+def test_an_input_of_the_references_aspect_can_be_saved(tiny_clip):
+    options = {"weights": "random", "device": "cpu"}
+    made = backbones.create(tiny_clip, aspect=4.0, **options)
+    assert backbones.square_side(tiny_clip, None) == 32
+    assert made.spec.size == backbones.frame_of(tiny_clip, 32, 4.0)
+    size = (24, 64)
+    later = backbones.at_size(backbones.create(tiny_clip, **options), size)
+    loaded = backbones.load(later.spec, later.parts, device="cpu")
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    for one, other in zip(later(image).levels, loaded(image).levels, strict=True):
+        assert torch.equal(one, other)
+    assert backbones.about(later, "bolt").spec.object_name == "bolt"

@@ -18,6 +18,7 @@ from handful.benchmark.cells import plan, spoken, unfinished
 from handful.benchmark.run import backbone_label, run
 from handful.data import images
 from handful.data.datasets import open_dataset
+from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.detector import Detector
@@ -375,3 +376,36 @@ def test_each_category_is_spoken_of_by_its_name(tree, tiny_clip, tmp_path):
 def test_methods_that_need_references_refuse_none(parts, names):
     with pytest.raises(SettingError, match=rf"at least 1 for {names[-1]} .* got 0 and 0"):
         plan({"parts": parts}, methods=names, shots=[0, 1], seeds=[0])
+
+
+@pytest.fixture
+def oblong(tree) -> Dataset:
+    """The category disc as pictures of 240 x 80 pixels, but for one square test picture."""
+    for path in [*(tree / "disc").rglob("*.png")]:
+        if path.name != "0.png" or "test/good" not in str(path):
+            with Image.open(path) as picture:
+                wide = picture.resize((240, 80), Image.Resampling.NEAREST)
+            wide.save(path)
+    return open_dataset(tree)
+
+
+@pytest.mark.parametrize("frames", ["references", "exact", "squeezed"])
+def test_a_cell_of_oblong_pictures_gives_what_a_detector_gives(oblong, backbone, tmp_path, frames):
+    cells = plan({"parts": oblong}, methods=("handful",), shots=(2,), seeds=(1,))
+    (row, _) = run(cells, backbone, tmp_path / "out", false_alarm_rate=0.05, frames=frames)
+    category = oblong.categories[0]
+    size = 64 if frames == "references" else None
+    detector = Detector(backbone=backbone, size=size, squeeze=frames == "squeezed", false_alarm_rate=0.05)
+    detector.fit(draw(category.train, shots=2, seed=1))
+    inspections = detector.inspect([sample.path for sample in category.test])
+    written = results.read_scores(results.scores_path(tmp_path / "out", row))
+    assert [(s.path, s.score) for s in written] == [(i.path, i.score) for i in inspections]
+    assert row.threshold == detector.calibration.threshold
+    assert row.size == {"references": "64", "exact": "64x64 padded", "squeezed": "64x64"}[frames]
+    assert detector.backbone.size == ((32, 96) if frames == "references" else (64, 64))
+    # Pixels are counted on each picture's own part of the frame, as the heatmaps are cut.
+    masks, maps = [], [inspection.heatmap for inspection in inspections]
+    for sample, heatmap in zip(category.test, maps, strict=True):
+        masks += [region.mask for region in read_regions(sample, heatmap.shape)] or [np.zeros(heatmap.shape, bool)]
+    truth, values = (np.concatenate([one.ravel() for one in those]) for those in (masks, maps))
+    assert row.pixel_auroc == pytest.approx(100 * roc_auc_score(truth, values), abs=0.01)

@@ -236,3 +236,15 @@ def test_a_region_to_ignore_that_is_white_all_over_is_refused_however_noisy(tmp_
     noise = np.random.default_rng(0).integers(250, 256, (20, 30), np.uint8)
     with pytest.raises(InputError, match="everything marked"):
         read_ignored(noise, (20, 30))
+
+
+def test_a_mask_to_ignore_lies_in_the_frame_as_a_picture_of_its_shape():
+    mask = np.zeros((20, 60), np.uint8)
+    mask[:, :30] = 255
+    squeezed, _, _ = read_ignored(mask, (60, 60))
+    kept, _, _ = read_ignored(mask, (60, 60), keeps_aspect=True)
+    np.testing.assert_array_equal(kept, squeezed)  # mirrored up and down, it reaches as far
+    mask[10:] = 0
+    kept, _, _ = read_ignored(mask, (60, 60), keeps_aspect=True)
+    rows = kept[:, 0].nonzero()[0]
+    np.testing.assert_array_equal(rows, [*range(10, 30), *range(50, 60)])  # the upper half, mirrored above and below

@@ -199,3 +199,44 @@ def test_thumbnail_stretches_a_deep_picture_to_be_seen():
 
 def test_thumbnail_of_a_flat_deep_picture_is_black():
     assert thumbnail(read_picture(deep([[500, 500]])), longest=256).max() == 0
+
+
+# --- the aspect is kept
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (64, 64), (300, 300), (300, 310)])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_picture_of_the_frames_shape_is_the_same_to_the_bit(shape, depth):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(depth)
+    kept, squeezed = (Preprocessing((64, 64), keeps_aspect=kept)(read_picture(pixels)) for kept in (True, False))
+    np.testing.assert_array_equal(kept, squeezed)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_picture_of_another_shape_lies_undistorted_in_the_middle_mirrored_around(depth):
+    y, x = np.mgrid[:60, :180]
+    pixels = (200 * (np.hypot(x - 90, y - 30) < 25))[:, :, None].repeat(3, 2).astype(depth)
+    preprocessing = Preprocessing((96, 96), bits=10, keeps_aspect=True)
+    picture = read_picture(pixels)
+    frame = preprocessing(picture)
+    part = preprocessing.part(picture.size)
+    assert frame.shape == (3, 96, 96) and frame.dtype == np.float32 and frame.flags.c_contiguous
+    assert (part.top, part.left, part.size) == (32, 0, (32, 96))
+    disc = frame[0, 32:64] > frame.max() / 2
+    assert abs(int(disc.any(0).sum()) - int(disc.any(1).sum())) <= 1  # as wide as high
+    np.testing.assert_array_equal(frame[:, :32], frame[:, 32:64][:, ::-1])
+    np.testing.assert_array_equal(frame[:, 64:], frame[:, 32:64][:, ::-1])
+
+
+def test_a_note_says_which_pictures_are_of_another_shape():
+    preprocessing = Preprocessing((96, 96), keeps_aspect=True)
+    long, square = (read_picture(np.zeros((30, width, 3), np.uint8), name="a.png") for width in (90, 31))
+    assert preprocessing.notes(square) == () == Preprocessing((96, 96)).notes(long)
+    (note,) = preprocessing.notes(long)
+    assert note.startswith("a.png has 90 x 30 pixels, another shape than the input's 96 x 96;")
+    assert preprocessing.aspect(square) == 31 / 30 and preprocessing.aspect(long) == 1
+
+
+def test_jpegs_are_decoded_for_the_side_that_the_frame_was_chosen_by():
+    assert Preprocessing((480, 192), side=320).detail == 320
+    assert Preprocessing((480, 192)).detail == 480

@@ -5,8 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, get_args
 
-from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, Backbone, BackboneSpec, EngineName, Precision
+from handful.backbones.base import (
+    CLIP_PREFIX,
+    DEFAULT_SIDE,
+    WEIGHTS_PART,
+    Backbone,
+    BackboneSpec,
+    EngineName,
+    Precision,
+)
 from handful.errors import HandfulError, SettingError, conversion_error
+from handful.ops.frames import frame_size
 
 if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
     import torch
@@ -24,18 +33,22 @@ def create(
     name: str = DEFAULT_BACKBONE,
     *,
     levels: Sequence[str | int] | None = None,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
+    aspect: float | None = None,
     weights: str = "auto",
     engine: EngineChoice = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
     object_name: str | None = None,
 ) -> Backbone:
-    """Make a backbone; `handful.backbones.timm.build` explains name, levels, size and weights.
+    """Make a backbone; `handful.backbones.timm.build` explains name, levels and weights.
 
     A name that begins with `clip:` is one of open_clip's, see `handful.backbones.clip.create`.
 
     Args:
+        size: (H, W) of the input, or the side of a square one; None for 320, of CLIP the side that it was trained at.
+        aspect: width to height; the input then has about that and as many pixels as the square, see
+            `handful.ops.frames.frame_size`. None for the square itself.
         engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (faster than torch there,
             benchmarks/main_job.md), else torch.
         precision: "f32", or "bf16" with OpenVINO on a CPU that has it: the backbone's pass is shorter by a third
@@ -50,12 +63,15 @@ def create(
     if precision not in get_args(Precision):
         raise SettingError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
     chosen = _choose_engine(engine, device)
+    frame = (size, size) if isinstance(size, int) else size
     if name.startswith(CLIP_PREFIX):
         _check_clip(name, engine, precision)
         from handful.backbones import clip
 
+        if aspect is not None:
+            frame = frame_of(name, square_side(name, size), aspect)
         return clip.create(
-            name, levels=levels, size=size, weights=weights, object_name=object_name, device=choose_device(device)
+            name, levels=levels, size=frame, weights=weights, object_name=object_name, device=choose_device(device)
         )
     if object_name is not None:
         raise SettingError(f"The object must be left out with {name}, which reads no text, got {object_name!r}.")
@@ -66,12 +82,28 @@ def create(
 
     from handful.backbones import timm  # seconds to import, and not needed to load an inspector made for OpenVINO
 
-    network = timm.build(name, levels=levels, size=size, weights=weights)
+    then = None if aspect is None else frame_of(name, square_side(name, size), aspect)
+    network = timm.build(name, levels=levels, size=frame, weights=weights, then=then)
     parts = {WEIGHTS_PART: safetensors.torch.save(network.model.state_dict())}
     spec = BackboneSpec(
         name, network.level_names, network.size, network.weights, timm.digest(network), chosen, precision
     )
     return _on_engine(network, spec, parts, device)
+
+
+def square_side(name: str, size: int | tuple[int, int] | None) -> int:
+    """The side of the square input that `create` makes for a size, before it is rounded to whole patches.
+
+    Raises:
+        SettingError: for an unknown `clip:` name.
+    """
+    if size is not None:
+        return size if isinstance(size, int) else max(size)
+    if not name.startswith(CLIP_PREFIX):
+        return DEFAULT_SIDE
+    from handful.backbones import clip
+
+    return clip.own_side(name)
 
 
 def load(
@@ -140,8 +172,28 @@ def network_of(backbone: Backbone) -> "torch.nn.Module":
     return timm.followed(_network(spec, backbone.parts))
 
 
+def frame_of(name: str, side: int, aspect: float) -> tuple[int, int]:
+    """The (H, W) of a backbone's input for pictures of an aspect, see `handful.ops.frames.frame_size`.
+
+    Args:
+        name: of the backbone.
+        side: of a square input of as many pixels.
+        aspect: width to height.
+
+    Raises:
+        SettingError: for an unknown name.
+    """
+    if name.startswith(CLIP_PREFIX):
+        from handful.backbones import clip
+
+        return frame_size(side, aspect, patch=clip.patch_of(name))
+    from handful.backbones import timm
+
+    return frame_size(side, aspect, patch=timm.patch_of(name))
+
+
 def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
-    """The same network, on the same engine, for the crops of a picture, which always come together.
+    """The same network, on the same engine, for pictures of another size, or for crops, which always come together.
 
     A vision transformer's position embedding is interpolated from that of the backbone's own size. On CUDA many crops
     go through the network together; a CPU is faster one by one, as its caches hold no batch.
@@ -159,22 +211,26 @@ def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
         assert isinstance(backbone, CLIPBackbone)  # no other has such a name
         return backbone.at_size(size, at_a_time=at_a_time)
 
+    import safetensors.torch
+
     from handful.backbones import timm
 
-    spec, parts = backbone.spec, {WEIGHTS_PART: backbone.parts[WEIGHTS_PART]}
-    network = _network(spec, parts)
-    timm.resize(network, size)
-    return _on_engine(network, replace(spec, size=size), parts, device, at_a_time=at_a_time)
+    network = _network(backbone.spec, backbone.parts, then=size)
+    parts = {WEIGHTS_PART: safetensors.torch.save(network.model.state_dict())}
+    spec = replace(backbone.spec, size=size, weights_sha256=timm.digest(network))
+    return _on_engine(network, spec, parts, device, at_a_time=at_a_time)
 
 
-def _network(spec: BackboneSpec, parts: Mapping[str, bytes]) -> "FeatureNetwork":
-    """The network of a saved backbone, in torch."""
+def _network(
+    spec: BackboneSpec, parts: Mapping[str, bytes], *, then: tuple[int, int] | None = None
+) -> "FeatureNetwork":
+    """The network of a saved backbone, in torch, for its own size or another."""
     import safetensors.torch
 
     from handful.backbones import timm
 
     state = safetensors.torch.load(parts[WEIGHTS_PART])
-    return timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state)
+    return timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state, then=then)
 
 
 def _on_engine(

@@ -23,6 +23,7 @@ GRAPH_INPUT, GRAPH_OUTPUTS = "image", ("map", "score")  # what a graph of a whol
 # What the inputs of a graph of a method alone are called, before a number or a name: a picture's levels, the method's
 # state, and the levels of a good picture that stands in for an ignored region.
 LEVEL_INPUT, STATE_INPUT, GOOD_INPUT = "level.", "state.", "good."
+DEFAULT_SIDE = 320  # pixels of a square input of timm's networks; a CLIP has the side that it was trained at
 CLIP_PREFIX = "clip:"  # what the names of `handful.backbones.clip` begin with
 
 

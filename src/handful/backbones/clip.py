@@ -116,8 +116,9 @@ class CLIPBackbone:
         height, width = _checked_size(self.spec.name, vision, size)
         _level_names(self.spec.name, vision, size, self.spec.levels)
         grid = (height // vision["patch_size"], width // vision["patch_size"])
-        spec, part = replace(self.spec, size=size), self.parts[WEIGHTS_PART]
-        return CLIPBackbone(self.network.at_size(size, grid), spec, part, self._text, self.device, at_a_time=at_a_time)
+        tower, spec = self.network.at_size(size, grid), replace(self.spec, size=size)
+        part = safetensors.torch.save(tower.state_dict())
+        return CLIPBackbone(tower, spec, part, self._text, self.device, self._texts, at_a_time=at_a_time)
 
     def about(self, object_name: str) -> "CLIPBackbone":
         """The same network with the prototypes of another object; itself where it has no prototypes.
@@ -197,6 +198,26 @@ def load(spec: BackboneSpec, parts: Mapping[str, bytes], *, device: str) -> CLIP
     tower.load_state_dict(safetensors.torch.load(parts[WEIGHTS_PART]))
     text = safetensors.torch.load(parts[TEXT_PART])["text"] if spec.object_name else None
     return CLIPBackbone(tower, spec, parts[WEIGHTS_PART], text, device)
+
+
+def patch_of(name: str) -> int:
+    """The side of a CLIP's patches in pixels.
+
+    Raises:
+        SettingError: for an unknown name.
+    """
+    patch: int = _vision(name, _split(name)[0])["patch_size"]
+    return patch
+
+
+def own_side(name: str) -> int:
+    """The side of the pictures that a CLIP was trained on.
+
+    Raises:
+        SettingError: for an unknown name.
+    """
+    side: int = _vision(name, _split(name)[0])["image_size"]
+    return side
 
 
 def _split(name: str) -> tuple[str, str | None]:

@@ -3,10 +3,12 @@
 import contextlib
 import difflib
 import hashlib
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from handful.backbones import onboard
+from handful.backbones.base import DEFAULT_SIDE
 from handful.errors import HandfulError, SettingError, WeightsError
 from handful.ops.seeding import seeded
 from handful.ops.tracing import is_tracing, tracing
@@ -40,7 +43,6 @@ import timm
 Network = Any  # a timm network: an nn.Module with attributes that nn.Module does not declare
 
 TRAINED_BY = "trained by"  # where a file of weights says in its metadata what they were trained by
-DEFAULT_SIDE = 320
 _captured: ContextVar[dict[str, Tensor]] = ContextVar("captured")  # the levels of the pass that this thread runs
 DEFAULT_STRIDES = (8, 16)  # the levels of a network with a pyramid: PatchCore's and FastRecon's layer 2 and 3
 
@@ -179,7 +181,12 @@ class _LastLevelReached(Exception):  # noqa: N818 - it reports no error
 
 
 def build(
-    name: str, *, levels: Sequence[str | int] | None, size: tuple[int, int] | None, weights: str
+    name: str,
+    *,
+    levels: Sequence[str | int] | None,
+    size: tuple[int, int] | None,
+    weights: str,
+    then: tuple[int, int] | None = None,
 ) -> FeatureNetwork:
     """Make a network with its weights.
 
@@ -189,6 +196,7 @@ def build(
             pyramid, or the normalised last tokens of a plain vision transformer.
         size: (H, W), or None for 320 x 320, rounded to whole patches where the network needs that.
         weights: "auto" (on board, else timm's hub), "random" (for tests), or a file.
+        then: (H, W) that it is to take instead, as `rebuild` would later; None for `size`.
 
     Raises:
         SettingError: for an unknown name or level, or a size that the network cannot take.
@@ -199,6 +207,7 @@ def build(
     state, source = _find_weights(name, model, weights)
     unfilled = _fill(model, state)
     _take_size(model, size)
+    size = _resized(model, name, size, then)
     network = FeatureNetwork(model, name, _level_names(model, name, levels), size, source)
     network.order_and_prune()
     _check_filled(network.model, unfilled, source)
@@ -206,14 +215,29 @@ def build(
 
 
 def rebuild(
-    name: str, *, levels: Sequence[str], size: tuple[int, int], weights: str, state: dict[str, Tensor]
+    name: str,
+    *,
+    levels: Sequence[str],
+    size: tuple[int, int],
+    weights: str,
+    state: dict[str, Tensor],
+    then: tuple[int, int] | None = None,
 ) -> FeatureNetwork:
-    """Make a saved network again from the weights of its own `model.state_dict()`."""
+    """Make a saved network again from the weights of its own `model.state_dict()`.
+
+    Args:
+        name, levels, size, weights, state: of the network.
+        then: (H, W) that it is to take from now on; None for its own.
+
+    Raises:
+        SettingError: if it cannot take that.
+    """
     model = _create(name)
     _take_size(model, size)
-    network = FeatureNetwork(model, name, levels, size, weights)
+    unfilled = _fill(model, state)
+    network = FeatureNetwork(model, name, levels, _resized(model, name, size, then), weights)
     network.order_and_prune()
-    _check_filled(network.model, _fill(network.model, state), "the saved inspector")
+    _check_filled(network.model, unfilled, "the saved inspector")
     return network
 
 
@@ -241,14 +265,14 @@ def _exported() -> bool:
     return is_tracing() and torch.compiler.is_compiling()
 
 
-def resize(network: FeatureNetwork, size: tuple[int, int]) -> None:
-    """Let a network take pictures of another size.
+@cache
+def patch_of(name: str) -> int:
+    """The side of a network's patches, of which its input's sides must be multiples; 1 for one without patches.
 
     Raises:
-        SettingError: if it cannot.
+        SettingError: for an unknown name.
     """
-    _take_size(network.model, _checked_size(network.model, network.name, size))
-    network.size = size
+    return math.lcm(*_patch(_create(name)))
 
 
 def digest(network: "FeatureNetwork | Trunk") -> str:
@@ -286,8 +310,16 @@ def _take_size(model: Network, size: tuple[int, int]) -> None:
         model.set_input_size(img_size=size)
 
 
+def _resized(model: Network, name: str, size: tuple[int, int], then: tuple[int, int] | None) -> tuple[int, int]:
+    """Let a whole network with its weights take another size, where one is wanted: the size that it has then."""
+    if then is None or then == size:
+        return size
+    _take_size(model, _checked_size(model, name, then))
+    return then
+
+
 def _checked_size(model: Network, name: str, size: tuple[int, int] | None) -> tuple[int, int]:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    patch = _patch(model)
     if size is None:
         return tuple(round(DEFAULT_SIDE / side) * side for side in patch)  # type: ignore[return-value]
     for length, side in zip(size, patch, strict=True):
@@ -297,6 +329,12 @@ def _checked_size(model: Network, name: str, size: tuple[int, int] | None) -> tu
                 f"use {round(length / side) * side}."
             )
     return size
+
+
+def _patch(model: Network) -> tuple[int, int]:
+    """Height and width of a network's patches."""
+    patch: tuple[int, int] = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    return patch
 
 
 def _patch_grid(model: Network, size: tuple[int, int]) -> tuple[int, int] | None:

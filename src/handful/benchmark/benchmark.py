@@ -6,7 +6,7 @@ from pathlib import Path
 
 from handful.backbones.base import Backbone
 from handful.benchmark import environment, results
-from handful.benchmark.cells import plan, unfinished
+from handful.benchmark.cells import Frames, plan, unfinished
 from handful.benchmark.results import Row
 from handful.benchmark.run import backbone_label, run
 from handful.files import replacing, sweep
@@ -29,6 +29,7 @@ class Benchmark:
             references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head.
         shots, seeds: of the draws.
         false_alarm_rate: what the shipped thresholds are asked for.
+        frames: of the inputs, see `handful.benchmark.cells.Frames`.
         command: that started it, for the record.
         weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
 
@@ -48,9 +49,11 @@ class Benchmark:
         shots: Sequence[int],
         seeds: Sequence[int],
         false_alarm_rate: float = 0.01,
+        frames: Frames = "references",
         command: str = "",
         weights: str = "auto",
     ) -> None:
+        self.frames: Frames = frames
         self.datasets, self.backbone, self.out = datasets, backbone, out
         self.false_alarm_rate, self.weights = false_alarm_rate, weights
         self.cells = plan(datasets, methods=methods, shots=shots, seeds=seeds)
@@ -58,7 +61,7 @@ class Benchmark:
             command=command,
             device=backbone.device,
             facts={
-                "backbone": {**asdict(backbone.spec), "name": backbone_label(backbone.spec)},
+                "backbone": {**asdict(backbone.spec), "name": backbone_label(backbone.spec), "frames": frames},
                 "false_alarm_rate": false_alarm_rate,
                 "missing": {name: list(dataset.missing) for name, dataset in datasets.items()},
                 "test_sets": {name: environment.test_sets(dataset) for name, dataset in datasets.items()},
@@ -76,7 +79,12 @@ class Benchmark:
             OutputError: if the results cannot be written.
         """
         yield from run(
-            self.unfinished, self.backbone, self.out, false_alarm_rate=self.false_alarm_rate, weights=self.weights
+            self.unfinished,
+            self.backbone,
+            self.out,
+            false_alarm_rate=self.false_alarm_rate,
+            weights=self.weights,
+            frames=self.frames,
         )
 
     def write_pages(self, *, sheets: bool = True) -> Iterator[Path]:
@@ -102,4 +110,11 @@ class Benchmark:
                 for category in dataset.categories
             }
             rows = results.read(self.out / results.RESULTS)
-            yield from write_sheets(rows, categories, self.backbone, self.out, false_alarm_rate=self.false_alarm_rate)
+            yield from write_sheets(
+                rows,
+                categories,
+                self.backbone,
+                self.out,
+                false_alarm_rate=self.false_alarm_rate,
+                frames=self.frames,
+            )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from handful.benchmark import results
 from handful.errors import SettingError
@@ -11,6 +11,11 @@ from handful.methods import describe, parse, parse_tuning
 from handful.types import Category, Dataset
 
 HEAD_SUFFIX = ".safetensors"
+# The inputs' frames. "references": at the aspect of each cell's references, as `handful fit` makes them, with about as
+# many pixels as a square of the backbone's longer side. "exact": the backbone's own. In both, pictures of another shape
+# keep their aspect. "squeezed": the backbone's own, to which every picture is squeezed, as papers do; always so with a
+# head or without references.
+Frames = Literal["references", "exact", "squeezed"]
 
 
 class Cell(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from handful import metrics, turning
+from handful import backbones, metrics, turning
 from handful.backbones.base import Backbone
 from handful.backbones.windows import windowed
 from handful.data import images
@@ -15,6 +15,7 @@ from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing
 from handful.learning import averaged
 from handful.methods import Turn
+from handful.ops.frames import Part
 from handful.ops.views import mild_views, random_views
 from handful.types import Category, Features, Sample, Windows
 
@@ -24,13 +25,17 @@ class Seen(NamedTuple):
 
     sample: Sample
     digest: str
+    part: Part  # of the frame that the picture fills
     features: dict[Windows | None, Features]  # by the crops that methods want
     truth: metrics.PixelTruth | None  # None for a defect that no mask marks
     seconds: dict[Windows | None, float]  # from the file to the features
 
 
 class CategoryFeatures:
-    """What a backbone says of the references, their variations and the test pictures; references' are kept."""
+    """What a backbone says of the references, their variations and the test pictures; references' are kept.
+
+    The backbone is brought to the size of the preprocessing that it is asked with, once for each.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
@@ -38,8 +43,8 @@ class CategoryFeatures:
         self._views: dict[tuple[str, Preprocessing, Windows | None, bool, int], tuple[Features, float]] = {}
         self._turnings: dict[tuple[Turn, tuple[str, ...], Preprocessing], tuple[bool, float]] = {}
         self._turned: dict[tuple[str, Preprocessing], tuple[Features, float]] = {}
-        self._backbones: dict[Windows | None, Backbone] = {}
-        self._sizes: dict[Windows | None, int] = {}
+        self._backbones: dict[tuple[tuple[int, int], Windows | None], Backbone] = {}
+        self._sizes: dict[tuple[tuple[int, int], Windows | None], int] = {}
 
     def picture(self, path: str) -> tuple[Picture, str, float]:
         """A reference, its digest, and the seconds that reading took."""
@@ -50,23 +55,24 @@ class CategoryFeatures:
             self._pictures[path] = picture, images.digest(path, picture), seconds
         return self._pictures[path]
 
-    def backbone_for(self, windows: Windows | None) -> Backbone:
-        """The backbone that also sees these crops of each picture."""
-        if windows not in self._backbones:
-            self._backbones[windows] = windowed(self.backbone, windows)
-        return self._backbones[windows]
+    def backbone_for(self, size: tuple[int, int], windows: Windows | None = None) -> Backbone:
+        """The backbone for pictures of (H, W) that also sees these crops of each."""
+        if (size, windows) not in self._backbones:
+            made = windowed(self.backbone_for(size), windows) if windows else backbones.at_size(self.backbone, size)
+            self._backbones[size, windows] = made
+        return self._backbones[size, windows]
 
-    def held_bytes(self, windows: Windows | None) -> int:
-        """What the features of a picture and of its crops take.
+    def held_bytes(self, size: tuple[int, int], windows: Windows | None) -> int:
+        """What the features of a picture of (H, W) and of its crops take.
 
         Raises:
             SettingError: if the backbone cannot take crops of this size.
         """
-        if windows not in self._sizes:
-            features = self.backbone_for(windows)(torch.zeros(1, 3, *self.backbone.spec.size))
+        if (size, windows) not in self._sizes:
+            features = self.backbone_for(size, windows)(torch.zeros(1, 3, *size))
             of_crops = () if features.windows is None else features.windows.levels
-            self._sizes[windows] = sum(level.nbytes for level in (*features.levels, *of_crops))
-        return self._sizes[windows]
+            self._sizes[size, windows] = sum(level.nbytes for level in (*features.levels, *of_crops))
+        return self._sizes[size, windows]
 
     def views(
         self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None
@@ -85,11 +91,11 @@ class CategoryFeatures:
         pictures = [self.picture(path)[0] for path in paths]
         images = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
         upright = [self.views(path, preprocessing, 1, None)[0][0] for path in paths]
-        key = wanted, tuple(paths), preprocessing
+        key, backbone = (wanted, tuple(paths), preprocessing), self.backbone_for(preprocessing.size)
         if key not in self._turnings:
             begin = time.perf_counter()
-            aspects = [picture.aspect for picture in pictures]
-            found = turning.decide(wanted, images, upright, self.backbone, aspects=aspects)
+            aspects = [preprocessing.aspect(picture) for picture in pictures]
+            found = turning.decide(wanted, images, upright, backbone, aspects=aspects)
             self._turnings[key] = found.turned, time.perf_counter() - begin
         turned, seconds = self._turnings[key]
         if not turned:
@@ -97,7 +103,7 @@ class CategoryFeatures:
         for path, picture, image, features in zip(paths, pictures, images, upright, strict=True):
             if (path, preprocessing) not in self._turned:
                 begin = time.perf_counter()
-                learnt = turning.learn(image, features, self.backbone, aspect=picture.aspect)
+                learnt = turning.learn(image, features, backbone, aspect=preprocessing.aspect(picture))
                 self._turned[path, preprocessing] = learnt, time.perf_counter() - begin
         kept = [self._turned[path, preprocessing] for path in paths]
         return [features for features, _ in kept], seconds + sum(seconds for _, seconds in kept)
@@ -114,7 +120,7 @@ class CategoryFeatures:
             made = time.perf_counter() - begin
             for number in missing:
                 begin = time.perf_counter()
-                features = self.backbone_for(windows)(inputs[number][None])
+                features = self.backbone_for(preprocessing.size, windows)(inputs[number][None])
                 kept = averaged(features) if random else features
                 self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
         found = [self._views[key] for key in keys]
@@ -122,22 +128,23 @@ class CategoryFeatures:
 
     def blank(self, preprocessing: Preprocessing) -> Features:
         """The features of a black picture."""
-        return self.backbone(torch.zeros(1, 3, *preprocessing.size))
+        return self.backbone_for(preprocessing.size)(torch.zeros(1, 3, *preprocessing.size))
 
     def see(
         self, sample: Sample, category: Category, preprocessing: Preprocessing, wanted: set[Windows | None]
     ) -> Seen:
         """A test picture, with its features by the crops that are wanted."""
         begin = time.perf_counter()
-        picture = images.read_picture(sample.path, detail=max(preprocessing.size))
+        picture = preprocessing.read(sample.path)
         image = torch.from_numpy(preprocessing(picture))[None]
         read = time.perf_counter() - begin
         features: dict[Windows | None, Features] = {}
         seconds: dict[Windows | None, float] = {}
         for windows in wanted:
             begin = time.perf_counter()
-            features[windows] = self.backbone_for(windows)(image)
+            features[windows] = self.backbone_for(preprocessing.size, windows)(image)
             seconds[windows] = read + time.perf_counter() - begin
-        regions = read_regions(sample, preprocessing.size, category.saturation)
-        truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, preprocessing.size)
-        return Seen(sample, images.digest(sample.path, picture), features, truth, seconds)
+        part = preprocessing.part(picture.size)
+        regions = read_regions(sample, part.size, category.saturation)
+        truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, part.size)
+        return Seen(sample, images.digest(sample.path, picture), part, features, truth, seconds)

@@ -23,7 +23,8 @@ class Row:
         protocol: target-only or auxiliary-trained, followed by transductive where a paper's leak is asked for.
         backbone: its name; in brackets where its weights are not the ones that the name stands for.
         weights_sha256: of the backbone.
-        size: HEIGHTxWIDTH of the model input.
+        size: of the model input: N for about N² pixels at the references' aspect (without references N x N, squeezed);
+            HEIGHTxWIDTH where every picture is squeezed to it, with `padded` where its aspect is kept.
         shots, seed: of the draw.
         references: the file names drawn, in order, joined by `|`.
         image_auroc, image_ap, image_f1_oracle: over the test pictures; the oracle chooses its threshold on them.

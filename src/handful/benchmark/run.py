@@ -14,15 +14,17 @@ from torch import Tensor
 from handful import backbones, heads, metrics
 from handful.backbones.base import Backbone, BackboneSpec
 from handful.benchmark import results
-from handful.benchmark.cells import Cell, spoken
+from handful.benchmark.cells import Cell, Frames, spoken
 from handful.benchmark.features import CategoryFeatures, Seen
 from handful.benchmark.memory import peak_mb, reset_peak
 from handful.benchmark.results import PictureScore, Row
+from handful.data.images import Picture
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
 from handful.errors import HandfulError, InputError
 from handful.learning import learn, view_count
 from handful.methods import parse, parse_tuning
+from handful.ops.frames import Part, middle_aspect
 from handful.training import Training
 from handful.types import Category
 
@@ -30,7 +32,13 @@ FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category wit
 
 
 def run(
-    cells: Sequence[Cell], backbone: Backbone, out: Path, *, false_alarm_rate: float, weights: str = "auto"
+    cells: Sequence[Cell],
+    backbone: Backbone,
+    out: Path,
+    *,
+    false_alarm_rate: float,
+    weights: str = "auto",
+    frames: Frames = "references",
 ) -> Iterator[Row]:
     """Run cells, writing results.csv and the scores by picture after each one; a cell that fails becomes a row too.
 
@@ -40,6 +48,7 @@ def run(
         out: the folder of the results.
         false_alarm_rate: what the shipped threshold is asked for.
         weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
+        frames: of the inputs, see `Frames`.
 
     Yields:
         Each row when it is finished.
@@ -50,7 +59,7 @@ def run(
     path = out / results.RESULTS
     rows = {row.key: row for row in results.read(path)}
     for _, group in groupby(cells, key=lambda cell: (cell.dataset, cell.category.name)):
-        for row, scores in _outcomes(list(group), backbone, weights, false_alarm_rate):
+        for row, scores in _outcomes(list(group), backbone, weights, false_alarm_rate, frames):
             if scores:
                 results.write_scores(results.scores_path(out, row), scores)
             rows[row.key] = row
@@ -65,12 +74,14 @@ def backbone_label(spec: BackboneSpec) -> str:
     return f"{spec.name} (weights {spec.weights})" if spec.weights.startswith("file ") else spec.name
 
 
-def _outcomes(cells: Sequence[Cell], backbone: Backbone, weights: str, false_alarm_rate: float) -> "Iterator[Outcome]":
+def _outcomes(
+    cells: Sequence[Cell], backbone: Backbone, weights: str, false_alarm_rate: float, frames: Frames
+) -> "Iterator[Outcome]":
     """The outcome of every cell of one category: those on the backbone as it is, then those on each trained one."""
     backbone = backbones.about(backbone, spoken(cells[0].category))
     as_it_is = [cell for cell in cells if not cell.tuning]
     if as_it_is:
-        yield from _Category(backbone, backbone.spec, false_alarm_rate).run(as_it_is)
+        yield from _Category(backbone, backbone.spec, false_alarm_rate, frames).run(as_it_is)
     groups: dict[tuple[str, int, int], list[Cell]] = {}
     for cell in cells:
         if cell.tuning:
@@ -80,10 +91,10 @@ def _outcomes(cells: Sequence[Cell], backbone: Backbone, weights: str, false_ala
         try:
             trained = _trained(group[0], backbone, weights)
         except Exception as error:
-            yield from ((_failed(_row(cell, backbone.spec), error), []) for cell in group)
+            yield from ((_failed(_row(cell, backbone.spec, frames), error), []) for cell in group)
             continue
         seconds = time.perf_counter() - begin
-        for row, scores in _Category(trained, backbone.spec, false_alarm_rate).run(group):
+        for row, scores in _Category(trained, backbone.spec, false_alarm_rate, frames).run(group):
             yield row if row.fit_s is None else replace(row, fit_s=row.fit_s + seconds), scores
 
 
@@ -117,29 +128,39 @@ Outcome = tuple[Row, list[PictureScore]]
 class _Category:
     """The cells of one category, on shared features."""
 
-    def __init__(self, backbone: Backbone, named: BackboneSpec, false_alarm_rate: float) -> None:
+    def __init__(self, backbone: Backbone, named: BackboneSpec, false_alarm_rate: float, frames: Frames) -> None:
         self.features, self.named, self.false_alarm_rate = CategoryFeatures(backbone), named, false_alarm_rate
+        self.frames: Frames = frames
         self._heads: dict[str, heads.TrainedHead] = {}
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Every cell's row and scores by picture."""
         running: dict[Preprocessing, list[_Running]] = {}
         for cell in cells:
-            row = _row(cell, self.named)
+            row = _row(cell, self.named, self.frames)
             try:
                 references = draw(cell.category.train, shots=cell.shots, seed=cell.seed) if cell.shots else []
-                bits = bits_of([self.features.picture(path)[0] for path in references])
+                preprocessing = self._preprocessing([self.features.picture(path)[0] for path in references], cell.head)
                 head = self._head(cell)
-                self.features.held_bytes(parse(cell.scoring).windows_wanted)
+                self.features.held_bytes(preprocessing.size, parse(cell.scoring).windows_wanted)
             except Exception as error:
                 yield _failed(row, error), []
                 continue
             row = replace(row, references="|".join(Path(path).name for path in references))
-            preprocessing = Preprocessing(self.features.backbone.spec.size, bits)
             one = _Running(self, row, references, preprocessing, head)
             running.setdefault(preprocessing, []).append(one)
         for preprocessing, group in running.items():  # nearly always one
             yield from self._score(group, cells[0].category, preprocessing)
+
+    def _preprocessing(self, references: Sequence[Picture], head: str) -> Preprocessing:
+        """How pictures come into the frame: with references, without a head, and unless asked, none is squeezed."""
+        spec, bits = self.features.backbone.spec, bits_of(list(references))
+        if self.frames == "squeezed" or head or not references:
+            return Preprocessing(spec.size, bits)
+        if self.frames == "exact":
+            return Preprocessing(spec.size, bits, keeps_aspect=True)
+        side, aspect = max(spec.size), middle_aspect([picture.aspect for picture in references])
+        return Preprocessing(backbones.frame_of(spec.name, side, aspect), bits, keeps_aspect=True, side=side)
 
     def _head(self, cell: Cell) -> heads.TrainedHead | None:
         """The head that a cell names, once it is sure that it has not been trained on this category.
@@ -163,7 +184,8 @@ class _Category:
         self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
     ) -> Iterator[Outcome]:
         wanted = {cell.method.windows_wanted for cell in running}
-        at_a_time = max(1, FEATURE_BYTES // sum(self.features.held_bytes(windows) for windows in wanted))
+        held = sum(self.features.held_bytes(preprocessing.size, windows) for windows in wanted)
+        at_a_time = max(1, FEATURE_BYTES // held)
         for start in range(0, len(category.test), at_a_time):
             part = category.test[start : start + at_a_time]
             try:
@@ -183,9 +205,10 @@ class _Category:
             running = going_on
 
 
-def _row(cell: Cell, spec: BackboneSpec) -> Row:
+def _row(cell: Cell, spec: BackboneSpec, frames: Frames) -> Row:
     """A cell's row before there are results; of a trained backbone it names the one that training began with."""
-    method = parse(cell.scoring)
+    method, (height, width) = parse(cell.scoring), spec.size
+    sizes = {"references": f"{max(spec.size)}", "exact": f"{height}x{width} padded", "squeezed": f"{height}x{width}"}
     return Row(
         dataset=cell.dataset,
         category=cell.category.name,
@@ -193,7 +216,7 @@ def _row(cell: Cell, spec: BackboneSpec) -> Row:
         protocol=method.protocol + (" transductive" if method.transductive else ""),
         backbone=backbone_label(spec),
         weights_sha256=spec.weights_sha256,
-        size=f"{spec.size[0]}x{spec.size[1]}",
+        size=sizes["squeezed" if cell.head else frames],
         shots=cell.shots,
         seed=cell.seed,
     )
@@ -216,7 +239,9 @@ class _Running:
         self.counts = metrics.PixelCounts()
         self.marked = False  # whether any defect has been seen that a mask marks
         self.scores: list[PictureScore] = []
-        self.parts: list[tuple[tuple[Tensor, ...], metrics.PixelTruth | None]] = []  # of a transductive method alone
+        self.parts: list[
+            tuple[tuple[Tensor, ...], Part, metrics.PixelTruth | None]
+        ] = []  # of a transductive method alone
         self.seconds: list[float] = []
         self.threshold: float | None = None
         self.fit_seconds = 0.0
@@ -283,24 +308,24 @@ class _Running:
         begin = time.perf_counter()
         windows = self.method.windows_wanted
         scores = self.method.score(picture.features[windows])
-        image, values = float(scores.image[0]), scores.maps[0].cpu().numpy()
+        image, values = float(scores.image[0]), picture.part.cut(scores.maps[0].cpu().numpy())
         self.seconds.append(picture.seconds[windows] + time.perf_counter() - begin)
         sample = picture.sample
         self.scores.append(PictureScore(sample.path, bool(sample.anomalous), sample.kind, image))
         self.marked |= picture.truth is not None and bool(sample.anomalous)
         if self.method.transductive:
-            self.parts.append((scores.parts, picture.truth))
+            self.parts.append((scores.parts, picture.part, picture.truth))
         elif picture.truth is not None:
             self.counts.add(values, picture.truth, name=sample.path)
 
     def _over_test_set(self) -> list[float]:
         """The image scores among the whole test set, whose maps are counted on the way."""
         image = []
-        whole = self.method.over_test_set([parts for parts, _ in self.parts])
-        for scores, (_, truth), picture in zip(whole, self.parts, self.scores, strict=True):
+        whole = self.method.over_test_set([parts for parts, _, _ in self.parts])
+        for scores, (_, part, truth), picture in zip(whole, self.parts, self.scores, strict=True):
             image.append(float(scores.image[0]))
             if truth is not None:
-                self.counts.add(scores.maps[0].cpu().numpy(), truth, name=picture.path)
+                self.counts.add(part.cut(scores.maps[0].cpu().numpy()), truth, name=picture.path)
         return image
 
     def _pixel_metrics(self) -> dict[str, float]:

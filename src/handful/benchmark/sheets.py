@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from handful import backbones
 from handful.backbones.base import Backbone
 from handful.benchmark import results
-from handful.benchmark.cells import head_of, spoken
+from handful.benchmark.cells import Frames, head_of, spoken
 from handful.benchmark.results import PictureScore, Row
 from handful.data.images import read_picture
 from handful.data.masks import read_regions
@@ -80,6 +80,7 @@ def write_sheets(
     out: Path,
     *,
     false_alarm_rate: float,
+    frames: Frames = "references",
 ) -> Iterator[Path]:
     """Write sheets/DATASET/CATEGORY-METHOD.png for each method on each category; one newer than its rows is kept.
 
@@ -93,6 +94,7 @@ def write_sheets(
         backbone: the one that made the rows.
         out: the folder of the results.
         false_alarm_rate: that of the rows' thresholds.
+        frames: those of the rows' inputs.
 
     Yields:
         The path of each sheet when it is there.
@@ -114,20 +116,22 @@ def write_sheets(
             shown = max(of_method, key=lambda row: (row.shots, -row.seed))
             category = categories[dataset, name]
             about = backbones.about(backbone, spoken(category))
-            detector = _fitted(shown, category, about, false_alarm_rate)
+            detector = _fitted(shown, category, about, false_alarm_rate, frames)
             figure = _figure(shown, choose(of_all), {s.path: s for s in category.test}, detector, len(of_method))
             with replacing(path, make_folder=True) as file:
                 figure.savefig(file, format="png", dpi=100)
         yield path
 
 
-def _fitted(row: Row, category: Category, backbone: Backbone, false_alarm_rate: float) -> Detector:
+def _fitted(row: Row, category: Category, backbone: Backbone, false_alarm_rate: float, frames: Frames) -> Detector:
     """The inspector of a row."""
     method = parse(row.method.partition("@")[0])
     detector = Detector(
         method.name,
         settings=method.settings,
         backbone=backbone,
+        size=max(backbone.spec.size) if frames == "references" else None,
+        squeeze=frames == "squeezed",
         false_alarm_rate=false_alarm_rate,
         head=head_of(row.method) or None,
     )

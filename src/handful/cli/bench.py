@@ -18,9 +18,11 @@ from handful.cli.options import (
     PrecisionOption,
     RateOption,
     SizeOption,
+    SqueezeOption,
     WeightsOption,
     create_backbone,
     open_datasets,
+    parse_size,
 )
 from handful.cli.output import FAILED, complain, print_json, say
 
@@ -49,6 +51,7 @@ def bench(
     levels: LevelsOption = None,
     weights: WeightsOption = "auto",
     size: SizeOption = None,
+    squeeze: SqueezeOption = False,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "f32",
     device: DeviceOption = "auto",
@@ -75,6 +78,7 @@ def bench(
         shots=shots,
         seeds=seeds,
         false_alarm_rate=rate,
+        frames="squeezed" if squeeze else "exact" if isinstance(parse_size(size), tuple) else "references",
         command=" ".join(["handful", *sys.argv[1:]]),
         weights=weights,
     )

@@ -26,6 +26,7 @@ from handful.cli.options import (
     PrecisionOption,
     RateOption,
     SizeOption,
+    SqueezeOption,
     WeightsOption,
     parse_gate,
     parse_levels,
@@ -57,6 +58,7 @@ def fit(
     levels: LevelsOption = None,
     weights: WeightsOption = "auto",
     size: SizeOption = None,
+    squeeze: SqueezeOption = False,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "f32",
     device: DeviceOption = "auto",
@@ -99,6 +101,7 @@ def fit(
         backbone=backbone,
         levels=parse_levels(levels),
         size=parse_size(size),
+        squeeze=squeeze,
         weights=weights,
         engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
         precision=precision,  # type: ignore[arg-type]
@@ -134,6 +137,9 @@ def fit(
         pictures += f", {mixed}"
     elif detector.bits > 8:
         pictures += f" of {detector.bits} bits"
+    height, width = detector.backbone.size
+    if detector.reshaped:
+        pictures += f", {len(detector.reshaped)} of another shape than the input's {width} x {height}"
     without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
@@ -228,7 +234,7 @@ def _info_rows(
         "weights": f"sha256 {backbone['weights_sha256']}",
         **({"head": f"{head['name']}, sha256 {head['sha256']}"} if (head := manifest.get("head")) else {}),
         **({"object": spoken} if (spoken := backbone.get("object_name")) else {}),
-        "input": f"{backbone['size'][0]} x {backbone['size'][1]} pixels, height x width",
+        "input": _input(manifest["preprocessing"]),
         **({"depth": said} if (said := _depth(manifest["preprocessing"], manifest["references"])) else {}),
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
@@ -316,6 +322,14 @@ def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> 
     return f"{line}; a good part's typical score {way} (benchmarks/budget.md has the price on labelled pictures)"
 
 
+def _input(preprocessing: Mapping[str, Any]) -> str:
+    """The frame of the model's input, and what becomes of pictures of another shape."""
+    height, width = preprocessing["size"]
+    kept = preprocessing.get("keeps_aspect", False)
+    others = "pictures of another shape keep their aspect" if kept else "pictures of another shape are squeezed"
+    return f"{width} x {height} pixels, width x height; {others}"
+
+
 def _depth(preprocessing: dict[str, Any], references: list[dict[str, Any]]) -> str | None:
     """The references' depths; None where all have 8 bits, and where an older version did not tell."""
     bits = preprocessing["bits"]
@@ -385,6 +399,8 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "references": [reference.name for reference in detector.references],
         "bits": detector.bits,
         "depths": [reference.bits for reference in detector.references],
+        "input": list(detector.backbone.size[::-1]),
+        "reshaped": list(detector.reshaped),
         "threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,

@@ -29,7 +29,14 @@ LevelsOption = Annotated[
 WeightsOption = Annotated[str, typer.Option(help="auto (on board, else from the hub), random, or a file.")]
 SizeOption = Annotated[
     str | None,
-    typer.Option(help="Model input: 320, or HEIGHTxWIDTH; default: 320, of clip: the model's own.", metavar="SIZE"),
+    typer.Option(
+        help="Model input in pixels: N, about N² of them at the references' aspect, or WIDTHxHEIGHT exactly; default: "
+        "320, of clip: the model's own.",
+        metavar="SIZE",
+    ),
+]
+SqueezeOption = Annotated[
+    bool, typer.Option("--squeeze", help="Resize every picture to --size (N x N) whatever its aspect, as papers do.")
 ]
 PrecisionOption = Annotated[str, typer.Option(help="f32, or bf16 with openvino on a CPU that has it.")]
 HeadOption = Annotated[
@@ -70,7 +77,7 @@ class ManyValues(TyperCommand):
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:
-    """What `--size` says; None where it was left out.
+    """What `--size` says: N, or (H, W) for WIDTHxHEIGHT; None where it was left out.
 
     Raises:
         SettingError: if it has another form.
@@ -78,9 +85,9 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})?", text.lower()):
-        raise SettingError(f"`--size` must be one number or HEIGHTxWIDTH, got {text!r}.")
-    height, _, width = text.lower().partition("x")
-    return (int(height), int(width)) if width else int(height)
+        raise SettingError(f"`--size` must be one number or WIDTHxHEIGHT, got {text!r}.")
+    width, _, height = text.lower().partition("x")
+    return (int(height), int(width)) if height else int(width)
 
 
 def parse_levels(text: str | None) -> list[str | int] | None:
@@ -107,11 +114,10 @@ def create_backbone(
     """
     from handful import backbones
 
-    frame = parse_size(size)
     return backbones.create(
         name,
         levels=parse_levels(levels),
-        size=(frame, frame) if isinstance(frame, int) else frame,
+        size=parse_size(size),
         weights=weights,
         engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
         precision=precision,  # type: ignore[arg-type]

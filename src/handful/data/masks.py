@@ -14,6 +14,7 @@ from scipy import ndimage
 from handful.data.images import PictureSource, digest, gather, read_picture
 from handful.data.tree import relative, some
 from handful.errors import ImageError, InputError
+from handful.ops.frames import part_of, whole
 from handful.types import Dataset, Sample, Saturation, TrueRegion
 
 # How labels are told from soft edges and noise: chosen on masks of real data sets that were enlarged, reduced, blurred,
@@ -127,15 +128,18 @@ def softened(dataset: Dataset) -> tuple[str, ...]:
     return tuple(said)
 
 
-def read_ignored(source: PictureSource, size: tuple[int, int]) -> tuple[NDArray[np.bool_], str, str]:
+def read_ignored(
+    source: PictureSource, size: tuple[int, int], *, keeps_aspect: bool = False
+) -> tuple[NDArray[np.bool_], str, str]:
     """A region to ignore, as one picture marks it: white on black, see `marked`.
 
     Where no value is below half of the largest, the picture is not white on black, and white is what is above half of
     what the picture's type holds.
 
     Args:
-        source: of any size; it covers the whole frame.
+        source: of any size; it covers of the frame what a picture of its shape does, and is mirrored around likewise.
         size: (H, W) of the frame.
+        keeps_aspect: whether a picture of another shape than the frame's keeps its aspect in it.
 
     Returns:
         (H, W), the picture's name, and its sha256.
@@ -152,7 +156,9 @@ def read_ignored(source: PictureSource, size: tuple[int, int]) -> tuple[NDArray[
     picture = read_picture(found, name=name)
     values = picture.pixels.max(axis=2)
     white_on_black = _below_half(values).any()
-    region = _resize(marked(values)[0] if white_on_black else values > np.iinfo(values.dtype).max // 2, size)
+    white = marked(values)[0] if white_on_black else values > np.iinfo(values.dtype).max // 2
+    part = part_of(picture.size, size) if keeps_aspect else whole(size)
+    region = part.mirrored(_resize(white, part.size))
     if region.all() or not region.any():
         came = "everything" if region.all() else "nothing"
         raise InputError(f"A region to ignore must be white on black, got {came} marked in {name}; correct it.")

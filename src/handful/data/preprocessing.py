@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handful.data.images import MAX_PIXELS, Picture, read_picture
+from handful.data.images import MAX_PIXELS, Picture, PictureSource, read_picture
 from handful.data.resizing import resize
+from handful.ops.frames import Part, part_of, whole
 from handful.types import Reference
 
 THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
@@ -26,28 +27,60 @@ _SAME = 1.5  # by which a picture of another depth may differ from the reference
 class Preprocessing:
     """How a picture becomes a model input.
 
-    The whole picture is resized to `size`, its aspect not kept (bicubic, anti-aliased, first across and then down):
-    references and pictures of any size land in one frame, and nothing is cropped away. 8-bit pixels are divided by 255,
-    others by the most that their depth holds, see `depth_of`; pixels beyond that count as that.
+    The whole picture is resized (bicubic, anti-aliased, first across and then down), and nothing is cropped away. With
+    `keeps_aspect` a picture of another shape than the frame lies in it undistorted, see `handful.ops.frames.part_of`,
+    and is mirrored around; else every picture is squeezed to the frame. 8-bit pixels are divided by 255, others by the
+    most that their depth holds, see `depth_of`; pixels beyond that count as that.
 
     Attributes:
         size: (H, W) of the model input.
         bits: the depth of the references, see `bits_of`.
         bright: the share of that depth which the references' bright pixels reach; None where it is not known.
         max_pixels: that a picture's file may have, see `handful.data.images.read_picture`.
+        keeps_aspect: whether a picture of another shape than the frame keeps its aspect.
+        side: that the frame was chosen by where it follows the references, see `handful.ops.frames.frame_size`; 0 for
+            a frame that was asked for.
     """
 
     size: tuple[int, int]
     bits: int = 16
     bright: float | None = None
     max_pixels: int = MAX_PIXELS
+    keeps_aspect: bool = False
+    side: int = 0
 
     @classmethod
-    def learnt(cls, size: tuple[int, int], references: list[Picture], *, max_pixels: int = MAX_PIXELS) -> Self:
+    def learnt(
+        cls,
+        size: tuple[int, int],
+        references: list[Picture],
+        *,
+        max_pixels: int = MAX_PIXELS,
+        keeps_aspect: bool = False,
+        side: int = 0,
+    ) -> Self:
         """The preprocessing for references' depth and brightness."""
         bits = bits_of(references)
         shares = [_bright(picture) / (2 ** _own_bits(picture, bits) - 1) for picture in references]
-        return cls(size, bits, max(statistics.median(shares), 0.01) if shares else None, max_pixels)
+        bright = max(statistics.median(shares), 0.01) if shares else None
+        return cls(size, bits, bright, max_pixels, keeps_aspect, side)
+
+    @property
+    def detail(self) -> int:
+        """What `handful.data.images.read_picture` takes: the longer side of the square that JPEGs are decoded for."""
+        return self.side or max(self.size)
+
+    def read(self, source: PictureSource, name: str | None = None) -> Picture:
+        """Read a picture for this frame, see `handful.data.images.read_picture`."""
+        return read_picture(source, name=name, detail=self.detail, max_pixels=self.max_pixels)
+
+    def part(self, size: tuple[int, int]) -> Part:
+        """Where a picture of this width and height lies in the frame."""
+        return part_of(size, self.size) if self.keeps_aspect else whole(self.size)
+
+    def aspect(self, picture: Picture) -> float:
+        """What `handful.ops.views.turned_view` takes: width to height of what the picture's frame shows."""
+        return picture.aspect if self.part(picture.size).is_whole else self.size[1] / self.size[0]
 
     def __call__(self, picture: Picture, *, halves: bool = False) -> NDArray[np.float32]:
         """Bring a picture into the model-input frame: (3, H, W) in [0, 1], contiguous.
@@ -57,11 +90,12 @@ class Preprocessing:
             halves: whether 8-bit pixels are resized in two threads: to the same values, in less time where a core is
                 idle.
         """
+        part = self.part(picture.size)
         if picture.pixels.dtype == np.uint8:
-            return resize(picture.pixels, self.size, halves=halves)
+            return part.mirrored(resize(picture.pixels, part.size, halves=halves))
         most = 2 ** self.depth_of(picture) - 1
-        deep = np.clip(_resize_deep(np.minimum(picture.pixels, most), self.size) / most, 0, 1)
-        return np.ascontiguousarray(deep.transpose(2, 0, 1))
+        deep = np.clip(_resize_deep(np.minimum(picture.pixels, most), part.size) / most, 0, 1)
+        return part.mirrored(np.ascontiguousarray(deep.transpose(2, 0, 1)))
 
     def depth_of(self, picture: Picture) -> int:
         """The bits that a picture's pixels are scaled by.
@@ -83,6 +117,20 @@ class Preprocessing:
         if self.bits == 8 or apart[self.bits] <= math.log(_ALIKE):
             return nearest if self.bits == 8 else self.bits
         return nearest if self.bits not in holding or apart[nearest] <= math.log(_SAME) else self.bits
+
+    def notes(self, picture: Picture, references: Iterable[Reference] = ()) -> tuple[str, ...]:
+        """A sentence each on a picture's depth and shape where they are not those of the references and the frame."""
+        return tuple(note for note in (self.note(picture, references), self.shape_note(picture)) if note)
+
+    def shape_note(self, picture: Picture) -> str | None:
+        """A sentence on a picture of another shape than the frame; None for one that fills it."""
+        if self.part(picture.size).is_whole:
+            return None
+        (width, height), (down, across) = picture.size, self.size
+        return (
+            f"{picture.name} has {width} x {height} pixels, another shape than the input's {across} x {down}; it lies "
+            f"in the input as a whole, its aspect kept, and is mirrored around."
+        )
 
     def note(self, picture: Picture, references: Iterable[Reference] = ()) -> str | None:
         """A sentence on a picture whose depth is not the references', nor that of one of them; None for another."""

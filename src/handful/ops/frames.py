@@ -1,0 +1,129 @@
+"""The frame of the model's input: its shape follows the references, and a picture of another shape lies whole in it."""
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEP = 32  # sides are multiples of it: the largest stride of common networks
+LONGEST = 8192  # pixels of a side
+# Rounding the sides of a frame of 320² pixels to multiples of 32 changes an aspect of up to 8 by a factor of at most
+# 1.07. A picture whose aspect differs from the frame's by no more than ALIKE is resized to the frame as it is; in
+# others the part would look stretched beside the references.
+ALIKE = 1.1
+ASPECT_WEIGHT = 2  # an aspect that is off by a factor counts as much as an area that is off by its square
+
+
+def frame_size(side: int, aspect: float, *, patch: int = 1) -> tuple[int, int]:
+    """The (H, W) of about `side`² pixels and about this aspect, each a multiple of `STEP`.
+
+    Of all such pairs the one whose aspect and area are nearest, as the root of the sum of squared logarithms of the two
+    factors, the aspect's doubled. Where that is a square, its side is `side` itself.
+
+    Args:
+        side: of a square frame, in pixels.
+        aspect: width to height.
+        patch: of the network, in pixels: sides are multiples of it instead where it does not divide `STEP`.
+    """
+    step = patch if STEP % patch else STEP
+    sides = range(step, LONGEST + 1, step)
+
+    def off(size: tuple[int, int]) -> float:
+        height, width = size
+        return math.hypot(ASPECT_WEIGHT * math.log(width / height / aspect), math.log(height * width / side**2))
+
+    height, width = min(product(sides, sides), key=off)
+    return (max(1, round(side / patch)) * patch,) * 2 if height == width else (height, width)
+
+
+class Part(NamedTuple):
+    """The rectangle of a frame that a picture fills; around it the picture is mirrored.
+
+    Attributes:
+        frame: (H, W) in pixels.
+        top, left, height, width: of the rectangle, in pixels of the frame.
+    """
+
+    frame: tuple[int, int]
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the rectangle."""
+        return self.height, self.width
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the picture fills the frame."""
+        return self.size == self.frame
+
+    def cut(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The picture's own rectangle of a map or mask of the frame: (H, W) → (h, w)."""
+        cut = values[self.top : self.top + self.height, self.left : self.left + self.width]
+        return values if self.is_whole else np.ascontiguousarray(cut)
+
+    def mirrored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Fill the frame around the picture with its mirror image: (…, h, w) → (…, H, W)."""
+        if self.is_whole:
+            return values
+        down = self.top, self.frame[0] - self.top - self.height
+        across = self.left, self.frame[1] - self.left - self.width
+        return np.pad(values, (*((0, 0),) * (values.ndim - 2), down, across), "symmetric")
+
+    def cell_of(self, at: tuple[int, int], size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
+        """The row and column of a grid over the frame in which a pixel of the picture lies.
+
+        Args:
+            at: x, y of the pixel.
+            size: width, height of the picture.
+            grid: rows and columns.
+        """
+        (x, y), (width, height) = at, size
+        row = (self.top * height + y * self.height) * grid[0] // (self.frame[0] * height)
+        return row, (self.left * width + x * self.width) * grid[1] // (self.frame[1] * width)
+
+    def in_picture(self, at: tuple[float, float]) -> tuple[float, float]:
+        """A place of the frame as a place of the picture, from beyond its edge as its mirror image shows it.
+
+        Args:
+            at: x, y as shares of the frame's width and height.
+
+        Returns:
+            x, y as shares of the picture's width and height.
+        """
+        if self.is_whole:
+            return at
+        x = (at[0] * self.frame[1] - self.left) / self.width % 2
+        y = (at[1] * self.frame[0] - self.top) / self.height % 2
+        return min(x, 2 - x), min(y, 2 - y)
+
+
+def whole(frame: tuple[int, int]) -> Part:
+    """The part of a picture that fills the frame (H, W)."""
+    return Part(frame, 0, 0, *frame)
+
+
+def part_of(size: tuple[int, int], frame: tuple[int, int]) -> Part:
+    """Where a picture lies in a frame: all of it for an aspect that is alike, else centred and as large as fits.
+
+    Args:
+        size: width, height of the picture.
+        frame: (H, W).
+    """
+    (width, height), (down, across) = size, frame
+    if abs(math.log(width / height * down / across)) <= math.log(ALIKE):
+        return whole(frame)
+    scale = min(across / width, down / height)
+    high, wide = max(1, min(down, round(height * scale))), max(1, min(across, round(width * scale)))
+    return Part(frame, (down - high) // 2, (across - wide) // 2, high, wide)
+
+
+def middle_aspect(aspects: Sequence[float]) -> float:
+    """The median, of an even number the lower of the two in the middle: the aspect of one of the pictures."""
+    return sorted(aspects)[(len(aspects) - 1) // 2]
