@@ -405,10 +405,11 @@ def test_a_picture_of_another_shape_has_a_note_and_its_regions_lie_right(detecto
     assert abs(x - 210) <= 30 and abs(y - 40) <= 30  # a patch covers 30 pixels
 
 
-def test_references_of_mixed_shapes_are_named():
+def test_references_of_mixed_shapes_are_named_and_squeezed():
     mixed = Detector(**QUICK).fit([strip(0), strip(1), disc(2)], accept_odd=True)
-    assert mixed.backbone.size == (32, 96)
-    assert mixed.reshaped == ("picture 2",)
+    assert mixed.backbone.size == (64, 64) and not mixed.keeps_aspect
+    assert mixed.reshaped == ("picture 0", "picture 1")
+    assert mixed.inspect(strip(3))[0].notes == ()
 
 
 def test_fitted_again_the_input_follows_the_new_references(long):

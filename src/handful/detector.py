@@ -50,7 +50,7 @@ from handful.inspector import (
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
 from handful.oddity import Oddity
-from handful.ops.frames import middle_aspect
+from handful.ops.frames import part_of, shared_aspect
 from handful.ops.views import mild_views, random_views
 from handful.processes import check_torch
 from handful.revisions import History
@@ -214,8 +214,9 @@ class Detector(Corrections):
             images.read_picture(source, name=name, detail=detail, max_pixels=self.max_pixels)
             for source, name in sources
         ]
+        shared = shared_aspect([picture.aspect for picture in pictures]) if side else None
         if side:
-            aspect = middle_aspect([picture.aspect for picture in pictures])
+            aspect = 1.0 if shared is None else shared
             if backbone is None:
                 backbone = backbones.create(**options, aspect=aspect)
             else:
@@ -230,8 +231,8 @@ class Detector(Corrections):
             backbone.spec.size,
             pictures,
             max_pixels=self.max_pixels,
-            keeps_aspect=not self.squeeze,
-            side=side,
+            keeps_aspect=not self.squeeze and (exact or shared is not None),
+            side=side if shared is not None else 0,
         )
         return backbone, pictures, preprocessing
 
@@ -257,10 +258,15 @@ class Detector(Corrections):
 
     @property
     def reshaped(self) -> tuple[str, ...]:
-        """The references of another shape than the input, which lie in it as a whole; none where all are squeezed."""
+        """The references of another shape than the input, which lie in it as a whole or are squeezed to it."""
         fitted = self._needed
-        part = fitted.preprocessing.part
-        return tuple(one.name for one in fitted.references if one.size and not part(one.size).is_whole)
+        frame = fitted.preprocessing.size
+        return tuple(one.name for one in fitted.references if one.size and not part_of(one.size, frame).is_whole)
+
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether a picture of another shape than the input lies in it as a whole; else it is squeezed to it."""
+        return self._needed.preprocessing.keeps_aspect
 
     @property
     def bits(self) -> int:

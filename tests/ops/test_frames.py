@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from handful.ops.frames import ALIKE, Part, frame_size, middle_aspect, part_of, whole
+from handful.ops.frames import ALIKE, Part, frame_size, part_of, shared_aspect, whole
 
 
 @pytest.mark.parametrize("side", [64, 100, 224, 320, 512])
@@ -71,6 +71,7 @@ def test_places_go_from_picture_to_grid_and_back():
     assert part.in_picture((0.25, 0.7)) == pytest.approx((0.25, 0.9))  # below
 
 
-def test_middle_aspect_is_that_of_a_picture():
-    assert middle_aspect([2.0, 0.5]) == 0.5
-    assert middle_aspect([3.0, 1.0, 2.0]) == 2.0
+def test_the_shared_aspect_is_that_of_a_picture_or_none_where_they_differ():
+    assert shared_aspect([2.0, 2.1]) == 2.0
+    assert shared_aspect([2.1, 2.0, 2.05]) == 2.05
+    assert shared_aspect([1.0, 1.0, ALIKE * 1.001]) is None

@@ -24,7 +24,7 @@ from handful.data.shots import draw
 from handful.errors import HandfulError, InputError
 from handful.learning import learn, view_count
 from handful.methods import parse, parse_tuning
-from handful.ops.frames import Part, middle_aspect
+from handful.ops.frames import Part, shared_aspect
 from handful.training import Training
 from handful.types import Category
 
@@ -153,13 +153,15 @@ class _Category:
             yield from self._score(group, cells[0].category, preprocessing)
 
     def _preprocessing(self, references: Sequence[Picture], head: str) -> Preprocessing:
-        """How pictures come into the frame: with references, without a head, and unless asked, none is squeezed."""
+        """How pictures come into the frame, as `Detector.fit` has it; without references, or with a head, squeezed."""
         spec, bits = self.features.backbone.spec, bits_of(list(references))
         if self.frames == "squeezed" or head or not references:
             return Preprocessing(spec.size, bits)
         if self.frames == "exact":
             return Preprocessing(spec.size, bits, keeps_aspect=True)
-        side, aspect = max(spec.size), middle_aspect([picture.aspect for picture in references])
+        side, aspect = max(spec.size), shared_aspect([picture.aspect for picture in references])
+        if aspect is None:
+            return Preprocessing(backbones.frame_of(spec.name, side, 1.0), bits)
         return Preprocessing(backbones.frame_of(spec.name, side, aspect), bits, keeps_aspect=True, side=side)
 
     def _head(self, cell: Cell) -> heads.TrainedHead | None:

@@ -139,7 +139,8 @@ def fit(
         pictures += f" of {detector.bits} bits"
     height, width = detector.backbone.size
     if detector.reshaped:
-        pictures += f", {len(detector.reshaped)} of another shape than the input's {width} x {height}"
+        way = "lying whole in it" if detector.keeps_aspect else "squeezed to it"
+        pictures += f", {len(detector.reshaped)} of another shape than the input's {width} x {height} and {way}"
     without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")

@@ -124,6 +124,11 @@ def part_of(size: tuple[int, int], frame: tuple[int, int]) -> Part:
     return Part(frame, (down - high) // 2, (across - wide) // 2, high, wide)
 
 
-def middle_aspect(aspects: Sequence[float]) -> float:
-    """The median, of an even number the lower of the two in the middle: the aspect of one of the pictures."""
+def shared_aspect(aspects: Sequence[float]) -> float | None:
+    """The aspect of references of one shape: their median, of an even number the lower of the two in the middle.
+
+    None where two of them differ by more than `ALIKE`: then there is no shape to follow.
+    """
+    if max(aspects) > ALIKE * min(aspects):
+        return None
     return sorted(aspects)[(len(aspects) - 1) // 2]
