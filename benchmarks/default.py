@@ -41,6 +41,7 @@ ABLATIONS = (
     "handful:measures=cosine",
     "handful:turn=never,neighbourhood=3",
     "handful:damped=false",
+    "handful:wide=false",
     "handful:turn=never",
     "handful:turn=always",
     "patchcore",

@@ -128,7 +128,7 @@ def test_a_loaded_inspector_is_fitted_anew_on_its_own_backbone(detector, tmp_pat
     again = Detector.load(tmp_path / "part.handful", device="cpu").fit([disc(seed) for seed in range(10, 13)])
     assert again.backbone == detector.backbone  # 64 pixels and torch, not the defaults
     assert len(again.references) == 3
-    assert again.inspect(disc(10))[0].score < 0.02 * again.calibration.typical  # it is among them
+    assert again.inspect(disc(10))[0].score < 0.1 * again.calibration.typical  # it is among them
 
 
 @pytest.mark.parametrize("method", ["patchcore", "fastrecon"])
@@ -192,7 +192,7 @@ def test_the_same_fit_twice_is_the_same_to_the_byte(detector, tmp_path):
 def test_a_threshold_never_sees_the_reference_it_scores(detector):
     # A picture's own patches are as near to it as can be; the references' calibration scores are those of strangers.
     inside = detector.inspect(disc(0))[0]
-    assert inside.score < 0.02 * detector.calibration.typical
+    assert inside.score < 0.1 * detector.calibration.typical
     assert detector.calibration.typical > 0.5 * np.mean([i.score for i in detector.inspect([disc(50), disc(51)])])
 
 

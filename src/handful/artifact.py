@@ -66,10 +66,11 @@ _FORM: dict[str, Any] = {
     "gate": [str],
     "references": [{"name": str, "sha256": str, "bits": range(1, 17), "size": (_LENGTH, _LENGTH)}],
     "turning": {"turned": bool, "why": str},
+    "evidence": str,
     "graph": {"why": str, "score": float, "map": float},
     "head": {"name": str, "sha256": str},
 }
-_OPTIONAL = ("turning", "graph", "head")  # null where there is none
+_OPTIONAL = ("turning", "evidence", "graph", "head")  # null where there is none
 _KINDS = {str: "text", dict: "an object", bool: "true or false", float: "a number"}
 
 _ZIP = b"PK\x03\x04"  # how a zip begins

@@ -360,7 +360,7 @@ class Corrections:
         assert old.memory is not None
         if memory.masks.keys() != old.memory.masks.keys():
             image, peaks = ([row[0] for row in rows] for rows in (history.image_scores, history.map_peaks))
-            factors = memory.factors(method.unfitted(), len(image), image, peaks)
+            factors = memory.factors(method, len(image), image, peaks)
             history = replace(history, image_factors=factors[0], map_factors=factors[1])
         then = history.calibration()
         after = history.basis(then)

@@ -421,6 +421,7 @@ class Detector(Corrections):
             "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
+            "evidence": fitted.method.evidence,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [
                 {"name": r.name, "sha256": r.sha256}

@@ -1,7 +1,7 @@
 """From the references' features to a fitted method and its thresholds."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -120,9 +120,48 @@ def fit(
     *,
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a method to the references, as `learn`, and give its `good_scores`."""
+    """Fit a method to the references, as `learn`, weigh its evidence, and give its `good_scores`."""
     _fit(method, views, augmented, turned, rows=range(len(views)))
+    _weigh(method, views, augmented, turned)
     return good_scores(method, views, augmented, turned, track=track)
+
+
+@computing()
+def _weigh(
+    method: methods.Method,
+    views: Sequence[Sequence[Features]],
+    augmented: Sequence[Sequence[Features]],
+    turned: Sequence[Features],
+) -> None:
+    """Bring the kinds of evidence that a fitted method joins to one scale, see `Method.weigh`."""
+    pictures = [of_picture[0] for of_picture in views]
+    if method.terms(pictures[0]) is None:
+        return
+    if len(pictures) == 1:
+        method.weigh(method.terms_apart(pictures[0]))
+        return
+    terms = [
+        blind.terms(pictures[row])
+        for rows, blind in _blind(method, views, augmented, turned, track=quietly)
+        for row in rows
+    ]
+    method.weigh(torch.cat([found for found in terms if found is not None]))
+
+
+def _blind(
+    method: methods.Method,
+    views: Sequence[Sequence[Features]],
+    augmented: Sequence[Sequence[Features]],
+    turned: Sequence[Features],
+    *,
+    track: Track,
+) -> Iterator[tuple[list[int], methods.Method]]:
+    """The rows of references that are left out together, and a method that has learnt the others."""
+    folds = min(len(views), MAX_FOLDS)
+    for fold in track(range(folds), description="threshold"):
+        blind = method.unfitted()
+        _fit(blind, views, augmented, turned, rows=[row for row in range(len(views)) if row % folds != fold])
+        yield list(range(fold, len(views), folds)), blind.weighed_as(method)
 
 
 def score(method: methods.Method, queries: Features, *, ignored: NDArray[np.bool_] | None, good: Features) -> Scores:
@@ -163,14 +202,10 @@ def good_scores(
         varied = [score(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]
         rows = [varied if apart is None else [_halfway(one, apart) for one in varied]]
     else:
-        folds = min(len(views), MAX_FOLDS)
         by_row: dict[int, list[Scores]] = {}
-        for fold in track(range(folds), description="threshold"):
-            others = [row for row in range(len(views)) if row % folds != fold]
-            blind = method.unfitted()
-            _fit(blind, views, augmented, turned, rows=others)
-            for row in range(fold, len(views), folds):
-                good = views[others[0]][0]
+        for left_out, blind in _blind(method, views, augmented, turned, track=track):
+            good = views[0 if 0 not in left_out else 1][0]
+            for row in left_out:
                 by_row[row] = [score(blind, view, ignored=ignored, good=good) for view in views[row]]
         rows = [by_row[row] for row in range(len(views))]
     image = np.array([[float(scores.image[0]) for scores in row] for row in rows])

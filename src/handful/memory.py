@@ -68,9 +68,9 @@ class Memory:
         return replace(self, learnt=learnt, augmented=augmented, turned=turned)
 
     def fitted(self, method: methods.Method) -> methods.Method:
-        """A new method of the same settings, fitted to all that was learnt."""
+        """A new method of the same settings and scale, fitted to all that was learnt."""
         augmented, turned = (join(found) if found else None for found in (self.augmented, self.turned))
-        return method.unfitted().fit(join(self.learnt), augmented=augmented, turned=turned)
+        return method.unfitted().fit(join(self.learnt), augmented=augmented, turned=turned).weighed_as(method)
 
     def factors(
         self, method: methods.Method, references: int, image: Sequence[float], peaks: Sequence[float]
@@ -81,7 +81,7 @@ class Memory:
         reference cannot be left out: its scores stay as they are, and the threshold errs towards fewer false alarms.
 
         Args:
-            method: of the same settings and on the same head as was fitted.
+            method: as was fitted.
             references: k, how many of the pictures learnt are references.
             image, peaks: (k,) image score and highest map value of each, all counting.
         """

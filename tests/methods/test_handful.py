@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from handful.errors import InputError, SettingError
-from handful.methods import create
+from handful.methods import create, handful
 from handful.methods.handful import edge_weights
 from handful.ops.least import in_lanes
 from handful.types import Features
@@ -255,3 +255,63 @@ def test_a_single_picture_is_compared_with_all_its_places_whatever_share_is_kept
     reference = random_features(1, seed=1, sides=(40, 20))
     whole, thinned = (create("handful", {"coreset_ratio": ratio}).fit(reference) for ratio in (1.0, 0.1))
     assert torch.equal(thinned.score_apart(reference).maps, whole.score_apart(reference).maps)
+
+
+def row_of(*cells):
+    """One level of 1 x N cells, each a direction of three: what a wide patch sees is told apart by direction alone."""
+    return features(torch.eye(3)[list(cells)][None, None])
+
+
+def unpooled(monkeypatch):
+    monkeypatch.setattr(handful, "WIDE", 1)
+
+
+def test_wide_patches_by_hand(monkeypatch):
+    # On 1 x 30 cells a place is one within 10 % of the shorter side, that is one cell. The reference shows direction 0
+    # on the left half and 1 on the right one. A query that shows 0 in cell 20 shows nothing strange, but out of place.
+    unpooled(monkeypatch)
+    reference, odd = [0] * 15 + [1] * 15, [0] * 15 + [1] * 5 + [0] + [1] * 9
+    method = create("handful", {"sigma": 0.0}).fit(row_of(*reference))
+    ((_, pooled, placed),) = method.terms(row_of(*odd)).tolist()
+    assert pooled == pytest.approx(math.sqrt(handful.CLOSEST) / 3)  # above and below a row there is nothing
+    assert placed == pytest.approx(math.sqrt(2) / 3)  # the highest 2 % of 30 cells are one
+    within = method.terms(row_of(*([0] * 16 + [1] * 14)))  # moved by a cell
+    assert within[0, 2].item() == pytest.approx(math.sqrt(handful.CLOSEST) / 3)
+
+
+def test_terms_count_by_what_they_make_of_pictures_left_out(monkeypatch):
+    unpooled(monkeypatch)
+    reference, odd = [0] * 15 + [1] * 15, row_of(*([0] * 15 + [1] * 5 + [0] + [1] * 9))
+    method = create("handful", {"sigma": 0.0}).fit(row_of(*reference))
+    alone, placed = method.score(odd).image.item(), method.terms(odd)[0, 2].item()
+    method.weigh(torch.tensor([[0.1, 0.5, 0.2], [0.4, 0.5, 0.8]]))  # geometric means 0.2, 0.5, 0.4
+    scores = method.score(odd)
+    assert scores.image.item() == pytest.approx(max(alone, handful.LEAD * 0.2 * (placed / 0.4) ** handful.STEEP))
+    assert scores.image.item() > 4 * alone
+    assert scores.maps[0, 0].argmax() in range(40, 45) and scores.maps.max() > 4 * alone  # cell 20 of 30 in 64 pixels
+    method.weigh(torch.tensor([[0.2, 1e6, 1e6]]))  # good pictures vary so much that the term says nothing
+    assert method.score(odd).image.item() == pytest.approx(alone)
+
+
+def test_wide_patches_are_kept_with_their_scale():
+    references, queries = random_features(3, seed=1), random_features(2, seed=2)
+    method = create("handful", {}).fit(references)
+    method.weigh(method.terms(queries))
+    again = create("handful", {}).load_state(method.state())
+    assert torch.equal(again.score(queries).image, method.score(queries).image)
+    assert torch.equal(
+        method.unfitted().fit(references).weighed_as(method).score(queries).maps, again.score(queries).maps
+    )
+    old = {name: value for name, value in method.state().items() if name not in ("wide", "usual")}
+    plain = create("handful", {"wide": False}).fit(references)
+    assert torch.equal(create("handful", {}).load_state(old).score(queries).image, plain.score(queries).image)
+
+
+def test_wide_patches_do_not_count_where_parts_turn_or_where_switched_off():
+    references = random_features(2, seed=1)
+    turned = Features(tuple(level.flatten(1, 2)[:, None] for level in references.levels), references.size)
+    turns = create("handful", {}).fit(references, turned=turned)
+    off = create("handful", {"wide": False}).fit(references)
+    assert turns.terms(references) is None and "turns" in turns.evidence
+    assert off.terms(references) is None and "switched off" in off.evidence
+    assert create("handful", {}).fit(references).terms(references).shape == (2, 3)

@@ -243,6 +243,7 @@ def _info_rows(
             {"odd": "; ".join(f"{o['picture']} {o['words']}" for o in odd)} if (odd := manifest.get("oddities")) else {}
         ),
         **({"turned": f"{_yes(turns['turned'])}: {turns['why']}"} if (turns := manifest.get("turning")) else {}),
+        **({"evidence": said} if (said := manifest.get("evidence")) else {}),
         "torch": _torch(manifest.get("graph")),
         "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
         **(basis_rows(history.basis(calibration)) if history else _threshold_rows(calibration)),
@@ -406,6 +407,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
         "turning": asdict(detector.turning) if detector.turning else None,
+        "evidence": detector.method.evidence,
         "oddities": [asdict(one) for one in detector.oddities],
         "gate": list(detector.gate),
     }

@@ -147,6 +147,34 @@ class Method(Configured, ABC):
             )
         return self._score(queries)
 
+    @property
+    def evidence(self) -> str | None:
+        """Which kinds of evidence count in the scores, and why others do not, in words; None for a method of one."""
+        return None
+
+    def terms(self, queries: Features) -> Tensor | None:
+        """The pictures' scores by each kind of evidence that the method joins, higher is more anomalous: (B, T).
+
+        None for a method of one kind, or where `fit` has learnt for one alone; then `weigh` is not called.
+        """
+        return None
+
+    def terms_apart(self, reference: Features) -> Tensor:
+        """As `terms`, (1, T), of the single picture that `fit` has seen, its places compared with one another."""
+        raise NotImplementedError
+
+    def weigh(self, terms: Tensor) -> None:
+        """Bring all kinds of evidence to one scale by what they make of good pictures that were not learnt.
+
+        Args:
+            terms: (B, T) of each reference by a method that has learnt the others; of a single one, `terms_apart`.
+        """
+        raise NotImplementedError
+
+    def weighed_as(self, other: Self) -> Self:
+        """Take over the scale that `weigh` gave another method of the same settings."""
+        return self
+
     def score_apart(self, reference: Features) -> Scores | None:
         """Score the single picture that `fit` has seen by comparing its places with one another.
 

@@ -15,6 +15,18 @@ WACV 2025); how they are joined is our own, and chosen by the ablation in benchm
   corners to four ninths. A coarse level's edge reaches further in.
 - Parts that turn are learnt in turned copies, see `handful.turning`.
 
+Single patches miss what is large, out of place or missing: it is made of patches each of which is usual. So two more
+kinds of evidence count where parts are not learnt in turned copies. Both compare wide patches, pooled 3 x 3 on each
+level's grid at length 1, all levels joined on the coarsest grid, by Euclidean distance: "pooled" with any good one,
+"placed" with those within `NEAR` of the side of the same place. Their units differ from product to product, so each is
+measured by what it makes of references that were left out: T for a term and S for single patches, as geometric means
+of picture scores. A score t of a term then counts as S · (t / T) ^ `STEEP` times `LEAD`, and the picture's score is the
+largest of all three; likewise in the map, times `MAP_LEAD`. `STEEP` is how much less good pictures vary in single
+patches than in wide ones; below 1 the leads favour single patches, so that a term counts only where it is the stranger
+by far: a term that varies with good pictures has a large T and seldom counts. One reference cannot be left out: its
+places are compared with one another instead, and a term is taken to be `SINGLE` times as high as they say. The
+constants were chosen on the development categories without the turning ones; flat optima, see benchmarks/default.md.
+
 The lengths of good patches are rounded by 1 % at most, their directions not, and no distance counts as less than 0.4 %
 of the patch's length: `handful.ops.least` says what for.
 
@@ -23,8 +35,9 @@ kept leaves no good patch far from all of it. Distances are those of raw patches
 with the patch farthest from the mean, so that the order of the references does not matter.
 """
 
+import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +51,13 @@ from handful.ops.neighbors import Bank, windows
 from handful.types import Features, Scores
 
 APART = 0.05  # of the side
+NEAR = 0.1  # of the side, and one patch at least
+WIDE = 3  # patches, the side of the neighbourhood that wide patches are pooled over
+WIDE_SHARE = 0.02  # of the wide patches, whose mean score is the picture's
+STEEP = 0.75
+LEAD, MAP_LEAD = 0.93, 0.8
+SINGLE = (1.1, 1.3)  # pooled, placed
+CLOSEST = 1.6e-5  # what a squared distance counts as at least, for the reason that `handful.ops.least` gives
 Measures = Literal["both", "euclidean", "cosine"]
 
 
@@ -53,6 +73,7 @@ class Handful(Method):
         neighbourhood: side of the window that each patch is pooled over as in PatchCore, odd; 1 for none. More does not
             go with turned copies, of which single patches are kept: `turn` must be "never".
         damped: whether distances along the picture's edge are.
+        wide: whether wide patches count too, where parts are not learnt in turned copies.
         coreset_ratio: share of the good patches kept at each level, and of those of each turned copy.
         share: of the patches, whose mean score is the picture's.
         sigma: of the map's Gaussian blur, in model-input pixels.
@@ -69,12 +90,15 @@ class Handful(Method):
     measures: Measures = "both"
     neighbourhood: int = 1
     damped: bool = True
+    wide: bool = True
     coreset_ratio: float = 1.0
     share: float = 0.005
     sigma: float = 4.0
 
     rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (1, K, L, D) of each level: its patches in lanes
     turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, K, L, D) of each level: C turned copies, or none
+    wide_: Tensor = field(init=False, repr=False)  # (B, h, w, D) of the references on the coarsest grid, or none
+    usual_: Tensor = field(init=False, repr=False)  # (3,) S and T of pooled and placed, see above; none before `weigh`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,8 +118,11 @@ class Handful(Method):
         pooled = (pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
         self.rows_ = tuple(in_lanes(self._thinned(level.flatten(0, 2)), self._measures)[None] for level in pooled)
         self.turned_ = tuple(rows[:0] for rows in self.rows_)
+        self.wide_ = _wide_patches(references) if self.wide else references.levels[-1][:0]
+        self.usual_ = self.wide_.new_empty(0)
 
     def _fit_turned(self, references: Features, turned: Features) -> None:
+        self.wide_ = self.wide_[:0]
         by_level = ([self._thinned(copy) for copy in level.flatten(0, 1)] for level in turned.levels)
         self.turned_ = tuple(_stacked([in_lanes(copy, self._measures) for copy in copies]) for copies in by_level)
 
@@ -117,7 +144,67 @@ class Handful(Method):
 
     def _score(self, queries: Features) -> Scores:
         scores = torch.stack([self._score_one(queries[[row]]) for row in range(len(queries))])  # (B, h, w)
-        return Scores(pixel_map(scores, queries.size, sigma=self.sigma), top_share(scores, share=self.share))
+        image = top_share(scores, share=self.share)
+        if len(self.usual_):
+            for number in range(2):
+                wide = torch.stack([self._wide_one(queries[[row]])[number] for row in range(len(queries))])  # (B, h, w)
+                image = torch.maximum(image, LEAD * self._weighed(top_share(wide, share=WIDE_SHARE), number))
+                weighed = MAP_LEAD * self._weighed(wide, number)
+                finest = resize_grid(weighed[..., None], scores.shape[1:], mode="bilinear")[..., 0]
+                scores = torch.maximum(scores, finest)
+        return Scores(pixel_map(scores, queries.size, sigma=self.sigma), image)
+
+    def _weighed(self, scores: Tensor, number: int) -> Tensor:
+        """The scores of a term, pooled or placed, in the unit of single patches."""
+        return self.usual_[0] * (scores / self.usual_[1 + number]).pow(STEEP)
+
+    def _wide_one(self, query: Features, *, apart: bool = False) -> tuple[Tensor, Tensor]:
+        """Of one picture's wide patches, the distance to the nearest good one, and to the nearest in its place.
+
+        Returns:
+            (h, w) each, on the coarsest grid; of places that are compared `apart` twice the same.
+        """
+        patches = _wide_patches(query)[0]
+        height, width = patches.shape[:2]
+        across = _across(height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
+        rows = patches.flatten(0, 1)
+        known = rows[None] if apart else self.wide_.flatten(1, 2)
+        cosines = (rows @ known.flatten(0, 1).T).reshape(len(rows), len(known), -1).amax(1)  # (h·w, h·w)
+        found = [cosines - 4 * (1 - across)] * 2 if apart else [cosines, cosines - 4 * across]
+        distances = [(2 - 2 * one.amax(1)).clamp_min(CLOSEST).sqrt().reshape(height, width) for one in found]
+        weights = edge_weights(height, width, device=patches.device)
+        return distances[0] * weights, distances[1] * weights
+
+    @property
+    def evidence(self) -> str:
+        if len(self.usual_):
+            return "single patches; wide patches, compared anywhere and in their place"
+        if not self.wide:
+            return "single patches; wide ones are switched off"
+        if len(self.turned_[0]):
+            return "single patches; wide ones do not count, as the part turns"
+        return "single patches"
+
+    def terms(self, queries: Features) -> Tensor | None:
+        if not len(self.wide_):
+            return None
+        return torch.cat([self._terms_one(queries[[row]]) for row in range(len(queries))])
+
+    def terms_apart(self, reference: Features) -> Tensor:
+        found = self._terms_one(reference, apart=True)
+        return found * found.new_tensor([1.0, *SINGLE])
+
+    def _terms_one(self, query: Features, *, apart: bool = False) -> Tensor:
+        single = top_share(self._score_one(query, apart=apart)[None], share=self.share)
+        wide = [top_share(one[None], share=WIDE_SHARE) for one in self._wide_one(query, apart=apart)]
+        return torch.stack([single, *wide], 1)
+
+    def weigh(self, terms: Tensor) -> None:
+        self.usual_ = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
+
+    def weighed_as(self, other: Self) -> Self:
+        self.usual_ = other.usual_
+        return self
 
     def score_apart(self, reference: Features) -> Scores:
         """Score the single picture that `fit` has seen by comparing its places with one another.
@@ -177,12 +264,15 @@ class Handful(Method):
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{level}": rows for level, rows in enumerate(self.rows_)}
         turned = {f"turned.{level}": copies for level, copies in enumerate(self.turned_)}
-        return {"depths": torch.tensor(self.depths_ or ()), **rows, **turned}
+        wide = {"wide": self.wide_, "usual": self.usual_}
+        return {"depths": torch.tensor(self.depths_ or ()), **rows, **turned, **wide}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         levels = range(len(self.depths_ or ()))
         self.rows_ = tuple(state[f"rows.{level}"] for level in levels)
         self.turned_ = tuple(state[f"turned.{level}"] for level in levels)
+        none = self.rows_[0].new_empty(0)
+        self.wide_, self.usual_ = state.get("wide", none), state.get("usual", none)  # none where saved before they were
 
 
 def _stacked(copies: list[Tensor]) -> Tensor:
@@ -199,6 +289,29 @@ def _by_parts(rows: Tensor) -> Tensor:
 def _around(height: int, width: int) -> Tensor:
     """The patches that do not lie apart from each: (h·w, E)."""
     return windows(1, height, width, radius=round(APART * min(height, width)))
+
+
+def _wide_patches(features: Features) -> Tensor:
+    """Pooled patches of all levels at length 1, joined on the coarsest grid: → (B, h, w, D) at length 1."""
+    grid = features.levels[-1].shape[1:3]
+    pooled = (pool_neighbourhood(level, size=WIDE) for level in features.levels)
+    joined = [F.normalize(_reduced(level, grid), dim=3) for level in pooled]
+    return torch.cat(joined, 3) / math.sqrt(len(joined))
+
+
+def _reduced(level: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Average (B, h, w, D) onto a grid that is as fine or coarser."""
+    if level.shape[1:3] == grid:
+        return level
+    return F.interpolate(level.permute(0, 3, 1, 2), size=grid, mode="area").permute(0, 2, 3, 1)
+
+
+def _across(height: int, width: int, *, radius: int) -> Tensor:
+    """Whether places of a grid are more than a radius apart, along either side: (h·w, h·w), 0 or 1."""
+    rows, columns = (torch.arange(length, dtype=torch.float32) for length in (height, width))
+    down = ((rows[:, None] - rows).abs() > radius)[:, None, :, None]
+    across = ((columns[:, None] - columns).abs() > radius)[None, :, None, :]
+    return (down | across).float().reshape(height * width, height * width)
 
 
 def edge_weights(height: int, width: int, *, device: torch.device | None = None) -> Tensor:
