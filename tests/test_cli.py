@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from handful import artifact, budget
+from handful import artifact, budget, decision
+from handful.cli import options
 from handful.inspector import Inspector
 from handful.version import __version__
 
@@ -266,7 +267,7 @@ def test_fit_takes_references_of_different_sizes_aspects_and_depths(run, ready_b
     Image.fromarray(np.asarray(base.convert("L")).astype(np.uint16) * 16).save(folder / "d.tif")
     ran = run("fit", folder, "-o", tmp_path / "part.handful", *QUICK)
     assert (ran.code, ran.err) == (0, [])
-    assert ", 2 of another shape than the input's 64 x 64, " in ran.out[0]
+    assert ", 2 of another shape than the input's 64 x 64 and squeezed to it, " in ran.out[0]
     assert artifact.read(tmp_path / "part.handful")[0]["preprocessing"]["bits"] == 12
 
 
@@ -1068,3 +1069,7 @@ def test_an_object_on_a_backbone_that_reads_no_text_is_refused(command_line, goo
     code, _, said = command_line("fit", good_folder, "-o", tmp_path / "part.handful", "--object", "disc")
     assert code == 2
     assert "The object must be left out with tf_efficientnet_lite0, which reads no text, got 'disc'." in said[-1]
+
+
+def test_the_command_line_asks_for_as_many_false_alarms_as_the_library():
+    assert options.DEFAULT_RATE == decision.DEFAULT_RATE

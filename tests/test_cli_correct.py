@@ -46,7 +46,7 @@ def test_threshold_alone_shows_what_it_rests_on_without_changing_the_file(comman
     code, out, err = command_line("threshold", own)
     assert (code, err) == (0, [])
     assert [line[:11].strip() for line in out] == ["threshold", "rejects", "range", "rests on"]
-    assert "about 1 of 100 good parts, as 4 good pictures predict" in out[1]
+    assert "about 3 of 100 good parts, as 4 good pictures predict" in out[1]
     (answer,) = map(json.loads, command_line("threshold", own, "--json")[1])
     assert answer["low"] < answer["threshold"] < answer["high"] and answer["pictures"] == 4 and not answer["edited"]
     assert own.read_bytes() == before
@@ -63,7 +63,7 @@ def test_threshold_is_sharpened_and_set_anew(command_line, own, more):
     assert (code, err) == (0, [])
     assert "revision 1, further good: " in out[0] and "and 2 more" in out[0] and "revision 2, rate 0.02" in out[1]
     assert re.match(r"threshold +[\d.]+ → [\d.]+ \(", out[2])
-    assert "about 1 of 100 → about 2 of 100 good parts, as 9 good pictures predict" in out[3]
+    assert "about 3 of 100 → about 2 of 100 good parts, as 9 good pictures predict" in out[3]
     assert artifact.read(own)[1]["references"] == 9
     (line,) = command_line("threshold", own, "--set", "7", "--json")[1]
     assert json.loads(line)["after"]["threshold"] == 7

@@ -17,6 +17,7 @@ from handful.types import Region
 
 # Assumptions, from good test pictures of 18 development categories, never from defects:
 # benchmarks/good_scores_handful.md and good_scores_patchcore.md.
+DEFAULT_RATE = 0.03  # of false alarms, unless asked otherwise: docs/threshold.md says why
 PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth
 LARGEST = 1e30  # of a number of a calibration: far beyond any method's scores
 SMALLEST_RATE = 1e-6  # of false alarms

@@ -102,7 +102,7 @@ class Detector(Corrections):
         engine: backbones.EngineChoice = "auto",
         precision: Precision = "f32",
         device: backbones.Device = "auto",
-        false_alarm_rate: float = 0.01,
+        false_alarm_rate: float = decision.DEFAULT_RATE,
         head: heads.Head = None,
         object_name: str | None = None,
         gate: Sequence[str] | str = capture.CHECKS,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from handful import decision
 from handful.backbones.base import Backbone
 from handful.benchmark import environment, results
 from handful.benchmark.cells import Frames, plan, unfinished
@@ -48,7 +49,7 @@ class Benchmark:
         methods: Sequence[str],
         shots: Sequence[int],
         seeds: Sequence[int],
-        false_alarm_rate: float = 0.01,
+        false_alarm_rate: float = decision.DEFAULT_RATE,
         frames: Frames = "references",
         command: str = "",
         weights: str = "auto",

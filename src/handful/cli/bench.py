@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from handful.cli.options import (
+    DEFAULT_RATE,
     BackboneOption,
     DeviceOption,
     EngineOption,
@@ -55,7 +56,7 @@ def bench(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "f32",
     device: DeviceOption = "auto",
-    rate: RateOption = 0.01,
+    rate: RateOption = DEFAULT_RATE,
     sheets: Annotated[bool, typer.Option(help="Write the sheets of pictures.")] = True,
     as_json: JsonOption = False,
 ) -> None:

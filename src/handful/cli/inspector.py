@@ -14,6 +14,7 @@ import typer
 
 from handful.cli.correct import basis_rows, describe_revisions, info_json
 from handful.cli.options import (
+    DEFAULT_RATE,
     BackboneOption,
     DeviceOption,
     EngineOption,
@@ -62,7 +63,7 @@ def fit(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "f32",
     device: DeviceOption = "auto",
-    rate: RateOption = 0.01,
+    rate: RateOption = DEFAULT_RATE,
     head: Annotated[Path | None, typer.Option(help="A head that `handful train resad` wrote.")] = None,
     object_name: Annotated[
         str | None,

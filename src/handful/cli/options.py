@@ -54,6 +54,7 @@ MaxPixelsOption = Annotated[
         metavar="N", help="Refuse pictures of more pixels before decoding; default: 50 million, or as fitted."
     ),
 ]
+DEFAULT_RATE = 0.03  # handful.decision's, which imports NumPy; a test compares the two
 RateOption = Annotated[float, typer.Option(help="Share of good parts that may be rejected.")]
 
 
