@@ -6,7 +6,8 @@ DIR holds data sets in any layout that `handful data check` knows, one a folder.
 method, its ablations where wished (--ablations) and PatchCore as shipped; anomalib's PatchCore (its torch model, every
 patch kept) sees the same pictures, references, backbone weights and size in the same run, and both are measured by the
 same metrics. Killed, it goes on where it was. A smaller table: --categories, --shots, --seeds; without the peer:
---alone, and then on another backbone or at another size too: --backbone, --size.
+--alone, and then on another backbone or at another size too: --backbone, --size. With --leave-out the constants
+are chosen again without each data set in turn instead, at --shots of 2 or more: writes leave_out.md there.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import _leave_out
 import _peer
 from _peer import PEER
 from _tables import chosen, over_seeds, spread
@@ -68,13 +70,23 @@ def main() -> None:
     parser.add_argument("--backbone", default=backbones.DEFAULT_BACKBONE, help="timm's name; default: %(default)s")
     parser.add_argument("--size", type=int, default=SIZE, help="of the input; default: %(default)s")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--leave-out", action="store_true", help="choose constants without each data set in turn")
     options = parser.parse_args()
     if not options.alone and (options.backbone, options.size) != (backbones.DEFAULT_BACKBONE, SIZE):
         parser.error("another backbone or size needs --alone")
     datasets = chosen(options.data, options.categories)
-    backbone = backbones.create(options.backbone, size=(options.size, options.size))
     folders = {str(options.data): "DIR", str(options.out): "OUT"}
     command = " ".join(["python3 scripts/bench default", *(folders.get(word, word) for word in sys.argv[1:])])
+    if options.leave_out:
+        if min(options.shots) < 2:
+            parser.error("--leave-out needs --shots of 2 or more")
+        options.out.mkdir(parents=True, exist_ok=True)
+        head = ["# The default's constants, each data set left out in turn", f"`{command}`, code of {commit()}."]
+        lines = [*head, *_leave_out.page(datasets, shots=options.shots, seeds=options.seeds)]
+        (options.out / "leave_out.md").write_text("\n\n".join(lines) + "\n")
+        print("\n\n".join(lines))
+        return
+    backbone = backbones.create(options.backbone, size=(options.size, options.size))
     methods = [describe(parse(text)) for text in (DEFAULT, *(ABLATIONS if options.ablations else ()))]
     peers: dict[Key, tuple[float, float | None]] = {}
     for name, dataset in datasets.items():
