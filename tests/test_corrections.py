@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from handful import artifact, backbones, heads, memory, methods, oddity, revisions
+from handful import artifact, backbones, decision, heads, memory, methods, oddity, revisions
 from handful.detector import Detector
 from handful.errors import ImageError, InputError, InspectorError, OutputError, SettingError
 from handful.memory import Memory
@@ -250,6 +250,7 @@ def test_the_threshold_follows_what_the_references_show_outside(make, picture, t
         return pixels
 
     detector = make().fit([part(seed) for seed in range(3)])
+    detector.set_rate(0.01)
     before = detector.calibration.threshold
     detector.ignore(half_mask())
     assert detector.calibration.threshold < 0.9 * before
@@ -306,7 +307,7 @@ def test_further_pictures_narrow_the_range(detector, picture):
     before, after = correction.before, correction.after
     assert after.pictures == 23 and before.pictures == 3
     assert np.log(after.high / after.low) < np.log(before.high / before.low)
-    assert after.predicted_rate == pytest.approx(0.01)
+    assert after.predicted_rate == pytest.approx(decision.DEFAULT_RATE)
     assert "20 further good pictures" in detector.calibration.rests_on
     detector.undo(1)
     assert detector.basis == before
@@ -347,7 +348,7 @@ def test_a_threshold_by_hand_says_what_the_scores_predict(detector):
     assert "set it by hand" in detector.calibration.rests_on and "of 100 good parts" in detector.calibration.rests_on
     with pytest.raises(SettingError, match="above the score of a typical"):
         detector.set_threshold(basis.typical)
-    detector.set_rate(0.01)
+    detector.set_rate(decision.DEFAULT_RATE)
     assert detector.basis == basis
 
 
