@@ -151,6 +151,8 @@ def test_a_saved_inspectors_graph_multiplies_each_patch_with_each_good_one_once(
         rows.shape[1] * least.WIDE * math.ceil(rows.shape[2] / least.WIDE) * level.shape[1:].numel()
         for rows, level in zip(detector.method.rows_, levels, strict=True)
     )
+    pictures, *grid, depth = detector.method.wide_.shape
+    searched += pictures * math.prod(grid) ** 2 * depth  # wide patches
     height, width = levels[0].shape[1:3]
     map_alone = 64 * height * width + 64 * width * 64  # bringing the scores to pixels, down and across
     assert multiplied == searched + map_alone

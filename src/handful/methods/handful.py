@@ -146,8 +146,8 @@ class Handful(Method):
         scores = torch.stack([self._score_one(queries[[row]]) for row in range(len(queries))])  # (B, h, w)
         image = top_share(scores, share=self.share)
         if len(self.usual_):
-            for number in range(2):
-                wide = torch.stack([self._wide_one(queries[[row]])[number] for row in range(len(queries))])  # (B, h, w)
+            by_picture = [torch.stack(self._wide_one(queries[[row]])) for row in range(len(queries))]
+            for number, wide in enumerate(torch.stack(by_picture, 1)):  # (B, h, w) each
                 image = torch.maximum(image, LEAD * self._weighed(top_share(wide, share=WIDE_SHARE), number))
                 weighed = MAP_LEAD * self._weighed(wide, number)
                 finest = resize_grid(weighed[..., None], scores.shape[1:], mode="bilinear")[..., 0]
