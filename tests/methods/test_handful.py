@@ -293,6 +293,19 @@ def test_terms_count_by_what_they_make_of_pictures_left_out(monkeypatch):
     assert method.score(odd).image.item() == pytest.approx(alone)
 
 
+def test_wide_patches_do_not_count_where_references_do_not_lie_still():
+    references, queries = random_features(3, seed=1), random_features(2, seed=2)
+    single = create("handful", {"wide": False}).fit(references).score(queries)
+    method = create("handful", {}).fit(references)
+    method.weigh(torch.tensor([[1.0, 1.0, handful.STILL * 1.01]] * 3))
+    assert "still" in method.evidence and method.terms(queries) is None
+    assert torch.equal(method.score(queries).maps, single.maps)
+    again = create("handful", {}).fit(references).weighed_as(method)
+    assert torch.equal(again.score(queries).image, single.image) and again.evidence == method.evidence
+    method.fit(references).weigh(torch.tensor([[1.0, 1.0, handful.STILL * 0.99]] * 3))
+    assert "in their place" in method.evidence
+
+
 def test_wide_patches_are_kept_with_their_scale():
     references, queries = random_features(3, seed=1), random_features(2, seed=2)
     method = create("handful", {}).fit(references)

@@ -20,12 +20,13 @@ kinds of evidence count where parts are not learnt in turned copies. Both compar
 level's grid at length 1, all levels joined on the coarsest grid, by Euclidean distance: "pooled" with any good one,
 "placed" with those within `NEAR` of the side of the same place. Their units differ from product to product, so each is
 measured by what it makes of references that were left out: T for a term and S for single patches, as geometric means
-of picture scores. A score t of a term then counts as S · (t / T) ^ `STEEP` times `LEAD`, and the picture's score is the
-largest of all three; likewise in the map, times `MAP_LEAD`. `STEEP` is how much less good pictures vary in single
+of picture scores. A score t of a term then counts as S · (t / T) ^ `STEEP` times `LEAD`, and the picture's score is
+the largest of all three; likewise in the map, times `MAP_LEAD`. `STEEP` is how much less good pictures vary in single
 patches than in wide ones; below 1 the leads favour single patches, so that a term counts only where it is the stranger
-by far: a term that varies with good pictures has a large T and seldom counts. One reference cannot be left out: its
-places are compared with one another instead, and a term is taken to be `SINGLE` times as high as they say. The
-constants were chosen on the development categories without the turning ones; flat optima, see benchmarks/default.md.
+by far: a term that varies with good pictures has a large T and seldom counts. Where good parts do not lie still,
+"placed" T is more than `STILL` times "pooled" T, and neither counts. One reference cannot be left out: its places are
+compared with one another instead, and a term is taken to be `SINGLE` times as high as they say. The constants were
+chosen on the development categories without the turning ones; flat optima, see benchmarks/default.md.
 
 The lengths of good patches are rounded by 1 % at most, their directions not, and no distance counts as less than 0.4 %
 of the patch's length: `handful.ops.least` says what for.
@@ -57,6 +58,7 @@ WIDE_SHARE = 0.02  # of the wide patches, whose mean score is the picture's
 STEEP = 0.75
 LEAD, MAP_LEAD = 0.93, 0.8
 SINGLE = (1.1, 1.3)  # pooled, placed
+STILL = 1.2  # measured: 1.28 to 1.46 for crops that show another place each, at most 1.12 on ten other products
 CLOSEST = 1.6e-5  # what a squared distance counts as at least, for the reason that `handful.ops.least` gives
 Measures = Literal["both", "euclidean", "cosine"]
 
@@ -145,7 +147,7 @@ class Handful(Method):
     def _score(self, queries: Features) -> Scores:
         scores = torch.stack([self._score_one(queries[[row]]) for row in range(len(queries))])  # (B, h, w)
         image = top_share(scores, share=self.share)
-        if len(self.usual_):
+        if len(self.wide_) and len(self.usual_):
             by_picture = [torch.stack(self._wide_one(queries[[row]])) for row in range(len(queries))]
             for number, wide in enumerate(torch.stack(by_picture, 1)):  # (B, h, w) each
                 image = torch.maximum(image, LEAD * self._weighed(top_share(wide, share=WIDE_SHARE), number))
@@ -177,8 +179,10 @@ class Handful(Method):
 
     @property
     def evidence(self) -> str:
-        if len(self.usual_):
+        if len(self.wide_) and len(self.usual_):
             return "single patches; wide patches, compared anywhere and in their place"
+        if len(self.usual_):
+            return "single patches; wide ones do not count, as the references do not lie still"
         if not self.wide:
             return "single patches; wide ones are switched off"
         if len(self.turned_[0]):
@@ -201,9 +205,13 @@ class Handful(Method):
 
     def weigh(self, terms: Tensor) -> None:
         self.usual_ = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
+        if len(terms) > 1 and self.usual_[2] > STILL * self.usual_[1]:
+            self.wide_ = self.wide_[:0]
 
     def weighed_as(self, other: Self) -> Self:
         self.usual_ = other.usual_
+        if not len(other.wide_):
+            self.wide_ = self.wide_[:0]
         return self
 
     def score_apart(self, reference: Features) -> Scores:
