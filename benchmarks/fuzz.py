@@ -34,7 +34,7 @@ COMMANDS = "command line"
 SHARES = {"picture": 0.5, "mask": 0.08, "inspector": 0.18, "data set": 0.14, COMMANDS: 0.1}  # of all inputs
 DEADLINE, MEMORY = 3.0, 500.0  # seconds, MB of a process
 HUNG = 60.0  # seconds after which a worker is replaced
-FULL = 350.0  # MB at rest, after which a worker is replaced: hundreds of compiled graphs leave their traces in a heap
+FULL = 300.0  # MB at rest, after which a worker is replaced: hundreds of compiled graphs leave their traces in a heap
 BATCH = 100  # inputs that a worker takes at a time
 
 
