@@ -38,6 +38,7 @@ with the patch farthest from the mean, so that the order of the references does 
 
 import math
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -171,7 +172,7 @@ class Handful(Method):
         across = _across(height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
         rows = patches.flatten(0, 1)
         known = rows[None] if apart else self.wide_.flatten(1, 2)
-        cosines = (rows @ known.flatten(0, 1).T).reshape(len(rows), len(known), -1).amax(1)  # (h·w, h·w)
+        cosines = reduce(torch.maximum, (rows @ one.T for one in known))  # (h·w, h·w), never those of all at once
         found = [cosines - 4 * (1 - across)] * 2 if apart else [cosines, cosines - 4 * across]
         distances = [(2 - 2 * one.amax(1)).clamp_min(CLOSEST).sqrt().reshape(height, width) for one in found]
         weights = edge_weights(height, width, device=patches.device)
