@@ -41,26 +41,24 @@ def page(found: dict[str, Any]) -> list[str]:
     got, of = (sum(column) for column in zip(*halves_found.values(), strict=True))
     return [
         "## Files",
-        "",
-        "Picture files of every format, mode, depth, byte order, layout, polarity, compression, orientation and",
-        "colour profile, written by tifffile, imagecodecs, OpenCV or by hand, read as `inspect` reads them.",
-        "Bound: 0 wrong.",
-        "",
-        "| format | right | refused | wrong |",
-        "|---|---|---|---|",
-        *rows,
-        f"| all | {' | '.join(map(str, total))} |",
-        "",
-        *([f"Wrong: {'; '.join(found['wrong'])}.", ""] if found["wrong"] else []),
+        "Picture files of every format, mode, depth, byte order, layout, polarity, compression, orientation and colour "
+        "profile, written by tifffile, imagecodecs, OpenCV or by hand, read as `inspect` reads them. Bound: 0 wrong.",
+        "\n".join(
+            [
+                "| format | right | refused | wrong |",
+                "|---|---|---|---|",
+                *rows,
+                f"| all | {' | '.join(map(str, total))} |",
+            ]
+        ),
+        *([f"Wrong: {'; '.join(found['wrong'])}."] if found["wrong"] else []),
         "What is refused, and why:",
-        "",
-        *(f"- {count} x {cause}" for cause, count in found["causes"].items()),
-        "",
+        "\n".join(f"- {count} x {cause}" for cause, count in found["causes"].items()),
         f"Half-copied files whose length was reserved (zeros to the end), of {found['pictures']} real pictures in "
         f"{len(halves_found)} formats: {got} of {of} refused"
         + (f"; fewer for {', '.join(missed)}" if missed else "")
-        + ".",
-        f"Whole files of pictures that end in black or are even: {found['alarms'][0]} of {found['alarms'][1]} refused.",
+        + f". Whole files of pictures that end in black or are even: {found['alarms'][0]} of {found['alarms'][1]} "
+        "refused.",
     ]
 
 
