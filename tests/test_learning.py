@@ -7,7 +7,7 @@ from handful import learning
 from handful.methods import create
 from handful.types import Features
 
-PLAIN = {"wide": False, "measures": "euclidean", "damped": False, "sigma": 0.0, "share": 0.02}
+PLAIN = {"measures": "euclidean", "damped": False, "sigma": 0.0, "share": 0.02}
 
 
 def row_of(*values):

@@ -133,12 +133,9 @@ def _weigh(
     augmented: Sequence[Sequence[Features]],
     turned: Sequence[Features],
 ) -> None:
-    """Bring the kinds of evidence that a fitted method joins to one scale, see `Method.weigh`."""
+    """Bring the kinds of evidence that a fitted method joins to one scale, see `Method.weigh`; one reference cannot."""
     pictures = [of_picture[0] for of_picture in views]
-    if method.terms(pictures[0]) is None:
-        return
-    if len(pictures) == 1:
-        method.weigh(method.terms_apart(pictures[0]))
+    if len(pictures) == 1 or method.terms(pictures[0]) is None:
         return
     terms = [
         blind.terms(pictures[row])

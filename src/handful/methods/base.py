@@ -155,19 +155,15 @@ class Method(Configured, ABC):
     def terms(self, queries: Features) -> Tensor | None:
         """The pictures' scores by each kind of evidence that the method joins, higher is more anomalous: (B, T).
 
-        None for a method of one kind, or where `fit` has learnt for one alone; then `weigh` is not called.
+        None for a method of one kind, or where one alone counts. Others count once `weigh` was called.
         """
         return None
-
-    def terms_apart(self, reference: Features) -> Tensor:
-        """As `terms`, (1, T), of the single picture that `fit` has seen, its places compared with one another."""
-        raise NotImplementedError
 
     def weigh(self, terms: Tensor) -> None:
         """Bring all kinds of evidence to one scale by what they make of good pictures that were not learnt.
 
         Args:
-            terms: (B, T) of each reference by a method that has learnt the others; of a single one, `terms_apart`.
+            terms: (B, T) of each reference, two or more, by a method that has learnt the others.
         """
         raise NotImplementedError
 

@@ -24,9 +24,9 @@ of picture scores. A score t of a term then counts as S · (t / T) ^ `STEEP` tim
 the largest of all three; likewise in the map, times `MAP_LEAD`. `STEEP` is how much less good pictures vary in single
 patches than in wide ones; below 1 the leads favour single patches, so that a term counts only where it is the stranger
 by far: a term that varies with good pictures has a large T and seldom counts. Where good parts do not lie still,
-"placed" T is more than `STILL` times "pooled" T, and neither counts. One reference cannot be left out: its places are
-compared with one another instead, and a term is taken to be `SINGLE` times as high as they say. The constants were
-chosen on the development categories without the turning ones; flat optima, see benchmarks/default.md.
+"placed" T is more than `STILL` times "pooled" T, and neither counts. One reference cannot be left out, and does not
+show whether parts lie still: with it single patches count alone. The constants were chosen on the development
+categories without the turning ones; flat optima, see benchmarks/default.md.
 
 The lengths of good patches are rounded by 1 % at most, their directions not, and no distance counts as less than 0.4 %
 of the patch's length: `handful.ops.least` says what for.
@@ -58,7 +58,6 @@ WIDE = 3  # patches, the side of the neighbourhood that wide patches are pooled 
 WIDE_SHARE = 0.02  # of the wide patches, whose mean score is the picture's
 STEEP = 0.75
 LEAD, MAP_LEAD = 0.93, 0.8
-SINGLE = (1.1, 1.3)  # pooled, placed
 STILL = 1.2  # measured: 1.28 to 1.46 for crops that show another place each, at most 1.12 on ten other products
 CLOSEST = 1.6e-5  # what a squared distance counts as at least, for the reason that `handful.ops.least` gives
 Measures = Literal["both", "euclidean", "cosine"]
@@ -161,19 +160,19 @@ class Handful(Method):
         """The scores of a term, pooled or placed, in the unit of single patches."""
         return self.usual_[0] * (scores / self.usual_[1 + number]).pow(STEEP)
 
-    def _wide_one(self, query: Features, *, apart: bool = False) -> tuple[Tensor, Tensor]:
+    def _wide_one(self, query: Features) -> tuple[Tensor, Tensor]:
         """Of one picture's wide patches, the distance to the nearest good one, and to the nearest in its place.
 
         Returns:
-            (h, w) each, on the coarsest grid; of places that are compared `apart` twice the same.
+            (h, w) each, on the coarsest grid.
         """
         patches = _wide_patches(query)[0]
         height, width = patches.shape[:2]
         across = _across(height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
         rows = patches.flatten(0, 1)
-        known = rows[None] if apart else self.wide_.flatten(1, 2)
+        known = self.wide_.flatten(1, 2)
         cosines = reduce(torch.maximum, (rows @ one.T for one in known))  # (h·w, h·w), never those of all at once
-        found = [cosines - 4 * (1 - across)] * 2 if apart else [cosines, cosines - 4 * across]
+        found = (cosines, cosines - 4 * across)
         distances = [(2 - 2 * one.amax(1)).clamp_min(CLOSEST).sqrt().reshape(height, width) for one in found]
         weights = edge_weights(height, width, device=patches.device)
         return distances[0] * weights, distances[1] * weights
@@ -188,25 +187,21 @@ class Handful(Method):
             return "single patches; wide ones are switched off"
         if len(self.turned_[0]):
             return "single patches; wide ones do not count, as the part turns"
-        return "single patches"
+        return "single patches; wide ones do not count with a single reference"
 
     def terms(self, queries: Features) -> Tensor | None:
         if not len(self.wide_):
             return None
         return torch.cat([self._terms_one(queries[[row]]) for row in range(len(queries))])
 
-    def terms_apart(self, reference: Features) -> Tensor:
-        found = self._terms_one(reference, apart=True)
-        return found * found.new_tensor([1.0, *SINGLE])
-
-    def _terms_one(self, query: Features, *, apart: bool = False) -> Tensor:
-        single = top_share(self._score_one(query, apart=apart)[None], share=self.share)
-        wide = [top_share(one[None], share=WIDE_SHARE) for one in self._wide_one(query, apart=apart)]
+    def _terms_one(self, query: Features) -> Tensor:
+        single = top_share(self._score_one(query)[None], share=self.share)
+        wide = [top_share(one[None], share=WIDE_SHARE) for one in self._wide_one(query)]
         return torch.stack([single, *wide], 1)
 
     def weigh(self, terms: Tensor) -> None:
         self.usual_ = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
-        if len(terms) > 1 and self.usual_[2] > STILL * self.usual_[1]:
+        if self.usual_[2] > STILL * self.usual_[1]:
             self.wide_ = self.wide_[:0]
 
     def weighed_as(self, other: Self) -> Self:
