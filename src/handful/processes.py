@@ -9,7 +9,8 @@ A forked process has one thread; those of its parent are gone.
 - torch waits for its lost threads for ever as soon as it computes with more than one. It is refused then.
 
 A fork waits until every inspection that is under way in another thread has ended: a lock that such a thread holds, of
-an import say, would stay locked in the forked process for ever.
+an import say, would stay locked in the forked process for ever. Inspections that have not begun wait for the fork: else
+threads that inspect without a break would let it wait for ever.
 """
 
 import os
@@ -25,6 +26,7 @@ Engine = Literal["openvino", "torch"]
 
 _state = threading.Condition()
 _under_way: list[int] = []  # the thread of each computation
+_forking: list[int] = []  # the threads that are about to fork
 _used = set[Engine]()  # in this process
 _lost = set[Engine]()  # used in a parent of this process, whose threads are gone
 _kept = WeakSet[object]()  # what holds compiled graphs
@@ -35,6 +37,7 @@ def undisturbed() -> Iterator[None]:
     """Let a fork by another thread wait until the block ends."""
     thread = threading.get_ident()
     with _state:
+        _state.wait_for(lambda: not _forking or thread in _under_way or thread in _forking)
         _under_way.append(thread)
     try:
         yield
@@ -84,13 +87,17 @@ def keep(holder: object) -> None:
 
 
 def _wait() -> None:
-    """Before a fork: wait for the computations of other threads, and let none begin."""
+    """Before a fork: let no other thread begin a computation, and wait for the ends of those under way."""
+    own = threading.get_ident()
     _state.acquire()
-    _state.wait_for(lambda: all(thread == threading.get_ident() for thread in _under_way))
+    _forking.append(own)
+    _state.wait_for(lambda: all(thread == own for thread in _under_way))
 
 
 def _resume() -> None:
     """After a fork, in the parent."""
+    _forking.remove(threading.get_ident())
+    _state.notify_all()
     _state.release()
 
 
@@ -98,6 +105,7 @@ def _begin() -> None:
     """After a fork, in the forked process."""
     _lost.update(_used)
     _used.clear()
+    _forking.clear()
     _state.release()
     if "openvino" in _lost:
         _never_release()
