@@ -7,6 +7,7 @@ import torch
 from handful.errors import InputError, SettingError
 from handful.methods import create, handful
 from handful.methods.handful import edge_weights
+from handful.ops import least
 from handful.ops.least import in_lanes
 from handful.types import Features
 
@@ -273,10 +274,10 @@ def test_wide_patches_by_hand(monkeypatch):
     reference, odd = [0] * 15 + [1] * 15, [0] * 15 + [1] * 5 + [0] + [1] * 9
     method = create("handful", {"sigma": 0.0}).fit(row_of(*reference))
     ((_, pooled, placed),) = method.terms(row_of(*odd)).tolist()
-    assert pooled == pytest.approx(math.sqrt(handful.CLOSEST) / 3)  # above and below a row there is nothing
+    assert pooled == pytest.approx(math.sqrt(least.CANCELLED) / 3)  # above and below a row there is nothing
     assert placed == pytest.approx(math.sqrt(2) / 3)  # the highest 2 % of 30 cells are one
     within = method.terms(row_of(*([0] * 16 + [1] * 14)))  # moved by a cell
-    assert within[0, 2].item() == pytest.approx(math.sqrt(handful.CLOSEST) / 3)
+    assert within[0, 2].item() == pytest.approx(math.sqrt(least.CANCELLED) / 3)
 
 
 def test_terms_count_by_what_they_make_of_pictures_left_out(monkeypatch):

@@ -47,7 +47,7 @@ from torch import Tensor
 
 from handful.methods.base import Method, Turn, require
 from handful.ops.coreset import greedy_coreset
-from handful.ops.least import Measure, in_lanes, least_distances
+from handful.ops.least import CANCELLED, Measure, in_lanes, least_distances
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
 from handful.ops.neighbors import Bank, windows
 from handful.types import Features, Scores
@@ -59,7 +59,6 @@ WIDE_SHARE = 0.02  # of the wide patches, whose mean score is the picture's
 STEEP = 0.75
 LEAD, MAP_LEAD = 0.93, 0.8
 STILL = 1.2  # measured: 1.28 to 1.46 for crops that show another place each, at most 1.12 on ten other products
-CLOSEST = 1.6e-5  # what a squared distance counts as at least, for the reason that `handful.ops.least` gives
 Measures = Literal["both", "euclidean", "cosine"]
 
 
@@ -168,12 +167,12 @@ class Handful(Method):
         """
         patches = _wide_patches(query)[0]
         height, width = patches.shape[:2]
-        across = _across(height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
+        near = windows(1, height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
         rows = patches.flatten(0, 1)
         known = self.wide_.flatten(1, 2)
         cosines = reduce(torch.maximum, (rows @ one.T for one in known))  # (h·w, h·w), never those of all at once
-        found = (cosines, cosines - 4 * across)
-        distances = [(2 - 2 * one.amax(1)).clamp_min(CLOSEST).sqrt().reshape(height, width) for one in found]
+        found = (cosines, cosines.gather(1, near))  # of each patch with all good ones, with those near its place
+        distances = [(2 - 2 * one.amax(1)).clamp_min(CANCELLED).sqrt().reshape(height, width) for one in found]
         weights = edge_weights(height, width, device=patches.device)
         return distances[0] * weights, distances[1] * weights
 
@@ -299,23 +298,8 @@ def _wide_patches(features: Features) -> Tensor:
     """Pooled patches of all levels at length 1, joined on the coarsest grid: → (B, h, w, D) at length 1."""
     grid = features.levels[-1].shape[1:3]
     pooled = (pool_neighbourhood(level, size=WIDE) for level in features.levels)
-    joined = [F.normalize(_reduced(level, grid), dim=3) for level in pooled]
+    joined = [F.normalize(resize_grid(level, grid, mode="area"), dim=3) for level in pooled]
     return torch.cat(joined, 3) / math.sqrt(len(joined))
-
-
-def _reduced(level: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Average (B, h, w, D) onto a grid that is as fine or coarser."""
-    if level.shape[1:3] == grid:
-        return level
-    return F.interpolate(level.permute(0, 3, 1, 2), size=grid, mode="area").permute(0, 2, 3, 1)
-
-
-def _across(height: int, width: int, *, radius: int) -> Tensor:
-    """Whether places of a grid are more than a radius apart, along either side: (h·w, h·w), 0 or 1."""
-    rows, columns = (torch.arange(length, dtype=torch.float32) for length in (height, width))
-    down = ((rows[:, None] - rows).abs() > radius)[:, None, :, None]
-    across = ((columns[:, None] - columns).abs() > radius)[None, :, None, :]
-    return (down | across).float().reshape(height * width, height * width)
 
 
 def edge_weights(height: int, width: int, *, device: torch.device | None = None) -> Tensor:

@@ -26,8 +26,8 @@ def merge_levels(levels: tuple[Tensor, ...], *, mode: Literal["bilinear", "neare
     return torch.cat([resize_grid(level, grid, mode=mode) for level in levels], dim=3)
 
 
-def resize_grid(level: Tensor, grid: tuple[int, ...], *, mode: Literal["bilinear", "nearest"]) -> Tensor:
-    """Interpolate (B, h, w, D) onto another grid, pixel centres half a step in (`align_corners` false)."""
+def resize_grid(level: Tensor, grid: tuple[int, ...], *, mode: Literal["area", "bilinear", "nearest"]) -> Tensor:
+    """Bring (B, h, w, D) onto another grid, pixel centres half a step in (`align_corners` false); "area" averages."""
     if level.shape[1:3] == grid:
         return level
     channels_first = level.permute(0, 3, 1, 2)
