@@ -329,3 +329,10 @@ def test_wide_patches_do_not_count_where_parts_turn_or_where_switched_off():
     assert turns.terms(references) is None and "turns" in turns.evidence
     assert off.terms(references) is None and "switched off" in off.evidence
     assert create("handful", {}).fit(references).terms(references).shape == (2, 3)
+
+
+def test_wide_patches_that_were_not_measured_are_not_kept():
+    method = create("handful", {}).fit(random_features(1, seed=1))
+    assert "no reference was left out" in method.evidence
+    again = create("handful", {}).load_state(method.state())
+    assert again.evidence == method.evidence and again.terms(random_features(1, seed=2)) is None

@@ -186,7 +186,7 @@ class Handful(Method):
             return "single patches; wide ones are switched off"
         if len(self.turned_[0]):
             return "single patches; wide ones do not count, as the part turns"
-        return "single patches; wide ones do not count with a single reference"
+        return "single patches; wide ones do not count, as no reference was left out to measure them by"
 
     def terms(self, queries: Features) -> Tensor | None:
         if not len(self.wide_):
@@ -267,7 +267,7 @@ class Handful(Method):
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{level}": rows for level, rows in enumerate(self.rows_)}
         turned = {f"turned.{level}": copies for level, copies in enumerate(self.turned_)}
-        wide = {"wide": self.wide_, "usual": self.usual_}
+        wide = {"wide": self.wide_ if len(self.usual_) else self.wide_[:0], "usual": self.usual_}
         return {"depths": torch.tensor(self.depths_ or ()), **rows, **turned, **wide}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
