@@ -155,7 +155,8 @@ class Method(Configured, ABC):
     def terms(self, queries: Features) -> Tensor | None:
         """The pictures' scores by each kind of evidence that the method joins, higher is more anomalous: (B, T).
 
-        None for a method of one kind, or where one alone counts. Others count once `weigh` was called.
+        The first kind always counts, the others after `weigh`. None for a method of one kind, and where `fit` has left
+        the others out.
         """
         return None
 
