@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ ALIKE = 1.1
 ASPECT_WEIGHT = 2  # an aspect that is off by a factor counts as much as an area that is off by its square
 
 
+@cache
 def frame_size(side: int, aspect: float, *, patch: int = 1) -> tuple[int, int]:
     """The (H, W) of about `side`² pixels and about this aspect, each a multiple of `STEP`.
 
