@@ -390,3 +390,43 @@ def test_celery_workers_that_are_forked_answer(folder, tmp_path):
         worker.wait(60)
         log.close()
     assert time.monotonic() - begin < 60 and worker.returncode == 0, (tmp_path / "log").read_text()
+
+
+@forks
+def test_a_computation_that_has_not_begun_waits_for_a_fork_that_waits(folder):
+    found = run(
+        folder,
+        """
+        from handful.processes import undisturbed
+
+        order, first, end = [], threading.Event(), threading.Event()
+
+        def long():
+            with undisturbed():
+                first.set()
+                end.wait(60)
+                order.append("first ended")
+
+        def late():
+            with undisturbed():
+                order.append("second began")
+
+        def fork():
+            pid = os.fork()
+            if not pid:
+                os._exit(0)
+            order.append("forked")
+            os.waitpid(pid, 0)
+
+        threads = [threading.Thread(target=job) for job in (long, fork, late)]
+        for thread in threads:
+            thread.start()
+            first.wait(60)
+            time.sleep(0.5)
+        order.append("waited")
+        end.set()
+        [thread.join(60) for thread in threads]
+        print(*(word.replace(" ", "-") for word in order))
+        """,
+    )
+    assert found[:2] == ["waited", "first-ended"] and sorted(found[2:]) == ["forked", "second-began"]
