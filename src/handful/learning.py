@@ -134,16 +134,15 @@ def _weigh(
     turned: Sequence[Features],
 ) -> None:
     """Bring the kinds of evidence that a fitted method joins to one scale, see `Method.weigh`; one reference cannot."""
-    if len(views) == 1:
+    pictures = [of_picture[0] for of_picture in views]
+    if len(pictures) == 1 or method.terms(pictures[0]) is None:
         return
-    terms = []
-    for rows, blind in _blind(method, views, augmented, turned, track=quietly):
-        for row in rows:
-            found = blind.terms(views[row][0])
-            if found is None:
-                return
-            terms.append(found)
-    method.weigh(torch.cat(terms))
+    terms = [
+        blind.terms(pictures[row])
+        for rows, blind in _blind(method, views, augmented, turned, track=quietly)
+        for row in rows
+    ]
+    method.weigh(torch.cat([found for found in terms if found is not None]))
 
 
 def _blind(
