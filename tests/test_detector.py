@@ -410,6 +410,8 @@ def test_references_of_mixed_shapes_are_named_and_squeezed():
     assert mixed.backbone.size == (64, 64) and not mixed.keeps_aspect
     assert mixed.reshaped == ("picture 0", "picture 1")
     assert mixed.inspect(strip(3))[0].notes == ()
+    again = copy.deepcopy(mixed).fit([strip(seed) for seed in range(3)])  # copied as it is saved and loaded
+    assert again.backbone.size == (32, 96) and again.keeps_aspect
 
 
 def test_fitted_again_the_input_follows_the_new_references(long):

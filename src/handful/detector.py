@@ -232,7 +232,7 @@ class Detector(Corrections):
             pictures,
             max_pixels=self.max_pixels,
             keeps_aspect=not self.squeeze and (exact or shared is not None),
-            side=side if shared is not None else 0,
+            side=side,
         )
         return backbone, pictures, preprocessing
 
@@ -508,7 +508,7 @@ class Detector(Corrections):
             backbone = windowed(backbone, detector.method.windows_wanted)
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
             preprocessing = preprocessing_of(manifest)
-            detector.squeeze = not preprocessing.keeps_aspect
+            detector.squeeze = not (preprocessing.keeps_aspect or preprocessing.side)
             detector._backbone_options["size"] = preprocessing.side or preprocessing.size
             detector._fitted = Fitted(
                 method=detector.method,
@@ -532,9 +532,9 @@ class Detector(Corrections):
 
 
 def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Ready for the manifest; where pictures are squeezed, as inspectors up to format 2 say it."""
+    """Ready for the manifest; where pictures were to be squeezed, as inspectors up to format 2 say it."""
     fields = asdict(preprocessing)
-    if not preprocessing.keeps_aspect:
+    if not (preprocessing.keeps_aspect or preprocessing.side):
         del fields["keeps_aspect"], fields["side"]
     return fields
 

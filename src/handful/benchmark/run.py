@@ -161,7 +161,7 @@ class _Category:
             return Preprocessing(spec.size, bits, keeps_aspect=True)
         side, aspect = max(spec.size), shared_aspect([picture.aspect for picture in references])
         if aspect is None:
-            return Preprocessing(backbones.frame_of(spec.name, side, 1.0), bits)
+            return Preprocessing(backbones.frame_of(spec.name, side, 1.0), bits, side=side)
         return Preprocessing(backbones.frame_of(spec.name, side, aspect), bits, keeps_aspect=True, side=side)
 
     def _head(self, cell: Cell) -> heads.TrainedHead | None:
