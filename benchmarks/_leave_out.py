@@ -1,5 +1,6 @@
 """The default's constants, chosen again without each data set in turn, and what they give on the one left out."""
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from handful.ops.maps import top_share
 from handful.types import Category, Dataset, Features
 
 SHARES, WIDE_SHARES, NEARS = (0.0025, 0.005, 0.01), (0.01, 0.02, 0.04), (0.05, 0.1, 0.15)
-STEEPS, LEADS = (0.6, 0.75, 0.9), (0.88, 0.93, 0.97, 1.0)
+STEEPS, LEADS, STILLS = (0.6, 0.75, 0.9), (0.88, 0.93, 0.97, 1.0), (1.1, 1.2, 1.3, math.inf)
 PICTURES = 60  # good, and as many defective, of a category
 
 Reals = NDArray[np.float64]
@@ -35,10 +36,13 @@ class Constants(NamedTuple):
     near: float
     steep: float
     lead: float
+    still: float
 
 
-SHIPPED = Constants(handful.Handful().share, handful.WIDE_SHARE, handful.NEAR, handful.STEEP, handful.LEAD)
-GRID = [Constants(*values) for values in product(SHARES, WIDE_SHARES, NEARS, STEEPS, LEADS)]
+SHIPPED = Constants(
+    handful.Handful().share, handful.WIDE_SHARE, handful.NEAR, handful.STEEP, handful.LEAD, handful.STILL
+)
+GRID = [Constants(*values) for values in product(SHARES, WIDE_SHARES, NEARS, STEEPS, LEADS, STILLS)]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Cell:
         if self.wide is not None and self.usual[1] is not None:
             place = NEARS.index(at.near), WIDE_SHARES.index(at.wide_share)
             usual = self.usual[0][share], self.usual[1][place]
+            if usual[1][1] > at.still * usual[1][0]:
+                return 100 * metrics.image_auroc(self.anomalous.tolist(), scores.tolist())
             terms = at.lead * usual[0] * (self.wide[:, place[0], place[1]] / usual[1]) ** at.steep  # (N, 2)
             scores = np.maximum(scores, terms.max(1))
         return 100 * metrics.image_auroc(self.anomalous.tolist(), scores.tolist())
@@ -85,9 +91,9 @@ def page(datasets: dict[str, Dataset], *, shots: Sequence[int], seeds: Sequence[
     found = {at: np.array([cell.auroc(at) for cell in cells]) for at in GRID}
     names = np.array([cell.dataset for cell in cells])
     rows = [
-        "| left out | share | wide share | reach | power | lead | image AUROC | as shipped | single patches alone |"
+        "| left out | share | wide share | reach | power | lead | still | AUROC | as shipped | single patches alone |"
     ]
-    rows += ["|---|---|---|---|---|---|---|---|---|"]
+    rows += ["|---|---|---|---|---|---|---|---|---|---|"]
     outside: list[float] = []
     for name in dict.fromkeys(names):
         others = names != name
@@ -109,7 +115,22 @@ def page(datasets: dict[str, Dataset], *, shots: Sequence[int], seeds: Sequence[
         f"{means[len(means) // 2]:.2f} with the median choice, {means[-1]:.2f} with the worst; single patches alone "
         f"{np.mean([_alone(cell) for cell in cells]):.2f}.",
         "\n".join(rows),
+        "How many times as far from good patches as anywhere the references left out are in their place, by category, "
+        f"from the least to the most (wide patches count up to {SHIPPED.still:g}): "
+        + "; ".join(f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in _ratios(cells).items())
+        + ".",
     ]
+
+
+def _ratios(cells: Sequence[Cell]) -> dict[str, tuple[float, float]]:
+    """By category the least and the largest of what `STILL` bounds, in ascending order of the largest."""
+    place = NEARS.index(SHIPPED.near), WIDE_SHARES.index(SHIPPED.wide_share)
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        if cell.usual[1] is not None:
+            pooled, placed = cell.usual[1][place]
+            found.setdefault(cell.category, []).append(float(placed / pooled))
+    return dict(sorted(((name, (min(one), max(one))) for name, one in found.items()), key=lambda pair: pair[1][1]))
 
 
 def _alone(cell: Cell) -> float:
@@ -120,8 +141,9 @@ def _cell(name: str, category: Category, *, shots: int, seed: int) -> Cell:
     references = draw(category.train, shots=shots, seed=seed)
     detector = Detector(gate=()).fit(list(references), accept_odd=True)
     fitted = detector._needed
-    assert fitted.memory is not None and isinstance(detector.method, handful.Handful)
+    assert fitted.memory is not None
     learnt, turned = fitted.memory.learnt, fitted.memory.turned
+    method = handful.Handful().fit(join(learnt), turned=join(turned) if turned else None)  # all wide patches kept
     usual = []
     for row, left_out in enumerate(learnt):
         others = [number for number in range(len(learnt)) if number != row]
@@ -132,7 +154,7 @@ def _cell(name: str, category: Category, *, shots: int, seed: int) -> Cell:
         usual.append(_terms(blind, left_out))
     samples = list(_spread(category))
     found = [
-        _terms(detector.method, fitted.backbone(torch.from_numpy(fitted.preprocessing(read_picture(sample)))[None]))
+        _terms(method, fitted.backbone(torch.from_numpy(fitted.preprocessing(read_picture(sample)))[None]))
         for sample, _ in samples
     ]
     wide = [one for _, one in found if one is not None]
