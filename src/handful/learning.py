@@ -133,9 +133,13 @@ def _weigh(
     augmented: Sequence[Sequence[Features]],
     turned: Sequence[Features],
 ) -> None:
-    """Bring the kinds of evidence that a fitted method joins to one scale, see `Method.weigh`; one reference cannot."""
+    """Bring the kinds of evidence that a fitted method joins to one scale, see `Method.weigh` and `weigh_alone`."""
     pictures = [of_picture[0] for of_picture in views]
-    if len(pictures) == 1 or method.terms(pictures[0]) is None:
+    if method.terms(pictures[0]) is None:
+        return
+    if len(pictures) == 1:
+        varied = [method.terms(view) for view in views[0][1:]]
+        method.weigh_alone(torch.cat([found for found in varied if found is not None]))
         return
     terms = [
         blind.terms(pictures[row])

@@ -168,6 +168,14 @@ class Method(Configured, ABC):
         """
         raise NotImplementedError
 
+    def weigh_alone(self, terms: Tensor) -> None:
+        """As `weigh`, where `fit` has seen a single picture.
+
+        Args:
+            terms: (V, T) of mild variations of that picture.
+        """
+        raise NotImplementedError
+
     def weighed_as(self, other: Self) -> Self:
         """Take over the scale that `weigh` gave another method of the same settings."""
         return self

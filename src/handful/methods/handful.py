@@ -24,9 +24,13 @@ of picture scores. A score t of a term then counts as S · (t / T) ^ `STEEP` tim
 the largest of all three; likewise in the map, times `MAP_LEAD`. `STEEP` is how much less good pictures vary in single
 patches than in wide ones; below 1 the leads favour single patches, so that a term counts only where it is the stranger
 by far: a term that varies with good pictures has a large T and seldom counts. Where good parts do not lie still,
-"placed" T is more than `STILL` times "pooled" T, and neither counts. One reference cannot be left out, and does not
-show whether parts lie still: with it single patches count alone. The constants were chosen on the development
-categories without the turning ones; flat optima, see benchmarks/default.md.
+"placed" T is more than `STILL` times "pooled" T, and neither counts.
+
+One reference cannot be left out. There T and S are those of its mild variations, S times `ALONE`, as other good parts
+are stranger in wide patches too. Whether its places have an order at all shows in how strange each is to the rest of
+the picture, more than `ELSEWHERE` of the side away: for a texture, or a crop of a board, not much stranger than to a
+mild variation. Unless it is `DISTINCT` times as strange or more, wide patches do not count. The constants were chosen
+on the development categories without the turning ones; how they do on data left out: benchmarks/default/leave_out.md.
 
 The lengths of good patches are rounded by 1 % at most, their directions not, and no distance counts as less than 0.4 %
 of the patch's length: `handful.ops.least` says what for.
@@ -58,7 +62,10 @@ WIDE = 3  # patches, the side of the neighbourhood that wide patches are pooled 
 WIDE_SHARE = 0.02  # of the wide patches, whose mean score is the picture's
 STEEP = 0.75
 LEAD, MAP_LEAD = 0.93, 0.8
-STILL = 1.2  # measured: 1.28 to 1.46 for crops that show another place each, at most 1.12 on ten other products
+STILL = 1.2  # measured by product in benchmarks/default/leave_out.md: more for crops that show another place each
+ALONE = 1.075  # with `LEAD` 1
+ELSEWHERE = 0.15  # of the side
+DISTINCT = 4.2  # measured: 4.5 to 5.2 for parts in their place, 2.0 to 4.0 for boards, cells, textures and long parts
 Measures = Literal["both", "euclidean", "cosine"]
 
 
@@ -186,7 +193,7 @@ class Handful(Method):
             return "single patches; wide ones are switched off"
         if len(self.turned_[0]):
             return "single patches; wide ones do not count, as the part turns"
-        return "single patches; wide ones do not count, as no reference was left out to measure them by"
+        return "single patches; with one reference wide ones count only where its places differ enough"
 
     def terms(self, queries: Features) -> Tensor | None:
         if not len(self.wide_):
@@ -202,6 +209,22 @@ class Handful(Method):
         self.usual_ = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
         if self.usual_[2] > STILL * self.usual_[1]:
             self.wide_ = self.wide_[:0]
+
+    def weigh_alone(self, terms: Tensor) -> None:
+        usual = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
+        if self._wide_apart() < DISTINCT * usual[1]:
+            self.wide_ = self.wide_[:0]
+        else:
+            self.usual_ = torch.cat([ALONE * usual[:1], usual[1:]])
+
+    def _wide_apart(self) -> Tensor:
+        """How strange the wide patches of the single picture that `fit` has seen are to the rest of it, as a score."""
+        height, width = self.wide_.shape[1:3]
+        rows = self.wide_.flatten(0, 2)
+        around = windows(1, height, width, radius=max(1, round(ELSEWHERE * min(height, width)))).to(rows.device)
+        cosines = (rows @ rows.T).scatter(1, around, -1.0)
+        distances = (2 - 2 * cosines.amax(1)).clamp_min(CANCELLED).sqrt().reshape(1, height, width)
+        return top_share(distances * edge_weights(height, width, device=rows.device), share=WIDE_SHARE)[0]
 
     def weighed_as(self, other: Self) -> Self:
         self.usual_ = other.usual_
