@@ -2,10 +2,10 @@
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,16 +16,20 @@ from handful import metrics
 from handful.data.images import read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
-from handful.learning import join
+from handful.fitted import Fitted
+from handful.learning import join, view_count
 from handful.methods import handful
 from handful.ops.maps import top_share
+from handful.ops.views import mild_views
 from handful.types import Category, Dataset, Features
 
 SHARES, WIDE_SHARES, NEARS = (0.0025, 0.005, 0.01), (0.01, 0.02, 0.04), (0.05, 0.1, 0.15)
 STEEPS, LEADS, STILLS = (0.6, 0.75, 0.9), (0.88, 0.93, 0.97, 1.0), (1.1, 1.2, 1.3, math.inf)
+ALONES, DISTINCTS = (0.93, 1.0, 1.075, 1.15, 1.25), (0.0, 3.4, 3.8, 4.2, 4.6, 5.0, math.inf)
 PICTURES = 60  # good, and as many defective, of a category
 
 Reals = NDArray[np.float64]
+Choice = TypeVar("Choice", bound=tuple[float, ...])
 
 
 class Constants(NamedTuple):
@@ -42,6 +46,7 @@ class Constants(NamedTuple):
 SHIPPED = Constants(
     handful.Handful().share, handful.WIDE_SHARE, handful.NEAR, handful.STEEP, handful.LEAD, handful.STILL
 )
+SINGLE_GRID = list(product(ALONES, DISTINCTS))
 GRID = [Constants(*values) for values in product(SHARES, WIDE_SHARES, NEARS, STEEPS, LEADS, STILLS)]
 
 
@@ -54,7 +59,10 @@ class Cell:
         anomalous: (N,) bool.
         single: (N, S) scores of single patches by share.
         wide: (N, R, W, 2) of wide patches by reach and share, pooled and placed; None where they do not count.
-        usual: the same of the references that were left out, (S,) and (R, W, 2), as geometric means.
+        usual: the same of the references that were left out, or of a single one's mild variations, (S,) and (R, W, 2),
+            as geometric means.
+        apart: of a single reference, how many times as strange to the rest of the picture as to its mild variations its
+            places are; else None.
     """
 
     dataset: str
@@ -63,6 +71,17 @@ class Cell:
     single: Reals
     wide: Reals | None
     usual: tuple[Reals, Reals | None]
+    apart: float | None = None
+
+    @property
+    def shipped(self) -> float:
+        """Image AUROC in percent as shipped."""
+        return self.auroc(SHIPPED) if self.apart is None else self.auroc_single(handful.ALONE, handful.DISTINCT)
+
+    def auroc_single(self, alone: float, distinct: float) -> float:
+        """Image AUROC in percent with the constants of one reference, the others as shipped."""
+        counts = self.apart is not None and self.apart >= distinct
+        return self.auroc(SHIPPED._replace(lead=SHIPPED.lead * alone, still=math.inf if counts else 0.0))
 
     def auroc(self, at: Constants) -> float:
         """Image AUROC in percent."""
@@ -79,37 +98,29 @@ class Cell:
 
 
 def page(datasets: dict[str, Dataset], *, shots: Sequence[int], seeds: Sequence[int]) -> list[str]:
-    """The table as Markdown lines, over all numbers of references, 2 or more, and draws."""
+    """The tables as Markdown lines, over all numbers of references and draws."""
     cells = []
     for name, dataset in datasets.items():
         for category in dataset.categories:
             for count, seed in product(shots, seeds):
                 if count <= len(category.train):
                     cells.append(_cell(name, category, shots=count, seed=seed))
-                    said = f"{cells[-1].auroc(SHIPPED):.1f}"
+                    said = f"{cells[-1].shipped:.1f}"
                     print(name, category.name, count, seed, said, file=sys.stderr, flush=True)
+    several, single = ([cell for cell in cells if (cell.apart is None) is more] for more in (True, False))
+    several_shots = " and ".join(str(count) for count in shots if count > 1)
+    lines = _several(several, f"at {several_shots} references", seeds) if several else []
+    return [*lines, *(_single(single, seeds) if single else [])]
+
+
+def _several(cells: Sequence[Cell], where: str, seeds: Sequence[int]) -> list[str]:
+    """The part of two references and more."""
     found = {at: np.array([cell.auroc(at) for cell in cells]) for at in GRID}
-    names = np.array([cell.dataset for cell in cells])
-    rows = [
-        "| left out | share | wide share | reach | power | lead | still | AUROC | as shipped | single patches alone |"
-    ]
-    rows += ["|---|---|---|---|---|---|---|---|---|---|"]
-    outside: list[float] = []
-    for name in dict.fromkeys(names):
-        others = names != name
-        best = max(GRID, key=lambda at, others=others: found[at][others].mean())  # type: ignore[misc]
-        outside += found[best][~others].tolist()
-        alone = [_alone(cell) for cell in cells if cell.dataset == name]
-        rows.append(
-            f"| {name} | {' | '.join(f'{value:g}' for value in best)} | {found[best][~others].mean():.1f} | "
-            f"{found[SHIPPED][~others].mean():.1f} | {np.mean(alone):.1f} |"
-        )
+    rows, outside = _left_out(cells, found, SHIPPED, ["share", "wide share", "reach", "power", "lead", "still"])
     tuned = max(GRID, key=lambda at: found[at].mean())
     means = sorted((values.mean() for values in found.values()), reverse=True)
     return [
-        f"Means over {len({(cell.dataset, cell.category) for cell in cells})} categories at "
-        f"{' and '.join(map(str, shots))} references, seeds {', '.join(map(str, seeds))}, at most {PICTURES} good and "
-        f"as many defective pictures of each: **{np.mean(outside):.2f}** with constants chosen on other data sets, "
+        f"{_means_over(cells, where, seeds)}: **{outside:.2f}** with constants chosen on other data sets, "
         f"{found[SHIPPED].mean():.2f} as shipped, {found[tuned].mean():.2f} with the best of all {len(GRID)} choices "
         f"({', '.join(f'{name} {value:g}' for name, value in tuned._asdict().items())}), "
         f"{means[len(means) // 2]:.2f} with the median choice, {means[-1]:.2f} with the worst; single patches alone "
@@ -120,6 +131,58 @@ def page(datasets: dict[str, Dataset], *, shots: Sequence[int], seeds: Sequence[
         + "; ".join(f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in _ratios(cells).items())
         + ".",
     ]
+
+
+def _single(cells: Sequence[Cell], seeds: Sequence[int]) -> list[str]:
+    """The part of one reference."""
+    found = {at: np.array([cell.auroc_single(*at) for cell in cells]) for at in SINGLE_GRID}
+    shipped = (handful.ALONE, handful.DISTINCT)
+    rows, outside = _left_out(cells, found, shipped, ["alone", "distinct"])
+    tuned = max(SINGLE_GRID, key=lambda at: found[at].mean())
+    distinct: dict[str, list[float]] = {}
+    for cell in cells:
+        if cell.apart is not None:
+            distinct.setdefault(cell.category, []).append(cell.apart)
+    ranges = sorted(((max(values), min(values), name) for name, values in distinct.items()))
+    return [
+        "## One reference",
+        f"{_means_over(cells, 'at 1 reference', seeds)}: **{outside:.2f}** with constants chosen on other data sets, "
+        f"{found[shipped].mean():.2f} as shipped, {found[tuned].mean():.2f} with the best of all {len(SINGLE_GRID)} "
+        f"choices (alone {tuned[0]:g}, distinct {tuned[1]:g}); single patches alone "
+        f"{np.mean([_alone(cell) for cell in cells]):.2f}.",
+        "\n".join(rows),
+        "How many times as strange to the rest of the picture as to its mild variations the places of the reference "
+        f"are, by category (wide patches count from {handful.DISTINCT:g}): "
+        + "; ".join(f"{name} {low:.1f} to {high:.1f}" for high, low, name in ranges)
+        + ".",
+    ]
+
+
+def _means_over(cells: Sequence[Cell], where: str, seeds: Sequence[int]) -> str:
+    return (
+        f"Means over {len({(cell.dataset, cell.category) for cell in cells})} categories {where}, seeds "
+        f"{', '.join(map(str, seeds))}, at most {PICTURES} good and as many defective pictures of each"
+    )
+
+
+def _left_out(
+    cells: Sequence[Cell], found: Mapping[Choice, Reals], shipped: Choice, constants: Sequence[str]
+) -> tuple[list[str], float]:
+    """A row for each data set left out, as Markdown lines, and the mean of what the choices give there."""
+    names = np.array([cell.dataset for cell in cells])
+    rows = [f"| left out | {' | '.join(constants)} | AUROC | as shipped | single patches alone |"]
+    rows += ["|---" * (len(constants) + 4) + "|"]
+    outside: list[float] = []
+    for name in dict.fromkeys(names):
+        others = names != name
+        best = max(found, key=lambda at, others=others: found[at][others].mean())  # type: ignore[misc]
+        outside += found[best][~others].tolist()
+        alone = [_alone(cell) for cell in cells if cell.dataset == name]
+        rows.append(
+            f"| {name} | {' | '.join(f'{value:g}' for value in best)} | {found[best][~others].mean():.1f} | "
+            f"{found[shipped][~others].mean():.1f} | {np.mean(alone):.1f} |"
+        )
+    return rows, float(np.mean(outside))
 
 
 def _ratios(cells: Sequence[Cell]) -> dict[str, tuple[float, float]]:
@@ -144,8 +207,14 @@ def _cell(name: str, category: Category, *, shots: int, seed: int) -> Cell:
     assert fitted.memory is not None
     learnt, turned = fitted.memory.learnt, fitted.memory.turned
     method = handful.Handful().fit(join(learnt), turned=join(turned) if turned else None)  # all wide patches kept
-    usual = []
-    for row, left_out in enumerate(learnt):
+    usual, apart = [], None
+    if shots == 1:
+        usual = [_terms(method, view) for view in _variations(fitted, references[0])]
+        if len(method.wide_):
+            place = NEARS.index(SHIPPED.near), WIDE_SHARES.index(SHIPPED.wide_share)
+            varied = [one[place][0] for _, one in usual if one is not None]
+            apart = float(method._wide_apart()) / math.exp(np.log(varied).mean())
+    for row, left_out in enumerate(learnt if shots > 1 else ()):
         others = [number for number in range(len(learnt)) if number != row]
         blind = handful.Handful().fit(
             join([learnt[number] for number in others]),
@@ -169,7 +238,15 @@ def _cell(name: str, category: Category, *, shots: int, seed: int) -> Cell:
             np.exp(np.log(np.array([single for single, _ in usual])).mean(0)),
             np.exp(np.log(np.array(usual_wide)).mean(0)) if usual_wide else None,
         ),
+        apart if shots > 1 or apart is not None else 0.0,
     )
+
+
+def _variations(fitted: Fitted, path: str) -> Iterator[Features]:
+    """The features of a picture's mild variations, the picture itself left aside."""
+    image = torch.from_numpy(fitted.preprocessing(read_picture(path)))
+    for view in mild_views(image, view_count(1))[1:]:
+        yield fitted.backbone(view[None])
 
 
 @torch.inference_mode()
