@@ -37,7 +37,8 @@ SINGLE, WIDE = (describe(parse(text)) for text in ("handful:wide=false", "handfu
 FRAMES: tuple[Frames, Frames] = ("squeezed", "references")
 WAYS = [(frames, method) for frames in FRAMES for method in (SINGLE, WIDE)]
 SHOWN = ("mono", "poly", "transistor", "juice_bottle", "commutator", "tile", "pill")
-TALL = 150  # pixels of a picture in the sheet
+TALL, NARROW = 150, 130  # pixels of a picture in the sheet, and of its column at least
+TRUTHS = ("truth", "no mask")
 GROUND = 236  # its grey, as pictures themselves are not shown
 OUT = Path(__file__).with_suffix("")
 
@@ -130,31 +131,33 @@ def _strip(category: Category) -> Image.Image:
         marked = ground.copy()
         for region in read_regions(sample, size):
             marked[region.mask] = 0
-        tiles += [("truth", marked)]
+        tiles += [(TRUTHS[not sample.masks], marked)]
         tiles += [
             (name, overlay(ground, detector.inspect_picture(picture)))
             for name, detector in (("before", before), ("after", after))
         ]
     gap, head = 6, 18
-    strip = Image.new("RGB", (sum(tile.shape[1] + gap for _, tile in tiles) + gap, TALL + head + gap), "white")
+    strip = Image.new(
+        "RGB", (sum(max(NARROW, tile.shape[1]) + gap for _, tile in tiles) + gap, TALL + head + gap), "white"
+    )
     pen, left = ImageDraw.Draw(strip), gap
     for name, tile in tiles:
         pen.text(
             (left, 2),
-            f"{category.name}: {name}" if name == "truth" else name,
+            f"{category.name}: {name}" if name in TRUTHS else name,
             fill="black",
             font=ImageFont.load_default(12),
         )
         strip.paste(Image.fromarray(tile), (left, head))
-        left += tile.shape[1] + gap
+        left += max(NARROW, tile.shape[1]) + gap
     return strip
 
 
 def _defects(category: Category) -> list[Sample]:
-    """The sample whose masks cover most of its picture, and the middling one."""
+    """The defect whose masks cover most of its picture, and the middling one; by name where there are no masks."""
     sized: list[tuple[float, Any]] = []
     for sample in category.test:
-        if sample.anomalous and sample.masks:
+        if sample.anomalous:
             covered = sum(region.mask.mean() for region in read_regions(sample, (64, 64)))
             sized.append((float(covered), sample))
     ordered = [sample for _, sample in sorted(sized, key=lambda pair: (-pair[0], pair[1].path))]
