@@ -10,6 +10,7 @@ ones. maps.png shows the heatmaps of large and middling defects before (squeezed
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from handful.data.shots import draw
 from handful.detector import Detector
 from handful.heatmap import overlay
 from handful.methods import describe, parse
-from handful.types import Category, Sample
+from handful.types import Category, Dataset, Sample
 
 SHOTS, SEEDS, RATE = 4, (0, 1, 2), 0.05
 SINGLE, WIDE = (describe(parse(text)) for text in ("handful:wide=false", "handful"))
@@ -51,8 +52,9 @@ def main() -> None:
     datasets = chosen(options.data, options.categories)
     rows: dict[Frames, list[Row]] = {}
     for frames in FRAMES:
+        wanted = datasets if frames == "references" else _oblong(datasets)
         benchmark = Benchmark(
-            datasets,
+            wanted,
             backbones.create(),
             OUT / frames,
             methods=[SINGLE, WIDE],
@@ -81,13 +83,32 @@ def main() -> None:
     print("\n\n".join(page))
 
 
+def _oblong(datasets: dict[str, Dataset]) -> dict[str, Dataset]:
+    """The categories with pictures that are not square."""
+    found = {}
+    for name, dataset in datasets.items():
+        oblong = [one for one in dataset.categories if not all(map(_is_square, _paths(one)))]
+        if oblong:
+            found[name] = replace(dataset, categories=tuple(oblong))
+    return found
+
+
+def _paths(category: Category) -> list[str]:
+    return [*category.train, *(sample.path for sample in category.test)]
+
+
+def _is_square(path: str) -> bool:
+    with Image.open(path) as picture:
+        return picture.width == picture.height
+
+
 def table(rows: dict[Frames, list[Row]]) -> list[str]:
     """By category and over data sets and all, as Markdown lines."""
     lines = [
         "| | squeezed, single | squeezed, wide too | aspect kept, single | aspect kept, wide too |",
         "|---|---|---|---|---|",
     ]
-    first = rows[FRAMES[0]]
+    first = rows["references"]
     for dataset in dict.fromkeys(row.dataset for row in first):
         names = list(dict.fromkeys(row.category for row in first if row.dataset == dataset))
         lines += [_line(f"{dataset}/{name}", rows, {(dataset, name)}) for name in names]
@@ -99,7 +120,10 @@ def table(rows: dict[Frames, list[Row]]) -> list[str]:
 def _line(title: str, rows: dict[Frames, list[Row]], wanted: set[tuple[str, str]]) -> str:
     cells = []
     for frames, method in WAYS:
-        found = [row for row in rows[frames] if row.method == method and (row.dataset, row.category) in wanted]
+        apart = {(row.dataset, row.category) for row in rows["squeezed"]} if frames == "squeezed" else set()
+        found = [row for row in rows["references"] if (row.dataset, row.category) in wanted - apart]
+        found += [row for row in rows[frames] if (row.dataset, row.category) in wanted & apart]
+        found = [row for row in found if row.method == method]
         auroc, aupro = (
             over_seeds((row.seed, getattr(row, name)) for row in found) for name in ("image_auroc", "aupro")
         )
