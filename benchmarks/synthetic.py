@@ -1,4 +1,4 @@
-"""Whether synthetic defects foretell real ones, and the time they cost: writes synthetic/ and synthetic.md beside itself.
+"""Whether synthetic defects foretell real ones, and what they cost: writes synthetic/ and synthetic.md beside itself.
 
     python3 scripts/bench synthetic --data DIR
 
@@ -178,8 +178,8 @@ def _across(sample: Sample, category: Category, size: tuple[int, int]) -> float 
 def summary(cells: Sequence[Cell], shots: Sequence[int]) -> list[str]:
     """How well the shares go together."""
     lines = [
-        "| references | categories | synthetic found, mean | real found, mean | rank correlation of the two | chance of "
-        "one as large | apart, mean | rank correlation of spots' size with real found |",
+        "| references | categories | synthetic found, mean | real found, mean | rank correlation of the two | chance "
+        "of one as large | apart, mean | rank correlation of spots' size with real found |",
         "|---|---|---|---|---|---|---|---|",
     ]
     sized = ["| references | as large as spots that are seen, or larger | smaller |", "|---|---|---|"]
@@ -193,10 +193,8 @@ def summary(cells: Sequence[Cell], shots: Sequence[int]) -> list[str]:
             f"| {count} | {len(here)} | {statistics.mean(synthetic):.0f} | {statistics.mean(real):.0f} | "
             f"{found.statistic:.2f} | {found.pvalue:.2g} | {apart:.0f} | {stats.spearmanr(spots, real).statistic:.2f} |"
         )
-        large, small = (
-            [one for cell in here for one in some]
-            for some in zip(*(cell.by_size() for cell in here), strict=True)  # fmt: skip
-        )
+        sizes = [cell.by_size() for cell in here]
+        large, small = ([found for of_cell in sizes for found in of_cell[number]] for number in range(2))
         sized.append(f"| {count} | {_share(large)} | {_share(small)} |")
     return [
         "Spearman's rank correlation over categories, with the chance that shares without any relation correlate so "
