@@ -149,7 +149,7 @@ class Detector(Corrections):
             references: a folder (its own pictures, not those of its subfolders), or one or several pictures, see
                 `handful.data.images.read_picture`.
             accept_odd: whether references may be learnt that are clearly unlike the others, see `oddities`.
-            try_defects: whether to measure `visibility`, which takes as long as about 40 inspections and changes
+            try_defects: whether to measure `visibility`, which takes as long as about 33 inspections and changes
                 nothing else.
             track: shows progress.
 

@@ -1,15 +1,16 @@
 """Synthetic defects and spots on good pictures: does an inspector that was just taught see anything at all?
 
-Defects are those of `handful.ops.defects` at its sizes, and spots are round. All lie on the part where
-`handful.ops.foreground` tells it from its ground, and in the picture where that does not fill the frame. A piece of an
-even surface laid over the same surface is nothing that a person would see: where a defect's mean brightness differs by
-less than `CLEAR` from the picture's there, it is made darker or brighter until it does.
+Defects are those of `handful.ops.defects`, at its sizes, 0.7 and 0.5 times as long and wide; spots are round. All lie
+on the part where `handful.ops.foreground` tells it from its ground, and in the rectangle of the frame that the picture
+fills. A piece of an even surface laid over the same surface is nothing that a person would see: where a defect's mean
+brightness differs by less than `CLEAR` from the picture's there, it is made darker or brighter until it does.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -21,11 +22,11 @@ from handful.ops.foreground import foreground
 from handful.ops.frames import Part
 from handful.ops.tracing import computing
 
-ROUNDS = 3  # defects of each recipe
-PLACES = 4  # spots of each diameter
-SMALLEST = 1 / 4  # of a patch: the least diameter, which is doubled again and again
+LENGTHS = (1.0, 0.7, 0.5)  # of the defects of each recipe, as shares of those that `handful.ops.defects` draws
+PLACES = 3  # spots of each diameter
+SMALLEST = 1 / 2  # of a patch: the least diameter, which doubles again and again
 LARGEST = 1 / 4  # of the shorter side: the bound of the diameters
-CLEAR = 0.1  # of the range from black to white
+CLEAR = 0.15  # of the range from black to white
 # How far each pixel of a spot lies from the picture's towards black or white, whichever is farther from the mean there.
 # The mean changes by a quarter of the range at least, and the surface shows through.
 CONTRAST = 0.5
@@ -61,7 +62,7 @@ def plan(
     views: int,
     patch: float,
 ) -> list[Planting]:
-    """Plan `ROUNDS` defects of every recipe, and `PLACES` spots of every diameter, on good pictures in turn.
+    """Plan a defect of every recipe and length, and `PLACES` spots of every diameter, on good pictures in turn.
 
     Two pictures or more are taken as they are. Of a single one its mild variations are taken, as the method that is to
     find the defects has learnt the picture itself. How a defect is drawn depends on the number of pictures, on its own
@@ -75,7 +76,7 @@ def plan(
         views: how many mild variations each has, the picture itself included.
         patch: side of the finest level's patches, in pixels of the frame.
     """
-    allowed = {row: _allowed(images[row], parts[row]) for row in order[: len(RECIPES) * ROUNDS + PLACES]}
+    allowed = {row: _allowed(images[row], parts[row]) for row in order[: len(RECIPES) * len(LENGTHS) + PLACES]}
 
     def taken(number: int) -> tuple[int, int, tuple[int, int]]:
         row = order[number % len(order)]
@@ -83,9 +84,9 @@ def plan(
         return row, view, (len(order), number)
 
     made = []
-    for number, recipe in enumerate(RECIPES * ROUNDS):
+    for number, (length, recipe) in enumerate(product(LENGTHS, RECIPES)):
         row, view, seed = taken(number)
-        draw = partial(plant_defect, allowed=allowed[row], recipe=recipe, seed=seed)
+        draw = partial(plant_defect, allowed=allowed[row], recipe=recipe, length=length, seed=seed)
         made.append(Planting(row, view, recipe.name, draw))
     first = order[0]
     scale = math.sqrt(math.prod(_scales(parts[first], sizes[first])))
@@ -101,28 +102,49 @@ def plan(
 
 
 @computing()
-def plant_defect(image: Tensor, allowed: Mask, *, recipe: Recipe, seed: tuple[int, ...]) -> Tensor:
-    """Plant a defect that a person sees, its box centred on an allowed pixel.
+def plant_defect(image: Tensor, allowed: Mask, *, recipe: Recipe, length: float, seed: tuple[int, ...]) -> Tensor:
+    """Plant a defect that a person sees, near an allowed pixel.
 
     Args:
         image: (3, H, W) in [0, 1].
         allowed: (H, W), true somewhere.
         recipe: of the defect.
+        length: of the defect, as a share of those on a whole picture: that of a window's sides in which it is drawn.
         seed: of all that is random.
 
     Returns:
         (3, H, W), outside of the defect the picture to the bit.
     """
+    generator = np.random.default_rng(seed)
     pixels: Pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
-    made, mask = make_defect(pixels, allowed, recipe=recipe, generator=np.random.default_rng(seed))
-    inside = torch.from_numpy(mask)
-    before, defect = image[:, inside], torch.from_numpy(made).permute(2, 0, 1)[:, inside] / 255  # (3, N) each
+    here, there = (_window(allowed, length, generator) for _ in range(2))
+    made, mask = make_defect(
+        pixels[here],
+        allowed[here],
+        recipe=recipe,
+        generator=generator,
+        source=pixels[there],
+        source_foreground=allowed[there],
+    )
+    inside, planted = torch.from_numpy(mask), image.clone()
+    window = planted[:, here[0], here[1]]
+    before, defect = window[:, inside], torch.from_numpy(made).permute(2, 0, 1)[:, inside] / 255  # (3, N) each
     was, now = (float(LUMA @ colours.mean(1)) for colours in (before, defect))
     if abs(now - was) < CLEAR:
         defect = (defect + was - now + (CLEAR if was < 0.5 else -CLEAR)).clamp(0, 1)
-    planted = image.clone()
-    planted[:, inside] = defect
+    window[:, inside] = defect
     return planted
+
+
+def _window(allowed: Mask, length: float, generator: np.random.Generator) -> tuple[slice, slice]:
+    """The rows and columns of a window around an allowed pixel, its sides this share of the frame's."""
+    centre = divmod(int(generator.choice(np.flatnonzero(allowed))), allowed.shape[1])
+    found = []
+    for side, middle in zip(allowed.shape, centre, strict=True):
+        own = max(2, round(length * side))
+        low = min(max(middle - own // 2, 0), side - own)
+        found.append(slice(low, low + own))
+    return found[0], found[1]
 
 
 @computing()
