@@ -1,11 +1,12 @@
 """Whether synthetic defects foretell real ones, and what they cost: writes synthetic/ and synthetic.md beside itself.
 
-    python3 scripts/bench synthetic --data DIR
+    python3 scripts/bench synthetic --data DIR [--time]
 
 DIR holds data sets in any layout that `handful data check` knows, one a folder. For each category an inspector is
 fitted to one draw of references; what `Detector.visibility` says of it from the references alone is laid beside the
 share of real defects that it finds at the same threshold. Labels measure, and choose nothing. Killed, it goes on
-where it was.
+where it was; after a change of the code remove synthetic/. `--time` times fits with synthetic defects and without too,
+on a computer that does nothing else.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from handful.data.shots import draw
 from handful.detector import Detector
 from handful.types import Category, Sample
 
-PICTURES = 30  # good, and as many defective, of a category
+GOOD, DEFECTIVE = 8, 24  # pictures of a category, at most
 OUT = Path(__file__).with_suffix("")
 RUNS = 5  # of each fit that is timed
 TIMED = """
@@ -94,43 +95,44 @@ def main() -> None:
     parser.add_argument("--categories", nargs="+", help="only these, by name")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--time", action="store_true", help="time fits too")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     folders = {str(options.data): "DIR", str(options.out): "OUT"}
     command = " ".join(["python3 scripts/bench synthetic", *(folders.get(word, word) for word in sys.argv[1:])])
-    here = commit()
     categories = [
         (f"{name}/{category.name}", category)
         for name, dataset in chosen(options.data, options.categories).items()
         for category in dataset.categories
     ]
-    cells = measured(categories, options.shots, options.seed, options.out / "cells.jsonl", here)
+    cells = measured(categories, options.shots, options.seed, options.out / "cells.jsonl")
     page = [
         "# Do synthetic defects foretell real ones?",
-        f"`{command}`, code of {here}, the default method and backbone, one draw of references; at most {PICTURES} "
-        f"good and {PICTURES} defective pictures of each of {len(categories)} categories. Percent.",
+        f"`{command}`, code of {', '.join(sorted({cell.commit for cell in cells}))}, the default method and backbone, "
+        f"one draw of references; at most {GOOD} good and {DEFECTIVE} defective pictures of each of "
+        f"{len(categories)} categories. Percent.",
         *summary(cells, options.shots),
     ]
     for shots in options.shots:
         page += [f"## {shots} reference{'s' if shots > 1 else ''}", table([c for c in cells if c.shots == shots])]
-    page += ["## The time", time_table(next(c for _, c in categories if len(c.train) >= 8), options.out)]
+    times = options.out / "times.md"
+    if options.time:
+        times.write_text(time_table(next(c for _, c in categories if len(c.train) >= 8), options.out))
+    if times.exists():
+        page += ["## The time", times.read_text()]
     text = "\n\n".join(page) + "\n"
     options.out.with_suffix(".md").write_text(text)
     print(text)
 
 
-def measured(
-    categories: Sequence[tuple[str, Category]], shots: Sequence[int], seed: int, file: Path, here: str
-) -> list[Cell]:
-    """Every cell, those that a killed run of the same code has measured read back."""
+def measured(categories: Sequence[tuple[str, Category]], shots: Sequence[int], seed: int, file: Path) -> list[Cell]:
+    """Every cell, those that a killed run has measured read back."""
     file.parent.mkdir(exist_ok=True)
     kept = [Cell(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
-    kept = [cell for cell in kept if cell.commit == here]
-    file.write_text("".join(json.dumps(asdict(cell)) + "\n" for cell in kept))
     done = {(cell.category, cell.shots) for cell in kept}
-    backbone = backbones.create()
-    for name, category in categories:
-        for count in shots:
+    backbone, here = backbones.create(), commit()
+    for count in shots:
+        for name, category in categories:
             if (name, count) in done or count > len(category.train):
                 continue
             cell = measure(here, name, category, backbone, shots=count, seed=seed)
@@ -161,10 +163,10 @@ def measure(here: str, name: str, category: Category, backbone: Backbone, *, sho
 
 
 def _some(category: Category) -> Iterator[Sample]:
-    """At most `PICTURES` good and as many defective pictures, from all over the list."""
-    for kind in (False, True):
+    """At most `GOOD` good and `DEFECTIVE` defective pictures, from all over the list."""
+    for kind, most in ((False, GOOD), (True, DEFECTIVE)):
         samples = [sample for sample in category.test if sample.anomalous is kind]
-        places = np.linspace(0, len(samples) - 1, min(PICTURES, len(samples))).round().astype(int)
+        places = np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(int)
         yield from (samples[place] for place in np.unique(places))
 
 
@@ -231,7 +233,8 @@ def _share(found: Sequence[bool]) -> str:
 def time_table(category: Category, out: Path) -> str:
     """Seconds of a fit in a program of its own, with synthetic defects and without, in turns."""
     lines = [
-        f"Medians of {RUNS} runs in turns, each a program of its own, of {category.name}'s pictures: seconds.",
+        f"Seconds, medians of {RUNS} runs in turns, each a program of its own, on {category.name}'s pictures; code of "
+        f"{commit()}.",
         "",
         "| references | fit without | with | ratio | from start to saved without | with | ratio |",
         "|---|---|---|---|---|---|---|",
