@@ -5,8 +5,8 @@
 DIR holds data sets in any layout that `handful data check` knows, one a folder. For each category an inspector is
 fitted to one draw of references; what `Detector.visibility` says of it from the references alone is laid beside the
 share of real defects that it finds at the same threshold. Labels measure, and choose nothing. Killed, it goes on
-where it was; after a change of the code remove synthetic/. `--time` times fits with synthetic defects and without too,
-on a computer that does nothing else.
+where it was, or writes the page of what it has (`--page`); after a change of the code remove synthetic/. `--time` times
+fits with synthetic defects and without too, on a computer that does nothing else.
 """
 
 import argparse
@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time", action="store_true", help="time fits too")
+    parser.add_argument("--page", action="store_true", help="write the page of what was measured so far, and no more")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     folders = {str(options.data): "DIR", str(options.out): "OUT"}
@@ -105,12 +106,13 @@ def main() -> None:
         for name, dataset in chosen(options.data, options.categories).items()
         for category in dataset.categories
     ]
-    cells = measured(categories, options.shots, options.seed, options.out / "cells.jsonl")
+    file = options.out / "cells.jsonl"
+    cells = measured([] if options.page else categories, options.shots, options.seed, file)
     page = [
         "# Do synthetic defects foretell real ones?",
         f"`{command}`, code of {', '.join(sorted({cell.commit for cell in cells}))}, the default method and backbone, "
         f"one draw of references; at most {GOOD} good and {DEFECTIVE} defective pictures of each of "
-        f"{len(categories)} categories. Percent.",
+        f"{len({cell.category for cell in cells})} categories. Percent.",
         *summary(cells, options.shots),
     ]
     for shots in options.shots:
@@ -130,11 +132,12 @@ def measured(categories: Sequence[tuple[str, Category]], shots: Sequence[int], s
     file.parent.mkdir(exist_ok=True)
     kept = [Cell(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
     done = {(cell.category, cell.shots) for cell in kept}
-    backbone, here = backbones.create(), commit()
+    backbone, here = (backbones.create(), commit()) if categories else (None, "")
     for count in shots:
         for name, category in categories:
             if (name, count) in done or count > len(category.train):
                 continue
+            assert backbone is not None
             cell = measure(here, name, category, backbone, shots=count, seed=seed)
             with file.open("a") as lines:
                 lines.write(json.dumps(asdict(cell)) + "\n")
