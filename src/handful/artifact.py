@@ -39,8 +39,8 @@ MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "ca
 STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
 LEARNT_PART, IGNORED_PART = "features.safetensors", "ignored.safetensors"
 
-# A graph follows from the rest of an inspector, who saved it does not matter, and synthetic defects have been found
-# before: none of it changes an answer.
+# A graph follows from the rest of an inspector, who saved it does not matter, and the scores of synthetic defects are
+# kept for people alone: none of these changes an answer.
 _UNNAMED_FIELDS, _UNNAMED_PARTS = ("digest", "format_version", "graph", "handful", "visibility"), "scoring."
 # The kinds of the manifest's fields where they are there: a list stands for any number of its one kind, a tuple for as
 # many as it has, a range for a whole number in it. What needs a field that is absent says so by itself.
