@@ -528,6 +528,8 @@ def forged(saved: Path, rezip, change) -> Path:
         ("gate", "blank", "gate must be a list"),
         ("graph", {"score": "0", "map": 0}, "graph.score must be a number"),
         ("handful", None, "handful must be text"),
+        ("visibility", {"trials": [{"kind": "spot", "clean": "1"}]}, "visibility.trials[0].clean must be a number"),
+        ("visibility", {"trials": [], "size": [9], "single": True}, "visibility.size must be a list of 2"),
     ],
 )
 def test_a_field_of_another_kind_is_named(saved, rezip, field, value, saying):
@@ -540,6 +542,19 @@ def test_info_refuses_an_inspector_without_a_field(saved, rezip, command_line, f
     code, out, err = command_line("info", forged(saved, rezip, lambda manifest: manifest.pop(field)))
     assert (code, out, len(err)) == (2, [], 1)
     assert f"must hold a whole inspector, got one that cannot be read ('{field}'); fit it again." in err[0]
+
+
+def test_info_leaves_synthetic_defects_out_where_none_were_kept_and_refuses_what_cannot_be_read(
+    saved, rezip, command_line
+):
+    old = forged(saved, rezip, lambda manifest: manifest.pop("visibility"))
+    code, out, _ = command_line("info", old)
+    assert code == 0 and not any(line.startswith(("finds", "sees")) for line in out)
+    assert json.loads(command_line("info", old, "--json")[1][0])["visibility"] is None
+    assert artifact.read(old)[0]["digest"] == artifact.read(saved)[0]["digest"]  # every answer is the same
+    kept = {"trials": [], "size": [9, 9], "single": True}
+    code, out, err = command_line("info", forged(saved, rezip, lambda manifest: manifest.update(visibility=kept)))
+    assert (code, out, len(err)) == (2, [], 1) and "must hold a whole inspector" in err[0]
 
 
 def test_null_stands_for_no_graph_head_or_turning(saved, rezip):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from handful import artifact, budget, decision
+from handful import artifact, budget, decision, visibility
 from handful.cli import options
 from handful.inspector import Inspector
 from handful.version import __version__
@@ -153,9 +153,14 @@ def test_fit_saves_an_inspector_and_says_so_in_words(run, good_folder, tmp_path)
     output = tmp_path / "part.handful"
     ran = run("fit", good_folder, "-o", output, *QUICK, "--rate", "0.05", "--set", "share=0.02")
     assert (ran.code, ran.err) == (0, [])
-    first, second, *turned = ran.out
+    first, second, third, *turned = ran.out
     assert first.startswith(f"{output}: handful on tf_efficientnet_lite0, 4 good pictures, ")
     assert second.startswith("threshold ")
+    assert re.fullmatch(
+        r"finds (\d+) of 18 synthetic defects planted on references left out; "
+        r"sees spots from about \d+ pixels across, in pictures of 96 x 96",
+        third,
+    )
     manifest, calibration, _ = artifact.read(output)
     turns = manifest["turning"]
     assert turned == ([f"learnt in turned copies: {turns['why']}"] if turns["turned"] else [])
@@ -191,6 +196,19 @@ def test_fit_answers_in_json(run, good_folder, tmp_path):
     assert artifact.read(output)[0]["backbone"]["size"] == [96, 64]  # height, width
     assert (answer["input"], len(answer["reshaped"])) == ([64, 96], 2)
     assert len(artifact.read(output)[0]["backbone"]["levels"]) == 2
+    seen = answer["visibility"]
+    assert seen["found"] <= seen["counted"] <= seen["tried"] == 18 and seen["size"] == [96, 96]
+
+
+def test_a_low_share_of_synthetic_defects_found_is_a_caution(run, ready_backbone, good_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(visibility, "LOW", 1.1)
+    part = tmp_path / "part.handful"
+    ran = run("fit", good_folder, "-o", part, *QUICK)
+    (sentence,) = ran.err
+    assert ran.code == 0
+    assert re.search(r"The inspector finds \d+ of 18 synthetic defects, so many real ones may pass; fit with", sentence)
+    (answer,) = run("fit", good_folder, "-o", part, *QUICK, "--json").json
+    assert sentence.endswith(answer["notes"][-1])
 
 
 def test_fit_says_in_its_line_why_an_inspector_has_no_graph(run, ready_backbone, good_folder, tmp_path):
@@ -307,7 +325,7 @@ def test_any_file_name_survives_fit_info_and_inspect(run, ready_backbone, good_f
         assert ran.code == 0, ran
         return raw.getvalue().decode("ascii").splitlines()
 
-    assert len(out("fit", odd, "-o", output)) == 2
+    assert len(out("fit", odd, "-o", output)) == 3
     assert json.loads(out("info", output, "--json")[0])["references"][0]["name"] == str(odd)
     assert json.loads(out("inspect", output, odd, "--json")[0])["path"] == str(odd)
     (line,) = out("inspect", output, odd)
@@ -957,7 +975,19 @@ def test_info_answers_in_json(run, saved):
     (answer,) = ran.json
     assert answer.pop("revisions") == []
     assert answer.pop("basis")["threshold"] == calibration["threshold"]
+    seen = answer.pop("visibility")
+    assert (seen["tried"], seen["changed"], seen["size"]) == (18, 0, [96, 96])
+    manifest.pop("visibility")  # the scores that this rests on
     assert answer == {"path": str(saved), **manifest, "calibration": calibration}
+
+
+def test_info_says_what_is_found_at_the_threshold_as_it_is_now(run, saved, rezip):
+    rows = {line[:11].strip(): line[12:] for line in run("info", saved).out}
+    assert re.fullmatch(r"\d+ of 18 synthetic defects planted on references left out", rows["finds"])
+    assert re.fullmatch(r"spots from about \d+ pixels across, in pictures of 96 x 96", rows["sees"])
+    rows = {line[:11].strip(): line[12:] for line in run("info", with_threshold(saved, rezip, 1234.0)).out}
+    assert rows["finds"].startswith("0 of 18 synthetic defects")
+    assert rows["sees"] == "no spots up to 24 pixels across, in pictures of 96 x 96"
 
 
 def test_info_shows_an_edited_threshold(run, saved, rezip):

@@ -77,16 +77,20 @@ def test_undoing_gives_every_score_back_to_the_bit(name, make, picture):
     detector = make(name)
     pictures = [picture(50), picture(51, defect=True)]
     before, learnt, calibration = answers(detector, pictures), state(detector), detector.calibration
+    seen = detector.visibility
+    assert (seen.tried, seen.changed) == (18, 0) and seen.found <= seen.counted
     detector.teach([picture(60), picture(61, defect=True)], accept_odd=True)
     if name not in LOOKS_BEYOND_PATCHES:
         detector.ignore(half_mask())
     assert not same_state(state(detector), learnt)
     assert answers(detector, pictures) != before
+    assert detector.visibility.changed == len(detector.revisions)
     for number in range(1, len(detector.revisions) + 1):
         detector.undo(number)
     assert answers(detector, pictures) == before
     assert same_state(state(detector), learnt)
     assert detector.calibration == calibration
+    assert detector.visibility == seen
     assert len(detector.references) == 3
 
 

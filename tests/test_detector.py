@@ -451,3 +451,72 @@ def test_corrections_of_a_long_inspector_take_pictures_and_masks_of_any_shape(lo
     assert own.ignore(mask).ignored == pytest.approx(1 / 3)
     found = own.inspect(strip(51, defect=(205, 30, 18)))[0]
     assert all(region.peak_at[0] < 180 for region in found.regions)
+
+
+# --- synthetic defects
+
+
+def test_it_says_how_many_synthetic_defects_it_finds_and_how_small_a_spot(detector):
+    seen = detector.visibility
+    assert (seen.counted, seen.tried, seen.single, seen.changed) == (18, 18, False, 0)
+    assert 6 <= seen.found <= 18
+    assert seen.spots_tried == (6.0, 24.0) and seen.size == (96, 96)  # 96 pixels at 64, patches of 8
+    assert seen.spots_from in (6.0, 12.0, 24.0)
+
+
+def test_a_spot_of_the_size_that_it_sees_is_a_defect_and_one_a_quarter_as_large_is_not(detector):
+    y, x = np.mgrid[:96, :96]
+    verdicts = {}
+    for diameter in (detector.visibility.spots_from / 4, 2 * detector.visibility.spots_from):
+        spotted = []
+        for seed, (row, column) in enumerate([(40, 40), (52, 60), (60, 44), (36, 56)], 70):
+            pixels = disc(seed)
+            inside = np.hypot(y - row, x - column) <= diameter / 2
+            pixels[inside] = pixels[inside] // 2
+            spotted.append(pixels)
+        verdicts[diameter] = [inspection.verdict for inspection in detector.inspect(spotted)]
+    few, many = verdicts.values()
+    assert few.count("DEFECT") <= 1 and many.count("DEFECT") >= 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_order_of_references_does_not_matter_to_what_it_finds(detector, count):
+    pictures, backbone = [disc(seed) for seed in range(count)], detector._needed.backbone
+    one, other = (
+        Detector(settings={"turn": "never"}, backbone=backbone).fit(pictures[::step], accept_odd=True)
+        for step in (1, -1)
+    )
+    scores = [[(one.clean, one.planted) for one in fitted._needed.trials.trials] for fitted in (one, other)]
+    assert np.array(scores[0]) == pytest.approx(np.array(scores[1]), rel=1e-5)
+    assert one.visibility == other.visibility
+
+
+def test_another_threshold_finds_another_share_from_the_scores_kept(detector, tmp_path):
+    detector.save(tmp_path / "part.handful")
+    corrected = Detector.load(tmp_path / "part.handful", device="cpu")
+    assert corrected.visibility == detector.visibility
+    highest = max(trial.planted for trial in corrected._needed.trials.trials)
+    corrected.set_threshold(1.1 * highest)
+    assert (corrected.visibility.found, corrected.visibility.spots_from) == (0, None)
+    corrected.undo(1)
+    assert corrected.visibility == detector.visibility
+
+
+def test_corrections_of_what_is_learnt_are_said_until_they_are_undone(detector, tmp_path):
+    detector.save(tmp_path / "part.handful")
+    corrected = Detector.load(tmp_path / "part.handful", device="cpu")
+    corrected.teach(disc(90))
+    assert corrected.visibility == dataclasses.replace(detector.visibility, changed=1)
+    mask = np.zeros((96, 96), np.uint8)
+    mask[:20] = 255
+    corrected.ignore(mask)
+    assert corrected.visibility.changed == 2
+    corrected.undo(1)
+    corrected.undo(2)
+    assert corrected.visibility == detector.visibility
+
+
+def test_a_fit_that_tries_no_defects_gives_the_same_inspector(detector):
+    plain = Detector(**QUICK).fit([disc(seed) for seed in range(4)], try_defects=False)
+    assert plain.visibility is None
+    assert plain.digest == detector.digest and plain.calibration == detector.calibration

@@ -47,3 +47,27 @@ def test_what_is_assumed_without_a_comparison_of_places_is_the_methods_alone():
         made = create(method, {})
         assumed = learning.prior(made.fit(learning.join(references)), references)
         assert assumed.widening_spread == made.single_spread and not assumed.among_places
+
+
+def test_planted_defects_are_scored_by_a_method_that_has_not_seen_their_reference():
+    views = [[row_of(*(value + shift for value in range(0, 80, 2)))] for shift in (0.0, 0.3, 0.5)]
+    defect = row_of(*range(0, 78, 2), 500)
+    tried = [(1, 0, defect), (0, 0, defect), (1, 0, views[1][0])]
+    method = create("patchcore", {})
+    image, peaks, planted = learning.fit_and_try(method, views, planted=tried)
+    alone = learning.fit(create("patchcore", {}), views)
+    assert image.tolist() == alone[0].tolist() and peaks.tolist() == alone[1].tolist()
+    for (row, _, features), (clean, found) in zip(tried, planted.tolist(), strict=True):
+        blind = create("patchcore", {}).fit(learning.join([views[other][0] for other in range(3) if other != row]))
+        assert clean == image[row, 0] == float(blind.score(views[row][0]).image[0])
+        assert found == float(blind.score(features).image[0])
+    assert planted[2, 0] == planted[2, 1]  # nothing planted, nothing found
+
+
+def test_planted_defects_of_a_single_reference_lie_on_a_variation_that_the_method_scores_itself():
+    even, moved = row_of(*range(0, 80, 2)), row_of(*(value + 0.5 for value in range(0, 80, 2)))
+    defect = row_of(*range(0, 78, 2), 500)
+    method = create("handful", PLAIN)
+    image, _, planted = learning.fit_and_try(method, [[even, moved]], planted=[(0, 1, defect)])
+    assert planted.tolist() == [[float(method.score(moved).image[0]), float(method.score(defect).image[0])]]
+    assert image.item() > planted[0, 0]  # the reference's own is halfway to what its places score

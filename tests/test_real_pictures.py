@@ -99,6 +99,26 @@ def test_an_exported_inspector_scores_real_pictures_alike(pill, tmp_path):
         assert float(calibrated) == pytest.approx(inspection.calibrated_score, abs=1e-3)
 
 
+def test_spots_of_a_size_that_it_sees_are_found_on_pictures_that_it_has_not_seen(pill):
+    from PIL import Image
+
+    detector = Detector.load(pill, device="cpu")
+    seen = detector.visibility
+    assert seen.counted == 18 and seen.found >= 9 and seen.spots_from is not None
+    found = {}
+    for diameter in (seen.spots_from / 4, 2 * seen.spots_from):
+        spotted = []
+        for sample in [sample for sample in category_in("mvtec_ad/pill").test if not sample.anomalous][:8]:
+            pixels = np.asarray(Image.open(sample.path).convert("RGB")).copy()
+            y, x = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
+            inside = np.hypot(y - 0.45 * pixels.shape[0], x - 0.4 * pixels.shape[1]) <= diameter / 2  # on the pill
+            pixels[inside] //= 2
+            spotted.append(pixels)
+        found[diameter] = sum(inspection.verdict == "DEFECT" for inspection in detector.inspect(spotted))
+    small, large = found.values()
+    assert small <= 2 and large >= 6, found
+
+
 def test_heatmaps_point_at_the_defects():
     # Of the rejected pictures with a mask, the strongest region's peak mostly lies in it or right beside it.
     detector = Detector().fit(references("piped/btn01_rl", shots=4, seed=0))

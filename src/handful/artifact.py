@@ -39,8 +39,9 @@ MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "ca
 STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
 LEARNT_PART, IGNORED_PART = "features.safetensors", "ignored.safetensors"
 
-# A graph follows from the rest of an inspector, and who saved it does not matter: neither changes an answer.
-_UNNAMED_FIELDS, _UNNAMED_PARTS = ("digest", "format_version", "graph", "handful"), "scoring."
+# A graph follows from the rest of an inspector, who saved it does not matter, and the scores of synthetic defects are
+# kept for people alone: none of these changes an answer.
+_UNNAMED_FIELDS, _UNNAMED_PARTS = ("digest", "format_version", "graph", "handful", "visibility"), "scoring."
 # The kinds of the manifest's fields where they are there: a list stands for any number of its one kind, a tuple for as
 # many as it has, a range for a whole number in it. What needs a field that is absent says so by itself.
 _SIDE, _LENGTH = range(1, 8193), range(1, 2**31)
@@ -69,6 +70,11 @@ _FORM: dict[str, Any] = {
     "evidence": str,
     "graph": {"why": str, "score": float, "map": float},
     "head": {"name": str, "sha256": str},
+    "visibility": {
+        "trials": [{"kind": str, "clean": float, "planted": float, "diameter": float}],
+        "size": (_LENGTH, _LENGTH),
+        "single": bool,
+    },
 }
 _OPTIONAL = ("turning", "evidence", "graph", "head")  # null where there is none
 _KINDS = {str: "text", dict: "an object", bool: "true or false", float: "a number"}

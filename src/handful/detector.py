@@ -51,12 +51,14 @@ from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
 from handful.oddity import Oddity
 from handful.ops.frames import part_of, shared_aspect
+from handful.ops.planting import plan
 from handful.ops.views import mild_views, random_views
 from handful.processes import check_torch
-from handful.revisions import History
+from handful.revisions import CHANGING, History
 from handful.turning import Turning
 from handful.types import Inspection, Reference, Seen
 from handful.version import __version__
+from handful.visibility import Trial, Trials, Visibility
 
 
 class Detector(Corrections):
@@ -138,13 +140,17 @@ class Detector(Corrections):
         self._changing = threading.RLock()
 
     @one_at_a_time
-    def fit(self, references: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Self:
+    def fit(
+        self, references: Pictures, *, accept_odd: bool = False, try_defects: bool = True, track: Track = quietly
+    ) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
 
         Args:
             references: a folder (its own pictures, not those of its subfolders), or one or several pictures, see
                 `handful.data.images.read_picture`.
             accept_odd: whether references may be learnt that are clearly unlike the others, see `oddities`.
+            try_defects: whether to measure `visibility`, which takes as long as about 33 inspections and changes
+                nothing else.
             track: shows progress.
 
         Raises:
@@ -180,7 +186,18 @@ class Detector(Corrections):
             turning.learn(image, features, backbone, aspect=aspect)
             for image, features, aspect in track(rows, description="turned")
         ]
-        good = learning.fit(method, views, augmented, turned, track=track)
+        order = sorted(range(len(inputs)), key=digests.__getitem__)  # whatever order the references came in
+        sizes, patch = [picture.size for picture in pictures], inputs[0].shape[1] / upright[0].levels[0].shape[1]
+        plantings = plan(inputs, order, parts, sizes, views=len(variations[0]), patch=patch) if try_defects else []
+        planted = [
+            (one.row, one.view, backbone(one.draw(variations[one.row][one.view])[None]))
+            for one in track(plantings, description="defects")
+        ]
+        *good, tried = learning.fit_and_try(method, views, augmented, turned, planted=planted, track=track)
+        trials = tuple(
+            Trial(one.kind, clean, found, one.diameter)
+            for one, (clean, found) in zip(plantings, tried.tolist(), strict=True)
+        )
         history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
         self._fitted = Fitted(
             method=method,
@@ -196,6 +213,7 @@ class Detector(Corrections):
             memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
             history=history,
             oddities=oddities,
+            trials=Trials(trials, sizes[order[0]], len(sizes) == 1) if trials else None,
         )
         self.method = method
         return self
@@ -250,6 +268,19 @@ class Detector(Corrections):
     def oddities(self) -> tuple[Oddity, ...]:
         """The references that `fit` found unlike the others, and what is odd about each."""
         return self._needed.oddities
+
+    @property
+    def visibility(self) -> Visibility | None:
+        """What it finds of synthetic defects at its threshold, from scores that `fit` kept.
+
+        After a correction of what is learnt or ignored these are still the scores of the inspector as it was fitted,
+        see `handful.visibility.Visibility.changed`. None where `fit` tried none, and for one saved before it did.
+        """
+        fitted = self._needed
+        if fitted.trials is None:
+            return None
+        changed = len(fitted.history.standing(*CHANGING)) if fitted.history else 0
+        return fitted.trials.at(fitted.calibration.threshold, changed=changed)
 
     @property
     def turning(self) -> Turning | None:
@@ -430,6 +461,7 @@ class Detector(Corrections):
                 for r in fitted.references
             ],
             **({"oddities": [asdict(one) for one in fitted.oddities]} if fitted.oddities else {}),
+            **({"visibility": fitted.trials.as_dict()} if fitted.trials else {}),
         }
         state = {name: tensor.cpu().contiguous() for name, tensor in method.state().items()}
         parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts}
@@ -522,6 +554,7 @@ class Detector(Corrections):
                 history=revisions.from_parts(parts),
                 graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
                 oddities=oddity.from_manifest(manifest),
+                trials=Trials.from_manifest(manifest),
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.max_pixels = preprocessing.max_pixels

@@ -12,6 +12,7 @@ from handful.revisions import History
 from handful.scoring import KeptGraph
 from handful.turning import Turning
 from handful.types import Reference
+from handful.visibility import Trials
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,3 +30,4 @@ class Fitted:
     history: History | None
     graph: KeptGraph | None = None  # that it was saved with
     oddities: tuple[Oddity, ...] = ()  # references that are unlike the others
+    trials: Trials | None = None  # of synthetic defects; None where none were planted

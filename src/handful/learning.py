@@ -1,7 +1,7 @@
 """From the references' features to a fitted method and its thresholds."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -121,9 +121,34 @@ def fit(
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fit a method to the references, as `learn`, weigh its evidence, and give its `good_scores`."""
+    image, peaks, _ = fit_and_try(method, views, augmented, turned, track=track)
+    return image, peaks
+
+
+def fit_and_try(
+    method: methods.Method,
+    views: Sequence[Sequence[Features]],
+    augmented: Sequence[Sequence[Features]] = (),
+    turned: Sequence[Features] = (),
+    *,
+    planted: Sequence[tuple[int, int, Features]] = (),
+    track: Track = quietly,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """As `fit`, and score references on which defects were planted, by a method that has not seen them.
+
+    Args:
+        method, views, augmented, turned, track: as `learn` takes them.
+        planted: the row of a reference, the number of its view that a defect was planted on, and the features of that
+            picture with the defect; of a single reference a view other than the first.
+
+    Returns:
+        Image scores and map peaks as `good_scores`, and (N, 2) for each planted picture the image score of its view as
+        it was, and with the defect. A single reference has been seen by the method; its scores here are those of the
+        method itself, places of the picture not compared with one another.
+    """
     _fit(method, views, augmented, turned, rows=range(len(views)))
     _weigh(method, views, augmented, turned)
-    return good_scores(method, views, augmented, turned, track=track)
+    return _unseen_scores(method, views, augmented, turned, planted=planted, track=track)
 
 
 @computing()
@@ -179,7 +204,6 @@ def score(method: methods.Method, queries: Features, *, ignored: NDArray[np.bool
     return lowered(method.score(hidden(queries, ignored, good)), ignored)
 
 
-@computing()
 def good_scores(
     method: methods.Method,
     views: Sequence[Sequence[Features]],
@@ -198,20 +222,45 @@ def good_scores(
     `views`, `augmented` and `turned` are those of `learn`; the method has been fitted to them. `ignored` is that of
     `score`.
     """
+    image, peaks, _ = _unseen_scores(method, views, augmented, turned, ignored=ignored, track=track)
+    return image, peaks
+
+
+@computing()
+def _unseen_scores(
+    method: methods.Method,
+    views: Sequence[Sequence[Features]],
+    augmented: Sequence[Sequence[Features]],
+    turned: Sequence[Features],
+    *,
+    planted: Sequence[tuple[int, int, Features]] = (),
+    ignored: NDArray[np.bool_] | None = None,
+    track: Track = quietly,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """What `good_scores` and `fit_and_try` give."""
+    of_planted = np.zeros((len(planted), 2))
+
+    def try_planted(row: int, scorer: methods.Method, of_views: Mapping[int, Scores]) -> None:
+        for number, (of_row, view, features) in enumerate(planted):
+            if of_row == row:
+                of_planted[number] = float(of_views[view].image[0]), float(scorer.score(features).image[0])
+
     if len(views) == 1:
         apart = method.score_apart(views[0][0])
         varied = [score(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]
         rows = [varied if apart is None else [_halfway(one, apart) for one in varied]]
+        try_planted(0, method, dict(enumerate(varied, 1)))
     else:
         by_row: dict[int, list[Scores]] = {}
         for left_out, blind in _blind(method, views, augmented, turned, track=track):
             good = views[0 if 0 not in left_out else 1][0]
             for row in left_out:
                 by_row[row] = [score(blind, view, ignored=ignored, good=good) for view in views[row]]
+                try_planted(row, blind, dict(enumerate(by_row[row])))
         rows = [by_row[row] for row in range(len(views))]
     image = np.array([[float(scores.image[0]) for scores in row] for row in rows])
     peaks = np.array([[float(scores.maps.max()) for scores in row] for row in rows])
-    return image, peaks
+    return image, peaks, of_planted
 
 
 def _halfway(one: Scores, other: Scores) -> Scores:

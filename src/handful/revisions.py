@@ -23,6 +23,7 @@ ODD = 1e-4  # a further good picture has an odd score if fewer than this share o
 # normals: further good pictures; rate: another false-alarm rate; threshold: set by hand; good: pictures learnt as good;
 # ignore: a region that does not count; defect: pictures that were missed; undo: of an earlier revision.
 Kind = Literal["normals", "rate", "threshold", "good", "ignore", "defect", "undo"]
+CHANGING: tuple[Kind, ...] = ("good", "ignore")  # those after which another score is given to a picture
 
 
 @dataclass(frozen=True)

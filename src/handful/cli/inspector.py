@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from handful.inspector import Inspector
     from handful.revisions import History
     from handful.types import Inspection
+    from handful.visibility import Visibility
 
 
 def fit(
@@ -125,7 +126,9 @@ def fit(
     detector.save(output)
     graph = artifact.read(output)[0]["graph"]
     seconds = time.perf_counter() - start
+    seen = detector.visibility
     notes = oddity.sentences(detector.oddities, references=len(references))
+    notes += (seen.caution,) if seen and seen.caution else ()
     if as_json:
         left_out = [asdict(one) for one in found.left_out]
         facts = {**_facts_json(detector), "graph": graph, "budget": kept and asdict(kept), "left_out": left_out}
@@ -145,6 +148,8 @@ def fit(
     without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
+    if seen:
+        say(f"finds {seen.words}; sees {seen.spot_words}")
     if detector.turning and detector.turning.turned:
         say(f"learnt in turned copies: {detector.turning.why}")
     if kept:
@@ -209,17 +214,40 @@ def info(
 
     manifest, fields, parts = artifact.read(inspector)
     calibration, history = Calibration.from_dict(fields), revisions.from_parts(parts)
+    with reading(inspector):
+        seen = _visibility(manifest, calibration, history)
     if as_json:
-        print_json({"path": str(inspector), **manifest, "calibration": fields, **info_json(history, calibration)})
+        facts = {**manifest, "visibility": seen and seen.as_dict()}
+        print_json({"path": str(inspector), **facts, "calibration": fields, **info_json(history, calibration)})
         return
     with reading(inspector):
-        rows = _info_rows(inspector, manifest, calibration, history)
+        rows = _info_rows(inspector, manifest, calibration, history, seen)
     for label, value in rows.items():
         say(f"{label:<11} {value}")
 
 
+def _visibility(
+    manifest: Mapping[str, Any], calibration: "Calibration", history: "History | None"
+) -> "Visibility | None":
+    """What a saved inspector finds of synthetic defects; None where it keeps no scores of any.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the manifest's cannot be read.
+    """
+    from handful.revisions import CHANGING
+    from handful.visibility import Trials
+
+    trials = Trials.from_manifest(manifest)
+    changed = len(history.standing(*CHANGING)) if history else 0
+    return trials.at(calibration.threshold, changed=changed) if trials else None
+
+
 def _info_rows(
-    inspector: Path, manifest: Mapping[str, Any], calibration: "Calibration", history: "History | None"
+    inspector: Path,
+    manifest: Mapping[str, Any],
+    calibration: "Calibration",
+    history: "History | None",
+    seen: "Visibility | None",
 ) -> dict[str, str]:
     """What `info` says to people, by label.
 
@@ -248,6 +276,7 @@ def _info_rows(
         "torch": _torch(manifest.get("graph")),
         "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
         **(basis_rows(history.basis(calibration)) if history else _threshold_rows(calibration)),
+        **({"finds": seen.words, "sees": seen.spot_words} if seen else {}),
         "revisions": describe_revisions(history),
     }
 
@@ -411,6 +440,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "evidence": detector.method.evidence,
         "oddities": [asdict(one) for one in detector.oddities],
         "gate": list(detector.gate),
+        "visibility": seen.as_dict() if (seen := detector.visibility) else None,
     }
 
 

@@ -1,0 +1,212 @@
+"""Synthetic defects and spots on good pictures: does an inspector that was just taught see anything at all?
+
+Defects are those of `handful.ops.defects`, at its sizes, 0.7 and 0.5 times as long and wide; spots are round. All lie
+on the part where `handful.ops.foreground` tells it from its ground, and in the rectangle of the frame that the picture
+fills. A piece of an even surface laid over the same surface is nothing that a person would see: where a defect's mean
+brightness differs by less than `CLEAR` from the picture's there, it is made darker or brighter until it does.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handful.ops.defects import RECIPES, TO_YIQ, Mask, Pixels, Recipe, make_defect
+from handful.ops.foreground import foreground
+from handful.ops.frames import Part
+from handful.ops.tracing import computing
+
+LENGTHS = (1.0, 0.7, 0.5)  # of the defects of each recipe, as shares of those that `handful.ops.defects` draws
+PLACES = 3  # spots of each diameter
+SMALLEST = 1 / 2  # of a patch: the least diameter, which doubles again and again
+LARGEST = 1 / 4  # of the shorter side: the bound of the diameters
+CLEAR = 0.15  # of the range from black to white
+# How far each pixel of a spot lies from the picture's towards black or white, whichever is farther from the mean there.
+# The mean changes by a quarter of the range at least, and the surface shows through.
+CONTRAST = 0.5
+SPOT = "spot"  # the kind
+GRAIN = 8  # points along a pixel's side by which a spot's share in the pixel is counted
+LUMA = torch.from_numpy(TO_YIQ[0]).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Planting:
+    """A synthetic defect and the good picture that it is for.
+
+    Attributes:
+        row, view: of the reference, and of its mild variation.
+        kind: the recipe's name, "cut blob" for one, or "spot".
+        draw: the picture (3, H, W) in [0, 1] → a copy with the defect.
+        diameter: of a spot, in pixels of the original picture of the first row in order; None for any other defect.
+    """
+
+    row: int
+    view: int
+    kind: str
+    draw: Callable[[Tensor], Tensor] = field(repr=False)
+    diameter: float | None = None
+
+
+def plan(
+    images: Sequence[Tensor],
+    order: Sequence[int],
+    parts: Sequence[Part],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    views: int,
+    patch: float,
+) -> list[Planting]:
+    """Plan a defect of every recipe and length, and `PLACES` spots of every diameter, on good pictures in turn.
+
+    Two pictures or more are taken as they are. Of a single one its mild variations are taken, as the method that is to
+    find the defects has learnt the picture itself. How a defect is drawn depends on the number of pictures, on its own
+    number and on its picture alone.
+
+    Args:
+        images: the pictures (3, H, W) in [0, 1].
+        order: the rows of the pictures: the first one takes the first defect, and so on.
+        parts: of the frame that each picture fills.
+        sizes: width, height of each original picture.
+        views: how many mild variations each has, the picture itself included.
+        patch: side of the finest level's patches, in pixels of the frame.
+    """
+    allowed = {row: _allowed(images[row], parts[row]) for row in order[: len(RECIPES) * len(LENGTHS) + PLACES]}
+
+    def taken(number: int) -> tuple[int, int, tuple[int, int]]:
+        row = order[number % len(order)]
+        view = 0 if len(order) > 1 else 1 + number % (views - 1)
+        return row, view, (len(order), number)
+
+    made = []
+    for number, (length, recipe) in enumerate(product(LENGTHS, RECIPES)):
+        row, view, seed = taken(number)
+        draw = partial(plant_defect, allowed=allowed[row], recipe=recipe, length=length, seed=seed)
+        made.append(Planting(row, view, recipe.name, draw))
+    first = order[0]
+    scale = math.sqrt(math.prod(_scales(parts[first], sizes[first])))
+    for number in range(len(made), len(made) + PLACES):
+        row, view, seed = taken(number)
+        down, across = _scales(parts[row], sizes[row])
+        centre = divmod(int(np.random.default_rng(seed).choice(np.flatnonzero(allowed[row]))), allowed[row].shape[1])
+        for diameter in spot_diameters(min(parts[first].size), patch=patch):
+            axes = (diameter * math.sqrt(down / across), diameter * math.sqrt(across / down))
+            draw = partial(plant_spot, centre=centre, diameters=axes)
+            made.append(Planting(row, view, SPOT, draw, diameter / scale))
+    return made
+
+
+@computing()
+def plant_defect(image: Tensor, allowed: Mask, *, recipe: Recipe, length: float, seed: tuple[int, ...]) -> Tensor:
+    """Plant a defect that a person sees, near an allowed pixel.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        allowed: (H, W), true somewhere.
+        recipe: of the defect.
+        length: of the defect, as a share of those on a whole picture: that of a window's sides in which it is drawn.
+        seed: of all that is random.
+
+    Returns:
+        (3, H, W), outside of the defect the picture to the bit.
+    """
+    generator = np.random.default_rng(seed)
+    pixels: Pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
+    here, there = (_window(allowed, length, generator) for _ in range(2))
+    made, mask = make_defect(
+        pixels[here],
+        allowed[here],
+        recipe=recipe,
+        generator=generator,
+        source=pixels[there],
+        source_foreground=allowed[there],
+    )
+    inside, planted = torch.from_numpy(mask), image.clone()
+    window = planted[:, here[0], here[1]]
+    before, defect = window[:, inside], torch.from_numpy(made).permute(2, 0, 1)[:, inside] / 255  # (3, N) each
+    was, now = (float(LUMA @ colours.mean(1)) for colours in (before, defect))
+    if abs(now - was) < CLEAR:
+        defect = (defect + was - now + (CLEAR if was < 0.5 else -CLEAR)).clamp(0, 1)
+    window[:, inside] = defect
+    return planted
+
+
+def _window(allowed: Mask, length: float, generator: np.random.Generator) -> tuple[slice, slice]:
+    """The rows and columns of a window around an allowed pixel, its sides this share of the frame's."""
+    centre = divmod(int(generator.choice(np.flatnonzero(allowed))), allowed.shape[1])
+    found = []
+    for side, middle in zip(allowed.shape, centre, strict=True):
+        own = max(2, round(length * side))
+        low = min(max(middle - own // 2, 0), side - own)
+        found.append(slice(low, low + own))
+    return found[0], found[1]
+
+
+@computing()
+def plant_spot(image: Tensor, centre: tuple[int, int], diameters: tuple[float, float]) -> Tensor:
+    """Plant a spot, dark on a bright place and bright on a dark one, see `CONTRAST`.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        centre: row and column.
+        diameters: down and across, in pixels; what lies beyond the frame is lost.
+
+    Returns:
+        (3, H, W), outside of the spot the picture to the bit.
+    """
+    shares, (rows, columns) = disc(image.shape[1:], centre, diameters)
+    share, below = torch.from_numpy(shares), image[:, rows, columns]
+    mean = float(LUMA @ (below * share).sum((1, 2)) / share.sum())
+    planted = image.clone()
+    planted[:, rows, columns] = below + CONTRAST * share * ((1.0 if mean < 0.5 else 0.0) - below)
+    return planted
+
+
+def disc(
+    size: Sequence[int], centre: tuple[int, int], diameters: tuple[float, float]
+) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
+    """The share of each pixel that an ellipse around the middle of a pixel covers, in a box around the ellipse.
+
+    Args:
+        size: H, W.
+        centre: row and column of the pixel.
+        diameters: down and across, in pixels.
+
+    Returns:
+        (h, w) in [0, 1] of the box, and the box's rows and columns.
+    """
+    box, squares = [], []
+    for length, middle, diameter in zip(size, centre, diameters, strict=True):
+        reach = math.ceil(diameter / 2)
+        low, high = max(0, middle - reach), min(length, middle + reach + 1)
+        points = low + (np.arange(GRAIN * (high - low)) + 0.5) / GRAIN - middle - 0.5
+        box.append(slice(low, high))
+        squares.append((2 * points / diameter) ** 2)
+    inside = squares[0][:, None] + squares[1] <= 1
+    pixels = inside.reshape(len(squares[0]) // GRAIN, GRAIN, len(squares[1]) // GRAIN, GRAIN)
+    shares: NDArray[np.float32] = pixels.mean((1, 3), dtype=np.float32)
+    return shares, (box[0], box[1])
+
+
+def spot_diameters(side: int, *, patch: float) -> list[float]:
+    """The diameters of spots, ascending, in pixels of the frame, for a picture whose shorter side has `side` there."""
+    steps = max(0, math.floor(math.log2(LARGEST * side / (SMALLEST * patch)) + 1e-9))
+    return [SMALLEST * patch * 2**step for step in range(steps + 1)]
+
+
+def _allowed(image: Tensor, part: Part) -> Mask:
+    """Where a defect may be centred: on the part, within the rectangle that the picture fills; else anywhere there."""
+    pixels: Pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
+    drawn = np.zeros(part.frame, dtype=bool)
+    drawn[part.top : part.top + part.height, part.left : part.left + part.width] = foreground(part.cut(pixels))
+    return drawn
+
+
+def _scales(part: Part, size: tuple[int, int]) -> tuple[float, float]:
+    """Pixels of the frame for one of a picture of this width and height, down and across."""
+    return part.height / size[1], part.width / size[0]

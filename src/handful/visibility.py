@@ -1,0 +1,165 @@
+"""What an inspector sees of synthetic defects, from scores that `fit` keeps: an answer for any threshold.
+
+How the defects are made: `handful.ops.planting`. An answer is about these defects and no others: what share of real
+ones it tells of is in benchmarks/synthetic.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LOW = 0.5  # a smaller share of synthetic defects found is worth a warning
+HALF = 0.5  # of the spots of a diameter that must be found for it to be seen
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A good picture, as it is and with a synthetic defect, scored by a method that has not learnt it.
+
+    Attributes:
+        kind: of the defect: "cut blob" for one, or "spot".
+        clean, planted: the raw image score without and with the defect.
+        diameter: of a spot, in pixels of a picture of `Trials.size`; None for any other defect.
+    """
+
+    kind: str
+    clean: float
+    planted: float
+    diameter: float | None = None
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """What an inspector sees of synthetic defects at its threshold.
+
+    A defect is found where its picture scores above the threshold. A picture that does so without the defect says
+    nothing, and does not count.
+
+    Attributes:
+        found: how many defects of various shapes.
+        counted: of how many.
+        tried: how many there are with those that do not count.
+        spots_from: the diameter of the smallest spots that are seen, in pixels of a picture: of these, and of those of
+            every larger diameter tried, at least half are found. None where not even the largest are.
+        spots_tried: the smallest and the largest diameter tried.
+        size: width, height of that picture.
+        single: whether they lie on variations of the only reference, which the method has learnt.
+        changed: how many corrections have since changed what is learnt or ignored; all else is as at `fit`.
+    """
+
+    found: int
+    counted: int
+    tried: int
+    spots_from: float | None
+    spots_tried: tuple[float, float]
+    size: tuple[int, int]
+    single: bool
+    changed: int
+
+    @property
+    def words(self) -> str:
+        """How many defects are found, for people: what follows "finds"."""
+        if not self.counted:
+            return f"none of {self.tried} synthetic defects, as their pictures score above the threshold without"
+        on = "variations of the only reference" if self.single else "references left out"
+        more = self.tried - self.counted
+        left = f"; {more} more do not count, as their pictures score above the threshold without" if more else ""
+        return f"{self.found} of {self.counted} synthetic defects planted on {on}{left}{self._since}"
+
+    @property
+    def spot_words(self) -> str:
+        """How small a spot is seen, likewise: what follows "sees"."""
+        least, most = (_pixels(diameter) for diameter in self.spots_tried)
+        if self.spots_from is None:
+            seen = f"no spots up to {most} pixels across"
+        elif self.spots_from == self.spots_tried[0]:
+            seen = f"spots from {least} pixels across, the smallest tried"
+        else:
+            seen = f"spots from about {_pixels(self.spots_from)} pixels across"
+        return f"{seen}, in pictures of {self.size[0]} x {self.size[1]}{self._since}"
+
+    @property
+    def _since(self) -> str:
+        if not self.changed:
+            return ""
+        return f"; measured at fit, before {self.changed} correction{'s' if self.changed > 1 else ''} of what is learnt"
+
+    @property
+    def caution(self) -> str | None:
+        """What a person should know where few are found; None elsewhere."""
+        if not self.counted or self.found >= LOW * self.counted:
+            return None
+        return (
+            f"The inspector finds {self.found} of {self.counted} synthetic defects, so many real ones may pass; fit "
+            f"with more references, or a larger `--size` for small defects."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The scores that `fit` keeps.
+
+    Attributes:
+        trials: of defects, and of one spot or more.
+        size: width, height of the picture in whose pixels diameters are.
+        single: see `Visibility`.
+    """
+
+    trials: tuple[Trial, ...]
+    size: tuple[int, int]
+    single: bool
+
+    def at(self, threshold: float, *, changed: int = 0) -> Visibility:
+        """What is found at a raw threshold; `changed` as in `Visibility`."""
+        counted = [trial for trial in self.trials if trial.clean <= threshold]
+        defects = [trial for trial in counted if trial.diameter is None]
+        diameters = sorted({trial.diameter for trial in self.trials if trial.diameter is not None})
+        seen = None
+        for diameter in reversed(diameters):
+            spots = [trial for trial in counted if trial.diameter == diameter]
+            if not spots or _found(spots, threshold) < HALF * len(spots):
+                break
+            seen = diameter
+        return Visibility(
+            _found(defects, threshold),
+            len(defects),
+            sum(trial.diameter is None for trial in self.trials),
+            seen,
+            (diameters[0], diameters[-1]),
+            self.size,
+            self.single,
+            changed,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest of a saved inspector."""
+        trials = [{name: value for name, value in asdict(one).items() if value is not None} for one in self.trials]
+        return {"trials": trials, "size": list(self.size), "single": self.single}
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> "Trials | None":
+        """Out of a saved inspector's manifest; None where it was saved before there were such scores.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it cannot be read.
+        """
+        kept = manifest.get("visibility")
+        if kept is None:
+            return None
+        width, height = kept["size"]
+        trials = tuple(Trial(**fields) for fields in kept["trials"])
+        if not any(trial.diameter is not None for trial in trials):
+            raise ValueError("no spots among the synthetic defects")
+        return cls(trials, (width, height), kept["single"])
+
+
+def _found(trials: Sequence[Trial], threshold: float) -> int:
+    return sum(trial.planted > threshold for trial in trials)
+
+
+def _pixels(diameter: float) -> str:
+    return f"{diameter:.0f}" if diameter >= 10 else f"{diameter:.2g}"
