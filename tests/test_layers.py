@@ -11,7 +11,7 @@ ROWS = [
     {"types", "files", "processes"},
     {"ops", "metrics"},
     {"data", "backbones", "methods", "decision", "capture", "artifact", "checkpoints"},
-    {"learning", "heads", "revisions", "heatmap", "turning", "signs"},
+    {"learning", "heads", "revisions", "heatmap", "turning", "signs", "sizing"},
     {"memory", "evidence", "oddity"},
     {"inspector", "scoring"},
     {"fitted"},

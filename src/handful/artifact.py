@@ -67,6 +67,7 @@ _FORM: dict[str, Any] = {
     "references": [{"name": str, "sha256": str, "bits": range(1, 17), "size": (_LENGTH, _LENGTH)}],
     "turning": {"turned": bool, "why": str},
     "evidence": str,
+    "sizing": str,
     "graph": {"why": str, "score": float, "map": float},
     "head": {"name": str, "sha256": str},
 }

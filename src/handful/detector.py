@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import safetensors.numpy
@@ -26,6 +26,7 @@ from handful import (
     oddity,
     revisions,
     scoring,
+    sizing,
     turning,
 )
 from handful.artifact import GATE_PART, STATE_PART
@@ -54,6 +55,7 @@ from handful.ops.frames import part_of, shared_aspect
 from handful.ops.views import mild_views, random_views
 from handful.processes import check_torch
 from handful.revisions import History
+from handful.sizing import Sizing
 from handful.turning import Turning
 from handful.types import Inspection, Reference, Seen
 from handful.version import __version__
@@ -74,7 +76,8 @@ class Detector(Corrections):
             may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
         size: of the model's input in pixels. One number N, or None for the backbone's own: about N² pixels at the
             references' aspect, see `handful.ops.frames.frame_size`; square references give N x N. Height and width:
-            exactly these. References and pictures of another shape lie in the input as a whole, their aspect kept.
+            exactly these. "auto": as many pixels as the references show, within limits, see `handful.sizing.choose`.
+            References and pictures of another shape lie in the input as a whole, their aspect kept.
         squeeze: resize every picture to `size`, N x N for one number, whatever its aspect, as papers do. With a head it
             is always so, as in the head's training.
         false_alarm_rate: the share of good parts that the threshold may reject.
@@ -96,7 +99,7 @@ class Detector(Corrections):
         settings: Mapping[str, Any] | None = None,
         backbone: str | Backbone = backbones.DEFAULT_BACKBONE,
         levels: Sequence[str | int] | None = None,
-        size: int | tuple[int, int] | None = None,
+        size: int | tuple[int, int] | Literal["auto"] | None = None,
         squeeze: bool = False,
         weights: str = "auto",
         engine: backbones.EngineChoice = "auto",
@@ -114,17 +117,20 @@ class Detector(Corrections):
         self.gate = capture.check_names(gate)
         self.head = heads.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
         self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
-        sides = (size,) if isinstance(size, int) else size
-        if sides is not None and not (len(sides) in (1, 2) and all(32 <= side <= 4096 for side in sides)):
-            raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, got {size!r}.")
+        _check_size(size)
         decision.check_rate(false_alarm_rate)
         self.false_alarm_rate = false_alarm_rate
         self.squeeze = squeeze or self.head is not None
+        if size == "auto" and self.squeeze:
+            way = "a head, whose training squeezes them" if self.head else "squeeze"
+            raise SettingError(
+                f"`size` must be numbers where pictures are squeezed, got auto with {way}; name numbers."
+            )
         self._ready_backbone = None if isinstance(backbone, str) else backbone
         self._backbone_options: dict[str, Any] = {
             "name": backbone,
             "levels": levels,
-            "size": size if size is None or isinstance(size, int) else tuple(size),
+            "size": size if size is None or isinstance(size, (int, str)) else tuple(size),
             "weights": weights,
             "engine": engine,
             "precision": precision,
@@ -154,7 +160,13 @@ class Detector(Corrections):
         """
         check_torch()
         sources = images.gather(references, recursive=False)
-        backbone, pictures, preprocessing = self._read(sources)
+        asked = self._backbone_options["size"]
+        sized = None
+        if asked == "auto":
+            sources = [(images.held(source), name) for source, name in sources]
+            sized = self._sized(sources)
+            asked = sized.side
+        backbone, pictures, preprocessing = self._read(sources, asked)
         parts = [preprocessing.part(picture.size) for picture in pictures]
         aspects = [preprocessing.aspect(picture) for picture in pictures]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
@@ -196,13 +208,23 @@ class Detector(Corrections):
             memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
             history=history,
             oddities=oddities,
+            sizing=sized.why if sized else None,
         )
         self.method = method
         return self
 
-    def _read(self, sources: Sequence[tuple[PictureSource, str]]) -> tuple[Backbone, list[Picture], Preprocessing]:
+    def _sized(self, sources: Sequence[tuple[PictureSource, str]]) -> Sizing:
+        """The size that references show to be worth it; they are read with all their pixels, one at a time."""
+        known = self._fitted.backbone if self._fitted else self._ready_backbone
+        least = backbones.square_side(known.spec.name if known else self._backbone_options["name"], None)
+        pictures = (images.read_picture(source, name=name, max_pixels=self.max_pixels) for source, name in sources)
+        return sizing.choose(pictures, least=least)
+
+    def _read(
+        self, sources: Sequence[tuple[PictureSource, str]], asked: int | tuple[int, int] | None
+    ) -> tuple[Backbone, list[Picture], Preprocessing]:
         """Read references: the backbone for a frame of their shape, or of that asked for, and how they come into it."""
-        options, asked = self._backbone_options, self._backbone_options["size"]
+        options = {**self._backbone_options, "size": asked}
         # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
         backbone = self._fitted.backbone if self._fitted else self._ready_backbone
         exact = self.squeeze or isinstance(asked, tuple) or (asked is None and self._ready_backbone is not None)
@@ -255,6 +277,11 @@ class Detector(Corrections):
     def turning(self) -> Turning | None:
         """Whether the references were learnt in turned copies, and why; None for one saved before there were any."""
         return self._needed.turning
+
+    @property
+    def sizing(self) -> str | None:
+        """Which size `auto` chose for the input, and why; None where a size was asked for."""
+        return self._needed.sizing
 
     @property
     def reshaped(self) -> tuple[str, ...]:
@@ -430,6 +457,7 @@ class Detector(Corrections):
                 for r in fitted.references
             ],
             **({"oddities": [asdict(one) for one in fitted.oddities]} if fitted.oddities else {}),
+            **({"sizing": fitted.sizing} if fitted.sizing else {}),
         }
         state = {name: tensor.cpu().contiguous() for name, tensor in method.state().items()}
         parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts}
@@ -522,6 +550,7 @@ class Detector(Corrections):
                 history=revisions.from_parts(parts),
                 graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
                 oddities=oddity.from_manifest(manifest),
+                sizing=manifest.get("sizing"),
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.max_pixels = preprocessing.max_pixels
@@ -529,6 +558,19 @@ class Detector(Corrections):
         if not isinstance(source, bytes):
             detector._files[os.path.realpath(source)] = manifest["digest"]
         return detector
+
+
+def _check_size(size: int | tuple[int, int] | str | None) -> None:
+    """Check a size asked for.
+
+    Raises:
+        SettingError: unless it is None, "auto", or one number or two of 32 to 4096.
+    """
+    if size is None or size == "auto":
+        return
+    sides = (size,) if isinstance(size, (int, str)) else tuple(size)
+    if len(sides) not in (1, 2) or not all(isinstance(side, int) and 32 <= side <= 4096 for side in sides):
+        raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, or auto, got {size!r}.")
 
 
 def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -29,3 +29,4 @@ class Fitted:
     history: History | None
     graph: KeptGraph | None = None  # that it was saved with
     oddities: tuple[Oddity, ...] = ()  # references that are unlike the others
+    sizing: str | None = None  # which size `auto` chose, and why

@@ -29,9 +29,9 @@ from handful.cli.options import (
     SizeOption,
     SqueezeOption,
     WeightsOption,
+    parse_fit_size,
     parse_gate,
     parse_levels,
-    parse_size,
 )
 from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say, track
 from handful.files import check_place
@@ -101,7 +101,7 @@ def fit(
         settings=dict(parse_setting(text) for text in set_ or ()),
         backbone=backbone,
         levels=parse_levels(levels),
-        size=parse_size(size),
+        size=parse_fit_size(size),
         squeeze=squeeze,
         weights=weights,
         engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
@@ -145,6 +145,8 @@ def fit(
     without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
+    if detector.sizing:
+        say(f"size {detector.sizing}")
     if detector.turning and detector.turning.turned:
         say(f"learnt in turned copies: {detector.turning.why}")
     if kept:
@@ -237,6 +239,7 @@ def _info_rows(
         **({"head": f"{head['name']}, sha256 {head['sha256']}"} if (head := manifest.get("head")) else {}),
         **({"object": spoken} if (spoken := backbone.get("object_name")) else {}),
         "input": _input(manifest["preprocessing"]),
+        **({"size": said} if (said := manifest.get("sizing")) else {}),
         **({"depth": said} if (said := _depth(manifest["preprocessing"], manifest["references"])) else {}),
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
@@ -403,6 +406,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "bits": detector.bits,
         "depths": [reference.bits for reference in detector.references],
         "input": list(detector.backbone.size[::-1]),
+        "sizing": detector.sizing,
         "reshaped": list(detector.reshaped),
         "threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
