@@ -12,7 +12,7 @@ ROWS = [
     {"ops", "metrics"},
     {"data", "backbones", "methods", "decision", "capture", "artifact", "checkpoints"},
     {"learning", "heads", "revisions", "heatmap", "turning", "signs", "sizing"},
-    {"memory", "evidence", "oddity"},
+    {"memory", "evidence", "oddity", "tiling"},
     {"inspector", "scoring"},
     {"fitted"},
     {"corrections", "exporting"},

@@ -46,6 +46,21 @@ def test_enlarged_references_get_as_many_as_before():
     assert 320 <= found.side <= 512 and "have 600² pixels and detail for" in found.why
 
 
+def test_many_pixels_are_looked_at_in_tiles_where_that_is_asked_for():
+    found = choose([read_picture(noise(1300, 1000))], least=320, tiled=True)
+    assert (found.side, found.fine) == (320, 1140)
+    assert found.why == "auto: 1140² pixels in tiles of about 320², as the references have 1140² pixels"
+    for references in (noise(1300, 900), noise(2600, 500)):  # too few, and too long
+        assert choose([read_picture(references)], least=320, tiled=True).side == MOST_FOR_ONE
+    assert chosen(noise(1300, 1000)).fine == 0
+
+
+def test_no_more_pixels_than_tiles_may_have(monkeypatch):
+    monkeypatch.setattr("handful.sizing.MOST_IN_TILES", 1_300_000)
+    found = choose([read_picture(noise(1300, 1100))], least=320, tiled=True)
+    assert found.fine == 1140 and "in tiles of about 320², the most, as the references have 1196²" in found.why
+
+
 def test_16_bits_count_as_8_bits():
     deep = noise(480, 480).astype(np.uint16) * 16
     assert chosen(deep).side == 480

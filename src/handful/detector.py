@@ -51,14 +51,19 @@ from handful.inspector import (
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
 from handful.oddity import Oddity
-from handful.ops.frames import part_of, shared_aspect
+from handful.ops.frames import LONGEST, frame_size, part_of, shared_aspect
+from handful.ops.tiles import Tiles
 from handful.ops.views import mild_views, random_views
 from handful.processes import check_torch
 from handful.revisions import History
 from handful.sizing import Sizing
+from handful.tiling import Tiling
 from handful.turning import Turning
-from handful.types import Inspection, Reference, Seen
+from handful.types import Features, Inspection, Reference, Seen
 from handful.version import __version__
+
+IN_TILES = Turning(False, "parts are learnt as they lie where pictures are looked at in tiles")
+EVIDENCE_OF_TILES = "single patches of tiles; wide ones and turned copies do not count in tiles"
 
 
 class Detector(Corrections):
@@ -166,7 +171,7 @@ class Detector(Corrections):
             sources = [(images.held(source), name) for source, name in sources]
             sized = self._sized(sources)
             asked = sized.side
-        backbone, pictures, preprocessing = self._read(sources, asked)
+        backbone, pictures, preprocessing = self._read(sources, asked, fine=sized.fine if sized else 0)
         parts = [preprocessing.part(picture.size) for picture in pictures]
         aspects = [preprocessing.aspect(picture) for picture in pictures]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
@@ -175,25 +180,34 @@ class Detector(Corrections):
         inputs = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
 
         method = self.method.unfitted()
+        in_tiles = Tiling(backbone, preprocessing) if preprocessing.tiles else None
         variations = [mild_views(image, view_count(len(inputs))) for image in inputs]
         views, augmented = [], []
         for image, of_image in track(list(zip(inputs, variations, strict=True)), description="features"):
-            views.append([backbone(view[None]) for view in of_image])
+            views.append([backbone(view[None]) for view in (of_image[:1] if in_tiles else of_image)])
             augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
         upright = [of_image[0] for of_image in views]
         taken = [[view.numpy() for view in of_image] for of_image in variations]
-        learnt = capture.learn(taken, [features.arrays() for features in upright])
+        fine = [in_tiles.blocks(picture) for picture in pictures] if in_tiles else None
+        learnt = capture.learn(taken, [features.arrays() for features in upright], fine=fine)
         oddities = oddity.find(names, [p.size for p in pictures], upright, learnt, parts=parts)
         if not accept_odd:
             oddity.check(oddities)
-        turns = turning.decide(method.turn_wanted, inputs, upright, backbone, aspects=aspects)
+        turns = IN_TILES
+        if in_tiles is None:
+            turns = turning.decide(method.turn_wanted, inputs, upright, backbone, aspects=aspects)
         rows = list(zip(inputs, upright, aspects, strict=True)) if turns.turned else []
         turned = [
             turning.learn(image, features, backbone, aspect=aspect)
             for image, features, aspect in track(rows, description="turned")
         ]
-        good = learning.fit(method, views, augmented, turned, track=track)
-        history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
+        if in_tiles is None:
+            tiles: list[Features] = []
+            good = learning.fit(method, views, augmented, turned, track=track)
+            prior = learning.prior(method, upright)
+        else:
+            tiles, good, prior = in_tiles.fit(method, pictures, track=track)
+        history = History.start(*good, rate=self.false_alarm_rate, prior=prior)
         self._fitted = Fitted(
             method=method,
             backbone=backbone,
@@ -205,7 +219,9 @@ class Detector(Corrections):
             ),
             gate=capture.Gate(self.gate, learnt),
             turning=turns,
-            memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
+            memory=Memory(
+                tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned), tiles=tuple(tiles)
+            ),
             history=history,
             oddities=oddities,
             sizing=sized.why if sized else None,
@@ -218,12 +234,18 @@ class Detector(Corrections):
         known = self._fitted.backbone if self._fitted else self._ready_backbone
         least = backbones.square_side(known.spec.name if known else self._backbone_options["name"], None)
         pictures = (images.read_picture(source, name=name, max_pixels=self.max_pixels) for source, name in sources)
-        return sizing.choose(pictures, least=least)
+        return sizing.choose(pictures, least=least, tiled=self.method.takes_loose_patches)
 
     def _read(
-        self, sources: Sequence[tuple[PictureSource, str]], asked: int | tuple[int, int] | None
+        self, sources: Sequence[tuple[PictureSource, str]], asked: int | tuple[int, int] | None, *, fine: int
     ) -> tuple[Backbone, list[Picture], Preprocessing]:
-        """Read references: the backbone for a frame of their shape, or of that asked for, and how they come into it."""
+        """Read references: the backbone for a frame of their shape, or of that asked for, and how they come into it.
+
+        Args:
+            sources: of the references, and their names.
+            asked: the size of the input.
+            fine: the side of a square of as many pixels as tiles are to cover; 0 for no tiles.
+        """
         options = {**self._backbone_options, "size": asked}
         # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
         backbone = self._fitted.backbone if self._fitted else self._ready_backbone
@@ -231,7 +253,7 @@ class Detector(Corrections):
         if exact and backbone is None:
             backbone = backbones.create(**options)
         side = 0 if exact else backbones.square_side(options["name"], asked)
-        detail = max(backbone.spec.size) if exact and backbone else side
+        detail = LONGEST if fine else max(backbone.spec.size) if exact and backbone else side
         pictures = [
             images.read_picture(source, name=name, detail=detail, max_pixels=self.max_pixels)
             for source, name in sources
@@ -255,6 +277,7 @@ class Detector(Corrections):
             max_pixels=self.max_pixels,
             keeps_aspect=not self.squeeze and (exact or shared is not None),
             side=side,
+            fine=frame_size(fine, 1.0 if shared is None else shared) if fine else None,
         )
         return backbone, pictures, preprocessing
 
@@ -282,6 +305,16 @@ class Detector(Corrections):
     def sizing(self) -> str | None:
         """Which size `auto` chose for the input, and why; None where a size was asked for."""
         return self._needed.sizing
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """The tiles that pictures are looked at in; None where they are looked at in one input alone."""
+        return self._needed.preprocessing.tiles
+
+    @property
+    def evidence(self) -> str | None:
+        """Which kinds of evidence count in the scores, and why others do not, in words."""
+        return EVIDENCE_OF_TILES if self.tiles else self._needed.method.evidence
 
     @property
     def reshaped(self) -> tuple[str, ...]:
@@ -448,7 +481,7 @@ class Detector(Corrections):
             "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
-            "evidence": fitted.method.evidence,
+            "evidence": EVIDENCE_OF_TILES if fitted.preprocessing.tiles else fitted.method.evidence,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [
                 {"name": r.name, "sha256": r.sha256}
@@ -537,7 +570,8 @@ class Detector(Corrections):
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
             preprocessing = preprocessing_of(manifest)
             detector.squeeze = not (preprocessing.keeps_aspect or preprocessing.side)
-            detector._backbone_options["size"] = preprocessing.side or preprocessing.size
+            side = preprocessing.side or preprocessing.size
+            detector._backbone_options["size"] = "auto" if preprocessing.tiles else side
             detector._fitted = Fitted(
                 method=detector.method,
                 backbone=backbone,
@@ -568,8 +602,8 @@ def _check_size(size: int | tuple[int, int] | str | None) -> None:
     """
     if size is None or size == "auto":
         return
-    sides = (size,) if isinstance(size, (int, str)) else tuple(size)
-    if len(sides) not in (1, 2) or not all(isinstance(side, int) and 32 <= side <= 4096 for side in sides):
+    sides = (size,) if isinstance(size, int) else () if isinstance(size, str) else size
+    if not (len(sides) in (1, 2) and all(32 <= side <= 4096 for side in sides)):
         raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, or auto, got {size!r}.")
 
 
@@ -578,6 +612,8 @@ def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
     fields = asdict(preprocessing)
     if not (preprocessing.keeps_aspect or preprocessing.side):
         del fields["keeps_aspect"], fields["side"]
+    if preprocessing.fine is None:
+        del fields["fine"]
     return fields
 
 
