@@ -206,9 +206,9 @@ class Inspector:
     ) -> Iterator[tuple[Inspection, Picture | None]]:
         """As `inspect_source` for each source and name, in their order; many are read and inspected side by side.
 
-        As many are held at a time as are under way, however many there are.
+        As many are held at a time as are under way, however many there are; of large ones, in tiles, one.
         """
-        if self.side_by_side is None or len(sources) < MANY:
+        if self.side_by_side is None or len(sources) < MANY or self.preprocessing.tiles is not None:
             for source, name in sources:
                 yield self.inspect_source(source, name=name)
             return
