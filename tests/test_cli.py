@@ -834,7 +834,7 @@ def test_picture_of_another_depth_that_is_taught_is_named(run, ready_backbone, g
         ("picture", "got a file of another kind"),
         ("cut", "must be whole, got a damaged inspector; copy or fit it again"),
         ("changed", "got a changed method.safetensors"),
-        ("newer", "must be of format 3 or older, got 9, saved by handful 9; upgrade handful"),
+        ("newer", "must be of format 4 or older, got 9, saved by handful 9; upgrade handful"),
         ("string threshold", "threshold must be a number, got 'high'; correct it"),
         ("no threshold", "difference in threshold; correct it"),
     ],

@@ -32,8 +32,8 @@ except ImportError:  # on Windows two corrections within the same millisecond ma
 Source = str | os.PathLike[str] | bytes  # a saved inspector: its path, or what its file holds
 
 # 1 kept neither what was learnt nor revisions; 2 squeezed every picture to the input; 3 looked at none in tiles. An
-# older handful would overlook what came after. What needs no tiles is written as 3, for others to read.
-FORMAT_VERSION, UNTILED_VERSION = 4, 3
+# older handful would overlook what came after. What has no tiles is written as 3, for it to read.
+FORMAT_VERSION, FORMAT_OF_TILES = 3, 4
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
 # Parts that are read with torch and without.
 STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
@@ -91,7 +91,7 @@ def _pack_into(
     file: BinaryIO, manifest: Mapping[str, Any], calibration: Mapping[str, Any], parts: Mapping[str, bytes]
 ) -> None:
     kept = {name: value for name, value in manifest.items() if name != "digest"}
-    version = FORMAT_VERSION if manifest.get("preprocessing", {}).get("fine") else UNTILED_VERSION
+    version = FORMAT_OF_TILES if manifest.get("preprocessing", {}).get("fine") else FORMAT_VERSION
     described = _json({"format_version": version, **kept, "sha256": digests_of(parts)})
     contents = {MANIFEST: described, MANIFEST_DIGEST: _check_line(described), CALIBRATION: _json(calibration), **parts}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -265,9 +265,9 @@ def _check_version(path: str, manifest: Mapping[str, Any]) -> None:
     version = manifest.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise _foreign(path)
-    if version > FORMAT_VERSION:
+    if version > FORMAT_OF_TILES:
         raise InspectorError(
-            f"{path} must be of format {FORMAT_VERSION} or older, got {version}, saved by handful "
+            f"{path} must be of format {FORMAT_OF_TILES} or older, got {version}, saved by handful "
             f"{manifest.get('handful', 'of a later version')}; upgrade handful."
         )
 
