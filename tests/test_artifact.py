@@ -323,9 +323,9 @@ def test_a_manifest_without_a_format_version_is_refused(small, rezip, version):
 
 
 def test_a_newer_format_is_refused_before_anything_else_is_looked_at(small, rezip):
-    manifest = json.dumps({"format_version": artifact.FORMAT_VERSION + 1, "handful": "9.1"}).encode()
+    manifest = json.dumps({"format_version": artifact.FORMAT_OF_TILES + 1, "handful": "9.1"}).encode()
     path = rezip(small, {"manifest.json": manifest, "calibration.json": None, "method.safetensors": None})
-    assert refused(path) == f"{path} must be of format 3 or older, got 4, saved by handful 9.1; upgrade handful."
+    assert refused(path) == f"{path} must be of format 4 or older, got 5, saved by handful 9.1; upgrade handful."
 
 
 # --- changes

@@ -234,6 +234,17 @@ def test_fit_says_nothing_of_a_graph_that_is_there(run, good_folder, tmp_path):
     assert set(ran.json[0]["graph"]) == {"score", "map"}
 
 
+def test_fit_takes_the_size_that_the_references_show_and_info_says_why(run, good_folder, tmp_path):
+    part = tmp_path / "part.handful"
+    small = ("--backbone", "test_efficientnet", "--weights", "random", "--engine", "torch", "--device", "cpu")
+    ran = run("fit", good_folder, "-o", part, *small, "--size", "auto")
+    why = "auto: 320² pixels, the least, as the references have 96² pixels"
+    assert ran.code == 0 and ran.out[2].startswith(f"size {why}")
+    rows = run("info", part).out
+    assert any(row.split(None, 1) == ["size", ran.out[2].removeprefix("size ")] for row in rows)
+    assert "320 x 320 pixels, width x height" in "".join(rows)
+
+
 def test_fit_takes_a_single_reference(run, ready_backbone, good_folder, tmp_path):
     ran = run("fit", good_folder / "0.png", "-o", tmp_path / "part.handful", *QUICK)
     assert (ran.code, ran.err) == (0, [])
@@ -415,6 +426,7 @@ def test_fit_refuses_the_same_picture_twice_and_names_both(run, ready_backbone, 
         (["--method", "fastrecon", "--set", "neighbours=3"], "fastrecon has the settings .*, got 'neighbours'"),
         (["--set", "coreset_ratio"], "A setting must be NAME=VALUE, got 'coreset_ratio'"),
         (["--set", "=1"], "A setting must be NAME=VALUE"),
+        (["--size", "auto", "--squeeze"], "`size` must be numbers where pictures are squeezed"),
         (["--size", "big"], "`--size` must be one number or WIDTHxHEIGHT, got 'big'"),
         (["--size", "320x"], "`--size` must be"),
         (["--size", "1x2x3"], "`--size` must be"),
@@ -840,7 +852,7 @@ def test_picture_of_another_depth_that_is_taught_is_named(run, ready_backbone, g
         ("picture", "got a file of another kind"),
         ("cut", "must be whole, got a damaged inspector; copy or fit it again"),
         ("changed", "got a changed method.safetensors"),
-        ("newer", "must be of format 3 or older, got 9, saved by handful 9; upgrade handful"),
+        ("newer", "must be of format 4 or older, got 9, saved by handful 9; upgrade handful"),
         ("string threshold", "threshold must be a number, got 'high'; correct it"),
         ("no threshold", "difference in threshold; correct it"),
     ],

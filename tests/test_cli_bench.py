@@ -58,6 +58,11 @@ def test_winclip_without_references_has_a_page_with_empty_thresholds(command_lin
     assert list((out / "plots").glob("*.png"))
 
 
+def test_bench_takes_no_size_that_is_yet_to_be_chosen(command_line, tree, tmp_path):
+    code, _, said = command_line("bench", "--data", f"parts:{tree}", "--out", tmp_path / "out", "--size", "auto")
+    assert code == 2 and "`--size` must be one number or WIDTHxHEIGHT here, got 'auto', which `fit` alone" in said[-1]
+
+
 def test_a_failed_cell_is_said_and_ends_with_2(command_line, ready_backbone, tree, tmp_path):
     options = ("--methods", "patchcore", "--shots", "1", "9", "--seeds", "0", "--no-sheets")
     code, lines, said = command_line("bench", "--data", f"parts:{tree}", *options, "--out", tmp_path / "out", *QUICK)

@@ -77,6 +77,14 @@ def test_overlay_saturates():
     assert not np.array_equal(at, overlay(grey(), ok(heatmap=flat(SATURATED_FROM - 0.2))))
 
 
+def test_a_small_peak_of_a_large_map_shows_in_a_small_copy():
+    heatmap = np.zeros((1200, 1600), np.float32)
+    heatmap[707:713, 1003:1009] = 2.0
+    laid = overlay(grey(60, 80), ok(heatmap=heatmap, size=(1600, 1200)))
+    changed = np.argwhere(np.abs(laid.astype(int) - 120).max(2) > 40)
+    assert len(changed) and (np.abs(changed - [710 / 20, 1006 / 20]) <= 1.5).all()
+
+
 def test_one_value_has_one_colour_in_every_picture():
     alone = flat(1.4, (60, 60))
     among_stronger = alone.copy()

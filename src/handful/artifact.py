@@ -31,9 +31,9 @@ except ImportError:  # on Windows two corrections within the same millisecond ma
 
 Source = str | os.PathLike[str] | bytes  # a saved inspector: its path, or what its file holds
 
-# 1 kept neither what was learnt nor revisions; 2 squeezed every picture to the input. An older handful would overlook
-# what came after.
-FORMAT_VERSION = 3
+# 1 kept neither what was learnt nor revisions; 2 squeezed every picture to the input; 3 looked at none in tiles. An
+# older handful would overlook what came after. What has no tiles is written as 3, for it to read.
+FORMAT_VERSION, FORMAT_OF_TILES = 3, 4
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
 # Parts that are read with torch and without.
 STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
@@ -62,12 +62,14 @@ _FORM: dict[str, Any] = {
         "bits": range(1, 17),
         "keeps_aspect": bool,
         "side": range(8193),
+        "fine": (_SIDE, _SIDE),
     },
     "contrast": float,
     "gate": [str],
     "references": [{"name": str, "sha256": str, "bits": range(1, 17), "size": (_LENGTH, _LENGTH)}],
     "turning": {"turned": bool, "why": str},
     "evidence": str,
+    "sizing": str,
     "graph": {"why": str, "score": float, "map": float},
     "head": {"name": str, "sha256": str},
     "visibility": {
@@ -95,7 +97,8 @@ def _pack_into(
     file: BinaryIO, manifest: Mapping[str, Any], calibration: Mapping[str, Any], parts: Mapping[str, bytes]
 ) -> None:
     kept = {name: value for name, value in manifest.items() if name != "digest"}
-    described = _json({"format_version": FORMAT_VERSION, **kept, "sha256": digests_of(parts)})
+    version = FORMAT_OF_TILES if manifest.get("preprocessing", {}).get("fine") else FORMAT_VERSION
+    described = _json({"format_version": version, **kept, "sha256": digests_of(parts)})
     contents = {MANIFEST: described, MANIFEST_DIGEST: _check_line(described), CALIBRATION: _json(calibration), **parts}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, part in contents.items():
@@ -268,9 +271,9 @@ def _check_version(path: str, manifest: Mapping[str, Any]) -> None:
     version = manifest.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise _foreign(path)
-    if version > FORMAT_VERSION:
+    if version > FORMAT_OF_TILES:
         raise InspectorError(
-            f"{path} must be of format {FORMAT_VERSION} or older, got {version}, saved by handful "
+            f"{path} must be of format {FORMAT_OF_TILES} or older, got {version}, saved by handful "
             f"{manifest.get('handful', 'of a later version')}; upgrade handful."
         )
 

@@ -98,20 +98,28 @@ class Learnt:
         return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
 
 
-def learn(views: Sequence[Sequence[NDArray[np.float32]]], levels: Sequence[Levels]) -> Learnt:
+def learn(
+    views: Sequence[Sequence[NDArray[np.float32]]],
+    levels: Sequence[Levels],
+    *,
+    fine: Sequence[Sequence[NDArray[np.float32]]] | None = None,
+) -> Learnt:
     """Learn how good pictures are taken.
 
     Args:
         views: of each reference its mild variations, (3, H, W) in [0, 1], the picture itself first.
         levels: of each reference's picture itself, (h, w, D) each.
+        fine: of each reference the blocks of mild variations with more pixels, the picture itself first: how sharp it
+            is is then told by these.
     """
     blocks = [[capture.blocks_of(view) for view in of_one] for of_one in views]
-    sharp = np.array([[capture.sharpness(view) for view in of_one] for of_one in blocks], np.float32)  # (k, V)
+    fine = blocks if fine is None else fine
+    sharp = np.array([[capture.sharpness(view) for view in of_one] for of_one in fine], np.float32)  # (k, V)
     bright = np.array([[capture.brightness(view) for view in of_one] for of_one in blocks])  # (k, V, 5)
     return Learnt(
         contrast=np.array([_contrast(of_one[0]) for of_one in views], np.float32),
         sharpness=np.stack([sharp[:, 0], sharp.min(1)], 1),
-        detail=np.array([min(capture.finest(view)[FINE] for view in of_one) for of_one in blocks], np.float32),
+        detail=np.array([min(capture.finest(view)[FINE] for view in of_one) for of_one in fine], np.float32),
         brightness=np.stack([bright[:, 0], bright.min(1), bright.max(1)], 1),
         layout=np.array([capture.layout(of_one[0]) for of_one in blocks]),
         mean=np.array([_mean_patch(of_one) for of_one in levels]),
@@ -132,10 +140,16 @@ class Gate:
     checks: tuple[str, ...]
     learnt: Learnt
 
-    def refuse_image(self, image: NDArray[np.float32]) -> str | None:
+    def refuse_image(
+        self, image: NDArray[np.float32], fine: NDArray[np.float32] | NDArray[np.uint8] | None = None
+    ) -> str | None:
         """What is wrong with a picture (3, H, W) in [0, 1] before its features are known; None to go on.
 
         The answer is the end of a sentence that begins with the picture's name.
+
+        Args:
+            image: the picture.
+            fine: the same with more pixels, where `learn` was given such.
         """
         blocks = capture.blocks_of(image)
         if "blank" in self.checks and self._blank(image, blocks):
@@ -145,7 +159,7 @@ class Gate:
             wrong = self._exposure(blocks, shows_layout=alike is not None and alike >= MATCH)
             if wrong:
                 return wrong
-        if "blur" in self.checks and (wrong := self._blur(blocks)):
+        if "blur" in self.checks and (wrong := self._blur(blocks if fine is None else capture.blocks_of(fine))):
             return wrong
         return self._shift(blocks, alike) if "shift" in self.checks and alike is not None else None
 

@@ -24,6 +24,7 @@ from handful.learning import Track, averaged, join, quietly
 from handful.memory import Memory
 from handful.ops.views import random_views
 from handful.revisions import Basis, Given, History, Kind, Revision
+from handful.tiling import Tiling
 from handful.types import Features, Reference, Scores
 
 MOST_IGNORED = 0.5  # of the frame; more only if a person insists
@@ -79,6 +80,7 @@ class _Seen:
     picture: Picture
     image: Tensor  # (3, H, W)
     features: Features
+    telling: Features  # that its score is of: in tiles, those of the strangest one
     given: Given
 
 
@@ -135,7 +137,8 @@ class Corrections:
             Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture), depth_of(s.picture), s.picture.size)
             for s in seen
         )
-        memory = memory.with_learnt([one.features for one in seen], augmented, turned)
+        tiles = [self._tiling.kept(one.picture).features for one in seen] if fitted.preprocessing.tiles else []
+        memory = memory.with_learnt([one.features for one in seen], augmented, turned, tiles)
         fitted = replace(fitted, references=(*fitted.references, *new))
         return self._correct("good", fitted, memory, history, seen=seen, accepted=accept_odd)
 
@@ -153,9 +156,15 @@ class Corrections:
         Raises:
             InputError: if it leaves nothing to ignore, or nothing to inspect, or ignores most of the frame without
                 `accept_odd`; ImageError if it cannot be read.
-            SettingError: where the method looks at more than patches: at crops, or the picture as a whole.
+            SettingError: where the method looks at more than patches: at crops, or the picture as a whole; or where
+                pictures are looked at in tiles.
         """
         fitted, memory, history = self._correctable
+        if fitted.preprocessing.tiles is not None:
+            raise SettingError(
+                "Pictures must be looked at in one input for a region to be ignored, got an inspector that looks at "
+                "tiles; cover the region in the pictures, or fit with a number as `--size`."
+            )
         if memory.good.windows is not None or memory.good.image is not None:
             raise SettingError(
                 f"A method must look at patches alone for a region to be ignored, got {self.method.name} with crops or "
@@ -199,7 +208,7 @@ class Corrections:
         for one in seen:
             if _score(one) > fitted.calibration.threshold:
                 raise SettingError(f"A missed defect must not be a DEFECT already, got {one.given.name}; leave it out.")
-        memory = replace(memory, defects=(*memory.defects, *(one.features for one in seen)))
+        memory = replace(memory, defects=(*memory.defects, *(one.telling for one in seen)))
         return self._correct("defect", fitted, memory, history, seen=seen, accepted=accept_cost)
 
     @one_at_a_time
@@ -300,10 +309,33 @@ class Corrections:
         """
         fitted = self._needed
         features = fitted.backbone(torch.from_numpy(image)[None])
+        if not gated:
+            return features
         good = [one.arrays() for one in fitted.memory.learnt] if fitted.memory else []
-        if gated and (doubt := fitted.gate.refuse_image(image) or fitted.gate.refuse_features(features.arrays(), good)):
+        fine = fitted.preprocessing.in_detail(picture) if fitted.preprocessing.tiles else None
+        doubt = fitted.gate.refuse_image(image, fine) or fitted.gate.refuse_features(features.arrays(), good)
+        if doubt:
             raise InputError(f"{picture.name} {doubt}")
         return features
+
+    @property
+    def _tiling(self) -> Tiling:
+        fitted = self._needed
+        return Tiling(fitted.backbone, fitted.preprocessing)
+
+    def _judged(
+        self, picture: Picture, features: Features, memory: Memory, method: methods.Method
+    ) -> tuple[Scores, Features]:
+        """A picture's scores, and the features that its image score is of: in tiles, those of the strangest one."""
+        preprocessing = self._needed.preprocessing
+        if preprocessing.tiles is None:
+            return self._scores(features, memory, method), features
+        return self._tiling.score(method, preprocessing.in_detail(picture))
+
+    def _score_of(self, features: Features, memory: Memory, method: methods.Method) -> float:
+        """The image score of the features that `_judged` gave beside it."""
+        scores = self._scores(features, memory, method)
+        return float(scores.maps.max() if self._needed.preprocessing.tiles else scores.image[0])
 
     def _scores(self, features: Features, memory: Memory | None, method: methods.Method) -> Scores:
         if memory is None or memory.ignored is None:
@@ -327,10 +359,10 @@ class Corrections:
             picture = fitted.preprocessing.read(source, name)
             image = fitted.preprocessing(picture)
             features = self._features(picture, image, gated=gated)
-            scores = self._scores(features, memory, self.method)
+            scores, telling = self._judged(picture, features, memory, self.method)
             digest = images.digest(source, picture)
             given = Given(picture.name, digest, float(scores.image[0]), float(scores.maps.max()))
-            seen.append(_Seen(picture, torch.from_numpy(image), features, given))
+            seen.append(_Seen(picture, torch.from_numpy(image), features, telling, given))
         return seen
 
     def _correct(
@@ -371,7 +403,9 @@ class Corrections:
         missed = self._missed(memory, method, history, then)
         warnings, scores = list(missed), []
         for one in seen:
-            score = float(self._scores(one.features, memory, method).image[0])
+            score = _score(one)
+            if method is not self.method or old.preprocessing.tiles is None:
+                score = float(self._judged(one.picture, one.features, memory, method)[0].image[0])
             scores.append((now.calibrated(_score(one)), then.calibrated(score)))
             warnings += old.preprocessing.notes(one.picture, old.references)
             if kind == "good":
@@ -394,7 +428,7 @@ class Corrections:
         return [
             f"{picture.name}, a recorded defect, is missed now: look at it again with `inspect`."
             for picture, features in zip(recorded, memory.defects, strict=True)
-            if float(self._scores(features, memory, method).image[0]) <= calibration.threshold
+            if self._score_of(features, memory, method) <= calibration.threshold
         ]
 
 

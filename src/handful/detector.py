@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import safetensors.numpy
@@ -26,6 +26,7 @@ from handful import (
     oddity,
     revisions,
     scoring,
+    sizing,
     turning,
 )
 from handful.artifact import GATE_PART, STATE_PART
@@ -50,15 +51,21 @@ from handful.inspector import (
 from handful.learning import Track, averaged, join, quietly, view_count
 from handful.memory import Memory
 from handful.oddity import Oddity
-from handful.ops.frames import part_of, shared_aspect
+from handful.ops.frames import LONGEST, frame_size, part_of, shared_aspect, whole
 from handful.ops.planting import plan
+from handful.ops.tiles import Tiles
 from handful.ops.views import mild_views, random_views
 from handful.processes import check_torch
 from handful.revisions import CHANGING, History
+from handful.sizing import Sizing
+from handful.tiling import Tiling
 from handful.turning import Turning
-from handful.types import Inspection, Reference, Seen
+from handful.types import Features, Inspection, Reference, Seen
 from handful.version import __version__
 from handful.visibility import Trial, Trials, Visibility
+
+IN_TILES = Turning(False, "parts are learnt as they lie where pictures are looked at in tiles")
+EVIDENCE_OF_TILES = "single patches of tiles; wide ones and turned copies do not count in tiles"
 
 
 class Detector(Corrections):
@@ -76,7 +83,8 @@ class Detector(Corrections):
             may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
         size: of the model's input in pixels. One number N, or None for the backbone's own: about N² pixels at the
             references' aspect, see `handful.ops.frames.frame_size`; square references give N x N. Height and width:
-            exactly these. References and pictures of another shape lie in the input as a whole, their aspect kept.
+            exactly these. "auto": as many pixels as the references show, within limits, see `handful.sizing.choose`.
+            References and pictures of another shape lie in the input as a whole, their aspect kept.
         squeeze: resize every picture to `size`, N x N for one number, whatever its aspect, as papers do. With a head it
             is always so, as in the head's training.
         false_alarm_rate: the share of good parts that the threshold may reject.
@@ -98,7 +106,7 @@ class Detector(Corrections):
         settings: Mapping[str, Any] | None = None,
         backbone: str | Backbone = backbones.DEFAULT_BACKBONE,
         levels: Sequence[str | int] | None = None,
-        size: int | tuple[int, int] | None = None,
+        size: int | tuple[int, int] | Literal["auto"] | None = None,
         squeeze: bool = False,
         weights: str = "auto",
         engine: backbones.EngineChoice = "auto",
@@ -116,17 +124,20 @@ class Detector(Corrections):
         self.gate = capture.check_names(gate)
         self.head = heads.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
         self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
-        sides = (size,) if isinstance(size, int) else size
-        if sides is not None and not (len(sides) in (1, 2) and all(32 <= side <= 4096 for side in sides)):
-            raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, got {size!r}.")
+        _check_size(size)
         decision.check_rate(false_alarm_rate)
         self.false_alarm_rate = false_alarm_rate
         self.squeeze = squeeze or self.head is not None
+        if size == "auto" and self.squeeze:
+            way = "a head, whose training squeezes them" if self.head else "squeeze"
+            raise SettingError(
+                f"`size` must be numbers where pictures are squeezed, got auto with {way}; name numbers."
+            )
         self._ready_backbone = None if isinstance(backbone, str) else backbone
         self._backbone_options: dict[str, Any] = {
             "name": backbone,
             "levels": levels,
-            "size": size if size is None or isinstance(size, int) else tuple(size),
+            "size": size if size is None or isinstance(size, (int, str)) else tuple(size),
             "weights": weights,
             "engine": engine,
             "precision": precision,
@@ -160,7 +171,13 @@ class Detector(Corrections):
         """
         check_torch()
         sources = images.gather(references, recursive=False)
-        backbone, pictures, preprocessing = self._read(sources)
+        asked = self._backbone_options["size"]
+        sized = None
+        if asked == "auto":
+            sources = [(images.held(source), name) for source, name in sources]
+            sized = self._sized(sources)
+            asked = sized.side
+        backbone, pictures, preprocessing = self._read(sources, asked, fine=sized.fine if sized else 0)
         parts = [preprocessing.part(picture.size) for picture in pictures]
         aspects = [preprocessing.aspect(picture) for picture in pictures]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
@@ -169,36 +186,50 @@ class Detector(Corrections):
         inputs = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
 
         method = self.method.unfitted()
+        in_tiles = Tiling(backbone, preprocessing) if preprocessing.tiles else None
         variations = [mild_views(image, view_count(len(inputs))) for image in inputs]
         views, augmented = [], []
         for image, of_image in track(list(zip(inputs, variations, strict=True)), description="features"):
-            views.append([backbone(view[None]) for view in of_image])
+            views.append([backbone(view[None]) for view in (of_image[:1] if in_tiles else of_image)])
             augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
         upright = [of_image[0] for of_image in views]
         taken = [[view.numpy() for view in of_image] for of_image in variations]
-        learnt = capture.learn(taken, [features.arrays() for features in upright])
+        fine = [in_tiles.blocks(picture) for picture in pictures] if in_tiles else None
+        learnt = capture.learn(taken, [features.arrays() for features in upright], fine=fine)
         oddities = oddity.find(names, [p.size for p in pictures], upright, learnt, parts=parts)
         if not accept_odd:
             oddity.check(oddities)
-        turns = turning.decide(method.turn_wanted, inputs, upright, backbone, aspects=aspects)
+        turns = IN_TILES
+        if in_tiles is None:
+            turns = turning.decide(method.turn_wanted, inputs, upright, backbone, aspects=aspects)
         rows = list(zip(inputs, upright, aspects, strict=True)) if turns.turned else []
         turned = [
             turning.learn(image, features, backbone, aspect=aspect)
             for image, features, aspect in track(rows, description="turned")
         ]
         order = sorted(range(len(inputs)), key=digests.__getitem__)  # whatever order the references came in
-        sizes, patch = [picture.size for picture in pictures], inputs[0].shape[1] / upright[0].levels[0].shape[1]
-        plantings = plan(inputs, order, parts, sizes, views=len(variations[0]), patch=patch) if try_defects else []
+        if in_tiles and try_defects:
+            variations = [in_tiles.middles(picture) for picture in pictures]
+            parts = [whole(backbone.spec.size)] * len(pictures)
+        shown = [in_tiles.shown(picture) if in_tiles else picture.size for picture in pictures]
+        patch = inputs[0].shape[1] / upright[0].levels[0].shape[1]
+        planned = [of_one[0] for of_one in variations]
+        plantings = plan(planned, order, parts, shown, views=len(variations[0]), patch=patch) if try_defects else []
         planted = [
             (one.row, one.view, backbone(one.draw(variations[one.row][one.view])[None]))
             for one in track(plantings, description="defects")
         ]
-        *good, tried = learning.fit_and_try(method, views, augmented, turned, planted=planted, track=track)
+        tiles: list[Features] = []
+        if in_tiles:
+            tiles, *good, tried, prior = in_tiles.fit(method, pictures, planted=planted, track=track)
+        else:
+            *good, tried = learning.fit_and_try(method, views, augmented, turned, planted=planted, track=track)
+            prior = learning.prior(method, upright)
         trials = tuple(
             Trial(one.kind, clean, found, one.diameter)
             for one, (clean, found) in zip(plantings, tried.tolist(), strict=True)
         )
-        history = History.start(*good, rate=self.false_alarm_rate, prior=learning.prior(method, upright))
+        history = History.start(*good, rate=self.false_alarm_rate, prior=prior)
         self._fitted = Fitted(
             method=method,
             backbone=backbone,
@@ -210,24 +241,42 @@ class Detector(Corrections):
             ),
             gate=capture.Gate(self.gate, learnt),
             turning=turns,
-            memory=Memory(tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned)),
+            memory=Memory(
+                tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned), tiles=tuple(tiles)
+            ),
             history=history,
             oddities=oddities,
-            trials=Trials(trials, sizes[order[0]], len(sizes) == 1) if trials else None,
+            sizing=sized.why if sized else None,
+            trials=Trials(trials, pictures[order[0]].size, len(pictures) == 1) if trials else None,
         )
         self.method = method
         return self
 
-    def _read(self, sources: Sequence[tuple[PictureSource, str]]) -> tuple[Backbone, list[Picture], Preprocessing]:
-        """Read references: the backbone for a frame of their shape, or of that asked for, and how they come into it."""
-        options, asked = self._backbone_options, self._backbone_options["size"]
+    def _sized(self, sources: Sequence[tuple[PictureSource, str]]) -> Sizing:
+        """The size that references show to be worth it; they are read with all their pixels, one at a time."""
+        known = self._fitted.backbone if self._fitted else self._ready_backbone
+        least = backbones.square_side(known.spec.name if known else self._backbone_options["name"], None)
+        pictures = (images.read_picture(source, name=name, max_pixels=self.max_pixels) for source, name in sources)
+        return sizing.choose(pictures, least=least, tiled=self.method.takes_loose_patches)
+
+    def _read(
+        self, sources: Sequence[tuple[PictureSource, str]], asked: int | tuple[int, int] | None, *, fine: int
+    ) -> tuple[Backbone, list[Picture], Preprocessing]:
+        """Read references: the backbone for a frame of their shape, or of that asked for, and how they come into it.
+
+        Args:
+            sources: of the references, and their names.
+            asked: the size of the input.
+            fine: the side of a square of as many pixels as tiles are to cover; 0 for no tiles.
+        """
+        options = {**self._backbone_options, "size": asked}
         # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
         backbone = self._fitted.backbone if self._fitted else self._ready_backbone
         exact = self.squeeze or isinstance(asked, tuple) or (asked is None and self._ready_backbone is not None)
         if exact and backbone is None:
             backbone = backbones.create(**options)
         side = 0 if exact else backbones.square_side(options["name"], asked)
-        detail = max(backbone.spec.size) if exact and backbone else side
+        detail = LONGEST if fine else max(backbone.spec.size) if exact and backbone else side
         pictures = [
             images.read_picture(source, name=name, detail=detail, max_pixels=self.max_pixels)
             for source, name in sources
@@ -251,6 +300,7 @@ class Detector(Corrections):
             max_pixels=self.max_pixels,
             keeps_aspect=not self.squeeze and (exact or shared is not None),
             side=side,
+            fine=frame_size(fine, 1.0 if shared is None else shared) if fine else None,
         )
         return backbone, pictures, preprocessing
 
@@ -286,6 +336,21 @@ class Detector(Corrections):
     def turning(self) -> Turning | None:
         """Whether the references were learnt in turned copies, and why; None for one saved before there were any."""
         return self._needed.turning
+
+    @property
+    def sizing(self) -> str | None:
+        """Which size `auto` chose for the input, and why; None where a size was asked for."""
+        return self._needed.sizing
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """The tiles that pictures are looked at in; None where they are looked at in one input alone."""
+        return self._needed.preprocessing.tiles
+
+    @property
+    def evidence(self) -> str | None:
+        """Which kinds of evidence count in the scores, and why others do not, in words."""
+        return EVIDENCE_OF_TILES if self.tiles else self._needed.method.evidence
 
     @property
     def reshaped(self) -> tuple[str, ...]:
@@ -452,7 +517,7 @@ class Detector(Corrections):
             "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
-            "evidence": fitted.method.evidence,
+            "evidence": EVIDENCE_OF_TILES if fitted.preprocessing.tiles else fitted.method.evidence,
             "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             "references": [
                 {"name": r.name, "sha256": r.sha256}
@@ -461,6 +526,7 @@ class Detector(Corrections):
                 for r in fitted.references
             ],
             **({"oddities": [asdict(one) for one in fitted.oddities]} if fitted.oddities else {}),
+            **({"sizing": fitted.sizing} if fitted.sizing else {}),
             **({"visibility": fitted.trials.as_dict()} if fitted.trials else {}),
         }
         state = {name: tensor.cpu().contiguous() for name, tensor in method.state().items()}
@@ -541,7 +607,8 @@ class Detector(Corrections):
             detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
             preprocessing = preprocessing_of(manifest)
             detector.squeeze = not (preprocessing.keeps_aspect or preprocessing.side)
-            detector._backbone_options["size"] = preprocessing.side or preprocessing.size
+            side = preprocessing.side or preprocessing.size
+            detector._backbone_options["size"] = "auto" if preprocessing.tiles else side
             detector._fitted = Fitted(
                 method=detector.method,
                 backbone=backbone,
@@ -554,6 +621,7 @@ class Detector(Corrections):
                 history=revisions.from_parts(parts),
                 graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
                 oddities=oddity.from_manifest(manifest),
+                sizing=manifest.get("sizing"),
                 trials=Trials.from_manifest(manifest),
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
@@ -564,11 +632,26 @@ class Detector(Corrections):
         return detector
 
 
+def _check_size(size: int | tuple[int, int] | str | None) -> None:
+    """Check a size asked for.
+
+    Raises:
+        SettingError: unless it is None, "auto", or one number or two of 32 to 4096.
+    """
+    if size is None or size == "auto":
+        return
+    sides = (size,) if isinstance(size, int) else () if isinstance(size, str) else size
+    if not (len(sides) in (1, 2) and all(32 <= side <= 4096 for side in sides)):
+        raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, or auto, got {size!r}.")
+
+
 def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
     """Ready for the manifest; where pictures were to be squeezed, as inspectors up to format 2 say it."""
     fields = asdict(preprocessing)
     if not (preprocessing.keeps_aspect or preprocessing.side):
         del fields["keeps_aspect"], fields["side"]
+    if preprocessing.fine is None:
+        del fields["fine"]
     return fields
 
 

@@ -139,6 +139,11 @@ def _check(fitted: Fitted, method: methods.Method, formats: Sequence[str]) -> No
         raise SettingError(
             f"The method of a graph must be one of {', '.join(FOLLOWED)}, got {method.name}; fit one of these."
         )
+    if fitted.preprocessing.tiles is not None:
+        raise SettingError(
+            "An inspector must look at pictures in one input to be written as a graph, got one that looks at tiles; "
+            "fit it again with a number as `--size`."
+        )
     if fitted.backbone.spec.precision != "f32":
         raise SettingError(
             f"An inspector must compute in f32 to be written as a graph, got {fitted.backbone.spec.precision}; fit it "

@@ -31,3 +31,4 @@ class Fitted:
     graph: KeptGraph | None = None  # that it was saved with
     oddities: tuple[Oddity, ...] = ()  # references that are unlike the others
     trials: Trials | None = None  # of synthetic defects; None where none were planted
+    sizing: str | None = None  # which size `auto` chose, and why

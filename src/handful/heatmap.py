@@ -51,7 +51,8 @@ def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uin
     laid = pixels.copy()
     height, width = laid.shape[:2]
     if inspection.heatmap is not None:
-        heatmap = np.asarray(Image.fromarray(inspection.heatmap).resize((width, height), Image.Resampling.BILINEAR))
+        shown_map = Image.fromarray(_highest(inspection.heatmap, (height, width)))
+        heatmap = np.asarray(shown_map.resize((width, height), Image.Resampling.BILINEAR))
         level = (heatmap - CLEAR_UP_TO) * (_STEPS / (SATURATED_FROM - CLEAR_UP_TO))
         step = np.clip(np.rint(level), 0, _STEPS).astype(np.uint8)  # (h, w)
         shown = step > 0
@@ -63,6 +64,16 @@ def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uin
         grown = np.concatenate((np.floor(corners[:, :2]), np.ceil(corners[:, 2:])), 1).astype(int)
         return _outlined(laid, [(x0, y0, x1, y1) for x0, y0, x1, y1 in grown.tolist()])
     return laid
+
+
+def _highest(heatmap: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A large map about as small as its display (h, w), by the highest value of each block: a small peak stays one."""
+    block = min(length // shown for length, shown in zip(heatmap.shape, size, strict=True))
+    if max(heatmap.shape) <= _FILE_LONGEST or block < 2:
+        return heatmap
+    rows, columns = (np.arange(0, length, block) for length in heatmap.shape)
+    highest: NDArray[np.float32] = np.maximum.reduceat(np.maximum.reduceat(heatmap, rows, axis=0), columns, axis=1)
+    return highest
 
 
 def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]:

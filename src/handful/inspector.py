@@ -206,9 +206,9 @@ class Inspector:
     ) -> Iterator[tuple[Inspection, Picture | None]]:
         """As `inspect_source` for each source and name, in their order; many are read and inspected side by side.
 
-        As many are held at a time as are under way, however many there are.
+        As many are held at a time as are under way, however many there are; of large ones, in tiles, one.
         """
-        if self.side_by_side is None or len(sources) < MANY:
+        if self.side_by_side is None or len(sources) < MANY or self.preprocessing.tiles is not None:
             for source, name in sources:
                 yield self.inspect_source(source, name=name)
             return
@@ -247,13 +247,17 @@ class Inspector:
         image = self.preprocessing(picture, halves=self.alone)
         part, notes = self.preprocessing.part(picture.size), self.preprocessing.notes(picture, self.references)
         seen = self.look(image)
+        fine = None
+        if self.preprocessing.tiles is not None:
+            fine, part = self.preprocessing.in_detail(picture), self.preprocessing.fine_part(picture.size)
+            seen = self._in_tiles(fine, seen)
         if not math.isfinite(seen.score) or not math.isfinite(float(seen.map.sum(dtype=np.float64))):
             reason = (
                 f"{picture.name} must get finite scores, got {seen.score:g}, as the inspector's file is damaged or its "
                 "numbers are too large for this picture; copy the inspector, or fit it again."
             )
             return Inspection(picture.name, "ERROR", reason=reason, inspector=self.digest)
-        doubt = self.gate.refuse_image(image) or self.gate.refuse_features(seen.levels, self.learnt)
+        doubt = self.gate.refuse_image(image, fine) or self.gate.refuse_features(seen.levels, self.learnt)
         sentence = f"{picture.name} {doubt}" if doubt else None
         heatmap = self.calibration.calibrated_map(part.cut(seen.map))
         defect = seen.score > self.calibration.threshold
@@ -272,6 +276,20 @@ class Inspector:
             reason=None if defect else sentence,
             notes=(*notes, sentence) if defect and sentence else notes,
         )
+
+    def _in_tiles(self, fine: NDArray[Any], seen: Seen) -> Seen:
+        """The map of a picture's tiles, and the peak of its strangest one, beside what was seen of it as a whole."""
+        tiles, peaks = self.preprocessing.tiles, []
+
+        def maps() -> Iterator[NDArray[np.float32]]:
+            for tile in self.preprocessing.inputs(fine):
+                found = self.look(tile).map
+                peaks.append(found.max())
+                yield found
+
+        assert tiles is not None  # or nobody asks
+        joined = tiles.joined(maps())
+        return Seen(seen.levels, joined, float(np.max(peaks)))  # NaN, where there is one
 
     def _regions(
         self, heatmap: NDArray[np.float32], levels: Arrays, picture: Picture
@@ -318,7 +336,8 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     fields = manifest["preprocessing"]
     limit = fields.get("max_pixels", images.MAX_PIXELS)
     aspect_kept, side = fields.get("keeps_aspect", False), fields.get("side", 0)  # up to format 2 all were squeezed
-    return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit, aspect_kept, side)
+    fine = tuple(fields["fine"]) if "fine" in fields else None
+    return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit, aspect_kept, side, fine)
 
 
 def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Reference, ...]:

@@ -75,10 +75,14 @@ def prior(method: methods.Method, references: Sequence[Features]) -> decision.Pr
         method: fitted to the references.
         references: of each the features of the picture itself.
     """
+    return prior_of(method, method.score_apart(references[0]) if len(references) == 1 else None)
+
+
+def prior_of(method: methods.Method, apart: Scores | None) -> decision.Prior:
+    """As `prior`, from the scores of a single reference by its places apart; None where there are none such."""
     assumed = decision.Prior(
         method.good_spread, method.single_widening, method.single_spread, falling=method.good_falling
     )
-    apart = method.score_apart(references[0]) if len(references) == 1 else None
     if apart is None:
         return assumed
     score, mean = (max(float(value), decision.SMALLEST_SCORE) for value in (apart.image[0], apart.maps.mean()))
@@ -168,13 +172,13 @@ def _weigh(
         return
     terms = [
         blind.terms(pictures[row])
-        for rows, blind in _blind(method, views, augmented, turned, track=quietly)
+        for rows, blind in blind_methods(method, views, augmented, turned, track=quietly)
         for row in rows
     ]
     method.weigh(torch.cat([found for found in terms if found is not None]))
 
 
-def _blind(
+def blind_methods(
     method: methods.Method,
     views: Sequence[Sequence[Features]],
     augmented: Sequence[Sequence[Features]],
@@ -248,11 +252,11 @@ def _unseen_scores(
     if len(views) == 1:
         apart = method.score_apart(views[0][0])
         varied = [score(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]
-        rows = [varied if apart is None else [_halfway(one, apart) for one in varied]]
+        rows = [varied if apart is None else [halfway(one, apart) for one in varied]]
         try_planted(0, method, dict(enumerate(varied, 1)))
     else:
         by_row: dict[int, list[Scores]] = {}
-        for left_out, blind in _blind(method, views, augmented, turned, track=track):
+        for left_out, blind in blind_methods(method, views, augmented, turned, track=track):
             good = views[0 if 0 not in left_out else 1][0]
             for row in left_out:
                 by_row[row] = [score(blind, view, ignored=ignored, good=good) for view in views[row]]
@@ -263,7 +267,7 @@ def _unseen_scores(
     return image, peaks, of_planted
 
 
-def _halfway(one: Scores, other: Scores) -> Scores:
+def halfway(one: Scores, other: Scores) -> Scores:
     """The geometric means of two pictures' scores and of their maps' highest values, these as maps of one pixel."""
     peak = (one.maps.amax((1, 2), keepdim=True) * other.maps.amax((1, 2), keepdim=True)).sqrt()
     return Scores(peak, (one.image * other.image).sqrt())

@@ -30,6 +30,9 @@ class Memory:
         turned: of each of these what turned copies show, see `handful.turning.learn`; empty where parts do not turn.
         defects: of every missed defect, one each.
         masks: (H, W) bool, the ignored regions by the number of their revision.
+        tiles: of each picture learnt the patches kept of its tiles, (1, 1, N, D) at every level, which the method has
+            learnt; empty where pictures are not looked at in tiles. `learnt` is then of each picture as a whole, and
+            `defects` of the strangest tile of each.
     """
 
     learnt: tuple[Features, ...]
@@ -37,6 +40,7 @@ class Memory:
     turned: tuple[Features, ...] = ()
     defects: tuple[Features, ...] = ()
     masks: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
+    tiles: tuple[Features, ...] = ()
 
     @cached_property
     def ignored(self) -> NDArray[np.bool_] | None:
@@ -49,7 +53,11 @@ class Memory:
         return self.learnt[0]
 
     def with_learnt(
-        self, features: Sequence[Features], augmented: Sequence[Features], turned: Sequence[Features]
+        self,
+        features: Sequence[Features],
+        augmented: Sequence[Features],
+        turned: Sequence[Features],
+        tiles: Sequence[Features] = (),
     ) -> "Memory":
         """The same with more pictures learnt."""
         return replace(
@@ -57,20 +65,23 @@ class Memory:
             learnt=(*self.learnt, *features),
             augmented=(*self.augmented, *augmented),
             turned=(*self.turned, *turned),
+            tiles=(*self.tiles, *tiles),
         )
 
     def without_learnt(self, rows: Sequence[int]) -> "Memory":
         """The same without some of the pictures."""
         kept = [row for row in range(len(self.learnt)) if row not in rows]
-        learnt, augmented, turned = (
-            tuple(found[row] for row in kept) if found else () for found in (self.learnt, self.augmented, self.turned)
+        learnt, augmented, turned, tiles = (
+            tuple(found[row] for row in kept) if found else ()
+            for found in (self.learnt, self.augmented, self.turned, self.tiles)
         )
-        return replace(self, learnt=learnt, augmented=augmented, turned=turned)
+        return replace(self, learnt=learnt, augmented=augmented, turned=turned, tiles=tiles)
 
     def fitted(self, method: methods.Method) -> methods.Method:
         """A new method of the same settings and scale, fitted to all that was learnt."""
         augmented, turned = (join(found) if found else None for found in (self.augmented, self.turned))
-        return method.unfitted().fit(join(self.learnt), augmented=augmented, turned=turned).weighed_as(method)
+        learnt = join(self.tiles or self.learnt)
+        return method.unfitted().fit(learnt, augmented=augmented, turned=turned).weighed_as(method)
 
     def factors(
         self, method: methods.Method, references: int, image: Sequence[float], peaks: Sequence[float]
@@ -104,6 +115,8 @@ class Memory:
             tensors |= _named("augmented", join(self.augmented))
         if self.turned:
             tensors |= _named("turned", join(self.turned))
+        if self.tiles:
+            tensors |= _named("tiles", join(self.tiles))
         parts = {LEARNT_PART: safetensors.torch.save(tensors)}
         if self.defects:
             parts[DEFECTS_PART] = safetensors.torch.save(_named("level", join(self.defects)))
@@ -137,6 +150,7 @@ def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str
         tuple(_split("turned", learnt, size, device)),
         tuple(_split("level", defects, size, device)),
         {int(number): masks[number] for number in sorted(masks, key=int)},
+        tuple(_split("tiles", learnt, size, device)),
     )
 
 

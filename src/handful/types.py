@@ -283,7 +283,8 @@ class Inspection:
         calibrated_score: the same on one scale for every inspector: 0 a typical good part, 1 the threshold.
         threshold: the raw score above which a picture is a DEFECT.
         heatmap: (H, W) float32 over the whole picture, calibrated: 0 typical of good parts, 1 the map's threshold. It
-            has the pixels of the model-input frame that the picture fills: all but for a picture of another shape.
+            has the pixels of the model-input frame, or of that of tiles, which the picture fills: all but for a picture
+            of another shape.
         regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
         size: width, height of the upright original picture; None for ERROR.
         reason: a sentence for RETAKE and ERROR, else None.

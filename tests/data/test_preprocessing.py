@@ -240,3 +240,27 @@ def test_a_note_says_which_pictures_are_of_another_shape():
 def test_jpegs_are_decoded_for_the_side_that_the_frame_was_chosen_by():
     assert Preprocessing((480, 192), side=320).detail == 320
     assert Preprocessing((480, 192)).detail == 480
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(300, 200), (128, 96), (200, 200)])  # width, height: larger, as it is, another shape
+def test_in_the_frame_of_tiles_a_picture_has_the_values_of_an_input_of_that_size(kind, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(kind) * (
+        1 if kind == np.uint8 else 257
+    )
+    picture = read_picture(pixels)
+    tiled = Preprocessing((96, 96), keeps_aspect=True, fine=(96, 128))
+    fine = tiled.in_detail(picture)
+    assert fine.dtype == (np.uint8 if kind == np.uint8 else np.float32)
+    whole = fine / np.float32(255) if kind == np.uint8 else fine
+    assert np.array_equal(whole, Preprocessing((96, 128), keeps_aspect=True)(picture))
+    cut = list(tiled.inputs(fine))
+    assert len(cut) == len(tiled.tiles) == 2 and all(one.shape == (3, 96, 96) for one in cut)
+    assert np.array_equal(cut[1], whole[:, :, 32:]) and cut[1].flags.c_contiguous
+
+
+def test_without_tiles_there_is_no_frame_of_tiles():
+    plain = Preprocessing((96, 96))
+    assert plain.tiles is None
+    with pytest.raises(ValueError, match="must be looked at in tiles"):
+        plain.in_detail(read_picture(SMOOTH))

@@ -29,9 +29,9 @@ from handful.cli.options import (
     SizeOption,
     SqueezeOption,
     WeightsOption,
+    parse_fit_size,
     parse_gate,
     parse_levels,
-    parse_size,
 )
 from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say, track
 from handful.files import check_place
@@ -102,7 +102,7 @@ def fit(
         settings=dict(parse_setting(text) for text in set_ or ()),
         backbone=backbone,
         levels=parse_levels(levels),
-        size=parse_size(size),
+        size=parse_fit_size(size),
         squeeze=squeeze,
         weights=weights,
         engine=engine,  # type: ignore[arg-type]  # checked, with a sentence, where they are used
@@ -148,6 +148,8 @@ def fit(
     without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
     say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
+    if detector.sizing:
+        say(f"size {detector.sizing}")
     if seen:
         say(f"finds {seen.words}; sees {seen.spot_words}")
     if detector.turning and detector.turning.turned:
@@ -265,6 +267,8 @@ def _info_rows(
         **({"head": f"{head['name']}, sha256 {head['sha256']}"} if (head := manifest.get("head")) else {}),
         **({"object": spoken} if (spoken := backbone.get("object_name")) else {}),
         "input": _input(manifest["preprocessing"]),
+        **({"tiles": said} if (said := _tiles(manifest["preprocessing"])) else {}),
+        **({"size": said} if (said := manifest.get("sizing")) else {}),
         **({"depth": said} if (said := _depth(manifest["preprocessing"], manifest["references"])) else {}),
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
@@ -362,6 +366,17 @@ def _input(preprocessing: Mapping[str, Any]) -> str:
     return f"{width} x {height} pixels, width x height; {others}"
 
 
+def _tiles(preprocessing: Mapping[str, Any]) -> str | None:
+    """The tiles that pictures are looked at in; None where they are looked at in one input."""
+    from handful.ops.tiles import Tiles
+
+    if "fine" not in preprocessing:
+        return None
+    (height, width), tile = preprocessing["fine"], preprocessing["size"]
+    count = len(Tiles((height, width), (tile[0], tile[1])))
+    return f"{count} of {tile[1]} x {tile[0]} pixels over {width} x {height}; a picture's score is its map's peak"
+
+
 def _depth(preprocessing: dict[str, Any], references: list[dict[str, Any]]) -> str | None:
     """The references' depths; None where all have 8 bits, and where an older version did not tell."""
     bits = preprocessing["bits"]
@@ -432,12 +447,14 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "bits": detector.bits,
         "depths": [reference.bits for reference in detector.references],
         "input": list(detector.backbone.size[::-1]),
+        "sizing": detector.sizing,
+        "tiles": {"frame": list(tiles.frame[::-1]), "count": len(tiles)} if (tiles := detector.tiles) else None,
         "reshaped": list(detector.reshaped),
         "threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
         "turning": asdict(detector.turning) if detector.turning else None,
-        "evidence": detector.method.evidence,
+        "evidence": detector.evidence,
         "oddities": [asdict(one) for one in detector.oddities],
         "gate": list(detector.gate),
         "visibility": seen.as_dict() if (seen := detector.visibility) else None,

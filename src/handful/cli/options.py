@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -30,8 +30,8 @@ WeightsOption = Annotated[str, typer.Option(help="auto (on board, else from the 
 SizeOption = Annotated[
     str | None,
     typer.Option(
-        help="Model input in pixels: N, about N² of them at the references' aspect, or WIDTHxHEIGHT exactly; default: "
-        "320, of clip: the model's own.",
+        help="Model input in pixels: N, about N² of them at the references' aspect, or WIDTHxHEIGHT exactly; fit also "
+        "takes auto, as many as the references show; default: 320, of clip: the model's own.",
         metavar="SIZE",
     ),
 ]
@@ -85,10 +85,20 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     """
     if text is None:
         return None
+    if text.lower() == "auto":
+        raise SettingError(
+            "`--size` must be one number or WIDTHxHEIGHT here, got 'auto', which `fit` alone takes; name the size that "
+            "`fit --size auto` chose."
+        )
     if not re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})?", text.lower()):
         raise SettingError(f"`--size` must be one number or WIDTHxHEIGHT, got {text!r}.")
     width, _, height = text.lower().partition("x")
     return (int(height), int(width)) if height else int(width)
+
+
+def parse_fit_size(text: str | None) -> int | tuple[int, int] | Literal["auto"] | None:
+    """As `parse_size`, and `auto`."""
+    return "auto" if text is not None and text.lower() == "auto" else parse_size(text)
 
 
 def parse_levels(text: str | None) -> list[str | int] | None:

@@ -35,6 +35,7 @@ __all__ = [
     "digest",
     "find",
     "gather",
+    "held",
     "list_pictures",
     "read_picture",
 ]
@@ -165,6 +166,20 @@ def read_picture(
     except RefusedError as refused:
         raise ImageError(f"{name} {refused}") from refused
     return Picture(name, pixels, (pixels.shape[1], pixels.shape[0]))
+
+
+def held(source: PictureSource) -> PictureSource:
+    """What can be read more than once: of a file object its content, of anything else itself.
+
+    Raises:
+        ImageError: if the file object cannot be read.
+    """
+    if isinstance(source, Image.Image) or not hasattr(source, "read"):
+        return source
+    try:
+        return _content(source)
+    except RefusedError as refused:
+        raise ImageError(f"{_name_of(source) or 'picture'} {refused}") from refused
 
 
 def digest(source: PictureSource, picture: Picture) -> str:

@@ -3,7 +3,7 @@
 import io
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,7 +13,8 @@ from PIL import Image
 
 from handful.data.images import MAX_PIXELS, Picture, PictureSource, read_picture
 from handful.data.resizing import resize
-from handful.ops.frames import Part, part_of, whole
+from handful.ops.frames import LONGEST, Part, part_of, whole
+from handful.ops.tiles import Tiles
 from handful.types import Reference
 
 THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
@@ -40,6 +41,7 @@ class Preprocessing:
         keeps_aspect: whether a picture of another shape than the frame keeps its aspect.
         side: that the frame was chosen by where it follows the references, see `handful.ops.frames.frame_size`; 0 for
             a frame that was asked for.
+        fine: (H, W) of a larger frame that is looked at in tiles of `size`, where pictures are; None where not.
     """
 
     size: tuple[int, int]
@@ -48,6 +50,7 @@ class Preprocessing:
     max_pixels: int = MAX_PIXELS
     keeps_aspect: bool = False
     side: int = 0
+    fine: tuple[int, int] | None = None
 
     @classmethod
     def learnt(
@@ -58,17 +61,23 @@ class Preprocessing:
         max_pixels: int = MAX_PIXELS,
         keeps_aspect: bool = False,
         side: int = 0,
+        fine: tuple[int, int] | None = None,
     ) -> Self:
         """The preprocessing for references' depth and brightness."""
         bits = bits_of(references)
         shares = [_bright(picture) / (2 ** _own_bits(picture, bits) - 1) for picture in references]
         bright = max(statistics.median(shares), 0.01) if shares else None
-        return cls(size, bits, bright, max_pixels, keeps_aspect, side)
+        return cls(size, bits, bright, max_pixels, keeps_aspect, side, fine)
 
     @property
     def detail(self) -> int:
         """What `handful.data.images.read_picture` takes: the longer side of the square that JPEGs are decoded for."""
-        return self.side or max(self.size)
+        return LONGEST if self.fine else self.side or max(self.size)
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """The tiles that pictures are looked at in; None where they are looked at in one input alone."""
+        return Tiles(self.fine, self.size) if self.fine else None
 
     def read(self, source: PictureSource, name: str | None = None) -> Picture:
         """Read a picture for this frame, see `handful.data.images.read_picture`."""
@@ -77,6 +86,44 @@ class Preprocessing:
     def part(self, size: tuple[int, int]) -> Part:
         """Where a picture of this width and height lies in the frame."""
         return part_of(size, self.size) if self.keeps_aspect else whole(self.size)
+
+    def fine_part(self, size: tuple[int, int]) -> Part:
+        """Where a picture of this width and height lies in the frame of tiles.
+
+        Raises:
+            ValueError: without tiles.
+        """
+        if self.fine is None:
+            raise ValueError("Pictures must be looked at in tiles to lie in their frame.")
+        return part_of(size, self.fine) if self.keeps_aspect else whole(self.fine)
+
+    def in_detail(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """Bring a picture into the frame of tiles: (3, H, W), of 8-bit pixels as they are, of others in [0, 1].
+
+        Resized as by `__call__`, to the same values.
+
+        Raises:
+            ValueError: without tiles.
+        """
+        part = self.fine_part(picture.size)
+        if picture.pixels.dtype == np.uint8:
+            found = picture.pixels
+            if found.shape[:2] != part.size:  # by two steps, in whose order Pillow's versions differ
+                across = Image.fromarray(found).resize((part.width, len(found)), Image.Resampling.BICUBIC)
+                found = np.asarray(across.resize((part.width, part.height), Image.Resampling.BICUBIC))
+            return part.mirrored(found.transpose(2, 0, 1))
+        return part.mirrored(self._deep(picture, part))
+
+    def inputs(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """The tiles of a picture that is in their frame (3, H, W), one after the other: (3, h, w) in [0, 1] each.
+
+        Raises:
+            ValueError: without tiles.
+        """
+        if self.tiles is None:
+            raise ValueError("Pictures must be looked at in tiles to be cut into them.")
+        for cut in self.tiles.cuts(image):
+            yield np.divide(cut, np.float32(255)) if cut.dtype == np.uint8 else cut
 
     def aspect(self, picture: Picture) -> float:
         """What `handful.ops.views.turned_view` takes: width to height of what the picture's frame shows."""
@@ -93,9 +140,13 @@ class Preprocessing:
         part = self.part(picture.size)
         if picture.pixels.dtype == np.uint8:
             return part.mirrored(resize(picture.pixels, part.size, halves=halves))
+        return part.mirrored(self._deep(picture, part))
+
+    def _deep(self, picture: Picture, part: Part) -> NDArray[np.float32]:
+        """A picture of 16 bits at the size of its part: (3, h, w) in [0, 1], contiguous."""
         most = 2 ** self.depth_of(picture) - 1
         deep = np.clip(_resize_deep(np.minimum(picture.pixels, most), part.size) / most, 0, 1)
-        return part.mirrored(np.ascontiguousarray(deep.transpose(2, 0, 1)))
+        return np.ascontiguousarray(deep.transpose(2, 0, 1))
 
     def depth_of(self, picture: Picture) -> int:
         """The bits that a picture's pixels are scaled by.

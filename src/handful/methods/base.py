@@ -92,6 +92,11 @@ class Method(Configured, ABC):
         """Whether `fit` is to see turned copies of the references besides."""
         return "never"
 
+    @property
+    def takes_loose_patches(self) -> bool:
+        """Whether `fit` also takes patches without their grid, (B, 1, N, D) at every level: those kept of tiles."""
+        return False
+
     @computing()
     def fit(self, references: Features, *, augmented: Features | None = None, turned: Features | None = None) -> Self:
         """Learn from the features of good pictures, of `min_references` or more.

@@ -122,6 +122,10 @@ class Handful(Method):
     def turn_wanted(self) -> Turn:
         return self.turn
 
+    @property
+    def takes_loose_patches(self) -> bool:
+        return self.neighbourhood == 1 and self.turn != "always"
+
     def _fit(self, references: Features) -> None:
         pooled = (pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
         self.rows_ = tuple(in_lanes(self._thinned(level.flatten(0, 2)), self._measures)[None] for level in pooled)

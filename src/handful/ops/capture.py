@@ -26,17 +26,20 @@ LAYOUT = 32  # cells a side of a layout
 FURTHEST = 12  # cells that a displacement is looked for either way
 
 
-def blocks_of(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A picture's blocks: (3, H, W) → (H / 2, W / 2), rounded down."""
+def blocks_of(image: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A picture's blocks: (3, H, W), in [0, 1] or of 8 bits → (H / 2, W / 2), rounded down."""
+    if image.dtype == np.uint8:  # summed as whole numbers, which take less memory
+        return _averaged(image[0] + image[1].astype(np.uint16) + image[2], BLOCK) / np.float32(3 * 255)
     return _averaged(image[0] + image[1] + image[2], BLOCK) / np.float32(3)  # a third of the time of their mean
 
 
-def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def _averaged(values: NDArray[Any], side: int) -> NDArray[np.float32]:
     """The mean of each square of so many a side; what is left over at the end is dropped: (h, w) → (h / side, …)."""
     height, width = (length - length % side for length in values.shape)
-    rows = reduce(np.add, [values[start:height:side] for start in range(side)])
-    squares: NDArray[np.float32] = reduce(np.add, [rows[:, start:width:side] for start in range(side)])
-    return squares / np.float32(side**2)
+    rows: NDArray[Any] = reduce(np.add, [values[start:height:side] for start in range(side)])
+    squares: NDArray[Any] = reduce(np.add, [rows[:, start:width:side] for start in range(side)])
+    averaged: NDArray[np.float32] = np.divide(squares, np.float32(side**2), dtype=np.float32)
+    return averaged
 
 
 def sharpness(blocks: NDArray[np.float32]) -> float:
