@@ -55,6 +55,15 @@ def test_auto_takes_tiles_and_says_so(detector):
     assert not detector.turning.turned
 
 
+def test_defects_are_planted_on_the_tile_in_the_middle(detector):
+    seen = detector.visibility
+    assert seen.size == (WIDTH, HEIGHT) and seen.counted == 18 and seen.found >= 12
+    assert seen.spots_from is not None and seen.spots_from <= 16  # pixels of the picture
+    plain = Detector(size=320, **QUICK).fit([fabric(seed) for seed in range(2)]).visibility
+    assert plain.spots_from is None or plain.spots_from > seen.spots_from
+    assert seen.spots_tried[0] < plain.spots_tried[0]
+
+
 @pytest.mark.parametrize("at", CENTRES)
 def test_a_small_defect_is_found_once_and_in_its_place(detector, at):
     (found,) = detector.inspect([fabric(20, defects=[at])])
