@@ -141,7 +141,7 @@ def _single(cells: Sequence[Cell], seeds: Sequence[int]) -> list[str]:
     tuned = max(SINGLE_GRID, key=lambda at: found[at].mean())
     distinct: dict[str, list[float]] = {}
     for cell in cells:
-        if cell.apart is not None:
+        if cell.apart:
             distinct.setdefault(cell.category, []).append(cell.apart)
     ranges = sorted(((max(values), min(values), name) for name, values in distinct.items()))
     return [
