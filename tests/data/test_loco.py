@@ -54,6 +54,18 @@ def test_each_picture_has_every_one_of_its_masks_in_order(root):
     assert category.saturation == (Saturation(255, 5300.0, False), Saturation(254, 1.0, True))
 
 
+def test_masks_that_are_merged_into_one_a_picture_are_read(root):
+    masks = root / "pushpins/ground_truth/structural_anomalies"
+    (masks / "000/000.png").unlink()
+    (masks / "000").rmdir()
+    (masks / "000_mask.png").touch()
+    dataset = read(root)
+    (category,) = dataset.categories
+    assert category.test[2].masks == (str(masks / "000_mask.png"),) and len(category.test[1].masks) == 2
+    assert category.saturation == ()  # a merged mask does not say which defect it marks
+    assert any("merged into one" in said for said in dataset.missing)
+
+
 def test_the_validation_pictures_are_no_references(root):
     assert read(root).categories[0].train == (str(root / "pushpins/train/good/000.png"),)
 

@@ -2,8 +2,11 @@
 
 A category has train/good, test/good, test/logical_anomalies, test/structural_anomalies, ground_truth/KIND/NAME/000.png
 and on, one mask for each defect, and defects_config.json. The folder validation is not used: references are drawn from
-train alone. Bergmann et al., Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection and
-Localization, IJCV 130, 2022, table 1 and section 5.
+train alone. Copies with one mask a picture, ground_truth/KIND/NAME_mask.png as in MVTec AD, are read too; such a mask
+does not say how much of each defect must be found.
+
+Bergmann et al., Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection and Localization,
+IJCV 130, 2022, table 1 and section 5.
 """
 
 import json
@@ -11,7 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from handful.data.tree import Counts, MasksOf, Reading, holds_official, pictures, read_category, read_official
+from handful.data.tree import (
+    Counts,
+    MasksOf,
+    Reading,
+    ground_truth,
+    holds_official,
+    pictures,
+    read_category,
+    read_official,
+)
 from handful.types import Dataset, Saturation
 
 OFFICIAL: dict[str, Counts] = {
@@ -40,6 +52,9 @@ def read(root: Path) -> Dataset:
 
 def _read_one(root: Path) -> Reading:
     category, missing = read_category(root, find_masks=_one_for_each_defect)
+    if any(Path(mask).parent.parent.name == "ground_truth" for sample in category.test for mask in sample.masks):
+        missing.append(f"{category.name}: masks are merged into one a picture, so each of its parts counts by itself.")
+        return category, missing
     try:
         entries = json.loads((root / CONFIG).read_text(encoding="utf-8"))
         return replace(category, saturation=tuple(map(_saturation, entries))), missing
@@ -52,7 +67,8 @@ def _read_one(root: Path) -> Reading:
 
 
 def _one_for_each_defect(root: Path, kind: str) -> MasksOf:
-    return lambda picture: tuple(map(str, pictures(root / "ground_truth" / kind / picture.stem)))
+    merged = ground_truth(root, kind)
+    return lambda picture: tuple(map(str, pictures(root / "ground_truth" / kind / picture.stem))) or merged(picture)
 
 
 def _saturation(entry: Any) -> Saturation:
