@@ -19,7 +19,7 @@ from handful.detector import Detector
 from handful.fitted import Fitted
 from handful.types import Category, Dataset, Features
 
-GOOD, DEFECTIVE, SPARE = 100, 60, 32  # at most, of a category's test pictures, and of training ones that are not learnt
+GOOD, DEFECTIVE, SPARE = 60, 40, 20  # at most, of a category's test pictures, and of training ones that are not learnt
 
 Rows = tuple[tuple[float, ...], ...]
 
