@@ -99,10 +99,12 @@ def measure(
         for seed in seeds
         if count <= len(category.train)
     ]
+    asked = methods.parse(method)
+    detector = Detector(asked.name, settings=asked.settings, gate=())  # one for all: its backbone is made once
     for name, dataset in datasets.items():
         for category in dataset.categories:
             missing = [key for key in wanted if key not in done and key[:2] == (name, category.name)]
-            for cell in _cells(name, category, method, [key[2:] for key in missing]):
+            for cell in _cells(name, category, detector, [key[2:] for key in missing]):
                 done[cell.key] = cell
                 with file.open("a") as lines:
                     lines.write(f"{cell.line()}\n")
@@ -110,12 +112,10 @@ def measure(
     return [done[key] for key in wanted]
 
 
-def _cells(name: str, category: Category, method: str, draws: Iterable[tuple[int, int]]) -> Iterator[Cell]:
+def _cells(name: str, category: Category, detector: Detector, draws: Iterable[tuple[int, int]]) -> Iterator[Cell]:
     """Every cell of one category; the test pictures' features are computed once for each frame."""
     good, bad = (evenly(paths, most) for paths, most in zip(_by_kind(category), (GOOD, DEFECTIVE), strict=True))
     known: dict[tuple[Preprocessing, str], tuple[Features, bool]] = {}
-    asked = methods.parse(method)
-    detector = Detector(asked.name, settings=asked.settings, gate=())
     for count, seed in draws:
         references = draw(category.train, shots=count, seed=seed)
         fitted = detector.fit(references, accept_odd=True)._needed
