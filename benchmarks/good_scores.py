@@ -49,6 +49,8 @@ def main() -> None:
         f"{_good_cells.GOOD} good and {_good_cells.DEFECTIVE} defective test pictures of each.",
         *_thresholds.assumptions(cells),
         *_thresholds.verdicts(cells),
+        *_thresholds.left_out(cells),
+        *_thresholds.sharpened(cells),
     ]
     text = "\n\n".join(page) + "\n"
     if options.out == OUT:

@@ -37,6 +37,7 @@ class Prior:
         among_places: whether a single reference's scores count how much its places differ too, and not its variations
             alone.
         falling: good scores fall with this power of the number of references (measured: about 0.07 to 0.09).
+        settles: whether the threshold falls with the number of references too, and not the typical score alone.
     """
 
     spread: float = 0.07
@@ -44,6 +45,7 @@ class Prior:
     widening_spread: float = 0.12
     among_places: bool = False
     falling: float = 0.08
+    settles: bool = False
 
 
 PATCHCORE = Prior()
@@ -246,7 +248,8 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
     little, does not count beside them.
 
     Two references or more were each scored by a method with one fewer, which gives higher scores (`Prior.falling`).
-    What is typical allows for that; the threshold does not, so it errs on the side of fewer false alarms.
+    What is typical allows for that, and with `Prior.settles` the threshold does too; without, it errs on the side of
+    fewer false alarms.
 
     Args:
         scores: (k, V) of the references' views.
@@ -266,7 +269,10 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
         return Prediction(middle, math.sqrt(between), math.sqrt(between + prior.widening_spread**2), freedom)
     within = float(logs.var(axis=1).mean()) * known / count
     settled = prior.falling * math.log((known - 1) / known) * known / count if known > 1 else 0.0
-    return Prediction(float(pictures.mean()), math.sqrt(between + within), math.sqrt(between / count), freedom, settled)
+    middle, own, about = float(pictures.mean()), math.sqrt(between + within), math.sqrt(between / count)
+    if prior.settles:
+        return Prediction(middle + settled, own, about, freedom)
+    return Prediction(middle, own, about, freedom, settled)
 
 
 def of_parts(rate: float) -> str:
