@@ -18,11 +18,10 @@ MAX_VIEWS = 7
 MAX_SCORED_VIEWS = 56  # over all references: what calibration may cost
 MAX_FOLDS = 8
 
-# How uneven references are says how far another part may differ, see `prior`. Measured on good test pictures of the
-# development categories, as the assumptions in handful/decision.py were.
+# Of a single reference: how uneven it is says how far another part may differ, see `prior`. Measured on good test
+# pictures of 18 development categories, as the assumptions in handful/decision.py were.
 UNEVEN = 0.1
 MOST_UNEVEN = 0.2
-LEAST_UNEVEN = 0.1  # below it a picture counts as this uneven; measured: 0.2 for even textures
 
 Item = TypeVar("Item")
 
@@ -67,50 +66,28 @@ def view_count(references: int) -> int:
 def prior(method: methods.Method, references: Sequence[Features]) -> decision.Prior:
     """What is assumed of a method's scores.
 
-    How uneven a picture is: the logarithm of how many times its score is that of its mean place, both by comparing its
-    places with one another (`Method.score_apart`). Where pictures are alike all over, another one goes on like them.
-    Where some places are far stranger than most (a few parts on an even board), another picture may hold more of them:
-
-    - The spread between good parts is taken as `Method.good_uneven` times that, up to `Method.good_spread`.
-    - The factor by which another part may score higher than a single reference is less certain, by `UNEVEN` times that,
-      up to `MOST_UNEVEN`.
+    Where a single picture is alike all over, another one goes on like it. Where some of its places are far stranger
+    than most (a few parts on an even board), another one may hold more of them: the factor by which it may score higher
+    is then less certain, by `UNEVEN` times the logarithm of how many times the picture's score is that of its mean
+    place, up to `MOST_UNEVEN`.
 
     Args:
         method: fitted to the references.
         references: of each the features of the picture itself.
     """
-    if len(references) > 1 and not method.good_uneven:
-        return assumed(method, (), references=len(references))
-    apart = [scores for picture in references if (scores := method.score_apart(picture)) is not None]
-    return assumed(method, [_unevenness(scores) for scores in apart], references=len(references))
-
-
-def assumed(
-    method: methods.Method | type[methods.Method], unevenness: Sequence[float], *, references: int
-) -> decision.Prior:
-    """As `prior`, from how uneven each of so many references is; empty where the method cannot tell."""
-    found = decision.Prior(
+    assumed = decision.Prior(
         method.good_spread,
         method.single_widening,
         method.single_spread,
         falling=method.good_falling,
-        settles=method.good_settles,
+        ample=method.ample,
     )
-    if not unevenness:
-        return found
-    uneven = float(np.mean(unevenness))
-    if method.good_uneven:
-        found = replace(found, spread=min(method.good_uneven * max(uneven, LEAST_UNEVEN), method.good_spread))
-    if references > 1:
-        return found
-    widening_spread = max(method.single_spread, min(UNEVEN * uneven, MOST_UNEVEN))
-    return replace(found, widening_spread=widening_spread, among_places=True)
-
-
-def _unevenness(apart: Scores) -> float:
-    """The logarithm of how many times a picture's score is that of its mean place; at least 0."""
+    apart = method.score_apart(references[0]) if len(references) == 1 else None
+    if apart is None:
+        return assumed
     score, mean = (max(float(value), decision.SMALLEST_SCORE) for value in (apart.image[0], apart.maps.mean()))
-    return math.log(max(score / mean, 1))
+    uneven = min(UNEVEN * math.log(max(score / mean, 1)), MOST_UNEVEN)
+    return replace(assumed, widening_spread=max(method.single_spread, uneven), among_places=True)
 
 
 def learn(
@@ -135,8 +112,8 @@ def learn(
         track: shows progress.
     """
     image_scores, map_peaks = fit(method, views, augmented, turned, track=track)
-    known = prior(method, [of_picture[0] for of_picture in views])
-    return decision.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate, prior=known)
+    assumed = prior(method, [of_picture[0] for of_picture in views])
+    return decision.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate, prior=assumed)
 
 
 def fit(

@@ -56,16 +56,14 @@ class Method(Configured, ABC):
     Attributes:
         name: what the command line and saved inspectors call the method.
         protocol: what it has learnt from before it sees the references, see `Protocol`.
-        good_spread: standard deviation of the log scores of good parts of one product: a typical one, or with
-            `good_uneven` the most that is assumed before any is seen.
-        good_uneven: that standard deviation is this times how uneven the references are, see `handful.learning.prior`;
-            0 for a method whose `good_spread` holds for all products.
-        good_settles: whether thresholds fall with the number of references by `good_falling` too.
+        good_spread: standard deviation of the log scores of good parts of one product, a typical one.
         single_widening: how many times as high another good part scores as mild variations of the picture where `fit`
             has seen a single one; with `score_apart`, as the geometric mean of those scores and that one.
         single_spread: standard deviation of that factor's logarithm between products.
-        good_falling: good scores fall with this power of the number of references. All of these are PatchCore's where
-            a method has none of its own, see benchmarks/good_scores_patchcore.md.
+        good_falling: good scores fall with this power of the number of references. All four are PatchCore's where a
+            method has none of its own, see benchmarks/good_scores_patchcore.md.
+        ample: how many further good pictures take the references' place in the threshold, see
+            `handful.decision.Prior`; 0 for never, as measured for the default method alone.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
@@ -74,11 +72,10 @@ class Method(Configured, ABC):
     name: ClassVar[str]
     protocol: ClassVar[Protocol] = "target-only"
     good_spread: ClassVar[float] = 0.07
-    good_uneven: ClassVar[float] = 0.0
-    good_settles: ClassVar[bool] = False
     single_widening: ClassVar[float] = 2.0
     single_spread: ClassVar[float] = 0.12
     good_falling: ClassVar[float] = 0.08
+    ample: ClassVar[int] = 0
     min_references: ClassVar[int] = 1
     head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)

@@ -81,13 +81,11 @@ class Handful(Method):
     """
 
     name: ClassVar[str] = "handful"
-    # Chosen by benchmarks/_thresholds.py on good pictures alone, see benchmarks/good_scores_handful.md.
-    good_spread: ClassVar[float] = 0.06
-    good_uneven: ClassVar[float] = 0.12
-    good_settles: ClassVar[bool] = True
-    single_widening: ClassVar[float] = 1.16
+    good_spread: ClassVar[float] = 0.03
+    single_widening: ClassVar[float] = 1.18
     single_spread: ClassVar[float] = 0.02
-    good_falling: ClassVar[float] = 0.05
+    good_falling: ClassVar[float] = 0.04
+    ample: ClassVar[int] = 10
 
     turn: Turn = "auto"
     copies: int = 4
