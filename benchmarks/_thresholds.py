@@ -68,7 +68,7 @@ def chosen_by(cells: Sequence[Cell]) -> Constants:
     several, single = ([cell for cell in cells if (cell.shots > 1) is kind] for kind in (True, False))
     fallen = [math.log(_beyond(cell)) / math.log(1 - 1 / cell.shots) for cell in several]
     common = min(SPREADS, key=lambda spread: loss(several, Constants(spread, *SHIPPED[1:])))
-    first = common, float(np.median(fallen))
+    first = common, float(np.median(fallen)) if fallen else SHIPPED.falling
     return Constants(*first, *min(SINGLE, key=lambda some: loss(single, Constants(SHIPPED.spread, 0, *some))))
 
 

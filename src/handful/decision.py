@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handful.errors import InspectorError, SettingError
 from handful.types import Region
 
-# Assumptions, from good test pictures of 18 development categories, never from defects:
+# Assumptions, from good test pictures of the development categories, never from defects:
 # benchmarks/good_scores_handful.md and good_scores_patchcore.md.
 DEFAULT_RATE = 0.03  # of false alarms, unless asked otherwise: docs/threshold.md says why
 PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth

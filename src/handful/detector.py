@@ -74,7 +74,8 @@ class Detector(Corrections):
             may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
         size: of the model's input in pixels. One number N, or None for the backbone's own: about N² pixels at the
             references' aspect, see `handful.ops.frames.frame_size`; square references give N x N. Height and width:
-            exactly these. References and pictures of another shape lie in the input as a whole, their aspect kept.
+            exactly these. References and pictures of another shape lie in the input as a whole, their aspect kept; but
+            where a single reference or mixed ones set its shape they are squeezed to it.
         squeeze: resize every picture to `size`, N x N for one number, whatever its aspect, as papers do. With a head it
             is always so, as in the head's training.
         false_alarm_rate: the share of good parts that the threshold may reject.
