@@ -45,7 +45,8 @@ def main() -> None:
         f"`python3 scripts/bench good_scores --data DIR --method {options.method}`, handful {__version__}: scores "
         f"measured at {measured}, this page worked out from [them](good_scores/{file.name}) at {commit()}. "
         f"tf_efficientnet_lite0 with its weights on board, about 320² pixels; "
-        f"{len({cell.key[:2] for cell in cells})} categories, draws 0 to {max(cell.seed for cell in cells)}, at most "
+        f"{len({cell.key[:2] for cell in cells})} categories, draws 0 to {max(cell.seed for cell in cells)} "
+        f"(at 8 references {_draws(cells)}), at most "
         f"{_good_cells.GOOD} good and {_good_cells.DEFECTIVE} defective test pictures of each.",
         *_thresholds.assumptions(cells),
         *_thresholds.verdicts(cells),
@@ -56,6 +57,12 @@ def main() -> None:
     if options.out == OUT:
         Path(__file__).with_name(f"good_scores_{name}.md").write_text(text)
     print(text)
+
+
+def _draws(cells: list[_good_cells.Cell]) -> str:
+    """Which draws of 8 references were measured, in how many categories."""
+    seeds = [cell.seed for cell in cells if cell.shots == 8]
+    return ", ".join(f"draw {seed} of {seeds.count(seed)} categories" for seed in sorted(set(seeds))) or "none"
 
 
 if __name__ == "__main__":
