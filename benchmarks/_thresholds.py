@@ -164,8 +164,8 @@ def spread(cell: Cell) -> float:
 def verdicts(cells: Sequence[Cell]) -> list[str]:
     """What the shipped threshold does."""
     note = (
-        "Means over draws, then over categories. The best threshold gives, in every cell, as many false alarms on the test "
-        "pictures themselves as the threshold above it does on the mean of all cells; the last column's gives as many "
+        "Means over draws, then over categories. The best threshold gives, in every cell, as many false alarms on the "
+        "test pictures themselves as the threshold above it does on the mean of all cells; the last column's gives as many "
         "as were asked for."
     )
     return ["## The shipped threshold", note, *_verdicts(cells, shipped)]
@@ -242,8 +242,8 @@ def left_out(cells: Sequence[Cell]) -> list[str]:
         "quantile loss of good pictures' log scores at 1, 3 and 5 %, each distance in the cell's own standard "
         "deviation, as a mean over categories and numbers of references; `falling` as a median. The weight of the "
         f"prior, {decision.PRIOR_WEIGHT}, and the most that unevenness counts, {learning.MOST_UNEVEN:g}, were not "
-        "chosen again. The spread stays at 0.03, as thresholds reject more good parts than was asked for already. Loss over "
-        f"all cells: {loss(cells, SHIPPED):.4f} as shipped, "
+        "chosen again. The spread stays at 0.03, as thresholds reject more good parts than was asked for already. Loss "
+        f"over all cells: {loss(cells, SHIPPED):.4f} as shipped, "
         f"{loss(cells, everything):.4f} at best."
     )
     said = "What the constants of each row do on the data set that they were chosen without:"
