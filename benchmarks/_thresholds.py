@@ -165,7 +165,7 @@ def verdicts(cells: Sequence[Cell]) -> list[str]:
     """What the shipped threshold does."""
     note = (
         "Means over draws, then over categories. The best threshold gives, in every cell, as many false alarms on the "
-        "test pictures themselves as the threshold above it does on the mean of all cells; the last column's gives as many "
+        "test pictures themselves as the shipped one does on the mean of all; the last column's gives as many "
         "as were asked for."
     )
     return ["## The shipped threshold", note, *_verdicts(cells, shipped)]
