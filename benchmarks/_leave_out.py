@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from _tables import evenly
 from handful import metrics
 from handful.data.images import read_picture
 from handful.data.shots import draw
@@ -272,5 +273,5 @@ def _spread(category: Category) -> Iterator[tuple[str, bool]]:
     """At most `PICTURES` good and as many defective pictures, from all over the list."""
     for kind in (False, True):
         paths = [sample.path for sample in category.test if bool(sample.anomalous) is kind]
-        for number in np.unique(np.linspace(0, len(paths) - 1, min(PICTURES, len(paths))).round().astype(int)):
-            yield paths[number], kind
+        for path in evenly(paths, PICTURES):
+            yield path, kind

@@ -4,9 +4,14 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from handful.data.datasets import open_dataset
 from handful.types import Dataset
+
+Item = TypeVar("Item")
 
 
 def chosen(
@@ -22,6 +27,12 @@ def chosen(
         for name, dataset in datasets.items()
     }
     return {name: dataset for name, dataset in smaller.items() if dataset.categories}
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many, from all over the list."""
+    rows = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
+    return [items[row] for row in rows]
 
 
 def over_seeds(values: Iterable[tuple[int, float | None]]) -> str:

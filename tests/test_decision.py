@@ -95,6 +95,16 @@ def test_only_references_scored_by_others_are_corrected_for_the_one_that_was_mis
     assert predict(scores[:1], [2.0] * 4, prior=prior).typical == pytest.approx(2.0)
 
 
+def test_references_give_way_to_ample_further_pictures():
+    prior = decision.Prior(ample=3)
+    one, other = (predict(factor * good_scores(4), [2.0, 2.1, 1.9], prior=prior) for factor in (1, 9))
+    assert one == other == predict(good_scores(1), [2.0, 2.1, 1.9])
+    assert predict(good_scores(4), [2.0, 2.1], prior=prior) == predict(good_scores(4), [2.0, 2.1])
+    scores, more = good_scores(4), [2.0, 2.1, 1.9]
+    words = calibrate(scores, scores, false_alarm_rate=0.1, further_scores=more, further_peaks=more, prior=prior)
+    assert words.rests_on.startswith("3 further good pictures") and "the 4 that it has learnt" in words.rests_on
+
+
 def test_a_single_reference_gives_way_to_further_pictures():
     one, other = (predict(factor * good_scores(1), [2.0, 2.1]) for factor in (1, 9))
     assert one == other

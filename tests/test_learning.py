@@ -29,7 +29,7 @@ def test_a_single_reference_scores_halfway_between_its_variations_and_its_places
 @pytest.mark.parametrize(
     ("last", "spread"),
     [
-        (39.0, 0.06),  # every place is 1 from the next: even, the method's own
+        (39.0, 0.02),  # every place is 1 from the next: even, the method's own
         (43.0, 0.1 * math.log(5 / 1.1)),  # the last one 5: the score is 5, the mean (39 x 1 + 5) / 40
         (9999.0, 0.2),
     ],

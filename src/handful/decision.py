@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handful.errors import InspectorError, SettingError
 from handful.types import Region
 
-# Assumptions, from good test pictures of 18 development categories, never from defects:
+# Assumptions, from good test pictures of the development categories, never from defects:
 # benchmarks/good_scores_handful.md and good_scores_patchcore.md.
 DEFAULT_RATE = 0.03  # of false alarms, unless asked otherwise: docs/threshold.md says why
 PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth
@@ -37,6 +37,7 @@ class Prior:
         among_places: whether a single reference's scores count how much its places differ too, and not its variations
             alone.
         falling: good scores fall with this power of the number of references (measured: about 0.07 to 0.09).
+        ample: from so many further good pictures on the references' own scores no longer count; 0 for never.
     """
 
     spread: float = 0.07
@@ -44,6 +45,11 @@ class Prior:
     widening_spread: float = 0.12
     among_places: bool = False
     falling: float = 0.08
+    ample: int = 0
+
+    def aside(self, references: int, further: int) -> bool:
+        """Whether so many references do not count beside so many further good pictures: a single one never does."""
+        return further > 0 and (references == 1 or 0 < self.ample <= further)
 
 
 PATCHCORE = Prior()
@@ -220,13 +226,13 @@ def calibrate(
 def _basis(references: int, views: int, further: int, prior: Prior) -> str:
     """What a threshold rests on, in words."""
     unseen = f"{further} further good picture{'s' if further > 1 else ''} that the inspector had not seen"
+    if prior.aside(references, further):
+        return f"{unseen}, the {'single one' if references == 1 else references} that it has learnt left aside"
     if references > 1:
         basis = (
             f"{references} good pictures, each scored in {views} mild variations by an inspector that had not seen it"
         )
         return f"{basis}, and {unseen} either" if further else basis
-    if further:
-        return f"{unseen}, the single one that it has learnt left aside"
     places = " and what lies elsewhere in it" if prior.among_places else ""
     return (
         f"a single good picture: {views} mild variations of it{places}, and the assumption that other good parts score "
@@ -256,7 +262,7 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
     logs = np.log(np.maximum(scores, SMALLEST_SCORE))  # (k, V)
     alone = len(logs) == 1
     pictures = np.log(np.maximum(np.asarray(further, dtype=np.float64), SMALLEST_SCORE))  # (n,)
-    known = 0 if alone and len(pictures) else len(logs)
+    known = 0 if prior.aside(len(logs), len(pictures)) else len(logs)
     pictures = np.concatenate([logs[:known].mean(1), pictures])  # (k + n,)
     count = len(pictures)
     freedom = PRIOR_WEIGHT + count - 1

@@ -19,7 +19,7 @@ MAX_SCORED_VIEWS = 56  # over all references: what calibration may cost
 MAX_FOLDS = 8
 
 # Of a single reference: how uneven it is says how far another part may differ, see `prior`. Measured on good test
-# pictures of 18 development categories, as the assumptions in handful/decision.py were.
+# pictures of the development categories, as the assumptions in handful/decision.py were.
 UNEVEN = 0.1
 MOST_UNEVEN = 0.2
 
@@ -81,7 +81,11 @@ def prior(method: methods.Method, references: Sequence[Features]) -> decision.Pr
 def prior_of(method: methods.Method, apart: Scores | None) -> decision.Prior:
     """As `prior`, from the scores of a single reference by its places apart; None where there are none such."""
     assumed = decision.Prior(
-        method.good_spread, method.single_widening, method.single_spread, falling=method.good_falling
+        method.good_spread,
+        method.single_widening,
+        method.single_spread,
+        falling=method.good_falling,
+        ample=method.ample,
     )
     if apart is None:
         return assumed

@@ -385,7 +385,7 @@ def _prior(values: Any) -> Prior:
     positive = [_number(value) for value in (prior.spread, prior.widening, prior.widening_spread)]
     if not all(1e-6 <= value <= 1e3 for value in positive) or not abs(_number(prior.falling)) <= 10:
         raise ValueError("a prior out of bounds")
-    return replace(prior, among_places=bool(prior.among_places))
+    return replace(prior, among_places=bool(prior.among_places), ample=_whole(prior.ample))
 
 
 def _number(value: Any) -> float:

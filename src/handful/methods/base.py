@@ -62,6 +62,8 @@ class Method(Configured, ABC):
         single_spread: standard deviation of that factor's logarithm between products.
         good_falling: good scores fall with this power of the number of references. All four are PatchCore's where a
             method has none of its own, see benchmarks/good_scores_patchcore.md.
+        ample: how many further good pictures take the references' place in the threshold, see
+            `handful.decision.Prior`; 0 for never, as measured for the default method alone.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
@@ -73,6 +75,7 @@ class Method(Configured, ABC):
     single_widening: ClassVar[float] = 2.0
     single_spread: ClassVar[float] = 0.12
     good_falling: ClassVar[float] = 0.08
+    ample: ClassVar[int] = 0
     min_references: ClassVar[int] = 1
     head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)

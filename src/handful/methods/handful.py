@@ -90,8 +90,9 @@ class Handful(Method):
     name: ClassVar[str] = "handful"
     good_spread: ClassVar[float] = 0.03
     single_widening: ClassVar[float] = 1.18
-    single_spread: ClassVar[float] = 0.06
+    single_spread: ClassVar[float] = 0.02
     good_falling: ClassVar[float] = 0.04
+    ample: ClassVar[int] = 10
 
     turn: Turn = "auto"
     copies: int = 4
