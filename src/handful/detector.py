@@ -298,7 +298,7 @@ class Detector(Corrections):
             backbone.spec.size,
             pictures,
             max_pixels=self.max_pixels,
-            keeps_aspect=not self.squeeze and (exact or (shared is not None and len(pictures) > 1)),
+            keeps_aspect=not self.squeeze and (exact or shared is not None),
             side=side,
             fine=frame_size(fine, 1.0 if shared is None else shared) if fine else None,
         )

@@ -13,8 +13,8 @@ from handful.types import Category, Dataset
 HEAD_SUFFIX = ".safetensors"
 # The inputs' frames. "references": at the aspect of each cell's references, as `handful fit` makes them, with about as
 # many pixels as a square of the backbone's longer side. "exact": the backbone's own. In both, pictures of another shape
-# keep their aspect, but not where one reference sets the frame. "squeezed": the backbone's own, to which every picture
-# is squeezed, as papers do; always so with a head or without references.
+# keep their aspect. "squeezed": the backbone's own, to which every picture is squeezed, as papers do; always so with a
+# head or without references.
 Frames = Literal["references", "exact", "squeezed"]
 
 

@@ -162,8 +162,7 @@ class _Category:
         side, aspect = max(spec.size), shared_aspect([picture.aspect for picture in references])
         if aspect is None:
             return Preprocessing(backbones.frame_of(spec.name, side, 1.0), bits, side=side)
-        several = len(references) > 1
-        return Preprocessing(backbones.frame_of(spec.name, side, aspect), bits, keeps_aspect=several, side=side)
+        return Preprocessing(backbones.frame_of(spec.name, side, aspect), bits, keeps_aspect=True, side=side)
 
     def _head(self, cell: Cell) -> heads.TrainedHead | None:
         """The head that a cell names, once it is sure that it has not been trained on this category.

@@ -171,23 +171,16 @@ class Preprocessing:
 
     def notes(self, picture: Picture, references: Iterable[Reference] = ()) -> tuple[str, ...]:
         """A sentence each on a picture's depth and shape where they are not those of the references and the frame."""
-        known = tuple(references)
-        shape = self.shape_note(picture, single=len(known) == 1)
-        return tuple(note for note in (self.note(picture, known), shape) if note)
+        return tuple(note for note in (self.note(picture, references), self.shape_note(picture)) if note)
 
-    def shape_note(self, picture: Picture, *, single: bool = False) -> str | None:
-        """A sentence on a picture of another shape than the frame; None for one of its shape.
-
-        A picture that is squeezed has one where the frame follows a `single` reference: references of mixed shapes
-        show that shapes differ.
-        """
-        if part_of(picture.size, self.size).is_whole or not (self.keeps_aspect or (single and self.side)):
+    def shape_note(self, picture: Picture) -> str | None:
+        """A sentence on a picture of another shape than the frame; None for one that fills it."""
+        if self.part(picture.size).is_whole:
             return None
         (width, height), (down, across) = picture.size, self.size
-        way = "lies in the input as a whole, its aspect kept, and is mirrored around"
         return (
-            f"{picture.name} has {width} x {height} pixels, another shape than the input's {across} x {down}; it "
-            f"{way if self.keeps_aspect else 'is squeezed to it'}."
+            f"{picture.name} has {width} x {height} pixels, another shape than the input's {across} x {down}; it lies "
+            f"in the input as a whole, its aspect kept, and is mirrored around."
         )
 
     def note(self, picture: Picture, references: Iterable[Reference] = ()) -> str | None:
