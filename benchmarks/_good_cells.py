@@ -181,7 +181,7 @@ def _among_references(fitted: Fitted) -> dict[str, Any]:
             for own, features in zip(alone, learnt, strict=True)
         ]
         views = [[features] for features in learnt]
-        for rows, blind in learning._blind(fitted.method, views, (), turned, track=learning.quietly):
+        for rows, blind in learning.blind_methods(fitted.method, views, (), turned, track=learning.quietly):
             for row in rows:
                 found["means"].append(float(blind.score(learnt[row]).maps.mean()))
                 if (terms := blind.terms(learnt[row])) is not None:
