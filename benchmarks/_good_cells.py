@@ -118,7 +118,7 @@ def _cells(name: str, category: Category, detector: Detector, draws: Iterable[tu
     known: dict[tuple[Preprocessing, str], tuple[Features, bool]] = {}
     for count, seed in draws:
         references = draw(category.train, shots=count, seed=seed)
-        fitted = detector.fit(references, accept_odd=True)._needed
+        fitted = detector.fit(references, accept_odd=True, try_defects=False)._needed
         frame = replace(fitted.preprocessing, bright=None)  # 8-bit pictures: brightness says nothing of their depth
         most = min(max(count, 8), len(category.train))
         rest = set(category.train) - set(draw(category.train, shots=most, seed=seed))

@@ -145,8 +145,10 @@ def sheet(categories: Sequence[Category]) -> Image.Image:
 
 def _strip(category: Category) -> Image.Image:
     references = draw(category.train, shots=SHOTS, seed=0)
-    before = Detector(settings={"wide": False}, squeeze=True, gate=()).fit(list(references), accept_odd=True)
-    after = Detector(gate=()).fit(list(references), accept_odd=True)
+    before = Detector(settings={"wide": False}, squeeze=True, gate=()).fit(
+        list(references), accept_odd=True, try_defects=False
+    )
+    after = Detector(gate=()).fit(list(references), accept_odd=True, try_defects=False)
     tiles: list[tuple[str, NDArray[np.uint8]]] = []
     for sample in _defects(category):
         picture = read_picture(sample.path)
