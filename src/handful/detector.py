@@ -209,7 +209,7 @@ class Detector(Corrections):
         ]
         order = sorted(range(len(inputs)), key=digests.__getitem__)  # whatever order the references came in
         if in_tiles and try_defects:
-            variations = [in_tiles.middles(picture) for picture in pictures]
+            variations = [in_tiles.middles(picture, alone=len(pictures) == 1) for picture in pictures]
             parts = [whole(backbone.spec.size)] * len(pictures)
         shown = [in_tiles.shown(picture) if in_tiles else picture.size for picture in pictures]
         patch = inputs[0].shape[1] / upright[0].levels[0].shape[1]

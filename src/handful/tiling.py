@@ -31,7 +31,6 @@ from handful.decision import Prior
 from handful.learning import Track, blind_methods, halfway, join, quietly
 from handful.ops.capture import blocks_of
 from handful.ops.coreset import greedy_coreset
-from handful.ops.frames import part_of
 from handful.ops.tiles import Tiles
 from handful.ops.views import mild_views
 from handful.types import Features, Scores
@@ -147,18 +146,21 @@ class Tiling:
         joined = torch.from_numpy(self._tiles.joined(maps()))
         return Scores(joined[None], torch.tensor([float(np.max(peaks))])), strangest[0]
 
-    def middles(self, picture: Picture) -> list[Tensor]:
-        """The tile in the middle of a picture and of its mild variations, on which defects are planted."""
+    def middles(self, picture: Picture, *, alone: bool) -> list[Tensor]:
+        """The tile in the middle of a picture, and if it is alone of its mild variations: defects are planted there."""
         tiles = self._tiles
         top, left = tiles.places[len(tiles) // 2]
         height, width = tiles.tile
-        found = (view[:, top : top + height, left : left + width] for view in self._views(picture, VIEWS_ALONE))
+        found = (
+            view[:, top : top + height, left : left + width]
+            for view in self._views(picture, VIEWS_ALONE if alone else 1)
+        )
         whole = (np.divide(one, np.float32(255)) if one.dtype == np.uint8 else one for one in found)
         return [torch.from_numpy(np.ascontiguousarray(one)) for one in whole]
 
     def shown(self, picture: Picture) -> tuple[int, int]:
         """How many of a picture's own pixels a tile shows across and down."""
-        part = part_of(picture.size, self._tiles.frame)
+        part = self.preprocessing.fine_part(picture.size)
         height, width = self._tiles.tile
         return round(width * picture.size[0] / part.width), round(height * picture.size[1] / part.height)
 
