@@ -18,12 +18,17 @@ from typing import Any
 from PIL import Image
 
 from _fuzz_seeds import drawing
-from handful import artifact
-from handful.benchmark import results
 from handful.errors import HandfulError
+from handful.evaluation import results
+from handful.saved import archive
 
 SMALL = ("--backbone", "test_efficientnet", "--weights", "random", "--size", "64")
-PRELOADED = ["handful.auxiliary", "handful.backbones.timm", "handful.benchmark.benchmark", "handful.data.corruption"]
+PRELOADED = [
+    "handful.training.head",
+    "handful.backbones.timm",
+    "handful.evaluation.benchmark",
+    "handful.data.corruption",
+]
 LONGEST = 120.0  # seconds that a verb may take
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
@@ -50,7 +55,7 @@ class Verb:
 
 
 def _inspector(path: Path) -> None:
-    artifact.read(path)
+    archive.read(path)
 
 
 def _picture(path: Path) -> None:

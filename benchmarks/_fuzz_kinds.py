@@ -27,15 +27,16 @@ from _fuzz_mutations import (
     zipped,
 )
 from _fuzz_seeds import DATASETS, INSPECTOR, PICTURES
-from handful import artifact, revisions
-from handful.data.datasets import LAYOUTS, open_dataset
 from handful.data.images import Picture
+from handful.data.layouts.registry import LAYOUTS, open_dataset
 from handful.data.leaks import leaks
 from handful.data.masks import read_ignored, read_regions
-from handful.decision import Calibration
 from handful.errors import ImageError
+from handful.fitting import revisions
+from handful.inspection.threshold import Calibration
 from handful.inspector import Inspector
-from handful.report import Report
+from handful.report.html import Report
+from handful.saved import archive
 from handful.types import Inspection, Sample, Saturation
 
 POOL = 400  # hostile values, drawn anew for so many inputs
@@ -73,8 +74,8 @@ class Workshop:
         self.saved = self.seeds / INSPECTOR
         self.pictures = {path.name: path.read_bytes() for path in sorted((self.seeds / PICTURES).iterdir())}
         self.inspector = Inspector.load(self.saved)
-        with zipfile.ZipFile(self.saved) as archive:
-            self.parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(self.saved) as zipped:
+            self.parts = {name: zipped.read(name) for name in zipped.namelist()}
 
     def prepare(self, kind: str, number: int) -> Question:
         """Write the files of one input; the question that it puts."""
@@ -157,7 +158,7 @@ def _inspector(shop: Workshop, random: Random) -> Question:
     verb = random.choice((("info",), ("info", "--json"), ("threshold",), ("threshold", "--json"), ("teach", "--log")))
 
     def question() -> None:
-        _, calibration, parts = artifact.read(path)
+        _, calibration, parts = archive.read(path)
         Calibration.from_dict(calibration)
         revisions.from_parts(parts)
         ask([verb[0], str(path), *verb[1:]])

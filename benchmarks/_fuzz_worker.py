@@ -62,12 +62,6 @@ def work(connection: Connection, folder: Path, seeds: Path, seed: int, verbs: bo
 def _import_verbs() -> None:
     import torch
 
-    import handful.auxiliary
-    import handful.backbones.timm
-    import handful.benchmark.benchmark
-    import handful.budget
-    import handful.data.corruption  # noqa: F401
-
     torch.set_num_threads(1)
 
 

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from _large_defects import KINDS, SHARES, canvas, damaged
-from handful import capture
 from handful.backbones.base import Backbone
-from handful.capture import Levels
 from handful.data.images import read_picture
+from handful.data.layouts.tree import read_category
 from handful.data.preprocessing import Preprocessing, thumbnail
 from handful.data.shots import draw
-from handful.data.tree import read_category
-from handful.learning import view_count
+from handful.fitting.calibration import view_count
+from handful.inspection.gate import CHECKS, Gate, Levels, learn_statistics
 from handful.ops.views import mild_views
 
 MOST_GOOD = 60  # good pictures of a category
@@ -54,7 +53,7 @@ GOOD, DEFECTS, WRONG = "good", "defects", "another category"
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelOutput:
     """A picture as the gate sees it.
 
     Attributes:
@@ -81,8 +80,8 @@ class Category:
 
     name: str
     train: tuple[str, ...]
-    seen: dict[str, list[Seen]]
-    large: dict[tuple[str, float], list[Seen]]
+    seen: dict[str, list[ModelOutput]]
+    large: dict[tuple[str, float], list[ModelOutput]]
 
 
 def large_name(share: float) -> str:
@@ -101,24 +100,24 @@ def spread(items: Sequence[str], most: int) -> list[str]:
     return [items[round(number * (len(items) - 1) / max(1, count - 1))] for number in range(count)]
 
 
-def look(image: Tensor | NDArray[np.float32], backbone: Backbone, name: str) -> Seen:
+def look(image: Tensor | NDArray[np.float32], backbone: Backbone, name: str) -> ModelOutput:
     """Round a picture (3, H, W) to 8 bits, as on file, and compute its features."""
     image = (torch.as_tensor(image).clamp(0, 1) * 255).round() / 255
-    return Seen(image, tuple(level.copy() for level in backbone(image[None]).arrays(0)), name)
+    return ModelOutput(image, tuple(level.copy() for level in backbone(image[None]).arrays(0)), name)
 
 
-def read(paths: Sequence[str], backbone: Backbone) -> list[Seen]:
+def read(paths: Sequence[str], backbone: Backbone) -> list[ModelOutput]:
     """Pictures as they are."""
     preprocessing = Preprocessing(backbone.spec.size)
     return [look(preprocessing(read_picture(path)), backbone, path) for path in paths]
 
 
-def strangers_of(folders: Sequence[Path], backbone: Backbone) -> dict[Path, list[Seen]]:
+def strangers_of(folders: Sequence[Path], backbone: Backbone) -> dict[Path, list[ModelOutput]]:
     """Good test pictures of every category, for the other ones."""
     return {folder: read(spread(_tested(folder, anomalous=False), STRANGERS), backbone) for folder in folders}
 
 
-def category_of(folder: Path, backbone: Backbone, strangers: dict[Path, list[Seen]]) -> Category:
+def category_of(folder: Path, backbone: Backbone, strangers: dict[Path, list[ModelOutput]]) -> Category:
     """All pictures of a category."""
     good = _tested(folder, anomalous=False)
     seen = {
@@ -135,10 +134,14 @@ def category_of(folder: Path, backbone: Backbone, strangers: dict[Path, list[See
     return Category(f"{folder.parent.name}/{folder.name}", train, seen, large)
 
 
-def _large(good: Sequence[str], others: Sequence[str], backbone: Backbone) -> dict[tuple[str, float], list[Seen]]:
+def _large(
+    good: Sequence[str], others: Sequence[str], backbone: Backbone
+) -> dict[tuple[str, float], list[ModelOutput]]:
     preprocessing = Preprocessing(backbone.spec.size)
     generator = np.random.default_rng(0)
-    made: dict[tuple[str, float], list[Seen]] = {(kind, share): [] for kind in KINDS for share in (*SHARES, WHOLE)}
+    made: dict[tuple[str, float], list[ModelOutput]] = {
+        (kind, share): [] for kind in KINDS for share in (*SHARES, WHOLE)
+    }
     for number, path in enumerate(good):
         stranger = others[int(generator.integers(len(others)))]
         pixels, strange = (thumbnail(read_picture(one), longest=MOST_PIXELS) for one in (path, stranger))
@@ -153,23 +156,23 @@ def _tested(folder: Path, *, anomalous: bool) -> list[str]:
     return [sample.path for sample in read_category(folder)[0].test if sample.anomalous is anomalous]
 
 
-def gate_of(train: Sequence[str], shots: int, seed: int, backbone: Backbone) -> tuple[capture.Gate, list[Levels]]:
+def gate_of(train: Sequence[str], shots: int, seed: int, backbone: Backbone) -> tuple[Gate, list[Levels]]:
     """A gate of one draw of references, and their features."""
     preprocessing = Preprocessing(backbone.spec.size)
     images = [torch.from_numpy(preprocessing(read_picture(path))) for path in draw(train, shots=shots, seed=seed)]
     views = [mild_views(image, view_count(shots)) for image in images]
     taken = [[view.numpy() for view in of_image] for of_image in views]
     good: list[Levels] = [tuple(level.copy() for level in backbone(image[None]).arrays(0)) for image in images]
-    return capture.Gate(capture.CHECKS, capture.learn(taken, good)), good
+    return Gate(CHECKS, learn_statistics(taken, good)), good
 
 
-def doubt(gate: capture.Gate, picture: Seen, good: Sequence[Levels]) -> str | None:
+def doubt(gate: Gate, picture: ModelOutput, good: Sequence[Levels]) -> str | None:
     """The check that doubts the picture first, None where none does."""
     image, levels = picture.image.numpy(), picture.levels
     if not (gate.refuse_image(image) or gate.refuse_features(levels, good)):
         return None
     for check in gate.checks:
-        only = capture.Gate((check,), gate.learnt)
+        only = Gate((check,), gate.statistics)
         if only.refuse_image(image) or only.refuse_features(levels, good):
             return check
     return None

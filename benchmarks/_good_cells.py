@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from _tables import evenly
-from handful import learning, methods
-from handful.benchmark.environment import commit
+from handful import methods
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
-from handful.decision import Prior
 from handful.detector import Detector
-from handful.fitted import Fitted
+from handful.evaluation.environment import commit
+from handful.fitting import calibration
+from handful.inspection.threshold import Prior
+from handful.saved.state import InspectorState
 from handful.types import Category, Dataset, Features
 
 GOOD, DEFECTIVE, SPARE = 60, 40, 20  # at most, of a category's test pictures, and of training ones that are not learnt
@@ -33,8 +34,8 @@ class Cell:
         commit: of the code.
         turned: whether the references were learnt in turned copies.
         prior: that the shipped threshold rests on.
-        image, peaks: (k, V) of the references' views, see `handful.learning.good_scores`.
-        apart: (k, 3) of every reference by itself, see `Method.score_apart`: image score, mean and highest of the map;
+        image, peaks: (k, V) of the references' views, see `handful.fitting.calibration.good_scores`.
+        apart: (k, 3) of every reference by itself, see `Method.score_against_itself`: image score, mean and highest of the map;
             empty for a method that cannot.
         terms: (k, T) of every reference, left out, see `Method.terms`; empty where there are none.
         means: (k,) of every reference's map, left out; empty at one reference.
@@ -152,7 +153,7 @@ def _by_kind(category: Category) -> list[list[str]]:
     return [[sample.path for sample in category.test if bool(sample.anomalous) is kind] for kind in (False, True)]
 
 
-def _seen(fitted: Fitted, path: str) -> tuple[Features, bool]:
+def _seen(fitted: InspectorState, path: str) -> tuple[Features, bool]:
     """A picture's features, and whether it fills the frame."""
     picture = fitted.preprocessing.read(path)
     features = fitted.backbone(torch.from_numpy(fitted.preprocessing(picture))[None])
@@ -163,7 +164,7 @@ def _score(method: methods.Method, features: Features) -> float:
     return float(method.score(features).image[0])
 
 
-def _among_references(fitted: Fitted) -> dict[str, Any]:
+def _among_references(fitted: InspectorState) -> dict[str, Any]:
     """What the references say of each other."""
     assert fitted.memory is not None
     learnt, turned = fitted.memory.learnt, fitted.memory.turned
@@ -173,7 +174,7 @@ def _among_references(fitted: Fitted) -> dict[str, Any]:
         for row, features in enumerate(learnt)
     ]
     for own, features in zip(alone, learnt, strict=True):
-        if (scores := own.score_apart(features)) is not None:
+        if (scores := own.score_against_itself(features)) is not None:
             found["apart"].append([float(scores.image[0]), float(scores.maps.mean()), float(scores.maps.max())])
     if len(learnt) > 1:
         found["pairs"] = [
@@ -181,7 +182,7 @@ def _among_references(fitted: Fitted) -> dict[str, Any]:
             for own, features in zip(alone, learnt, strict=True)
         ]
         views = [[features] for features in learnt]
-        for rows, blind in learning.blind_methods(fitted.method, views, (), turned, track=learning.quietly):
+        for rows, blind in calibration.blind_methods(fitted.method, views, (), turned, track=calibration.quietly):
             for row in rows:
                 found["means"].append(float(blind.score(learnt[row]).maps.mean()))
                 if (terms := blind.terms(learnt[row])) is not None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from _tables import chosen, over_seeds
-from handful.auxiliary import AuxiliaryTraining
 from handful.backbones.base import Backbone
-from handful.benchmark import results
-from handful.benchmark.benchmark import Benchmark
-from handful.benchmark.results import Row
-from handful.data.datasets import open_dataset
+from handful.data.layouts.registry import open_dataset
+from handful.evaluation import results
+from handful.evaluation.benchmark import Benchmark
+from handful.evaluation.results import Row
 from handful.methods import create_head_training
+from handful.training.head import HeadTrainer
 
 IMAGE_AUROC = {"image_auroc": "image AUROC, %"}
 
@@ -26,7 +26,7 @@ def head(
         file.parent.mkdir(parents=True, exist_ok=True)
         datasets = {name: open_dataset(data / name) for name in names}
         checkpoint = file.with_name(f"{file.name}.checkpoint")
-        training = AuxiliaryTraining(create_head_training(method, settings), datasets, backbone, checkpoint=checkpoint)
+        training = HeadTrainer(create_head_training(method, settings), datasets, backbone, checkpoint=checkpoint)
         for progress in training.run():
             if progress.number % 50 == 0:
                 print(file.name, progress.number, f"{progress.loss:.2f}", training.validation, file=sys.stderr)

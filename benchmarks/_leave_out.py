@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from _tables import evenly
-from handful import metrics
 from handful.data.images import read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
-from handful.fitted import Fitted
-from handful.learning import join, view_count
+from handful.evaluation import metrics
+from handful.fitting.calibration import join, view_count
 from handful.methods import handful
 from handful.ops.maps import top_share
 from handful.ops.views import mild_views
+from handful.saved.state import InspectorState
 from handful.types import Category, Dataset, Features
 
 SHARES, WIDE_SHARES, NEARS = (0.0025, 0.005, 0.01), (0.01, 0.02, 0.04), (0.05, 0.1, 0.15)
@@ -243,7 +243,7 @@ def _cell(name: str, category: Category, *, shots: int, seed: int) -> Cell:
     )
 
 
-def _variations(fitted: Fitted, path: str) -> Iterator[Features]:
+def _variations(fitted: InspectorState, path: str) -> Iterator[Features]:
     """The features of a picture's mild variations, the picture itself left aside."""
     image = torch.from_numpy(fitted.preprocessing(read_picture(path)))
     for view in mild_views(image, view_count(1))[1:]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from handful.data.datasets import open_dataset
+from handful.data.layouts.registry import open_dataset
 from handful.inspector import Inspector
 from handful.types import Category
 

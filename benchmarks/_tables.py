@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from handful.data.datasets import open_dataset
+from handful.data.layouts.registry import open_dataset
 from handful.types import Dataset
 
 Item = TypeVar("Item")

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _good_cells import Cell
-from handful import decision, learning, methods, metrics
-from handful.decision import Prediction, Prior
+from handful import methods
+from handful.evaluation import metrics
+from handful.fitting import calibration
+from handful.inspection.threshold import PRIOR_WEIGHT, Prediction, Prior, predict
 
 RATES = (0.01, 0.03, 0.05)
 FURTHER = (10, 20, 50)
@@ -34,14 +36,14 @@ class Constants(NamedTuple):
 
 _METHOD = methods.METHODS["handful"]
 SHIPPED = Constants(
-    _METHOD.good_spread, _METHOD.good_falling, _METHOD.single_widening, learning.UNEVEN, _METHOD.single_spread
+    _METHOD.good_spread, _METHOD.good_falling, _METHOD.single_widening, calibration.UNEVEN, _METHOD.single_spread
 )
 SPREADS = (0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06)
 SINGLE = tuple(product((1.12, 1.14, 1.16, 1.18, 1.20), (0.05, 0.10, 0.15), (0.02, 0.03, 0.06)))
 
 
 def prior_of(cell: Cell, constants: Constants = SHIPPED) -> Prior:
-    """What is assumed of a cell's scores, as `handful.learning.prior` has it, with these constants."""
+    """What is assumed of a cell's scores, as `handful.fitting.calibration.prior_from` has it, with these constants."""
     if not cell.apart:  # of another method, whose constants are not these
         return cell.prior
     prior = Prior(
@@ -54,13 +56,13 @@ def prior_of(cell: Cell, constants: Constants = SHIPPED) -> Prior:
     if cell.shots > 1:
         return prior
     image, mean, _ = cell.apart[0]
-    wide = min(constants.single_uneven * math.log(max(image / mean, 1)), learning.MOST_UNEVEN)
+    wide = min(constants.single_uneven * math.log(max(image / mean, 1)), calibration.MOST_UNEVEN)
     return replace(prior, widening_spread=max(constants.single_spread, wide), among_places=True)
 
 
 def shipped(cell: Cell) -> Prediction:
     """What the inspector of a cell predicts of the next good picture."""
-    return decision.predict(np.array(cell.image), prior=prior_of(cell))
+    return predict(np.array(cell.image), prior=prior_of(cell))
 
 
 def chosen_by(cells: Sequence[Cell]) -> Constants:
@@ -82,7 +84,7 @@ def loss(cells: Iterable[Cell], constants: Constants) -> float:
     """
     by: dict[tuple[str, str, int], list[float]] = {}
     for cell in cells:
-        prediction = decision.predict(np.array(cell.image), prior=prior_of(cell, constants))
+        prediction = predict(np.array(cell.image), prior=prior_of(cell, constants))
         good = np.log([*cell.good, *cell.spare])
         beyond = good - np.log([[prediction.threshold(rate)] for rate in RATES])  # (R, N)
         rates = np.array(RATES)[:, None]
@@ -235,13 +237,13 @@ def left_out(cells: Sequence[Cell]) -> list[str]:
     table += [f"| shipped | {' | '.join(f'{value:g}' for value in SHIPPED)} |"]
 
     def outside(cell: Cell) -> Prediction:
-        return decision.predict(np.array(cell.image), prior=prior_of(cell, chosen[cell.dataset]))
+        return predict(np.array(cell.image), prior=prior_of(cell, chosen[cell.dataset]))
 
     note = (
         "Every constant that is read off data, chosen again by good pictures alone: of a grid, the one with the least "
         "quantile loss of good pictures' log scores at 1, 3 and 5 %, each distance in the cell's own standard "
         "deviation, as a mean over categories and numbers of references; `falling` as a median. The weight of the "
-        f"prior, {decision.PRIOR_WEIGHT}, and the most that unevenness counts, {learning.MOST_UNEVEN:g}, were not "
+        f"prior, {PRIOR_WEIGHT}, and the most that unevenness counts, {calibration.MOST_UNEVEN:g}, were not "
         "chosen again. The spread stays at 0.03, as thresholds reject more good parts than was asked for already. Loss "
         f"over all cells: {loss(cells, SHIPPED):.4f} as shipped, "
         f"{loss(cells, everything):.4f} at best."
@@ -269,7 +271,7 @@ def sharpened(cells: Sequence[Cell]) -> list[str]:
             order = np.random.default_rng([cell.seed, many]).permutation(len(pool))
             more, good, bad = pool[order[:many]], pool[order[many:]], np.array(cell.bad)
             prior = prior_of(cell)
-            threshold = decision.predict(np.array(cell.image), more.tolist(), prior=prior).threshold(rate)
+            threshold = predict(np.array(cell.image), more.tolist(), prior=prior).threshold(rate)
             found.append((float((good > threshold).mean()), float((bad <= threshold).mean())))
             judged.append((good, bad))
             by.setdefault((cell.dataset, cell.category), []).append(found[-1][0])

@@ -13,7 +13,7 @@ from _gate_pictures import (
     GOOD,
     WHOLE,
     Category,
-    Seen,
+    ModelOutput,
     category_of,
     doubt,
     folders_of,
@@ -22,9 +22,11 @@ from _gate_pictures import (
     strangers_of,
 )
 from _large_defects import KINDS
-from handful import Detector, backbones, capture
+from handful import Detector, backbones
 from handful.backbones.base import Backbone
 from handful.data.shots import draw
+from handful.inspection import gate as gate_module
+from handful.inspection.gate import Gate
 from handful.inspector import Inspector
 
 SHOTS, SEEDS = (2, 4), (0,)
@@ -73,7 +75,7 @@ def _measure(data: Path) -> dict[str, Any]:
     }
 
 
-def _pictures(category: Category) -> Iterator[tuple[str, str, Seen]]:
+def _pictures(category: Category) -> Iterator[tuple[str, str, ModelOutput]]:
     """The group that a picture counts in, its key within the category, and the picture."""
     for column, some in category.seen.items():
         yield from ((column, one.name, one) for one in some)
@@ -107,18 +109,18 @@ def _try_constants(category: Category, shots: int, backbone: Backbone, found: di
     """Count for every value of every constant how many defects, and how many other pictures, its check doubts."""
     groups = [(group, one) for group, _, one in _pictures(category) if group != GOOD and large_name(WHOLE) not in group]
     for (name, check), values in GRID.items():
-        kept, left = getattr(capture, name), groups
+        kept, left = getattr(gate_module, name), groups
         try:
             for value in values:
-                setattr(capture, name, value)
+                setattr(gate_module, name, value)
                 gate, good = gate_of(category.train, shots, SEEDS[0], backbone)
-                gate = capture.Gate((check,), gate.learnt)
+                gate = Gate((check,), gate.statistics)
                 left = [(group, one) for group, one in left if doubt(gate, one, good)]
                 defective = sum(_defective(group) for group, _ in left)
                 found[name][f"{value:g} defects"] += defective
                 found[name][f"{value:g} others"] += len(left) - defective
         finally:
-            setattr(capture, name, kept)
+            setattr(gate_module, name, kept)
 
 
 def _defective(group: str) -> bool:
@@ -171,7 +173,7 @@ def page(found: dict[str, Any]) -> list[str]:
         ),
         "Each constant that large defects turn on, chosen on one half of the categories (fewest defects doubted by its "
         "check, then most other pictures), and what its check then doubts on the other half, at seed "
-        f"{SEEDS[0]}; shipped: {', '.join(f'{name} = {getattr(capture, name):g}' for name, _ in GRID)}.",
+        f"{SEEDS[0]}; shipped: {', '.join(f'{name} = {getattr(gate_module, name):g}' for name, _ in GRID)}.",
         "\n".join(
             ["| constant | chosen on | defects doubted | spoilt and others doubted |", "|---|---|---|---|", *halves]
         ),

@@ -15,14 +15,15 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from handful import backbones, scoring
+from handful import backbones
 from handful.backbones import openvino_engine
 from handful.backbones.openvino_engine import openvino  # type: ignore[attr-defined]  # its telemetry is off there
-from handful.benchmark.benchmark import Benchmark
-from handful.data.datasets import open_dataset
 from handful.data.images import list_pictures
+from handful.data.layouts.registry import open_dataset
 from handful.data.masks import marked
 from handful.detector import Detector
+from handful.evaluation.benchmark import Benchmark
+from handful.graphs import scoring
 
 CATEGORY, DEFECT = "mvtec_ad/pill", "scratch"
 SHOTS, SEEDS = 4, (0, 1, 2)

@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _trust_pictures import Given, at_a_glance, given_in, image_of, name_of, spread, strangers_of
-from handful import backbones, capture, signs
+from handful import backbones
 from handful.backbones.base import Backbone
+from handful.data.layouts.tree import read_category
 from handful.data.shots import draw
-from handful.data.tree import read_category
 from handful.detector import Detector
-from handful.learning import MAX_VIEWS
-from handful.oddity import FAR
+from handful.fitting import signs
+from handful.fitting.calibration import MAX_VIEWS
+from handful.fitting.oddity import FAR
+from handful.fitting.signs import CLEAR, UNSURE, WARN, Kind, Sign
+from handful.inspection import gate
 from handful.ops.views import mild_views
-from handful.signs import CLEAR, UNSURE, WARN, Kind, Sign
 from handful.types import Features
 
 Strengths = dict[Kind, float]
@@ -44,7 +46,7 @@ class Table:
     name: str
     given: tuple[Given, ...]
     pairs: NDArray[np.float32]
-    learnt: capture.Learnt
+    learnt: gate.ReferenceStatistics
 
     def rows(self, kind: str) -> list[int]:
         return [row for row, one in enumerate(self.given) if one.kind == kind]
@@ -276,7 +278,7 @@ def _table(name: str, given: Sequence[Given], backbone: Backbone) -> Table:
         image = (one.image.clamp(0, 1) * 255).round() / 255  # a picture on file has 8 bits
         features.append(backbone(image[None]))
         taken.append([view.numpy() for view in mild_views(image, MAX_VIEWS)])
-    learnt = capture.learn(taken, [one.arrays() for one in features])
+    learnt = gate.learn_statistics(taken, [one.arrays() for one in features])
     return Table(name, tuple(given), _compared(features, sum(one.kind == "good" for one in given)), learnt)
 
 

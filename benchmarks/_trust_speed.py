@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from handful.data.layouts.tree import read_category
 from handful.data.shots import draw
-from handful.data.tree import read_category
 
 ROOT = Path(__file__).resolve().parent.parent
 BEFORE = "d5edfa1"  # the last commit before threads, processes and files were made safe

@@ -9,8 +9,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from handful.data.layouts.tree import read_category
 from handful.data.shots import draw
-from handful.data.tree import read_category
 from handful.detector import Detector
 from handful.inspector import Inspector
 from handful.types import Inspection

@@ -21,17 +21,17 @@ import torch
 
 from _tables import chosen, over_seeds
 from handful import backbones
-from handful.artifact import LEARNT_PART, STATE_PART
 from handful.backbones.base import Backbone
-from handful.benchmark import results
-from handful.benchmark.benchmark import Benchmark
-from handful.benchmark.environment import commit
-from handful.benchmark.results import Row
 from handful.data import images
 from handful.data.shots import draw
 from handful.detector import Detector
+from handful.evaluation import results
+from handful.evaluation.benchmark import Benchmark
+from handful.evaluation.environment import commit
+from handful.evaluation.results import Row
 from handful.inspector import Inspector
 from handful.methods import describe, parse
+from handful.saved.archive import LEARNT_PART, STATE_PART
 from handful.types import Category, Dataset
 
 CATEGORIES = ("pill", "screw", "bottle", "tile", "ballscrew", "btn01_rl", "mono")

@@ -34,12 +34,13 @@ from _gate_pictures import (
     gate_of,
     strangers_of,
 )
-from handful import backbones, capture
+from handful import backbones
 from handful.backbones.base import Backbone
-from handful.benchmark.environment import commit
 from handful.data.images import read_picture
+from handful.data.layouts.tree import read_category
 from handful.data.preprocessing import Preprocessing
-from handful.data.tree import read_category
+from handful.evaluation.environment import commit
+from handful.inspection.gate import CHECKS
 
 LARGE = "large defects"
 PICTURES = (
@@ -124,10 +125,10 @@ def _by_category(counts: Counts, names: Sequence[str], shots: Sequence[int]) -> 
 
 def _by_check(counts: Counts) -> str:
     """Of all pictures of a kind, how many each check doubts first."""
-    lines = [f"| pictures | doubted / all | {' | '.join(capture.CHECKS)} |", f"|---|---|{'---|' * len(capture.CHECKS)}"]
+    lines = [f"| pictures | doubted / all | {' | '.join(CHECKS)} |", f"|---|---|{'---|' * len(CHECKS)}"]
     for column in COLUMNS:
         answers = [answer for cell in counts.values() for answer in cell.get(column, ())]
-        each = [sum(answer == check for answer in answers) for check in capture.CHECKS]
+        each = [sum(answer == check for answer in answers) for check in CHECKS]
         lines.append(f"| {column} | {sum(each)} / {len(answers)} | {' | '.join(map(str, each))} |")
     return "\n".join(lines)
 

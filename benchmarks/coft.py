@@ -21,11 +21,11 @@ from typing import Any
 
 from _tables import chosen, over_seeds, spread
 from handful import backbones
-from handful.benchmark import results
-from handful.benchmark.benchmark import Benchmark
-from handful.benchmark.environment import commit
-from handful.benchmark.results import Row
-from handful.data.datasets import open_dataset
+from handful.data.layouts.registry import open_dataset
+from handful.evaluation import results
+from handful.evaluation.benchmark import Benchmark
+from handful.evaluation.environment import commit
+from handful.evaluation.results import Row
 from handful.methods import create_tuning, describe
 from handful.types import Dataset
 from handful.version import __version__

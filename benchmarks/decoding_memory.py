@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handful.benchmark.environment import commit
+from handful.evaluation.environment import commit
 
 OUT = Path(__file__).with_suffix(".md")
 SIDE, WEBP_SIDE = 7071, 5000

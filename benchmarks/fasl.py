@@ -17,8 +17,8 @@ from pathlib import Path
 
 from _heads import by_category, head, means, table
 from handful import backbones
-from handful.benchmark import results
-from handful.benchmark.results import Row
+from handful.evaluation import results
+from handful.evaluation.results import Row
 
 ROWS = {  # whether there is NAM, and the settings of the method
     "base": (False, {}),

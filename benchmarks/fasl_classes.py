@@ -17,15 +17,17 @@ from typing import NamedTuple
 import torch
 
 from fasl import OUT
-from handful import backbones, heads, metrics
-from handful.benchmark.environment import commit
-from handful.benchmark.features import CategoryFeatures
-from handful.data.datasets import open_dataset
+from handful import backbones
+from handful.data.layouts.registry import open_dataset
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
-from handful.learning import join
+from handful.evaluation import metrics
+from handful.evaluation.environment import commit
+from handful.evaluation.features import CategoryFeatures
+from handful.fitting.calibration import join
 from handful.methods.base import Method
 from handful.methods.fasl import FASL
+from handful.training import head_file
 from handful.types import Category, Sample
 from handful.version import __version__
 
@@ -45,7 +47,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--shots", type=int, default=4)
     options = parser.parse_args()
-    trained = {path.stem: heads.read(path) for path in sorted((OUT / "heads").glob("*.safetensors"))}
+    trained = {path.stem: head_file.read(path) for path in sorted((OUT / "heads").glob("*.safetensors"))}
     judged: dict[str, dict[str, Judged]] = {}
     for folder in sorted({name.partition("/")[0] for head in trained.values() for name in head.record.classes}):
         for category in open_dataset(options.data / folder).categories:
@@ -62,7 +64,7 @@ def main() -> None:
     Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
 
 
-def judge(category: Category, trained: Mapping[str, heads.TrainedHead], shots: int) -> dict[str, Judged]:
+def judge(category: Category, trained: Mapping[str, head_file.TrainedHead], shots: int) -> dict[str, Judged]:
     """What each head and the distance, named "", make of one class."""
     features = CategoryFeatures(backbones.create())
     references = draw(category.train, shots=shots, seed=0)
@@ -102,7 +104,7 @@ def some(samples: Sequence[Sample]) -> list[Sample]:
     return chosen
 
 
-def table(name: str, head: heads.TrainedHead, judged: Mapping[str, Mapping[str, Judged]]) -> str:
+def table(name: str, head: head_file.TrainedHead, judged: Mapping[str, Mapping[str, Judged]]) -> str:
     """A head beside the distance, by what the head has seen of a class."""
     lines = [
         f"| {name} | classes | image AUROC, % | of the distance | pixel AP, % | of the distance |",
@@ -115,7 +117,9 @@ def table(name: str, head: heads.TrainedHead, judged: Mapping[str, Mapping[str, 
     return "\n".join(lines)
 
 
-def by_class(trained: Mapping[str, heads.TrainedHead], judged: Mapping[str, Mapping[str, Judged]], number: int) -> str:
+def by_class(
+    trained: Mapping[str, head_file.TrainedHead], judged: Mapping[str, Mapping[str, Judged]], number: int
+) -> str:
     """Every class: the distance, each head, and what each has seen of it; of one of the metrics of `Judged`."""
     title = ("image AUROC, %", "pixel AP, %")[number]
     lines = [f"| {title} | distance | {' | '.join(trained)} |", "|---|---|" + "---|" * len(trained)]
@@ -125,7 +129,7 @@ def by_class(trained: Mapping[str, heads.TrainedHead], judged: Mapping[str, Mapp
     return "\n".join(lines)
 
 
-def role_of(of_class: str, head: heads.TrainedHead) -> str:
+def role_of(of_class: str, head: head_file.TrainedHead) -> str:
     """What a head has seen of a class."""
     if of_class in head.record.held_out:
         return "held out"

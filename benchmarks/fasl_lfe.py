@@ -30,12 +30,12 @@ from torch import Tensor
 
 from handful import backbones
 from handful.backbones.windows import windowed
-from handful.benchmark.environment import commit
-from handful.benchmark.memory import peak_mb, reset_peak
 from handful.data import images
+from handful.data.layouts.tree import read
 from handful.data.preprocessing import Preprocessing, bits_of
-from handful.data.tree import read
-from handful.learning import join
+from handful.evaluation.environment import commit
+from handful.evaluation.peak_memory import peak_mb, reset_peak
+from handful.fitting.calibration import join
 from handful.methods.fasl import FASL, feature_discrepancy, unit
 from handful.ops.residuals import ResidualBank
 from handful.ops.windows import WindowBank

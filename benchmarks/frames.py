@@ -20,16 +20,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from _tables import chosen, over_seeds
 from handful import backbones
-from handful.benchmark import results
-from handful.benchmark.benchmark import Benchmark
-from handful.benchmark.cells import Frames
-from handful.benchmark.environment import commit
-from handful.benchmark.results import Row
 from handful.data.images import read_picture
 from handful.data.masks import read_regions
 from handful.data.shots import draw
 from handful.detector import Detector
-from handful.heatmap import overlay
+from handful.evaluation import results
+from handful.evaluation.benchmark import Benchmark
+from handful.evaluation.cells import Frames
+from handful.evaluation.environment import commit
+from handful.evaluation.results import Row
+from handful.inspection.overlay import overlay
 from handful.methods import describe, parse
 from handful.types import Category, Dataset, Sample
 

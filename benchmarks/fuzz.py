@@ -326,7 +326,7 @@ def _write(log: Path | None, lines: list[str], found: dict[str, Any]) -> None:
 
 
 def _commit() -> str:
-    from handful.benchmark.environment import commit  # with torch, which the workers, who import this too, go without
+    from handful.evaluation.environment import commit  # with torch, which the workers, who import this too, go without
 
     return commit()
 

@@ -17,7 +17,7 @@ import _good_cells
 import _thresholds
 from _tables import chosen
 from handful import __version__
-from handful.benchmark.environment import commit
+from handful.evaluation.environment import commit
 
 OUT = Path(__file__).with_suffix("")
 

@@ -24,13 +24,13 @@ from torch import Tensor
 
 from handful import backbones
 from handful.backbones.base import Backbone
-from handful.benchmark.environment import commit
-from handful.data.datasets import open_dataset
 from handful.data.images import read_picture
+from handful.data.layouts.registry import open_dataset
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
-from handful.methods.reb import REB, Correction, corrected, squares_to_others, window_peak
-from handful.metrics import PixelCounts, image_auroc, pixel_truth
+from handful.evaluation.environment import commit
+from handful.evaluation.metrics import PixelCounts, image_auroc, pixel_truth
+from handful.methods.reb.scoring import REB, Correction, corrected, squares_to_others, window_peak
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground
 from handful.ops.maps import pixel_map, top_share

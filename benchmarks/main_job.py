@@ -21,13 +21,13 @@ import torch
 
 import handful
 from handful import backbones
-from handful.benchmark.environment import commit
 from handful.data.images import read_picture
+from handful.data.layouts.tree import read_category
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
-from handful.data.tree import read_category
 from handful.detector import Detector
-from handful.metrics import image_auroc
+from handful.evaluation.environment import commit
+from handful.evaluation.metrics import image_auroc
 
 ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("PatchCore", "patchcore", {}),

@@ -17,11 +17,11 @@ from pathlib import Path
 from _tables import chosen
 from handful import backbones
 from handful.backbones.base import Backbone
-from handful.benchmark.environment import commit
 from handful.data.shots import draw
 from handful.detector import Detector
+from handful.evaluation.environment import commit
+from handful.evaluation.metrics import image_auroc
 from handful.inspector import Inspector
-from handful.metrics import image_auroc
 from handful.types import Category, Inspection
 
 SIZE = 320

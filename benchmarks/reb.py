@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from handful import backbones
-from handful.benchmark import results
-from handful.benchmark.benchmark import Benchmark
-from handful.benchmark.results import Row
-from handful.data.datasets import open_dataset
+from handful.data.layouts.registry import open_dataset
+from handful.evaluation import results
+from handful.evaluation.benchmark import Benchmark
+from handful.evaluation.results import Row
 
 HALVES = {
     "plain kNN": "reb:alpha=0",

@@ -16,9 +16,9 @@ import numpy as np
 
 from _heads import table
 from handful import backbones
-from handful.benchmark import results
-from handful.benchmark.environment import commit
-from handful.benchmark.results import Row
+from handful.evaluation import results
+from handful.evaluation.environment import commit
+from handful.evaluation.results import Row
 
 METHODS = {"plain kNN": "reb:alpha=0", "+ adaptation": "reb:alpha=0@reb"}
 CATEGORIES = {"elpv": ["poly"], "magnetic_tile": ["tile"], "mvtec_ad": ["bottle", "leather"], "piped": ["fvn01_tl"]}

@@ -16,8 +16,8 @@ from typing import Any
 
 from _heads import by_category, head, means, table
 from handful import backbones
-from handful.benchmark import results
-from handful.benchmark.results import Row
+from handful.evaluation import results
+from handful.evaluation.results import Row
 
 DIRECTIONS = {  # what is trained on, and what is tested on: no data set on both sides
     "piped, magnetic_tile, bsdata → mvtec_ad": (("piped", "magnetic_tile", "bsdata"), ("mvtec_ad",)),

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from few_shot import ABLATION, SEEDS, SHOTS
 from handful import backbones
-from handful.benchmark import results
-from handful.benchmark.cells import Cell, plan
-from handful.benchmark.environment import commit
-from handful.benchmark.run import run
-from handful.data.tree import read
+from handful.data.layouts.tree import read
+from handful.evaluation import results
+from handful.evaluation.cells import Cell, plan
+from handful.evaluation.environment import commit
+from handful.evaluation.run import run
 from handful.version import __version__
 
 METHODS = ["patchcore", *ABLATION.values()]

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from handful import backbones
-from handful.benchmark.environment import commit
 from handful.data import images
+from handful.data.layouts.tree import read
 from handful.data.preprocessing import Preprocessing, bits_of
-from handful.data.tree import read
-from handful.learning import join
+from handful.evaluation.environment import commit
+from handful.fitting.calibration import join
 from handful.ops.neighbors import Bank
 from handful.ops.patches import level_scales, patch_vectors
 from handful.version import __version__

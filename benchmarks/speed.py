@@ -34,11 +34,11 @@ from _turns import Rows, Run, each, in_multiples, in_turn
 from handful import backbones
 from handful.backbones.base import Backbone, Precision
 from handful.backbones.openvino_engine import CONSTANTS_PART, GRAPH_PART, OpenVINOBackbone
-from handful.benchmark.environment import describe
 from handful.data.images import read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.errors import SettingError
+from handful.evaluation.environment import describe
 from handful.files import replacing
 from handful.inspector import Inspector
 from handful.ops.coreset import greedy_coreset

@@ -26,10 +26,10 @@ from scipy import stats
 from _tables import chosen
 from handful import backbones
 from handful.backbones.base import DEFAULT_SIDE, Backbone
-from handful.benchmark.environment import commit
 from handful.data.masks import read_regions
 from handful.data.shots import draw
 from handful.detector import Detector
+from handful.evaluation.environment import commit
 from handful.types import Category, Sample
 
 GOOD, DEFECTIVE = 8, 24  # pictures of a category, at most

@@ -17,15 +17,17 @@ import numpy as np
 import torch
 
 import handful
-from handful import backbones, decision, learning, methods
+from handful import backbones, methods
 from handful.backbones.base import Backbone
-from handful.benchmark.environment import commit
 from handful.data.images import read_picture
+from handful.data.layouts.tree import read_category
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
-from handful.data.tree import read_category
-from handful.learning import MAX_VIEWS
-from handful.memory import Memory
+from handful.evaluation.environment import commit
+from handful.fitting import calibration
+from handful.fitting.calibration import MAX_VIEWS
+from handful.fitting.reference_features import ReferenceFeatures
+from handful.inspection.threshold import predict
 from handful.ops.views import mild_views
 from handful.types import Features
 
@@ -108,13 +110,17 @@ def of_seed(
 ) -> list[Outcome]:
     """Every way of one draw of references."""
     method = methods.create("patchcore", {})
-    references, _ = learning.fit(method, views)
+    references, _ = calibration.fit(method, views)
     blind = scores(method, first)
-    threshold = decision.predict(references).threshold(RATE)
+    threshold = predict(references).threshold(RATE)
     alarms = [row for row, score in enumerate(blind) if score > threshold][:MOST_TAUGHT]
-    taught = Memory(tuple(view[0] for view in views)).with_learnt([first[row] for row in alarms], [], []).fitted(method)
-    with_alarms = decision.predict(references, [blind[row] for row in alarms]).threshold(RATE)
-    further = decision.predict(references, blind).threshold(RATE)
+    taught = (
+        ReferenceFeatures(tuple(view[0] for view in views))
+        .with_learnt([first[row] for row in alarms], [], [])
+        .fitted(method)
+    )
+    with_alarms = predict(references, [blind[row] for row in alarms]).threshold(RATE)
+    further = predict(references, blind).threshold(RATE)
     tried = {
         "before": (method, threshold),
         "alone": (taught, threshold),

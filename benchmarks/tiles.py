@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from handful.benchmark.environment import commit
 from handful.data.images import Picture, read_picture
 from handful.detector import Detector
+from handful.evaluation.environment import commit
 from handful.inspector import Inspector
 
 OUT = Path(__file__).with_suffix(".md")

@@ -21,7 +21,7 @@ import _trust_labels
 import _trust_odd
 import _trust_speed
 import _trust_threads
-from handful.benchmark.environment import commit
+from handful.evaluation.environment import commit
 
 PARTS: dict[str, tuple[Callable[[Path], dict[str, Any]], Callable[[dict[str, Any]], list[str]]]] = {
     "hostile": (_trust_hostile.measure, _trust_hostile.page),

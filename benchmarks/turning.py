@@ -17,15 +17,16 @@ import numpy as np
 import torch
 
 from _tables import chosen
-from handful import backbones, methods, turning
+from handful import backbones, methods
 from handful.backbones.base import Backbone
-from handful.benchmark.environment import commit
 from handful.data.images import Picture, read_picture
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.detector import Detector
-from handful.learning import join
-from handful.metrics import image_auroc
+from handful.evaluation.environment import commit
+from handful.evaluation.metrics import image_auroc
+from handful.fitting import rotation
+from handful.fitting.calibration import join
 from handful.types import Category, Features
 
 SEEDS, SHOTS, COPIES = (0, 1, 2), (1, 2, 4), (1, 2, 4, 8, 1000)
@@ -76,16 +77,16 @@ def decisions(categories: Sequence[Category], backbone: Backbone) -> list[str]:
             pictures, images, features = seen(paths, backbone)
             aspects = [picture.aspect for picture in pictures]
             for count in SHOTS:
-                found = turning.decide(
+                found = rotation.decide(
                     "auto", images[:count], features[:count], backbone, aspects=aspects[:count]
                 )  # a draw of fewer is the first ones of one of more
                 decided[count].append("yes" if found.turned else "no")
-            factors.append(turning.nearer_turned(images[0], features, backbone, aspect=aspects[0])[0])
+            factors.append(rotation.nearer_turned(images[0], features, backbone, aspect=aspects[0])[0])
         cells = [" ".join(decided[count]) for count in SHOTS]
         lines.append(f"| {category.name} | {' '.join(f'{f:.2f}' for f in factors)} | {' | '.join(cells)} |")
     note = (
-        f"How many times as near the first reference is to the others at its best of {turning.TURNS} angles as it is "
-        f"upright (parts turn from {turning.NEARER:g} on), and what is decided, for each seed."
+        f"How many times as near the first reference is to the others at its best of {rotation.TURNS} angles as it is "
+        f"upright (parts turn from {rotation.NEARER:g} on), and what is decided, for each seed."
     )
     return ["## When parts are taken to turn", note, "\n".join(lines)]
 
@@ -98,7 +99,7 @@ def copies(category: Category, backbone: Backbone) -> list[str]:
     for seed in SEEDS:
         pictures, images, features = seen(draw(category.train, shots=SHOTS[-1], seed=seed), backbone)
         turned = [
-            turning.learn(image, one, backbone, aspect=picture.aspect)
+            rotation.turned_patches(image, one, backbone, aspect=picture.aspect)
             for picture, image, one in zip(pictures, images, features, strict=True)
         ]
         for shots in (SHOTS[0], SHOTS[-1]):

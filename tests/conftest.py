@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from handful import backbones, cli, visibility
+from handful import backbones, cli
 from handful.detector import Detector
+from handful.fitting import visibility
 
 torch.set_num_threads(1)  # the tests' tensors are small: more threads would only wait for each other
 

@@ -9,11 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from handful import artifact, backbones, decision, heads, memory, methods, oddity, revisions
+from handful import backbones, methods
 from handful.detector import Detector
 from handful.errors import ImageError, InputError, InspectorError, OutputError, SettingError
-from handful.memory import Memory
+from handful.fitting import oddity, reference_features, revisions
+from handful.fitting.reference_features import ReferenceFeatures
+from handful.inspection.threshold import DEFAULT_RATE
 from handful.methods import HEAD_TRAININGS, METHODS
+from handful.saved import archive
+from handful.training import head_file
 from handful.types import Features
 
 SETTINGS = {"coft": {"views": 3}, "fasl": {"winmode": "mul", "win_size": 4, "win_stride": 2}}
@@ -37,9 +41,9 @@ def make(fitted, picture, tiny_clip):
         if name in HEAD_TRAININGS:
             training = HEAD_TRAININGS[name](**TRAINING[name])
             depths = backbone(torch.zeros(1, 3, 64, 64)).depths
-            identity = heads.identity(backbone.spec)
-            record = heads.Record(name, training.settings, depths, identity, (), (), {}, (), 0)
-            head = heads.TrainedHead(training.make_head(depths, seed=0).eval(), record, "0", "head.safetensors")
+            identity = head_file.identity(backbone.spec)
+            record = head_file.Record(name, training.settings, depths, identity, (), (), {}, (), 0)
+            head = head_file.TrainedHead(training.make_head(depths, seed=0).eval(), record, "0", "head.safetensors")
         detector = Detector(name, settings=SETTINGS.get(name), backbone=backbone, head=head, gate=("blank",))
         return detector.fit([picture(seed) for seed in range(count)], accept_odd=name == "winclip")  # random weights
 
@@ -311,7 +315,7 @@ def test_further_pictures_narrow_the_range(detector, picture):
     before, after = correction.before, correction.after
     assert after.pictures == 23 and before.pictures == 3
     assert np.log(after.high / after.low) < np.log(before.high / before.low)
-    assert after.predicted_rate == pytest.approx(decision.DEFAULT_RATE)
+    assert after.predicted_rate == pytest.approx(DEFAULT_RATE)
     assert "20 further good pictures" in detector.calibration.rests_on
     detector.undo(1)
     assert detector.basis == before
@@ -352,7 +356,7 @@ def test_a_threshold_by_hand_says_what_the_scores_predict(detector):
     assert "set it by hand" in detector.calibration.rests_on and "of 100 good parts" in detector.calibration.rests_on
     with pytest.raises(SettingError, match="above the score of a typical"):
         detector.set_threshold(basis.typical)
-    detector.set_rate(decision.DEFAULT_RATE)
+    detector.set_rate(DEFAULT_RATE)
     assert detector.basis == basis
 
 
@@ -424,12 +428,12 @@ def test_all_corrections_come_back_from_the_file(detector, picture, tmp_path):
     dates = [dataclasses.replace(r, date="") for r in loaded.revisions]
     assert dates == [dataclasses.replace(r, date="") for r in detector.revisions]
     loaded.save(tmp_path / "again.handful")
-    assert "defects.safetensors" in artifact.read(tmp_path / "again.handful")[2]
-    assert "ignored.safetensors" not in artifact.read(tmp_path / "again.handful")[2]
+    assert "defects.safetensors" in archive.read(tmp_path / "again.handful")[2]
+    assert "ignored.safetensors" not in archive.read(tmp_path / "again.handful")[2]
 
 
 def test_a_threshold_edited_in_the_file_is_a_revision_of_its_own(saved, rezip, picture):
-    calibration = artifact.read(saved)[1] | {"threshold": 123.0}
+    calibration = archive.read(saved)[1] | {"threshold": 123.0}
     edited = Detector.load(rezip(saved, {"calibration.json": json.dumps(calibration).encode()}), device="cpu")
     edited.teach(picture(60))
     assert [one.kind for one in edited.revisions] == ["threshold", "good"]
@@ -439,11 +443,11 @@ def test_a_threshold_edited_in_the_file_is_a_revision_of_its_own(saved, rezip, p
 
 
 def test_an_inspector_of_format_1_inspects_and_says_why_it_cannot_be_corrected(saved, tmp_path, monkeypatch, picture):
-    manifest, calibration, parts = artifact.read(saved)
+    manifest, calibration, parts = archive.read(saved)
     manifest.pop("format_version")
     old = {name: part for name, part in parts.items() if name not in ("features.safetensors", revisions.PART)}
-    monkeypatch.setattr(artifact, "FORMAT_VERSION", 1)
-    artifact.write(tmp_path / "old.handful", manifest, calibration, old)
+    monkeypatch.setattr(archive, "FORMAT_VERSION", 1)
+    archive.write(tmp_path / "old.handful", manifest, calibration, old)
     monkeypatch.undo()
     loaded, new = Detector.load(tmp_path / "old.handful", device="cpu"), Detector.load(saved, device="cpu")
     assert answers(loaded, [picture(50)]) == answers(new, [picture(50)])
@@ -457,9 +461,9 @@ def test_an_inspector_of_format_1_inspects_and_says_why_it_cannot_be_corrected(s
 
 @pytest.mark.parametrize("change", [b"[]", b"{", b'{"rate": 1}'])
 def test_revisions_that_cannot_be_read_are_refused(saved, tmp_path, change):
-    manifest, calibration, parts = artifact.read(saved)
+    manifest, calibration, parts = archive.read(saved)
     manifest.pop("format_version")
-    artifact.write(tmp_path / "odd.handful", manifest, calibration, parts | {revisions.PART: change})
+    archive.write(tmp_path / "odd.handful", manifest, calibration, parts | {revisions.PART: change})
     with pytest.raises(InspectorError, match="revisions"):
         Detector.load(tmp_path / "odd.handful", device="cpu")
 
@@ -503,7 +507,7 @@ def test_all_that_features_consist_of_is_kept():
         return Features(levels, (32, 32), image, text, Features(crops, (24, 16)))
 
     learnt = (one(), one())
-    back = memory.from_parts(Memory(learnt).to_parts(), size=(32, 32), device="cpu").learnt
+    back = reference_features.from_parts(ReferenceFeatures(learnt).to_parts(), size=(32, 32), device="cpu").learnt
     assert len(back) == 2
     for kept, given in zip(back, learnt, strict=True):
         assert (kept.size, kept.windows.size) == ((32, 32), (24, 16))

@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from handful import Detector, artifact
+from handful import Detector
 from handful.errors import ImageError, InputError, NotFittedError, SettingError
-from handful.learning import averaged, learn
-from handful.methods.coft import COFT
-from handful.turning import Turning
+from handful.fitting.calibration import averaged, learn
+from handful.fitting.rotation import Rotation
+from handful.methods.coft.scoring import COFT
+from handful.saved import archive
 from handful.types import Features
 
 QUICK = {"size": 64, "engine": "torch", "device": "cpu"}
@@ -244,7 +245,7 @@ def test_a_detector_gives_a_method_the_variations_it_wants(monkeypatch):
 @pytest.mark.parametrize(("turn", "copies"), [("always", 4), ("never", 0)])
 def test_an_inspector_knows_whether_its_part_turns_and_why(turn, copies, tmp_path):
     detector = Detector(settings={"turn": turn}, **QUICK).fit([disc(seed) for seed in range(4)])
-    assert detector.turning == Turning(turn == "always", "as asked for")
+    assert detector.turning == Rotation(turn == "always", "as asked for")
     assert len(detector._needed.memory.turned) == copies
     detector.save(tmp_path / "part.handful")
     again = Detector.load(tmp_path / "part.handful", device="cpu")
@@ -320,8 +321,8 @@ def test_winclip_saved_and_loaded_inspects_alike_without_a_text_tower(
 ):
     detector = Detector("winclip", backbone=tiny_clip, weights="random", device="cpu", object_name="disc")
     detector.fit(good_folder).save(tmp_path / "part.handful")
-    with zipfile.ZipFile(tmp_path / "part.handful") as archive:
-        parts = {name for name in archive.namelist() if name.startswith("backbone.")}
+    with zipfile.ZipFile(tmp_path / "part.handful") as zipped:
+        parts = {name for name in zipped.namelist() if name.startswith("backbone.")}
     assert parts == {"backbone.safetensors", "backbone.text.safetensors"}
     loaded = Detector.load(tmp_path / "part.handful", device="cpu")
     assert loaded.backbone == detector.backbone
@@ -425,16 +426,16 @@ def test_an_inspector_of_format_2_squeezes_as_before(long, tmp_path, monkeypatch
     """Without the fields of format 3 it is what an older version has saved."""
     squeezed = Detector(**QUICK, squeeze=True).fit([disc(seed) for seed in range(3)])
     squeezed.save(tmp_path / "new.handful")
-    manifest, calibration, parts = artifact.read(tmp_path / "new.handful")
+    manifest, calibration, parts = archive.read(tmp_path / "new.handful")
     assert "keeps_aspect" not in manifest["preprocessing"]
     del manifest["format_version"]
     for reference in manifest["references"]:
         del reference["size"]
-    monkeypatch.setattr(artifact, "FORMAT_VERSION", 2)
-    artifact.write(tmp_path / "old.handful", manifest, calibration, parts)
+    monkeypatch.setattr(archive, "FORMAT_VERSION", 2)
+    archive.write(tmp_path / "old.handful", manifest, calibration, parts)
     monkeypatch.undo()
     old = Detector.load(tmp_path / "old.handful", device="cpu")
-    assert old.digest == artifact.read(tmp_path / "old.handful")[0]["digest"]
+    assert old.digest == archive.read(tmp_path / "old.handful")[0]["digest"]
     for one, other in zip(old.inspect([strip(9), disc(9)]), squeezed.inspect([strip(9), disc(9)]), strict=True):
         assert same(one, other)
         assert one.notes == () and one.heatmap.shape == (64, 64)

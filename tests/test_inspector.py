@@ -14,11 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from handful import Detector, Inspector, artifact, scoring
+from handful import Detector, Inspector
 from handful.data import resizing
 from handful.errors import InspectorError, SettingError
+from handful.graphs import scoring
+from handful.graphs.scoring import FOLLOWED, TOLERANCE
 from handful.inspector import MANY
-from handful.scoring import FOLLOWED, TOLERANCE
+from handful.saved import archive
 
 SMALL = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "engine": "openvino", "device": "cpu"}
 
@@ -132,7 +134,7 @@ def test_a_corrected_threshold_leaves_the_graph_alone(saved, monkeypatch, tmp_pa
 
 def test_one_without_a_graph_says_so(good_folder, tmp_path):
     fit(good_folder, "patchcore", engine="torch").save(tmp_path / "part.handful")
-    manifest, _, _ = artifact.read(tmp_path / "part.handful")
+    manifest, _, _ = archive.read(tmp_path / "part.handful")
     assert manifest["graph"]["why"].startswith("The engine must be openvino for a graph, got torch")
     assert Inspector.load_graph(tmp_path / "part.handful") is None
     with pytest.raises(InspectorError, match="must hold a graph of its method .* use `Detector.load`"):
@@ -146,7 +148,7 @@ def test_at_bf16_the_backbone_alone_computes_in_it(good_folder, picture_factory,
         assert "use f32" in str(error)
         pytest.skip("this CPU has no bf16")
     detector.save(tmp_path / "part.handful")
-    manifest, _, _ = artifact.read(tmp_path / "part.handful")
+    manifest, _, _ = archive.read(tmp_path / "part.handful")
     assert max(manifest["graph"].values()) < 1e-4  # scoring at bf16 too would be refused
     inspector, pixels = Inspector.load(tmp_path / "part.handful"), picture_factory(9, defect=True)
     assert_same(detector.inspect(pixels)[0], inspector.inspect(pixels)[0], detector.calibration)
@@ -159,7 +161,7 @@ def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_pa
     detector.teach(picture_factory(11))
     detector.save(tmp_path / "part.handful", graph=False)
     assert Inspector.load_graph(tmp_path / "part.handful") is None
-    assert "before its graph was made" in artifact.read(tmp_path / "part.handful")[0]["graph"]["why"]
+    assert "before its graph was made" in archive.read(tmp_path / "part.handful")[0]["graph"]["why"]
     Detector.load(tmp_path / "part.handful").save(tmp_path / "part.handful")
     (by_torch,), (by_graph,) = (
         loaded.inspect(picture_factory(9)) for loaded in (detector, Inspector.load(tmp_path / "part.handful"))
@@ -170,14 +172,14 @@ def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_pa
 def test_a_graph_that_answers_otherwise_is_not_kept(small, monkeypatch, tmp_path):
     monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
     small.save(tmp_path / "part.handful")
-    manifest, _, parts = artifact.read(tmp_path / "part.handful")
+    manifest, _, parts = archive.read(tmp_path / "part.handful")
     assert "within -1 of the calibrated score" in manifest["graph"]["why"] and "scoring.xml" not in parts
 
 
 def test_a_damaged_graph_is_one_sentence(saved, tmp_path):
-    manifest, calibration, parts = artifact.read(saved)
+    manifest, calibration, parts = archive.read(saved)
     del manifest["format_version"]
-    artifact.write(tmp_path / "part.handful", manifest, calibration, {**parts, "scoring.xml": b"no graph"})
+    archive.write(tmp_path / "part.handful", manifest, calibration, {**parts, "scoring.xml": b"no graph"})
     with pytest.raises(InspectorError, match="The inspector's graph must be readable by OpenVINO"):
         Inspector.load(tmp_path / "part.handful")
 

@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 
 from handful.errors import InputError, NotFittedError, SettingError
-from handful.learning import join
+from handful.fitting.calibration import join
 from handful.methods import HEAD_TRAININGS, METHODS
 from handful.methods import create as create_bare
 from handful.types import AuxiliaryClass, Features

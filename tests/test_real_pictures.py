@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handful import Detector, artifact
-from handful.benchmark import results as benchmark_results
+from handful import Detector
+from handful.data.layouts.tree import read_category
 from handful.data.shots import draw
-from handful.data.tree import read_category
 from handful.errors import InputError
-from handful.metrics import image_auroc
+from handful.evaluation import results as benchmark_results
+from handful.evaluation.metrics import image_auroc
+from handful.saved import archive
 
 DATA = Path(os.environ.get("HANDFUL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -81,7 +82,7 @@ def test_both_engines_score_real_pictures_alike(method, tmp_path):
 @pytest.mark.parametrize("category", ["mvtec_ad/bottle", "deeppcb/group77000"])
 def test_an_even_ground_that_comes_again_costs_no_inspector_its_graph(category, tmp_path):
     Detector().fit(references(category, shots=4, seed=0)).save(tmp_path / "part.handful")
-    manifest, _, _ = artifact.read(tmp_path / "part.handful")
+    manifest, _, _ = archive.read(tmp_path / "part.handful")
     assert max(manifest["graph"].values()) < 5e-4  # of typical to threshold
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from handful import artifact
 from handful.backbones.base import SCORING_CONSTANTS_PART, SCORING_PART
 from handful.backbones.openvino_engine import openvino
 from handful.backbones.torch_engine import TorchBackbone
@@ -15,6 +14,7 @@ from handful.data.images import Picture, read_picture
 from handful.detector import Detector
 from handful.methods.handful import Handful
 from handful.ops import evidence, least
+from handful.saved import archive
 
 SIDE = 160
 PATCHES = (SIDE // 8) ** 2  # of the finest level
@@ -137,7 +137,7 @@ def test_a_saved_inspectors_graph_multiplies_each_patch_with_each_good_one_once(
     references = [picture_factory(seed, side=64) for seed in range(3)]
     detector = Detector(settings={"turn": "never"}, size=64, engine="openvino").fit(references)
     detector.save(tmp_path / "part.handful")
-    _, _, parts = artifact.read(tmp_path / "part.handful")
+    _, _, parts = archive.read(tmp_path / "part.handful")
     graph = openvino.Core().read_model(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
     multiplied = 0
     for node in graph.get_ops():

@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from handful import Detector, Inspector, artifact
+from handful import Detector, Inspector
 from handful.errors import SettingError
+from handful.saved import archive
 
 NETWORK = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "device": "cpu"}
 THREADS, ROUNDS = 6, 8
@@ -150,7 +151,7 @@ def test_less_than_one_is_refused(path, name, count):
 def test_fits_and_saves_side_by_side_make_the_inspectors_that_they_make_alone(_good_pictures, tmp_path):
     def made(name, method):
         Detector(method, engine="openvino", **NETWORK).fit(_good_pictures).save(tmp_path / name)
-        return artifact.read(tmp_path / name)
+        return archive.read(tmp_path / name)
 
     methods = ["handful", "patchcore"]
     alone = [made(f"alone-{method}", method) for method in methods]

@@ -12,19 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handful import decision, learning, methods, oddity, turning
+from handful import methods
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.masks import read_ignored
 from handful.data.preprocessing import thumbnail_jpeg
-from handful.decision import of_parts
 from handful.errors import InputError, InspectorError, NotFittedError, SettingError
-from handful.fitted import Fitted
-from handful.learning import Track, averaged, join, quietly
-from handful.memory import Memory
+from handful.fitting import oddity, rotation
+from handful.fitting.calibration import Track, averaged, join, quietly, score_ignoring
+from handful.fitting.reference_features import ReferenceFeatures
+from handful.fitting.revisions import Basis, History, Kind, PictureRecord, Revision
+from handful.fitting.tiling import Tiling
+from handful.inspection.threshold import Calibration, check_rate, of_parts
 from handful.ops.views import random_views
-from handful.revisions import Basis, Given, History, Kind, Revision
-from handful.tiling import Tiling
+from handful.saved.state import InspectorState
 from handful.types import Features, Reference, Scores
 
 MOST_IGNORED = 0.5  # of the frame; more only if a person insists
@@ -74,23 +75,23 @@ class Correction:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _ScoredPicture:
     """A picture that came with a correction, and what the inspector as it is makes of it."""
 
     picture: Picture
     image: Tensor  # (3, H, W)
     features: Features
     telling: Features  # that its score is of: in tiles, those of the strangest one
-    given: Given
+    given: PictureRecord
 
 
 class Corrections:
     """What people may correct; every verb is one revision, which `undo` takes back."""
 
     method: methods.Method
-    _fitted: Fitted | None
+    _fitted: InspectorState | None
     _changing: AbstractContextManager[bool]
-    _digest_of: Callable[[Fitted], str]
+    _digest_of: Callable[[InspectorState], str]
 
     @property
     def revisions(self) -> tuple[Revision, ...]:
@@ -114,7 +115,7 @@ class Corrections:
         Args:
             good: one or several, or a folder.
             accept_odd: whether a picture may be learnt that is far from all that is known to be good: its calibrated
-                score is above `handful.oddity.FAR`.
+                score is above `handful.fitting.oddity.FAR`.
 
         Raises:
             InputError: for a picture that was given before or that the gate doubts, or one far from good without
@@ -131,7 +132,7 @@ class Corrections:
             augmented += [join(views)] if views else []
             if memory.turned:
                 aspect = fitted.preprocessing.aspect(one.picture)
-                turned.append(turning.learn(one.image, one.features, fitted.backbone, aspect=aspect))
+                turned.append(rotation.turned_patches(one.image, one.features, fitted.backbone, aspect=aspect))
         depth_of = fitted.preprocessing.depth_of
         new = tuple(
             Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture), depth_of(s.picture), s.picture.size)
@@ -185,7 +186,7 @@ class Corrections:
                 f"its black and white if they are the wrong way round, or accept so large a region (`--accept-odd`)."
             )
         value = float(region.mean())
-        return self._correct("ignore", fitted, memory, history, pictures=(Given(name, digest),), value=value)
+        return self._correct("ignore", fitted, memory, history, pictures=(PictureRecord(name, digest),), value=value)
 
     @one_at_a_time
     def report_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
@@ -238,7 +239,7 @@ class Corrections:
         Raises:
             SettingError: for a rate out of bounds.
         """
-        decision.check_rate(false_alarm_rate)
+        check_rate(false_alarm_rate)
         return self._correct("rate", *self._correctable, value=false_alarm_rate)
 
     @one_at_a_time
@@ -280,13 +281,13 @@ class Corrections:
         return self._correct("undo", fitted, memory, history, value=number)
 
     @property
-    def _needed(self) -> Fitted:
+    def _needed(self) -> InspectorState:
         if self._fitted is None:
             raise NotFittedError("A detector must be fitted before it is used; call `fit` or `Detector.load` first.")
         return self._fitted
 
     @property
-    def _correctable(self) -> tuple[Fitted, Memory, History]:
+    def _correctable(self) -> tuple[InspectorState, ReferenceFeatures, History]:
         """All that a correction needs; a threshold that a person edited in the file is a revision first."""
         fitted = self._needed
         if fitted.memory is None or fitted.history is None:
@@ -324,7 +325,7 @@ class Corrections:
         return Tiling(fitted.backbone, fitted.preprocessing)
 
     def _judged(
-        self, picture: Picture, features: Features, memory: Memory, method: methods.Method
+        self, picture: Picture, features: Features, memory: ReferenceFeatures, method: methods.Method
     ) -> tuple[Scores, Features]:
         """A picture's scores, and the features that its image score is of: in tiles, those of the strangest one."""
         preprocessing = self._needed.preprocessing
@@ -332,17 +333,17 @@ class Corrections:
             return self._scores(features, memory, method), features
         return self._tiling.score(method, preprocessing.in_detail(picture))
 
-    def _score_of(self, features: Features, memory: Memory, method: methods.Method) -> float:
+    def _score_of(self, features: Features, memory: ReferenceFeatures, method: methods.Method) -> float:
         """The image score of the features that `_judged` gave beside it."""
         scores = self._scores(features, memory, method)
         return float(scores.maps.max() if self._needed.preprocessing.tiles else scores.image[0])
 
-    def _scores(self, features: Features, memory: Memory | None, method: methods.Method) -> Scores:
+    def _scores(self, features: Features, memory: ReferenceFeatures | None, method: methods.Method) -> Scores:
         if memory is None or memory.ignored is None:
             return method.score(features)
-        return learning.score(method, features, ignored=memory.ignored, good=memory.good)
+        return score_ignoring(method, features, ignored=memory.ignored, good=memory.good)
 
-    def _see(self, pictures: Pictures, *, gated: bool = True, track: Track = quietly) -> list[_Seen]:
+    def _see(self, pictures: Pictures, *, gated: bool = True, track: Track = quietly) -> list[_ScoredPicture]:
         """Read pictures and score them by the inspector as it is.
 
         Args:
@@ -361,19 +362,19 @@ class Corrections:
             features = self._features(picture, image, gated=gated)
             scores, telling = self._judged(picture, features, memory, self.method)
             digest = images.digest(source, picture)
-            given = Given(picture.name, digest, float(scores.image[0]), float(scores.maps.max()))
-            seen.append(_Seen(picture, torch.from_numpy(image), features, telling, given))
+            given = PictureRecord(picture.name, digest, float(scores.image[0]), float(scores.maps.max()))
+            seen.append(_ScoredPicture(picture, torch.from_numpy(image), features, telling, given))
         return seen
 
     def _correct(
         self,
         kind: Kind,
-        fitted: Fitted,
-        memory: Memory,
+        fitted: InspectorState,
+        memory: ReferenceFeatures,
         history: History,
         *,
-        seen: Sequence[_Seen] = (),
-        pictures: tuple[Given, ...] = (),
+        seen: Sequence[_ScoredPicture] = (),
+        pictures: tuple[PictureRecord, ...] = (),
         value: float | None = None,
         calibration: dict[str, Any] | None = None,
         ignoring: tuple[int, ...] = (),
@@ -421,7 +422,7 @@ class Corrections:
         return Correction(made, before, after, digests, tuple(scores), tuple(warnings), ignored)
 
     def _missed(
-        self, memory: Memory, method: methods.Method, history: History, calibration: decision.Calibration
+        self, memory: ReferenceFeatures, method: methods.Method, history: History, calibration: Calibration
     ) -> list[str]:
         """A sentence for each recorded defect that is missed (again)."""
         recorded = [picture for one in history.standing("defect") for picture in one.pictures]
@@ -432,11 +433,11 @@ class Corrections:
         ]
 
 
-def _given(seen: Sequence[_Seen]) -> tuple[Given, ...]:
+def _given(seen: Sequence[_ScoredPicture]) -> tuple[PictureRecord, ...]:
     return tuple(one.given for one in seen)
 
 
-def _learnt(fitted: Fitted) -> dict[str, str]:
+def _learnt(fitted: InspectorState) -> dict[str, str]:
     return {one.sha256: one.name for one in fitted.references}
 
 
@@ -464,7 +465,7 @@ def _still(name: str, scores: tuple[float, float], number: int) -> list[str]:
     return said
 
 
-def _score(one: _Seen) -> float:
+def _score(one: _ScoredPicture) -> float:
     assert one.given.score is not None
     return one.given.score
 

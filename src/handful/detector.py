@@ -14,31 +14,28 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from handful import (
-    artifact,
-    backbones,
-    capture,
-    decision,
-    heads,
-    learning,
-    memory,
-    methods,
-    oddity,
-    revisions,
-    scoring,
-    sizing,
-    turning,
-)
-from handful.artifact import GATE_PART, STATE_PART
+from handful import backbones, methods
 from handful.backbones.base import Backbone, BackboneSpec, Precision
+from handful.backbones.processes import check_torch
 from handful.backbones.windows import windowed
 from handful.corrections import Corrections, one_at_a_time
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing, thumbnail_jpeg, thumbnail_picture
 from handful.errors import InspectorError, SettingError
-from handful.exporting import Export, GraphFormat, export
-from handful.fitted import Fitted
+from handful.fitting import oddity, reference_features, revisions, rotation, sizing
+from handful.fitting.calibration import Track, averaged, fit_and_try, join, prior_from, quietly, view_count
+from handful.fitting.oddity import Oddity
+from handful.fitting.reference_features import ReferenceFeatures
+from handful.fitting.revisions import CHANGING, History
+from handful.fitting.rotation import Rotation
+from handful.fitting.sizing import Sizing
+from handful.fitting.tiling import Tiling
+from handful.fitting.visibility import Trial, Trials, Visibility
+from handful.graphs import scoring
+from handful.graphs.export import Export, GraphFormat, export
+from handful.inspection import threshold
+from handful.inspection.gate import CHECKS, Gate, check_names, learn_statistics
 from handful.inspector import (
     Inspector,
     gate_of,
@@ -48,23 +45,18 @@ from handful.inspector import (
     spec_of,
     thumbnail_part,
 )
-from handful.learning import Track, averaged, join, quietly, view_count
-from handful.memory import Memory
-from handful.oddity import Oddity
 from handful.ops.frames import LONGEST, frame_size, part_of, shared_aspect, whole
 from handful.ops.planting import plan
 from handful.ops.tiles import Tiles
 from handful.ops.views import mild_views, random_views
-from handful.processes import check_torch
-from handful.revisions import CHANGING, History
-from handful.sizing import Sizing
-from handful.tiling import Tiling
-from handful.turning import Turning
-from handful.types import Features, Inspection, Reference, Seen
+from handful.saved import archive
+from handful.saved.archive import GATE_PART, STATE_PART
+from handful.saved.state import InspectorState
+from handful.training import head_file
+from handful.types import Features, Inspection, ModelOutput, Reference
 from handful.version import __version__
-from handful.visibility import Trial, Trials, Visibility
 
-IN_TILES = Turning(False, "parts are learnt as they lie where pictures are looked at in tiles")
+IN_TILES = Rotation(False, "parts are learnt as they lie where pictures are looked at in tiles")
 EVIDENCE_OF_TILES = "single patches of tiles; wide ones and turned copies do not count in tiles"
 
 
@@ -83,14 +75,14 @@ class Detector(Corrections):
             may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
         size: of the model's input in pixels. One number N, or None for the backbone's own: about N² pixels at the
             references' aspect, see `handful.ops.frames.frame_size`; square references give N x N. Height and width:
-            exactly these. "auto": as many pixels as the references show, within limits, see `handful.sizing.choose`.
+            exactly these. "auto": as many pixels as the references show, within limits, see `handful.fitting.sizing.choose`.
             References and pictures of another shape lie in the input as a whole, their aspect kept.
         squeeze: resize every picture to `size`, N x N for one number, whatever its aspect, as papers do. With a head it
             is always so, as in the head's training.
         false_alarm_rate: the share of good parts that the threshold may reject.
-        head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.heads.read`, to
+        head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.training.head_file.read`, to
             be shared by many detectors.
-        gate: the checks of `handful.capture.CHECKS` that a picture must pass to be OK: one that fails is a RETAKE, or
+        gate: the checks of `handful.inspection.gate.CHECKS` that a picture must pass to be OK: one that fails is a RETAKE, or
             a DEFECT where its score is beyond the threshold; () for none.
         max_pixels: that a picture's file may have, told from its header before it is decoded.
 
@@ -112,20 +104,20 @@ class Detector(Corrections):
         engine: backbones.EngineChoice = "auto",
         precision: Precision = "f32",
         device: backbones.Device = "auto",
-        false_alarm_rate: float = decision.DEFAULT_RATE,
-        head: heads.Head = None,
+        false_alarm_rate: float = threshold.DEFAULT_RATE,
+        head: head_file.Head = None,
         object_name: str | None = None,
-        gate: Sequence[str] | str = capture.CHECKS,
+        gate: Sequence[str] | str = CHECKS,
         max_pixels: int = images.MAX_PIXELS,
     ) -> None:
         if max_pixels < 1:
             raise SettingError(f"`max_pixels` must be at least 1, got {max_pixels}.")
         self.max_pixels = max_pixels
-        self.gate = capture.check_names(gate)
-        self.head = heads.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
+        self.gate = check_names(gate)
+        self.head = head_file.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
         self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
         _check_size(size)
-        decision.check_rate(false_alarm_rate)
+        threshold.check_rate(false_alarm_rate)
         self.false_alarm_rate = false_alarm_rate
         self.squeeze = squeeze or self.head is not None
         if size == "auto" and self.squeeze:
@@ -144,9 +136,9 @@ class Detector(Corrections):
             "device": device,
             "object_name": object_name,
         }
-        self._fitted: Fitted | None = None
-        self._inspector: tuple[Fitted, Inspector] | None = None
-        self._digest: tuple[Fitted, str] | None = None
+        self._fitted: InspectorState | None = None
+        self._inspector: tuple[InspectorState, Inspector] | None = None
+        self._digest: tuple[InspectorState, str] | None = None
         self._files: dict[str, str] = {}  # the digest of each file that was loaded or saved, by its absolute path
         self._changing = threading.RLock()
 
@@ -195,16 +187,16 @@ class Detector(Corrections):
         upright = [of_image[0] for of_image in views]
         taken = [[view.numpy() for view in of_image] for of_image in variations]
         fine = [in_tiles.blocks(picture) for picture in pictures] if in_tiles else None
-        learnt = capture.learn(taken, [features.arrays() for features in upright], fine=fine)
+        learnt = learn_statistics(taken, [features.arrays() for features in upright], fine=fine)
         oddities = oddity.find(names, [p.size for p in pictures], upright, learnt, parts=parts)
         if not accept_odd:
             oddity.check(oddities)
         turns = IN_TILES
         if in_tiles is None:
-            turns = turning.decide(method.turn_wanted, inputs, upright, backbone, aspects=aspects)
+            turns = rotation.decide(method.turn_wanted, inputs, upright, backbone, aspects=aspects)
         rows = list(zip(inputs, upright, aspects, strict=True)) if turns.turned else []
         turned = [
-            turning.learn(image, features, backbone, aspect=aspect)
+            rotation.turned_patches(image, features, backbone, aspect=aspect)
             for image, features, aspect in track(rows, description="turned")
         ]
         order = sorted(range(len(inputs)), key=digests.__getitem__)  # whatever order the references came in
@@ -223,14 +215,14 @@ class Detector(Corrections):
         if in_tiles:
             tiles, *good, tried, prior = in_tiles.fit(method, pictures, planted=planted, track=track)
         else:
-            *good, tried = learning.fit_and_try(method, views, augmented, turned, planted=planted, track=track)
-            prior = learning.prior(method, upright)
+            *good, tried = fit_and_try(method, views, augmented, turned, planted=planted, track=track)
+            prior = prior_from(method, upright)
         trials = tuple(
             Trial(one.kind, clean, found, one.diameter)
             for one, (clean, found) in zip(plantings, tried.tolist(), strict=True)
         )
         history = History.start(*good, rate=self.false_alarm_rate, prior=prior)
-        self._fitted = Fitted(
+        self._fitted = InspectorState(
             method=method,
             backbone=backbone,
             preprocessing=preprocessing,
@@ -239,9 +231,9 @@ class Detector(Corrections):
                 Reference(picture.name, digest, thumbnail_jpeg(picture), preprocessing.depth_of(picture), picture.size)
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
-            gate=capture.Gate(self.gate, learnt),
+            gate=Gate(self.gate, learnt),
             turning=turns,
-            memory=Memory(
+            memory=ReferenceFeatures(
                 tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned), tiles=tuple(tiles)
             ),
             history=history,
@@ -305,7 +297,7 @@ class Detector(Corrections):
         return backbone, pictures, preprocessing
 
     @property
-    def calibration(self) -> decision.Calibration:
+    def calibration(self) -> threshold.Calibration:
         """The threshold and what it rests on."""
         return self._needed.calibration
 
@@ -324,7 +316,7 @@ class Detector(Corrections):
         """What it finds of synthetic defects at its threshold, from scores that `fit` kept.
 
         After a correction of what is learnt or ignored these are still the scores of the inspector as it was fitted,
-        see `handful.visibility.Visibility.changed`. None where `fit` tried none, and for one saved before it did.
+        see `handful.fitting.visibility.Visibility.changed`. None where `fit` tried none, and for one saved before it did.
         """
         fitted = self._needed
         if fitted.trials is None:
@@ -333,7 +325,7 @@ class Detector(Corrections):
         return fitted.trials.at(fitted.calibration.threshold, changed=changed)
 
     @property
-    def turning(self) -> Turning | None:
+    def turning(self) -> Rotation | None:
         """Whether the references were learnt in turned copies, and why; None for one saved before there were any."""
         return self._needed.turning
 
@@ -386,7 +378,7 @@ class Detector(Corrections):
             self._inspector = fitted, self._make_inspector(fitted)
         return self._inspector[1]
 
-    def _make_inspector(self, fitted: Fitted) -> Inspector:
+    def _make_inspector(self, fitted: InspectorState) -> Inspector:
         memory, graph = fitted.memory, None
         if fitted.graph is not None and memory is not None:
             graph = scoring.opened(fitted.graph.parts, fitted.method, memory, fitted.backbone)
@@ -414,10 +406,10 @@ class Detector(Corrections):
         """
         return self._digest_of(self._needed)
 
-    def _digest_of(self, fitted: Fitted) -> str:
+    def _digest_of(self, fitted: InspectorState) -> str:
         if self._digest is None or self._digest[0] is not fitted:
             manifest, parts = self._described(fitted)
-            digest = artifact.digest_of(manifest, fitted.calibration.as_dict(), artifact.digests_of(parts))
+            digest = archive.digest_of(manifest, fitted.calibration.as_dict(), archive.digests_of(parts))
             self._digest = fitted, digest
             return digest
         return self._digest[1]
@@ -440,11 +432,11 @@ class Detector(Corrections):
         }
         return _unfitted_again, (self.method.name, arguments, kept)
 
-    def _packed(self, fitted: Fitted) -> tuple[bytes, heads.TrainedHead | None, backbones.Device]:
+    def _packed(self, fitted: InspectorState) -> tuple[bytes, head_file.TrainedHead | None, backbones.Device]:
         """The bytes of its file, its head, and where torch runs; no graph is made for it."""
         manifest, parts = self._described(fitted)
         graph, said = self._kept_graph(fitted, make=False)
-        content = artifact.pack(manifest | {"graph": said}, fitted.calibration.as_dict(), parts | graph)
+        content = archive.pack(manifest | {"graph": said}, fitted.calibration.as_dict(), parts | graph)
         return content, self.head, self._backbone_options["device"]
 
     def inspect(self, pictures: Pictures) -> list[Inspection]:
@@ -470,12 +462,12 @@ class Detector(Corrections):
         """Inspect a picture that has been read."""
         return self.inspector.inspect_picture(picture)
 
-    def _look(self, fitted: Fitted, image: NDArray[np.float32]) -> Seen:
+    def _look(self, fitted: InspectorState, image: NDArray[np.float32]) -> ModelOutput:
         """See a picture (3, H, W) through torch."""
         check_torch()
         features = fitted.backbone(torch.from_numpy(image)[None])
         scores = self._scores(features, fitted.memory, fitted.method)
-        return Seen(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
+        return ModelOutput(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
 
     @property
     def has_graph(self) -> bool:
@@ -503,10 +495,10 @@ class Detector(Corrections):
         scoring_parts, said = self._kept_graph(fitted, make=graph)
         manifest |= {"graph": said}
         calibration = fitted.calibration.as_dict()
-        artifact.write(Path(path), manifest, calibration, parts | scoring_parts, expected=self._files.get(place))
+        archive.write(Path(path), manifest, calibration, parts | scoring_parts, expected=self._files.get(place))
         self._files[place] = self._digest_of(fitted)
 
-    def _described(self, fitted: Fitted) -> tuple[dict[str, Any], dict[str, bytes]]:
+    def _described(self, fitted: InspectorState) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The manifest and the parts of the saved file, without the graph, which follows from the rest."""
         method = fitted.method
         manifest = {
@@ -514,7 +506,7 @@ class Detector(Corrections):
             "method": {"name": method.name, "settings": method.settings},
             "backbone": asdict(fitted.backbone.spec),
             "preprocessing": _preprocessing(fitted.preprocessing),
-            "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
+            "contrast": float(fitted.gate.statistics.contrast.min()),  # all that versions before the gate ask for
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
             "evidence": EVIDENCE_OF_TILES if fitted.preprocessing.tiles else fitted.method.evidence,
@@ -532,12 +524,12 @@ class Detector(Corrections):
         state = {name: tensor.cpu().contiguous() for name, tensor in method.state().items()}
         parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts}
         parts |= {thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
-        parts |= {GATE_PART: safetensors.numpy.save(fitted.gate.learnt.as_dict())}
+        parts |= {GATE_PART: safetensors.numpy.save(fitted.gate.statistics.as_dict())}
         parts |= fitted.memory.to_parts() if fitted.memory else {}
         parts |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
         return manifest, parts
 
-    def _kept_graph(self, fitted: Fitted, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
+    def _kept_graph(self, fitted: InspectorState, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
         """The graph's files, none where there are none, and what the manifest says of it."""
         if fitted.graph is None and not make:
             return {}, {"why": "It was saved before its graph was made; load it in Python and save it again."}
@@ -561,7 +553,7 @@ class Detector(Corrections):
         formats: Sequence[GraphFormat] = ("openvino",),
         check: Pictures | None = None,
     ) -> Export:
-        """Write the fitted inspector as graphs for programs without Handful; `handful.exporting.export` says how."""
+        """Write the fitted inspector as graphs for programs without Handful; `handful.graphs.export.export` says how."""
         fitted = self._needed
         score = partial(self._scores, memory=fitted.memory, method=fitted.method)
         return export(Path(folder), fitted, fitted.method, score, formats=formats, check=check)
@@ -569,11 +561,11 @@ class Detector(Corrections):
     @classmethod
     def load(
         cls,
-        source: artifact.Source,
+        source: archive.Source,
         *,
         engine: backbones.EngineChoice | None = None,
         device: backbones.Device = "auto",
-        head: heads.Head = None,
+        head: head_file.Head = None,
     ) -> Self:
         """Load a saved inspector.
 
@@ -591,11 +583,11 @@ class Detector(Corrections):
             SettingError: if its engine, device or precision cannot be had here.
             ProcessError: in a process that was forked after OpenVINO or torch had run.
         """
-        content, name = artifact.content_of(source)
-        manifest, calibration, parts = artifact.read(content, name=name)
+        content, name = archive.content_of(source)
+        manifest, calibration, parts = archive.read(content, name=name)
         with reading(name):
             method, spec = manifest["method"], spec_of(manifest)
-            found = heads.named(Path(name), manifest, head)
+            found = head_file.named(Path(name), manifest, head)
             detector = cls(method["name"], settings=method["settings"], device=device, head=found)
             backbone = backbones.load(
                 spec,
@@ -609,15 +601,15 @@ class Detector(Corrections):
             detector.squeeze = not (preprocessing.keeps_aspect or preprocessing.side)
             side = preprocessing.side or preprocessing.size
             detector._backbone_options["size"] = "auto" if preprocessing.tiles else side
-            detector._fitted = Fitted(
+            detector._fitted = InspectorState(
                 method=detector.method,
                 backbone=backbone,
                 preprocessing=preprocessing,
-                calibration=decision.Calibration.from_dict(calibration),
+                calibration=threshold.Calibration.from_dict(calibration),
                 references=references_of(manifest, parts),
                 gate=gate_of(manifest, parts),
-                turning=Turning(**kept) if (kept := manifest.get("turning")) else None,
-                memory=memory.from_parts(parts, size=preprocessing.size, device=backbone.device),
+                turning=Rotation(**kept) if (kept := manifest.get("turning")) else None,
+                memory=reference_features.from_parts(parts, size=preprocessing.size, device=backbone.device),
                 history=revisions.from_parts(parts),
                 graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
                 oddities=oddity.from_manifest(manifest),
@@ -626,7 +618,7 @@ class Detector(Corrections):
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.max_pixels = preprocessing.max_pixels
-        detector.gate = capture.CHECKS if "gate" not in manifest else detector._fitted.gate.checks
+        detector.gate = CHECKS if "gate" not in manifest else detector._fitted.gate.checks
         if not isinstance(source, bytes):
             detector._files[os.path.realpath(source)] = manifest["digest"]
         return detector
@@ -655,12 +647,12 @@ def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
     return fields
 
 
-def _again(content: bytes, head: heads.TrainedHead | None, device: backbones.Device) -> Detector:
+def _again(content: bytes, head: head_file.TrainedHead | None, device: backbones.Device) -> Detector:
     """A fitted detector that was pickled or copied."""
     return Detector.load(content, head=head, device=device)
 
 
-def _inspector_again(content: bytes, head: heads.TrainedHead | None, device: backbones.Device) -> Inspector:
+def _inspector_again(content: bytes, head: head_file.TrainedHead | None, device: backbones.Device) -> Inspector:
     """The inspector of a fitted detector that was pickled or copied."""
     return _again(content, head, device).inspector
 

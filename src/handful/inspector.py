@@ -15,34 +15,38 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from handful import artifact, capture, decision
-from handful.artifact import GATE_PART, IGNORED_PART, LEARNT_PART, STATE_PART
 from handful.backbones.base import GOOD_INPUT, SCORING_PART, STATE_INPUT, BackboneSpec
+from handful.backbones.processes import undisturbed
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing
 from handful.errors import HandfulError, InputError, InspectorError, SettingError
-from handful.evidence import Evidence
+from handful.inspection import threshold
+from handful.inspection.evidence import Evidence
+from handful.inspection.gate import Gate, ReferenceStatistics, check_names, only_blank
 from handful.ops.cells import hidden_levels
 from handful.ops.frames import whole
-from handful.processes import undisturbed
-from handful.types import Inspection, Likeness, Reference, Region, Seen
+from handful.saved import archive
+from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART, STATE_PART
+from handful.types import Inspection, ModelOutput, NearestReference, Reference, Region
 
 PICTURES_PER_CORE = 2  # that are inspected at once: more would push each other out of the caches
 MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
 
 Arrays = tuple[NDArray[np.float32], ...]  # of one picture's levels, (h, w, D) each
-Look = Callable[[NDArray[np.float32]], Seen]  # a picture (3, H, W) in [0, 1] → what backbone and method say of it
+Forward = Callable[
+    [NDArray[np.float32]], ModelOutput
+]  # a picture (3, H, W) in [0, 1] → what backbone and method say of it
 
 
 class SideBySide(Protocol):
-    """A `Look` that any number of threads may use."""
+    """A `Forward` that any number of threads may use."""
 
     @property
     def count(self) -> int:
         """How many pictures are computed at once."""
 
-    def __call__(self, image: NDArray[np.float32]) -> Seen:
+    def __call__(self, image: NDArray[np.float32]) -> ModelOutput:
         """Backbone and method of one picture (3, H, W)."""
 
 
@@ -80,13 +84,13 @@ class Inspector:
         places: one for each picture that is inspected at once; further threads wait.
     """
 
-    look: Look = field(repr=False)
+    look: Forward = field(repr=False)
     method: str
     backbone: BackboneSpec
     preprocessing: Preprocessing
-    calibration: decision.Calibration
+    calibration: threshold.Calibration
     references: tuple[Reference, ...] = field(repr=False)
-    gate: capture.Gate = field(repr=False)
+    gate: Gate = field(repr=False)
     digest: str
     again: Callable[[], tuple[Callable[..., "Inspector"], tuple[Any, ...]]] = field(repr=False)
     learnt: tuple[Arrays, ...] = field(default=(), repr=False)
@@ -110,7 +114,7 @@ class Inspector:
         return self.again()
 
     @classmethod
-    def load(cls, source: artifact.Source, *, threads: int | None = None) -> Self:
+    def load(cls, source: archive.Source, *, threads: int | None = None) -> Self:
         """Load a saved inspector, torch left aside.
 
         Args:
@@ -127,7 +131,7 @@ class Inspector:
         """
         loaded = cls.load_graph(source, threads=threads)
         if loaded is None:
-            name = artifact.content_of(source)[1]
+            name = archive.content_of(source)[1]
             raise InspectorError(
                 f"{name} must hold a graph of its method to be inspected with without torch, got none; use "
                 f"`Detector.load`, or fit and save it again with this version where `handful info` names a method and "
@@ -136,12 +140,12 @@ class Inspector:
         return loaded
 
     @classmethod
-    def load_graph(cls, source: artifact.Source, *, threads: int | None = None) -> Self | None:
+    def load_graph(cls, source: archive.Source, *, threads: int | None = None) -> Self | None:
         """As `load`, but None for an inspector without a graph."""
         if threads is not None and threads < 1:
             raise SettingError(f"`threads` must be at least 1, got {threads}; leave it out for one a core.")
-        content, name = artifact.content_of(source)
-        manifest, calibration, parts = artifact.read(content, name=name)
+        content, name = archive.content_of(source)
+        manifest, calibration, parts = archive.read(content, name=name)
         if SCORING_PART not in parts:
             return None
         with reading(name):
@@ -160,7 +164,7 @@ class Inspector:
                 method=manifest["method"]["name"],
                 backbone=spec,
                 preprocessing=preprocessing_of(manifest),
-                calibration=decision.Calibration.from_dict(calibration),
+                calibration=threshold.Calibration.from_dict(calibration),
                 references=references_of(manifest, parts),
                 gate=gate_of(manifest, parts),
                 digest=manifest["digest"],
@@ -277,7 +281,7 @@ class Inspector:
             notes=(*notes, sentence) if defect and sentence else notes,
         )
 
-    def _in_tiles(self, fine: NDArray[Any], seen: Seen) -> Seen:
+    def _in_tiles(self, fine: NDArray[Any], seen: ModelOutput) -> ModelOutput:
         """The map of a picture's tiles, and the peak of its strangest one, beside what was seen of it as a whole."""
         tiles, peaks = self.preprocessing.tiles, []
 
@@ -289,13 +293,13 @@ class Inspector:
 
         assert tiles is not None  # or nobody asks
         joined = tiles.joined(maps())
-        return Seen(seen.levels, joined, float(np.max(peaks)))  # NaN, where there is one
+        return ModelOutput(seen.levels, joined, float(np.max(peaks)))  # NaN, where there is one
 
     def _regions(
         self, heatmap: NDArray[np.float32], levels: Arrays, picture: Picture
-    ) -> tuple[tuple[Region, ...], Likeness | None]:
+    ) -> tuple[tuple[Region, ...], NearestReference | None]:
         """The regions of a defect, each beside what it was compared with, and what may be missing."""
-        regions = decision.regions(heatmap, picture.size)
+        regions = threshold.regions(heatmap, picture.size)
         if self.evidence is None:
             return regions, None
         if self.ignored is not None:
@@ -354,13 +358,13 @@ def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tu
     )
 
 
-def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> capture.Gate:
+def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> Gate:
     """The gate that an inspector was saved with; one saved before there was a gate knows only blank pictures."""
     if "gate" not in manifest:
-        return capture.only_blank(float(manifest["contrast"]))
+        return only_blank(float(manifest["contrast"]))
     learnt = safetensors.numpy.load(parts[GATE_PART])
     unknown = np.full(len(learnt["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
-    return capture.Gate(capture.check_names(manifest["gate"]), capture.Learnt(**{"detail": unknown, **learnt}))
+    return Gate(check_names(manifest["gate"]), ReferenceStatistics(**{"detail": unknown, **learnt}))
 
 
 def thumbnail_part(number: int) -> str:
@@ -369,7 +373,7 @@ def thumbnail_part(number: int) -> str:
 
 
 def _learnt(parts: Mapping[str, bytes]) -> tuple[tuple[Arrays, ...], NDArray[np.bool_] | None]:
-    """The levels of every picture learnt, and all ignored regions as one, as `handful.memory` wrote them."""
+    """The levels of every picture learnt, and all ignored regions as one, as `handful.fitting.reference_features` wrote them."""
     tensors = safetensors.numpy.load(parts[LEARNT_PART])
     count = sum(name.removeprefix("level.").isdigit() for name in tensors)
     levels = [tensors[f"level.{number}"] for number in range(count)]

@@ -70,7 +70,7 @@ class Dataset:
     """What a folder holds.
 
     Attributes:
-        layout: the reader that knows it, a name in `handful.data.datasets.LAYOUTS`.
+        layout: the reader that knows it, a name in `handful.data.layouts.registry.LAYOUTS`.
         root: the folder.
         categories: sorted by name.
         missing: what the layout promises and the folder lacks, a sentence each.
@@ -203,7 +203,7 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ModelOutput:
     """What backbone and method say of one picture, for a program that has no torch; higher is more anomalous.
 
     Attributes:
@@ -237,7 +237,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class NearestReference:
     """A place of a good picture that a place of another picture was compared with.
 
     Attributes:
@@ -267,7 +267,7 @@ class Region:
     area: int
     peak: float
     peak_at: tuple[int, int]
-    nearest: Likeness | None = None
+    nearest: NearestReference | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,7 +304,7 @@ class Inspection:
     regions: tuple[Region, ...] = ()
     size: tuple[int, int] | None = None
     reason: str | None = None
-    missing: Likeness | None = None
+    missing: NearestReference | None = None
     notes: tuple[str, ...] = ()
     inspector: str | None = None
 

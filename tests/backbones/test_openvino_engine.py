@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from handful import Detector, Inspector, artifact, backbones, scoring
+from handful import Detector, Inspector, backbones
 from handful.backbones import timm
 from handful.backbones.openvino_engine import convert, openvino, scoring_parts, write_graph
 from handful.data.images import read_picture
 from handful.errors import SettingError
+from handful.graphs import scoring
+from handful.saved import archive
 
 PROBE = """
 import sys
@@ -83,7 +85,7 @@ def test_without_a_private_name_there_is_a_graph_that_answers_the_same(
     looked = hide(name)
     detector = Detector(**SMALL).fit(good_folder)
     detector.save(tmp_path / "part.handful")
-    assert max(artifact.read(tmp_path / "part.handful")[0]["graph"].values()) < scoring.TOLERANCE / 10
+    assert max(archive.read(tmp_path / "part.handful")[0]["graph"].values()) < scoring.TOLERANCE / 10
     (own,), (found,) = (
         each.inspect(picture_factory(9, defect=True)) for each in (detector, Inspector.load(tmp_path / "part.handful"))
     )
@@ -99,7 +101,7 @@ def test_the_private_names_serve_here(monkeypatch, good_folder, tmp_path):
     detector = Detector(**SMALL).fit(good_folder)
     detector.save(tmp_path / "part.handful")
     assert detector.export(tmp_path / "out").agreements
-    assert "why" not in artifact.read(tmp_path / "part.handful")[0]["graph"]
+    assert "why" not in archive.read(tmp_path / "part.handful")[0]["graph"]
 
 
 def test_a_network_that_neither_way_can_convert_is_one_sentence(monkeypatch):
@@ -215,7 +217,7 @@ def test_fits_and_saves_side_by_side_are_whole_and_equal_to_those_made_alone(_go
         pictures = sorted(_good_pictures.iterdir())[number : number + 2]
         detector = Detector(methods[number], size=64, engine="openvino").fit(pictures)
         detector.save(tmp_path / name)
-        return artifact.read(tmp_path / name)
+        return archive.read(tmp_path / name)
 
     alone = [made(number, f"alone-{number}.handful") for number in range(3)]
     assert all("score" in manifest["graph"] for manifest, _, _ in alone)

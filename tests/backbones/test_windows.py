@@ -60,8 +60,8 @@ def test_a_backbone_is_never_wrapped_twice(plain):
 
 
 def test_an_inspector_with_crops_scores_as_saved(plain, good_folder, tmp_path, picture_factory):
-    from handful.heads import Record, read, write
     from handful.methods import create_head_training
+    from handful.training.head_file import Record, read, write
 
     module = create_head_training("fasl", {}).make_head(plain(torch.rand(1, 3, 64, 64)).depths, seed=0)
     backbone = {"name": plain.spec.name, "levels": list(plain.spec.levels), "size": [64, 64]}

@@ -10,7 +10,7 @@ from PIL import Image
 pytest.importorskip("kornia")
 
 from handful.data.corruption import KINDS, SEVERITIES, corrupt, write_task
-from handful.data.datasets import open_dataset
+from handful.data.layouts.registry import open_dataset
 from handful.errors import ImageError, InputError, OutputError, SettingError
 
 RANDOM = ("gaussian_noise", "salt_and_pepper", "motion_blur")

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from handful.data.datasets import open_dataset
+from handful.data.layouts.registry import open_dataset
 from handful.data.leaks import leaks
 
 

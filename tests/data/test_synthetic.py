@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handful.data.datasets import open_dataset
+from handful.data.layouts.registry import open_dataset
 from handful.data.leaks import leaks
 from handful.data.synthetic import write_defects
 from handful.errors import ImageError, InputError, OutputError, SettingError

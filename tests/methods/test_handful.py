@@ -8,7 +8,7 @@ from handful.errors import InputError, SettingError
 from handful.methods import create, handful
 from handful.methods.handful import edge_weights
 from handful.ops import least
-from handful.ops.least import in_lanes
+from handful.ops.least import in_groups
 from handful.types import Features
 
 
@@ -148,12 +148,12 @@ def test_a_single_picture_is_scored_by_what_lies_apart_in_it():
     # One level of 1 x 40 patches 0, 1, 2, …; within 0 steps of itself (a side of 1) only the patch is left out.
     row = torch.arange(40.0).reshape(1, 1, 40, 1)
     method = create("handful", {"measures": "euclidean", "damped": False, "sigma": 0.0, "share": 1.0})
-    assert method.fit(features(row)).score_apart(features(row)).image.item() == pytest.approx(1)
+    assert method.fit(features(row)).score_against_itself(features(row)).image.item() == pytest.approx(1)
     # On 40 x 40 patches whose value is the column, those within two steps do not count: the nearest is in the same
     # column, three rows away. Make rows differ too, by 100: the nearest is three columns away.
     places = torch.arange(40.0)[:, None] * 100 + torch.arange(40.0)
     square = places.reshape(1, 40, 40, 1)
-    assert method.fit(features(square)).score_apart(features(square)).image.item() == pytest.approx(3)
+    assert method.fit(features(square)).score_against_itself(features(square)).image.item() == pytest.approx(3)
 
 
 def with_turned(ratio, *, count=4):
@@ -185,7 +185,7 @@ def test_a_coreset_of_all_patches_is_none_to_the_bit():
     references, copies = random_features(4, seed=1), three_copies(4)
     method, queries = with_turned(1.0), random_features(3, seed=3)
     for rows, level in zip(method.rows_, references.levels, strict=True):
-        assert torch.equal(rows[0], in_lanes(level.flatten(0, 2), ("euclidean", "cosine")))
+        assert torch.equal(rows[0], in_groups(level.flatten(0, 2), ("euclidean", "cosine")))
     for turned, level in zip(method.turned_, copies.levels, strict=True):
         assert torch.equal(turned[:, 0], level.flatten(0, 1))
     plain = create("handful", {}).fit(references, turned=copies)
@@ -255,7 +255,7 @@ def test_a_thinned_method_is_saved_and_loaded():
 def test_a_single_picture_is_compared_with_all_its_places_whatever_share_is_kept():
     reference = random_features(1, seed=1, sides=(40, 20))
     whole, thinned = (create("handful", {"coreset_ratio": ratio}).fit(reference) for ratio in (1.0, 0.1))
-    assert torch.equal(thinned.score_apart(reference).maps, whole.score_apart(reference).maps)
+    assert torch.equal(thinned.score_against_itself(reference).maps, whole.score_against_itself(reference).maps)
 
 
 def row_of(*cells):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from handful.ops import least
-from handful.ops.least import CANCELLED, in_lanes, least_distances
+from handful.ops.least import CANCELLED, in_groups, least_distances
 
 BOTH = ("euclidean", "cosine")
 
@@ -58,12 +58,12 @@ def test_distances_are_those_computed_one_by_one(search, measures, zeros, parts)
     rows, queries = torch.randn(parts, 198, 5), torch.randn(7, 5)
     if zeros:
         rows[:, [3, 150]] = 0.0
-    each = [in_lanes(part, measures) for part in rows]
+    each = [in_groups(part, measures) for part in rows]
     fewest = min(part.shape[1] for part in each)
-    lanes = torch.stack([part[:, :fewest] for part in each])  # (P, K, L, D)
-    queries[2], queries[4], queries[5] = 0.0, lanes[-1, 1, 40], -3 * rows[0].mean(0)  # the last is unlike all
-    for measure, distances in zip(measures, search(lanes, queries, measures), strict=True):
-        squares = every_distance(lanes.flatten(1, 2), queries, measure).amin(2).square()
+    groups = torch.stack([part[:, :fewest] for part in each])  # (P, K, L, D)
+    queries[2], queries[4], queries[5] = 0.0, groups[-1, 1, 40], -3 * rows[0].mean(0)  # the last is unlike all
+    for measure, distances in zip(measures, search(groups, queries, measures), strict=True):
+        squares = every_distance(groups.flatten(1, 2), queries, measure).amin(2).square()
         lengths = queries.square().sum(1)
         lengths = lengths if measure == "euclidean" else lengths.sign()  # of zeros it is 0
         squares = torch.maximum(squares, CANCELLED * lengths)
@@ -79,40 +79,40 @@ def test_rows_in_lanes_are_the_rows_but_for_one_in_a_hundred_of_their_length(dep
     torch.manual_seed(0)
     rows = torch.randn(1000, depth) * torch.logspace(-2, 3, 1000)[:, None]
     rows[:3] = 0.0
-    lanes = in_lanes(rows, BOTH)
-    assert lanes.shape[0] == 7 and lanes.shape[1:] == (lanes.shape[1], depth)
-    lengths = lanes.norm(dim=2)
+    groups = in_groups(rows, BOTH)
+    assert groups.shape[0] == 7 and groups.shape[1:] == (groups.shape[1], depth)
+    lengths = groups.norm(dim=2)
     assert lengths.T == pytest.approx(lengths.amax(0)[:, None].expand(-1, 7), rel=1e-5)  # one for each lane
-    found, own = lanes.flatten(0, 1), every_distance(lanes.flatten(0, 1)[None], rows, "euclidean")[0]
+    found, own = groups.flatten(0, 1), every_distance(groups.flatten(0, 1)[None], rows, "euclidean")[0]
     assert (own.amin(1) <= 0.01 * rows.norm(dim=1)).all()  # no row is lost
     assert every_distance(rows[None], found, "cosine")[0].amin(1) == pytest.approx(0, abs=1e-6)  # and none made up
-    again = in_lanes(rows[torch.randperm(1000)], BOTH)
-    assert torch.equal(again, lanes)
+    again = in_groups(rows[torch.randperm(1000)], BOTH)
+    assert torch.equal(again, groups)
 
 
 def test_few_rows_and_those_for_one_measure_stay_as_they_are():
     torch.manual_seed(0)
     few, many = torch.randn(99, 4), torch.randn(1000, 4)
-    assert torch.equal(in_lanes(few, BOTH), few[None])
+    assert torch.equal(in_groups(few, BOTH), few[None])
     for measures in (("euclidean",), ("cosine",)):
-        lanes = in_lanes(many, measures)
-        assert lanes.shape == (7, 143, 4)  # 1001, one of them twice
-        assert {tuple(row) for row in lanes.flatten(0, 1).tolist()} == {tuple(row) for row in many.tolist()}
+        groups = in_groups(many, measures)
+        assert groups.shape == (7, 143, 4)  # 1001, one of them twice
+        assert {tuple(row) for row in groups.flatten(0, 1).tolist()} == {tuple(row) for row in many.tolist()}
 
 
 @pytest.mark.parametrize("count", [400, 1600, 6400])
 def test_few_rows_come_again_to_fill_lanes_up(count):
     generator = torch.Generator().manual_seed(count)
     lengths = 30 * torch.exp(0.3 * torch.randn(count, 1, generator=generator))  # spread as those of pills' features
-    lanes = in_lanes(lengths * F.normalize(torch.randn(count, 40, generator=generator)), BOTH)
-    assert len(lanes.flatten(0, 1).unique(dim=0)) == count
-    assert count <= lanes.shape[:2].numel() <= 1.2 * count
+    groups = in_groups(lengths * F.normalize(torch.randn(count, 40, generator=generator)), BOTH)
+    assert len(groups.flatten(0, 1).unique(dim=0)) == count
+    assert count <= groups.shape[:2].numel() <= 1.2 * count
 
 
 def test_what_is_a_little_farther_from_a_row_is_a_little_farther_away(search):
     # As engines round differently, a jump would be one between their answers.
     torch.manual_seed(0)
-    rows = in_lanes(torch.randn(200, 40), BOTH)[None]
+    rows = in_groups(torch.randn(200, 40), BOTH)[None]
     row = rows[0, 0, 5]
     away = F.normalize(torch.randn(40), dim=0) * row.norm()
     queries = row + torch.arange(0, 1.2e-2, 2e-5)[:, None] * away

@@ -22,11 +22,11 @@ from torch import Tensor
 from handful.backbones import timm  # first: open_clip needs the torchvision that this file sees to
 from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, BackboneSpec
 from handful.backbones.clip_tower import Model, VisualTower, block_of, side_of
+from handful.backbones.processes import check_torch
 from handful.backbones.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompts
 from handful.errors import SettingError, WeightsError
 from handful.ops.seeding import seeded
 from handful.ops.tracing import computing
-from handful.processes import check_torch
 from handful.types import Features
 
 try:

@@ -26,9 +26,9 @@ from handful.backbones.base import (
     Graph,
     Precision,
 )
+from handful.backbones.processes import check_compiling, computing, keep, lost
 from handful.errors import HandfulError, InspectorError, SettingError
-from handful.processes import check_compiling, computing, keep, lost
-from handful.types import Features, Seen
+from handful.types import Features, ModelOutput
 
 if TYPE_CHECKING:  # torch takes a second to import, and a saved inspector needs none of it
     from torch import Tensor, nn
@@ -303,15 +303,15 @@ class WholeGraph:
             ]
         self._threads = threads
         self._single = Requests(self._compile(_hints("LATENCY", threads), 1))
-        self._several: dict[int | None, Requests[Seen]] = {}
+        self._several: dict[int | None, Requests[ModelOutput]] = {}
         self._compiling = threading.Lock()
 
-    def __call__(self, image: NDArray[np.float32]) -> Seen:
+    def __call__(self, image: NDArray[np.float32]) -> ModelOutput:
         """See a picture (3, H, W) in [0, 1]."""
         see = self.several() if self._single.busy and self._threads != 1 else self._single
         return see(image)
 
-    def several(self, count: int | None = None) -> Requests[Seen]:
+    def several(self, count: int | None = None) -> Requests[ModelOutput]:
         """See several pictures at once, the quickest way for many pictures.
 
         In a process that was forked after OpenVINO had run pictures are seen one at a time.
@@ -331,7 +331,9 @@ class WholeGraph:
                 self._several[count] = Requests(self._compile(hints, count), forked=self._single)
             return self._several[count]
 
-    def _compile(self, hints: "Mapping[str, object]", count: int | None) -> list[Callable[[NDArray[np.float32]], Seen]]:
+    def _compile(
+        self, hints: "Mapping[str, object]", count: int | None
+    ) -> list[Callable[[NDArray[np.float32]], ModelOutput]]:
         """Compile the graph, and make so many requests; None for twice as many as the engine computes at once."""
         compiled = [_compiled(model, precision, hints) for model, precision in self._models]
         count = count or 2 * compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
@@ -349,17 +351,17 @@ def _levels(request: "openvino.InferRequest", image: NDArray[np.float32]) -> tup
     return tuple(request.infer([image[None]], share_inputs=True).to_tuple())
 
 
-def _seen(request: "openvino.InferRequest", image: NDArray[np.float32]) -> Seen:
+def _seen(request: "openvino.InferRequest", image: NDArray[np.float32]) -> ModelOutput:
     maps, score, *levels = request.infer([image[None]], share_inputs=True).to_tuple()
-    return Seen(tuple(level[0] for level in levels), maps[0], float(score[0]))
+    return ModelOutput(tuple(level[0] for level in levels), maps[0], float(score[0]))
 
 
 def _seen_in_turn(
     backbone: "openvino.InferRequest", scoring: "openvino.InferRequest", image: NDArray[np.float32]
-) -> Seen:
+) -> ModelOutput:
     levels = backbone.infer([image[None]], share_inputs=True).to_tuple()
     maps, score = scoring.infer(levels, share_inputs=True).to_tuple()
-    return Seen(tuple(level[0] for level in levels), maps[0], float(score[0]))
+    return ModelOutput(tuple(level[0] for level in levels), maps[0], float(score[0]))
 
 
 def _read(graph: bytes, constants: bytes) -> "openvino.Model":

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from handful.backbones import onboard
 from handful.backbones.base import DEFAULT_SIDE
+from handful.backbones.processes import check_torch
 from handful.errors import HandfulError, SettingError, WeightsError
 from handful.ops.seeding import seeded
 from handful.ops.tracing import is_tracing, tracing
-from handful.processes import check_torch
 
 # timm imports torchvision. A torchvision whose compiled part belongs to another build of torch (the registry's beside a
 # CPU torch) fails with "operator torchvision::nms does not exist". Declaring two operator schemas lets its Python part

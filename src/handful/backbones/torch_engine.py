@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from handful.backbones.base import BackboneSpec
+from handful.backbones.processes import check_torch
 from handful.ops.tracing import computing
-from handful.processes import check_torch
 from handful.types import Features
 
 

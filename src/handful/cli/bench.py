@@ -28,7 +28,7 @@ from handful.cli.options import (
 from handful.cli.output import FAILED, complain, print_json, say
 
 if TYPE_CHECKING:
-    from handful.benchmark.results import Row
+    from handful.evaluation.results import Row
 
 
 SAY_EVERY = 30  # seconds between two words on the time left, where there is no terminal to show a bar
@@ -65,7 +65,7 @@ def bench(
     Writes results.csv, summary.md, environment.json, plots/, sheets/ and scores/. Called again after a stop it goes on
     where it was, and tries cells that failed again.
     """
-    from handful.benchmark.benchmark import Benchmark
+    from handful.evaluation.benchmark import Benchmark
 
     datasets = open_datasets(data, categories, layout)
     network = create_backbone(

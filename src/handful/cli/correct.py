@@ -15,9 +15,9 @@ from handful.errors import InspectorError, SettingError
 
 if TYPE_CHECKING:
     from handful.corrections import Correction
-    from handful.decision import Calibration
     from handful.detector import Detector
-    from handful.revisions import Basis, History, Revision
+    from handful.fitting.revisions import Basis, History, Revision
+    from handful.inspection.threshold import Calibration
 
 InspectorArgument = Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")]
 
@@ -110,16 +110,17 @@ def _listed(paths: list[Path]) -> list[Any]:
 
 
 def _read(inspector: Path) -> "tuple[Calibration, History | None]":
-    from handful import artifact, revisions
-    from handful.decision import Calibration
+    from handful.fitting import revisions
+    from handful.inspection.threshold import Calibration
+    from handful.saved import archive
 
-    _, fields, parts = artifact.read(inspector)
+    _, fields, parts = archive.read(inspector)
     return Calibration.from_dict(fields), revisions.from_parts(parts)
 
 
 def basis_rows(basis: "Basis") -> dict[str, str]:
     """A threshold and what it rests on, for people."""
-    from handful.decision import of_parts
+    from handful.inspection.threshold import of_parts
 
     asked = f"for {of_parts(basis.false_alarm_rate)}"
     return {

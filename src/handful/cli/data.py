@@ -28,10 +28,10 @@ def check(
 
     Exit code 2 if nothing usable is there, or a picture stands in both halves; what is only missing is just said.
     """
-    from handful.data.datasets import open_dataset
+    from handful.data.layouts.registry import open_dataset
+    from handful.data.layouts.unused import sentences, unused
     from handful.data.leaks import leaks
     from handful.data.masks import softened
-    from handful.data.unused import sentences, unused
 
     dataset = open_dataset(folder, layout=layout)
     leaked, soft, left_out = leaks(dataset), softened(dataset), unused(dataset)
@@ -61,8 +61,8 @@ def meta(
     as_json: JsonOption = False,
 ) -> None:
     """Write meta.json, the list of pictures that FASL, AnomalyCLIP and their family read; an older one is replaced."""
-    from handful.data import meta as format_
-    from handful.data.datasets import open_dataset
+    from handful.data.layouts import meta as format_
+    from handful.data.layouts.registry import open_dataset
 
     dataset = open_dataset(folder, layout=layout)
     path = output or (folder if folder.is_dir() else folder.parent) / format_.NAME

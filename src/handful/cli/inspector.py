@@ -37,14 +37,14 @@ from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_
 from handful.files import check_place
 
 if TYPE_CHECKING:
-    from handful.budget import Kept
     from handful.cli.heatmaps import HeatmapNames
-    from handful.decision import Calibration
     from handful.detector import Detector
+    from handful.evaluation.budget import Kept
+    from handful.fitting.revisions import History
+    from handful.fitting.visibility import Visibility
+    from handful.inspection.threshold import Calibration
     from handful.inspector import Inspector
-    from handful.revisions import History
     from handful.types import Inspection
-    from handful.visibility import Visibility
 
 
 def fit(
@@ -89,11 +89,13 @@ def fit(
     """Teach an inspector from good pictures and save it."""
     start = time.perf_counter()
     check_place(output, "inspector")
-    from handful import artifact, budget, oddity
     from handful.data.images import MAX_PIXELS
     from handful.data.shots import draw
     from handful.detector import Detector
+    from handful.evaluation import budget
+    from handful.fitting import oddity
     from handful.methods import parse_setting
+    from handful.saved import archive
 
     limits = budget.Budget(max_mb, latency_ms)
 
@@ -124,7 +126,7 @@ def fit(
     else:
         kept = budget.fit(detector, references, limits, accept_odd=accept_odd, track=track)
     detector.save(output)
-    graph = artifact.read(output)[0]["graph"]
+    graph = archive.read(output)[0]["graph"]
     seconds = time.perf_counter() - start
     seen = detector.visibility
     notes = oddity.sentences(detector.oddities, references=len(references))
@@ -210,11 +212,12 @@ def info(
     inspector: Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")], as_json: JsonOption = False
 ) -> None:
     """Say what a saved inspector is and what its threshold rests on."""
-    from handful import artifact, revisions
-    from handful.decision import Calibration
+    from handful.fitting import revisions
+    from handful.inspection.threshold import Calibration
     from handful.inspector import reading
+    from handful.saved import archive
 
-    manifest, fields, parts = artifact.read(inspector)
+    manifest, fields, parts = archive.read(inspector)
     calibration, history = Calibration.from_dict(fields), revisions.from_parts(parts)
     with reading(inspector):
         seen = _visibility(manifest, calibration, history)
@@ -236,8 +239,8 @@ def _visibility(
     Raises:
         KeyError, TypeError, ValueError: if the manifest's cannot be read.
     """
-    from handful.revisions import CHANGING
-    from handful.visibility import Trials
+    from handful.fitting.revisions import CHANGING
+    from handful.fitting.visibility import Trials
 
     trials = Trials.from_manifest(manifest)
     changed = len(history.standing(*CHANGING)) if history else 0
@@ -307,7 +310,7 @@ def export(
     """
     start = time.perf_counter()
     from handful.detector import Detector
-    from handful.exporting import DESCRIPTION
+    from handful.graphs.export import DESCRIPTION
 
     # torch's ONNX writer warns of a class of its own. The process is this command's alone, so its filters may change.
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec", FutureWarning)
@@ -389,7 +392,7 @@ def _depth(preprocessing: dict[str, Any], references: list[dict[str, Any]]) -> s
 
 def _mixed_depths(references: list[tuple[str, int | None]]) -> str | None:
     """How many references, by name and bits, have which depth, and which are not of the usual one; None if all are."""
-    from handful.data.tree import some
+    from handful.data.layouts.tree import some
 
     counts = Counter(bits for _, bits in references).most_common()
     if len(counts) < 2 or None in dict(counts):
@@ -468,7 +471,7 @@ def _names(pictures: list[Path], folder: Path) -> "HeatmapNames":
 
 
 def _page(folder: Path, inspector: Path, opened: "Inspector") -> Any:
-    from handful.report import Report
+    from handful.report.html import Report
 
     facts = {
         "Inspector": str(inspector),

@@ -54,7 +54,7 @@ MaxPixelsOption = Annotated[
         metavar="N", help="Refuse pictures of more pixels before decoding; default: 50 million, or as fitted."
     ),
 ]
-DEFAULT_RATE = 0.03  # handful.decision's, which imports NumPy; a test compares the two
+DEFAULT_RATE = 0.03  # handful.inspection.threshold's, which imports NumPy; a test compares the two
 RateOption = Annotated[float, typer.Option(help="Share of good parts that may be rejected.")]
 
 
@@ -138,7 +138,7 @@ def create_backbone(
 
 def parse_gate(text: str) -> list[str]:
     """What `--gate` says, as `handful.detector.Detector` takes it."""
-    from handful.capture import CHECKS
+    from handful.inspection.gate import CHECKS
 
     return {"all": list(CHECKS), "none": []}.get(text, text.split(","))
 
@@ -148,9 +148,9 @@ def open_datasets(data: Sequence[str], categories: Sequence[str] | None, layout:
 
     Raises:
         SettingError: if it has another form, a name comes twice, or a category is not there.
-        InputError: as `handful.data.datasets.open_dataset`.
+        InputError: as `handful.data.layouts.registry.open_dataset`.
     """
-    from handful.data.datasets import open_dataset
+    from handful.data.layouts.registry import open_dataset
 
     datasets = {}
     for text in data:

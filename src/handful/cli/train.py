@@ -25,7 +25,7 @@ from handful.errors import SettingError
 from handful.files import check_place
 
 if TYPE_CHECKING:
-    from handful.training import Progress
+    from handful.training.backbone import Progress
 
 SAY_EVERY = 10  # seconds between two words on the progress, where there is no terminal to show a bar
 
@@ -68,7 +68,7 @@ def train(
     check_place(output, "weights")
     from handful.data.shots import draw
     from handful.methods import TUNINGS, create_tuning, parse_setting
-    from handful.training import Training
+    from handful.training.backbone import BackboneTrainer
 
     name = context.command.name or ""
     if full and not TUNINGS[name].authors:
@@ -78,7 +78,7 @@ def train(
     references = [source for source, _ in pictures_of(good, recursive=False).sources]
     if shots is not None:
         references = draw(references, shots=shots, seed=seed)
-    training = Training(
+    training = BackboneTrainer(
         create_tuning(name, settings),
         references,
         backbone=backbone,
@@ -122,8 +122,8 @@ def train_head(
     """Train the head of the method that the command is named after."""
     begin = time.perf_counter()
     check_place(output, "head")
-    from handful.auxiliary import AuxiliaryTraining
     from handful.methods import HEAD_TRAININGS, create_head_training, parse_setting
+    from handful.training.head import HeadTrainer
 
     name = context.command.name or ""
     settings = dict(HEAD_TRAININGS[name].authors) if full else {}
@@ -132,7 +132,7 @@ def train_head(
     datasets = open_datasets(data, categories, layout)  # before the backbone, which takes seconds
     network = create_backbone(backbone, levels=levels, size=size, weights=weights, engine=engine, device=device)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
-    auxiliary = AuxiliaryTraining(training, datasets, network, seed=seed, checkpoint=checkpoint, track=track)
+    auxiliary = HeadTrainer(training, datasets, network, seed=seed, checkpoint=checkpoint, track=track)
     for _ in _shown(auxiliary.run(), training.updates):
         pass
     auxiliary.save(output)

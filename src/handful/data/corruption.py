@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handful.data import tree
-from handful.data.datasets import LAYOUTS, open_dataset
+from handful.data.layouts import tree
+from handful.data.layouts.registry import LAYOUTS, open_dataset
 from handful.data.writing import (
     Planned,
     Track,

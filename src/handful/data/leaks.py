@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from handful.data.tree import relative
+from handful.data.layouts.tree import relative
 from handful.errors import ImageError
 from handful.types import Category, Dataset
 

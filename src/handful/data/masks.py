@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from handful.data.images import PictureSource, digest, gather, read_picture
-from handful.data.tree import relative, some
+from handful.data.layouts.tree import relative, some
 from handful.errors import ImageError, InputError
 from handful.ops.frames import part_of, whole
 from handful.types import Dataset, Sample, Saturation, TrueRegion

@@ -142,9 +142,9 @@ def _windows(rows: NDArray[np.float32], length: int, step: int) -> NDArray[np.fl
 
 def _rounded(values: NDArray[np.float32], doubt: float) -> NDArray[np.intp]:
     """Round to 8 bits in place: → the flat numbers of those of which another level may be right."""
-    room = _room("rounding", *values.shape)
-    np.floor(np.add(values, np.float32(0.5 + doubt), out=room), out=values)
-    doubtful = np.flatnonzero(np.subtract(room, values, out=room) < np.float32(2 * doubt))
+    buffer = _room("rounding", *values.shape)
+    np.floor(np.add(values, np.float32(0.5 + doubt), out=buffer), out=values)
+    doubtful = np.flatnonzero(np.subtract(buffer, values, out=buffer) < np.float32(2 * doubt))
     np.clip(values, 0, 255, out=values)
     return doubtful
 

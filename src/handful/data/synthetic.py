@@ -1,4 +1,4 @@
-"""A data set from good pictures alone: synthetic defects and their masks, laid out as `handful.data.tree` says.
+"""A data set from good pictures alone: synthetic defects and their masks, laid out as `handful.data.layouts.tree` says.
 
 Every second good picture by its name, starting with the first, goes to train/good. The others go to test/good, and
 their defects to test/RECIPE: what is tested was never learnt from. A single picture goes to train/good, and the test
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from handful.data import tree
 from handful.data.images import list_pictures
+from handful.data.layouts import tree
 from handful.data.writing import Track, depth_of, new_folder, plan, quietly, read_eight_bits, seed_of, write_png
 from handful.errors import SettingError
 from handful.ops.defects import RECIPES, make_defect

@@ -58,12 +58,12 @@ class Method(Configured, ABC):
         protocol: what it has learnt from before it sees the references, see `Protocol`.
         good_spread: standard deviation of the log scores of good parts of one product, a typical one.
         single_widening: how many times as high another good part scores as mild variations of the picture where `fit`
-            has seen a single one; with `score_apart`, as the geometric mean of those scores and that one.
+            has seen a single one; with `score_against_itself`, as the geometric mean of those scores and that one.
         single_spread: standard deviation of that factor's logarithm between products.
         good_falling: good scores fall with this power of the number of references. All four are PatchCore's where a
             method has none of its own, see benchmarks/good_scores_patchcore.md.
         ample: how many further good pictures take the references' place in the threshold, see
-            `handful.decision.Prior`; 0 for never, as measured for the default method alone.
+            `handful.inspection.threshold.Prior`; 0 for never, as measured for the default method alone.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
@@ -188,7 +188,7 @@ class Method(Configured, ABC):
         """Take over the scale that `weigh` gave another method of the same settings."""
         return self
 
-    def score_apart(self, reference: Features) -> Scores | None:
+    def score_against_itself(self, reference: Features) -> Scores | None:
         """Score the single picture that `fit` has seen by comparing its places with one another.
 
         None for a method that cannot; then mild variations of the picture are all that there is to go by.

@@ -13,7 +13,7 @@ WACV 2025); how they are joined is our own, and chosen by the ablation in benchm
 - Features at the picture's edge are strange for what the backbone made up beyond it. PatchCore's pooling counts zeros
   there, which damps them; here each level's distances are damped by as much along its own edge: to two thirds, and in
   corners to four ninths. A coarse level's edge reaches further in.
-- Parts that turn are learnt in turned copies, see `handful.turning`.
+- Parts that turn are learnt in turned copies, see `handful.fitting.rotation`.
 
 Single patches miss what is large, out of place or missing: it is made of patches each of which is usual. So two more
 kinds of evidence count where parts are not learnt in turned copies. Both compare wide patches, pooled 3 x 3 on each
@@ -51,12 +51,12 @@ from torch import Tensor
 
 from handful.methods.base import Method, Turn, require
 from handful.ops.coreset import greedy_coreset
-from handful.ops.least import CANCELLED, Measure, in_lanes, least_distances
+from handful.ops.least import CANCELLED, Measure, in_groups, least_distances
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
 from handful.ops.neighbors import Bank, windows
 from handful.types import Features, Scores
 
-APART = 0.05  # of the side
+EXCLUSION_RADIUS = 0.05  # of the side
 NEAR = 0.1  # of the side, and one patch at least
 WIDE = 3  # patches, the side of the neighbourhood that wide patches are pooled over
 WIDE_SHARE = 0.02  # of the wide patches, whose mean score is the picture's
@@ -129,7 +129,7 @@ class Handful(Method):
 
     def _fit(self, references: Features) -> None:
         pooled = (pool_neighbourhood(level, size=self.neighbourhood) for level in references.levels)
-        self.rows_ = tuple(in_lanes(self._thinned(level.flatten(0, 2)), self._measures)[None] for level in pooled)
+        self.rows_ = tuple(in_groups(self._thinned(level.flatten(0, 2)), self._measures)[None] for level in pooled)
         self.turned_ = tuple(rows[:0] for rows in self.rows_)
         self.wide_ = _wide_patches(references) if self.wide else references.levels[-1][:0]
         self.usual_ = self.wide_.new_empty(0)
@@ -137,7 +137,7 @@ class Handful(Method):
     def _fit_turned(self, references: Features, turned: Features) -> None:
         self.wide_ = self.wide_[:0]
         by_level = ([self._thinned(copy) for copy in level.flatten(0, 1)] for level in turned.levels)
-        self.turned_ = tuple(_stacked([in_lanes(copy, self._measures) for copy in copies]) for copies in by_level)
+        self.turned_ = tuple(_stacked([in_groups(copy, self._measures) for copy in copies]) for copies in by_level)
 
     def _thinned(self, rows: Tensor) -> Tensor:
         """The share of patches (N, D) that is kept."""
@@ -237,10 +237,10 @@ class Handful(Method):
             self.wide_ = self.wide_[:0]
         return self
 
-    def score_apart(self, reference: Features) -> Scores:
+    def score_against_itself(self, reference: Features) -> Scores:
         """Score the single picture that `fit` has seen by comparing its places with one another.
 
-        Each patch is compared with those that lie apart from it, more than `APART` of the side: how strange a place
+        Each patch is compared with those that lie apart from it, more than `EXCLUSION_RADIUS` of the side: how strange a place
         is to the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
         all places of the picture count, whatever share of them is kept.
         """
@@ -308,8 +308,10 @@ class Handful(Method):
 
 def _stacked(copies: list[Tensor]) -> Tensor:
     """Lanes (K, L, D) of copies that may have more and fewer, the last ones again: → (C, K, L, D)."""
-    most = max(lanes.shape[1] for lanes in copies)
-    return torch.stack([torch.cat([lanes, lanes[:, -1:].expand(-1, most - lanes.shape[1], -1)], 1) for lanes in copies])
+    most = max(groups.shape[1] for groups in copies)
+    return torch.stack(
+        [torch.cat([groups, groups[:, -1:].expand(-1, most - groups.shape[1], -1)], 1) for groups in copies]
+    )
 
 
 def _by_parts(rows: Tensor) -> Tensor:
@@ -319,7 +321,7 @@ def _by_parts(rows: Tensor) -> Tensor:
 
 def _around(height: int, width: int) -> Tensor:
     """The patches that do not lie apart from each: (h·w, E)."""
-    return windows(1, height, width, radius=round(APART * min(height, width)))
+    return windows(1, height, width, radius=round(EXCLUSION_RADIUS * min(height, width)))
 
 
 def _wide_patches(features: Features) -> Tensor:

@@ -29,12 +29,12 @@ def greedy_coreset(points: Tensor, size: int, *, start: int = 0) -> Tensor:
     centred = points - points.mean(0)  # distances stay, and the squares of what lies around 0 cancel least
     squares = centred.square().sum(1)
     least = CANCELLED * squares
-    gap, room = torch.full_like(squares, math.inf), torch.empty_like(squares)  # squared, to the nearest chosen row
+    gap, buffer = torch.full_like(squares, math.inf), torch.empty_like(squares)  # squared, to the nearest chosen row
     row = torch.tensor(start, device=points.device)
     for position in range(size):
         chosen[position] = row
-        torch.addmv(squares, centred, centred[row], alpha=-2, out=room).add_(squares[row])
-        torch.minimum(gap, room.masked_fill_(room < least + least[row], 0.0), out=gap)
+        torch.addmv(squares, centred, centred[row], alpha=-2, out=buffer).add_(squares[row])
+        torch.minimum(gap, buffer.masked_fill_(buffer < least + least[row], 0.0), out=gap)
         gap[row] = -1.0  # below every distance, so that no row is chosen twice
         row = gap.argmax()
     return chosen

@@ -129,10 +129,10 @@ class Rows:
         """
         asked = np.column_stack([queries - self._middle, np.ones(len(queries), np.float32)])
         block, count = max(1, CHUNK_ELEMENTS // len(self._rows)), len(queries)
-        room = np.empty((min(block, count), len(self._rows)), np.float32)  # one for all: new memory takes time
+        buffer = np.empty((min(block, count), len(self._rows)), np.float32)  # one for all: new memory takes time
         found = np.empty(count, np.int64)
         for start in range(0, count, block):
             some = asked[start : start + block]
-            found[start : start + block] = np.matmul(some, self._bank, out=room[: len(some)]).argmax(1)
+            found[start : start + block] = np.matmul(some, self._bank, out=buffer[: len(some)]).argmax(1)
         distances: NDArray[np.float32] = np.linalg.norm(queries - self._rows[found], axis=1)
         return distances, found

@@ -9,7 +9,7 @@ rounding decides which: on even, white grounds many patches come again nearly to
 This assumes that different patches differ by more than 4e-3 of their length, as networks' features do by far. Those
 that share a constant hundreds of times larger than what tells them apart would all be as far from each other.
 
-Writing all products down and going through them costs as much as multiplying. `in_lanes` saves it: since
+Writing all products down and going through them costs as much as multiplying. `in_groups` saves it: since
 
     max(a, b) - c  =  relu(a - b) + b - c,
 
@@ -38,13 +38,13 @@ WIDE = 32  # lanes of a block, as a multiple: vectors are 16 wide, and several a
 CANCELLED = 1.6e-5  # of a squared length: what is left of it after subtracting equals, in float32, and much more
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
 FEW = 100  # rows, of which fewer are searched one by one
-APART = 1.02  # lengths in one lane, the longest over the shortest: so that they are rounded by 1 % at most
+LENGTH_RATIO = 1.02  # lengths in one lane, the longest over the shortest: so that they are rounded by 1 % at most
 # A lane of many rows is looked through once for all of them, but some are filled up: their number is best as the square
 # root of that of all rows. Rounding in float32 adds up over a lane.
 ROWS_FOR_ONE, DEEPEST = 16, 16
 
 
-def in_lanes(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
+def in_groups(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
     """Arrange rows to be searched: in lanes, for two measures of one length each.
 
     Of `FEW` rows or more those that are about as long go into a lane, filled up by one that comes again. For two
@@ -66,11 +66,11 @@ def in_lanes(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
     starts = torch.tensor(found, device=rows.device)
     last = torch.cat([starts[1:], starts.new_tensor([len(rows)])]) - 1
     places = torch.minimum(starts + torch.arange(each, device=rows.device)[:, None], last)  # (K, L)
-    lanes: Tensor = rows[order[places]]
+    groups: Tensor = rows[order[places]]
     if not both:
-        return lanes
+        return groups
     middle = (lengths[starts] * lengths[last]).sqrt()
-    return lanes * torch.where(lengths[places] > 0, middle / lengths[places], 1.0)[..., None]
+    return groups * torch.where(lengths[places] > 0, middle / lengths[places], 1.0)[..., None]
 
 
 def _starts(lengths: list[float], each: int) -> list[int]:
@@ -78,7 +78,7 @@ def _starts(lengths: list[float], each: int) -> list[int]:
     starts, end = [], 0
     while end < len(lengths):
         starts.append(end)
-        end = bisect_right(lengths, APART * lengths[end], end, min(end + each, len(lengths)))
+        end = bisect_right(lengths, LENGTH_RATIO * lengths[end], end, min(end + each, len(lengths)))
     return starts
 
 
@@ -88,7 +88,7 @@ def least_distances(
     """The distance of each query to the nearest row, in each measure.
 
     Args:
-        rows: (P, K, L, D): P parts, each of which counts by itself and is as `in_lanes` arranges it.
+        rows: (P, K, L, D): P parts, each of which counts by itself and is as `in_groups` arranges it.
         queries: (N, D).
         measures: Euclidean, and "cosine": Euclidean at length 1. Patches of zeros stay what they are in both.
         among: (C,) numbers of parts, to take these alone, and together as one part.

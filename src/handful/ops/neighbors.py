@@ -83,12 +83,12 @@ class Bank:
         in_graph = is_tracing()
         block = max(1, (GRAPH_ELEMENTS if in_graph else CHUNK_ELEMENTS) // len(centred))
         # One room for all: memory that is new for every block takes time of its own.
-        room = None if in_graph else queries.new_empty(min(block, len(queries)), len(centred))
+        buffer = None if in_graph else queries.new_empty(min(block, len(queries)), len(centred))
         blocks = (self._middle - queries).split(block)  # -q, so that a graph adds |m|²/2 where it multiplies
         barred = [None] * len(blocks) if excluded is None else excluded.split(block)
         found = []
         for some, rows_barred in zip(blocks, barred, strict=True):
-            out = None if room is None else room[: len(some)]
+            out = None if buffer is None else buffer[: len(some)]
             order = torch.addmm(half_squares, some, centred.T, out=out)  # (n, M)
             if rows_barred is not None:
                 order.scatter_(1, rows_barred, math.inf)
@@ -100,11 +100,11 @@ class Bank:
         """The nearest row (N,) of each query, the lowest of those equally near."""
         codes, errors = grid.encode(queries - self._middle)
         block = max(1, CODED_ELEMENTS // grid.padded)
-        room = torch.empty(min(block, len(queries)), grid.padded, dtype=torch.int32)
+        buffer = torch.empty(min(block, len(queries)), grid.padded, dtype=torch.int32)
         nearest = torch.empty(len(queries), dtype=torch.int64)
         for start in range(0, len(queries), block):
             some = slice(start, start + block)
-            order = grid.order(codes[some], room)  # (n, G, GROUP)
+            order = grid.order(codes[some], buffer)  # (n, G, GROUP)
             least = order.amin(2)  # (n, G)
             first = least.argmin(1)
             closest = GROUP * first + order[torch.arange(len(order)), first].argmin(1)
@@ -197,10 +197,10 @@ class _Grid:
         codes, errors = self._rounded(centred @ self._rotation)
         return codes, errors + self._error
 
-    def order(self, codes: Tensor, room: Tensor) -> Tensor:
+    def order(self, codes: Tensor, buffer: Tensor) -> Tensor:
         """⌊|m̂|²/2⌋ - q̂·m̂ for each row and query, in steps squared: (n, D) → (n, padded / GROUP, GROUP) int32."""
         whole = torch.cat([-codes, self._factors.expand(len(codes), -1)], 1)
-        order: Tensor = torch._int_mm(whole, self._codes.T, out=room[: len(codes)])
+        order: Tensor = torch._int_mm(whole, self._codes.T, out=buffer[: len(codes)])
         return order.unflatten(1, (-1, GROUP))  # type: ignore[no-any-return]  # torch does not annotate it
 
     def limits(self, codes: Tensor, distances: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Reads labelled data sets, one layout a file."""

@@ -1,0 +1,27 @@
+"""BraTS 2021 as slices, prepared as ResAD's evaluation expects it: one category, brain, in the tree's layout.
+
+brain/train/good, brain/test/good, brain/test/DEFECT and brain/ground_truth/DEFECT/NAME_mask.png; a mask's values are
+the labels of the tumour's parts, and any of them counts. Yao et al., ResAD: A Simple Framework for Class Generalizable
+Anomaly Detection, NeurIPS 2024; folders as in github.com/xcyao00/ResAD, datasets/brats.py at 0afc30e.
+"""
+
+from pathlib import Path
+
+from handful.data.layouts.tree import is_category, read_all, read_category
+from handful.types import Dataset
+
+CATEGORY = "brain"
+
+
+def detect(root: Path) -> bool:
+    """Whether there is a folder brain in the tree's layout."""
+    return is_category(root / CATEGORY)
+
+
+def read(root: Path) -> Dataset:
+    """The one category.
+
+    Raises:
+        InputError: if it has no good training picture or no test picture.
+    """
+    return read_all("brats", root, [root / CATEGORY], read_category)

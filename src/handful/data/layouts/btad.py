@@ -1,0 +1,27 @@
+"""BTAD (beanTech): categories 01, 02 and 03 with train/ok, test/ok, test/ko and ground_truth/ko/NAME.
+
+Mishra et al., VT-ADL: A Vision Transformer Network for Image Anomaly Detection and Localization, ISIE 2021. Category
+03 has its masks as .bmp, the others as .png.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from handful.data.layouts.tree import Counts, is_category, read_category, read_official, subfolders
+from handful.types import Dataset
+
+OFFICIAL: dict[str, Counts] = {"01": (400, 21, 49), "02": (399, 30, 200), "03": (1000, 400, 41)}
+
+
+def detect(root: Path) -> bool:
+    """Whether a folder inside is called 01, 02 or 03 and has the layout."""
+    return any(folder.name in OFFICIAL and is_category(folder, good="ok") for folder in subfolders(root))
+
+
+def read(root: Path) -> Dataset:
+    """The official categories that are there; absent ones and other numbers of pictures are said.
+
+    Raises:
+        InputError: if no category has a good training picture and a test picture.
+    """
+    return read_official("btad", root, OFFICIAL, partial(read_category, good="ok"))

@@ -1,0 +1,61 @@
+"""KolektorSDD2: train and test with pictures NNNNN.png and masks NNNNN_GT.png beside them.
+
+Božič et al., Mixed supervision for surface-defect detection, Computers in Industry 129, 2021. A picture shows a defect
+where its mask has a pixel that is not black. References are drawn from the good pictures of train; its defects are not
+used.
+"""
+
+from pathlib import Path
+
+from handful.data.images import read_picture
+from handful.data.layouts.tree import Reading, assemble, differences, pictures, read_all, relative, some
+from handful.errors import ImageError
+from handful.types import Dataset, Sample
+
+CATEGORY = "kolektorsdd2"
+OFFICIAL = (2085, 894, 110)
+SUFFIX = "_GT"
+
+
+def detect(root: Path) -> bool:
+    """Whether train and test are there, and masks beside the pictures of test."""
+    return (root / "train").is_dir() and any((root / "test").glob(f"[!.]*{SUFFIX}.*"))
+
+
+def read(root: Path) -> Dataset:
+    """The one category; a picture whose mask is absent or unreadable is left out.
+
+    Raises:
+        InputError: if there is no good training picture or no test picture.
+    """
+    return read_all("kolektor", root, [root], _read_one)
+
+
+def _read_one(root: Path) -> Reading:
+    (train, unknown), (test, more) = _labelled(root / "train"), _labelled(root / "test")
+    bare = [relative(path, root) for path in unknown + more]
+    missing = (
+        [f"{CATEGORY}: pictures without a readable mask are left out ({len(bare)}): {some(bare)}."] if bare else []
+    )
+    good = [sample.path for sample in train if not sample.anomalous]
+    category, missing = assemble(CATEGORY, good, test, root=root, missing=missing)
+    return category, [*differences(category, OFFICIAL), *missing]
+
+
+def _labelled(folder: Path) -> tuple[list[Sample], list[str]]:
+    """The pictures whose masks say what they show, and the paths of the others."""
+    found = {path.stem: str(path) for path in pictures(folder)}
+    samples, unknown = [], []
+    for stem, path in found.items():
+        if stem.endswith(SUFFIX):
+            continue
+        mask = found.get(stem + SUFFIX)
+        try:
+            anomalous = mask is not None and bool(read_picture(mask).pixels.any())
+        except ImageError:
+            mask = None
+        if mask is None:
+            unknown.append(path)
+        else:
+            samples.append(Sample(path, True, "defect", (mask,)) if anomalous else Sample(path, False, "good"))
+    return samples, unknown

@@ -1,0 +1,83 @@
+"""MVTec LOCO AD: structural and logical anomalies, several masks a picture, and how much of each must be found.
+
+A category has train/good, test/good, test/logical_anomalies, test/structural_anomalies, ground_truth/KIND/NAME/000.png
+and on, one mask for each defect, and defects_config.json. The folder validation is not used: references are drawn from
+train alone. Copies with one mask a picture, ground_truth/KIND/NAME_mask.png as in MVTec AD, are read too; such a mask
+does not say how much of each defect must be found.
+
+Bergmann et al., Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection and Localization,
+IJCV 130, 2022, table 1 and section 5.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from handful.data.layouts.tree import (
+    Counts,
+    MasksOf,
+    Reading,
+    ground_truth,
+    holds_official,
+    pictures,
+    read_category,
+    read_official,
+)
+from handful.types import Dataset, Saturation
+
+OFFICIAL: dict[str, Counts] = {
+    "breakfast_box": (351, 102, 173),
+    "juice_bottle": (335, 94, 236),
+    "pushpins": (372, 138, 172),
+    "screw_bag": (360, 122, 219),
+    "splicing_connectors": (354, 119, 193),
+}
+CONFIG = "defects_config.json"
+
+
+def detect(root: Path) -> bool:
+    """Whether a folder inside has an official category's name and the layout."""
+    return holds_official(root, dict.fromkeys(OFFICIAL, "logical_anomalies structural_anomalies"))
+
+
+def read(root: Path) -> Dataset:
+    """The official categories that are there; absent ones and other numbers of pictures are said.
+
+    Raises:
+        InputError: if no category has a good training picture and a test picture.
+    """
+    return read_official("loco", root, OFFICIAL, _read_one)
+
+
+def _read_one(root: Path) -> Reading:
+    category, missing = read_category(root, find_masks=_one_for_each_defect)
+    if any(Path(mask).parent.parent.name == "ground_truth" for sample in category.test for mask in sample.masks):
+        missing.append(f"{category.name}: masks are merged into one a picture, so each of its parts counts by itself.")
+        return category, missing
+    try:
+        entries = json.loads((root / CONFIG).read_text(encoding="utf-8"))
+        return replace(category, saturation=tuple(map(_saturation, entries))), missing
+    except FileNotFoundError:
+        lacks = "is absent"
+    except (OSError, ValueError, TypeError, KeyError) as error:  # what JSON can be instead of a list of objects
+        lacks = f"cannot be used ({type(error).__name__}: {error})"
+    missing.append(f"{category.name}: {CONFIG} {lacks}, so a defect counts as found only where all of it is.")
+    return category, missing
+
+
+def _one_for_each_defect(root: Path, kind: str) -> MasksOf:
+    merged = ground_truth(root, kind)
+    return lambda picture: tuple(map(str, pictures(root / "ground_truth" / kind / picture.stem))) or merged(picture)
+
+
+def _saturation(entry: Any) -> Saturation:
+    """One type of defect out of defects_config.json.
+
+    Raises:
+        ValueError, TypeError, KeyError: if it is not as MVTec writes it.
+    """
+    value, area, relative = entry["pixel_value"], entry["saturation_threshold"], entry["relative_saturation"]
+    if not 1 <= value <= 255 or not area > 0 or not isinstance(relative, bool) or (relative and area > 1):
+        raise ValueError(f"pixel_value {value}, saturation_threshold {area}, relative_saturation {relative}")
+    return Saturation(int(value), float(area), relative)

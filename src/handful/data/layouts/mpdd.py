@@ -1,0 +1,40 @@
+"""MPDD: six kinds of painted metal parts, each in the layout of `handful.data.layouts.tree`.
+
+Jezek et al., Deep learning-based defect detection of metal parts, ICUMT 2021, table 1.
+"""
+
+from pathlib import Path
+
+from handful.data.layouts.tree import Counts, holds_official, read_official
+from handful.types import Dataset
+
+OFFICIAL: dict[str, Counts] = {
+    "bracket_black": (289, 32, 47),
+    "bracket_brown": (185, 26, 51),
+    "bracket_white": (110, 30, 30),
+    "connector": (128, 30, 14),
+    "metal_plate": (54, 26, 71),
+    "tubes": (122, 32, 69),
+}
+DEFECTS = {
+    "bracket_black": "hole scratches",
+    "bracket_brown": "bend_and_parts_mismatch parts_mismatch",
+    "bracket_white": "defective_painting scratches",
+    "connector": "parts_mismatch",
+    "metal_plate": "major_rust scratches total_rust",
+    "tubes": "flattening anomalous",
+}
+
+
+def detect(root: Path) -> bool:
+    """Whether a folder inside has an official category's name, the layout, and no other defects than that category."""
+    return holds_official(root, DEFECTS)
+
+
+def read(root: Path) -> Dataset:
+    """The official categories that are there; absent ones and other numbers of pictures are said.
+
+    Raises:
+        InputError: if no category has a good training picture and a test picture.
+    """
+    return read_official("mpdd", root, OFFICIAL)

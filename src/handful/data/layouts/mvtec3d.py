@@ -1,0 +1,44 @@
+"""MVTec 3D-AD, its colour pictures alone: train/good/rgb, test/DEFECT/rgb and test/DEFECT/gt/NAME.
+
+Bergmann et al., The MVTec 3D-AD Dataset for Unsupervised 3D Anomaly Detection and Localization, VISAPP 2022, table 1.
+The point clouds beside them (xyz) and the folder validation are not used.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from handful.data.layouts.tree import Counts, MasksOf, by_stem, mask_of, read_category, read_official, subfolders
+from handful.types import Dataset
+
+OFFICIAL: dict[str, Counts] = {
+    "bagel": (244, 22, 88),
+    "cable_gland": (223, 21, 87),
+    "carrot": (286, 27, 132),
+    "cookie": (210, 28, 103),
+    "dowel": (288, 26, 104),
+    "foam": (236, 20, 80),
+    "peach": (361, 26, 106),
+    "potato": (300, 22, 92),
+    "rope": (298, 32, 69),
+    "tire": (210, 25, 87),
+}
+
+
+def detect(root: Path) -> bool:
+    """Whether a folder inside has an official category's name and train/good/rgb."""
+    return any(folder.name in OFFICIAL and (folder / "train/good/rgb").is_dir() for folder in subfolders(root))
+
+
+def read(root: Path) -> Dataset:
+    """The official categories that are there; absent ones and other numbers of pictures are said.
+
+    Raises:
+        InputError: if no category has a good training picture and a test picture.
+    """
+    return read_official("mvtec3d", root, OFFICIAL, partial(read_category, inner="rgb", find_masks=_beside))
+
+
+def _beside(root: Path, kind: str) -> MasksOf:
+    """Masks called as their pictures, in test/DEFECT/gt."""
+    masks = by_stem(root / "test" / kind / "gt")
+    return lambda picture: mask_of(picture, masks)

@@ -1,0 +1,121 @@
+"""A benchmark from its options to its folder: results.csv, environment.json, summary.md, plots and sheets."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from handful.backbones.base import Backbone
+from handful.evaluation import environment, results
+from handful.evaluation.cells import Frames, plan, unfinished
+from handful.evaluation.results import Row
+from handful.evaluation.run import backbone_label, run
+from handful.files import replacing, sweep
+from handful.inspection import threshold
+from handful.types import Dataset
+
+SUMMARY = "summary.md"
+
+
+class Benchmark:
+    """Every data set × category × method × shots × seed on one backbone, in one folder.
+
+    Making one writes environment.json; `run` adds the results, and begins where an earlier, perhaps killed, run of the
+    same folder ended; `write_pages` then makes what people read.
+
+    Args:
+        datasets: by the names that the table calls them.
+        backbone: computes every feature, once.
+        out: the folder of the results.
+        methods: as `handful.methods.parse` reads them; METHOD@TRAINING scores on the backbone after a training on the
+            references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head.
+        shots, seeds: of the draws.
+        false_alarm_rate: what the shipped thresholds are asked for.
+        frames: of the inputs, see `handful.evaluation.cells.Frames`.
+        command: that started it, for the record.
+        weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
+
+    Raises:
+        SettingError: for an unknown method or setting, or shots or seeds out of bounds.
+        InputError: if the folder holds results of other code, weights, sizes or data.
+        OutputError: if the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        datasets: Mapping[str, Dataset],
+        backbone: Backbone,
+        out: Path,
+        *,
+        methods: Sequence[str],
+        shots: Sequence[int],
+        seeds: Sequence[int],
+        false_alarm_rate: float = threshold.DEFAULT_RATE,
+        frames: Frames = "references",
+        command: str = "",
+        weights: str = "auto",
+    ) -> None:
+        self.frames: Frames = frames
+        self.datasets, self.backbone, self.out = datasets, backbone, out
+        self.false_alarm_rate, self.weights = false_alarm_rate, weights
+        self.cells = plan(datasets, methods=methods, shots=shots, seeds=seeds)
+        self.environment = environment.describe(
+            command=command,
+            device=backbone.device,
+            facts={
+                "backbone": {**asdict(backbone.spec), "name": backbone_label(backbone.spec), "frames": frames},
+                "false_alarm_rate": false_alarm_rate,
+                "missing": {name: list(dataset.missing) for name, dataset in datasets.items()},
+                "test_sets": {name: environment.test_sets(dataset) for name, dataset in datasets.items()},
+            },
+        )
+        sweep(out, below=True)  # a run that was killed may have left something in any folder
+        self.environment = environment.joined(out, self.environment)
+        environment.write(out, self.environment)
+        self.unfinished = unfinished(self.cells, out)
+
+    def run(self) -> Iterator[Row]:
+        """Run the unfinished cells; each row when it is in the table.
+
+        Raises:
+            OutputError: if the results cannot be written.
+        """
+        yield from run(
+            self.unfinished,
+            self.backbone,
+            self.out,
+            false_alarm_rate=self.false_alarm_rate,
+            weights=self.weights,
+            frames=self.frames,
+        )
+
+    def write_pages(self, *, sheets: bool = True) -> Iterator[Path]:
+        """Write summary.md, the plots and, if wished, the sheets of pictures; the path of each when it is there.
+
+        Raises:
+            OutputError: if one cannot be written.
+        """
+        from handful.evaluation.plots import plot_shots  # matplotlib and polars take a second to import
+        from handful.evaluation.tables import read_results, summary
+
+        table = read_results(self.out / results.RESULTS)
+        with replacing(self.out / SUMMARY) as file:
+            file.write(summary(table, self.environment).encode())
+        yield self.out / SUMMARY
+        yield from plot_shots(table, self.out / "plots")
+        if sheets:
+            from handful.evaluation.sheets import write_sheets
+
+            categories = {
+                (name, category.name): category
+                for name, dataset in self.datasets.items()
+                for category in dataset.categories
+            }
+            rows = results.read(self.out / results.RESULTS)
+            yield from write_sheets(
+                rows,
+                categories,
+                self.backbone,
+                self.out,
+                false_alarm_rate=self.false_alarm_rate,
+                frames=self.frames,
+            )

@@ -1,0 +1,158 @@
+"""An inspector that keeps within a size and a time: fewer of the good patches stay until it does.
+
+The price on labelled pictures is in benchmarks/budget.md. All that the references themselves can tell is how much
+higher they score where they are left out, while the threshold moves with them. A single reference cannot be left out.
+It is compared with variations of itself, which lie far from a thinned bank as other good parts do, and the threshold
+would end up far too high: so it stays whole.
+"""
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from handful import methods
+from handful.data import images
+from handful.data.images import Pictures
+from handful.detector import Detector
+from handful.errors import SettingError
+from handful.fitting.calibration import Track, quietly
+from handful.inspector import Inspector
+from handful.saved import archive
+from handful.saved.archive import LEARNT_PART, STATE_PART
+
+SETTING = "coreset_ratio"
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.05)
+INSPECTIONS = 9
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an inspector may take; None for no limit.
+
+    Attributes:
+        max_mb: of the saved file, in millions of bytes.
+        latency_ms: of one inspection on this computer, from the pixels of a picture to verdict and map: the median of
+            several of the first reference.
+
+    Raises:
+        SettingError: if one is not above 0.
+    """
+
+    max_mb: float | None = None
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in (("max_mb", self.max_mb), ("latency_ms", self.latency_ms)):
+            if limit is not None and not limit > 0:
+                raise SettingError(f"`{name}` must be above 0, got {limit:g}.")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an inspector within a budget keeps and takes.
+
+    Attributes:
+        share: of the good patches, in (0, 1].
+        megabytes, milliseconds: as `Budget` has them; None where that was not asked for.
+        rise: of the typical score of a good part, by which share of the way to the threshold; 0 where nothing was left
+            out.
+    """
+
+    share: float
+    megabytes: float | None
+    milliseconds: float | None
+    rise: float
+
+
+def fit(
+    detector: Detector, references: Pictures, budget: Budget, *, accept_odd: bool = False, track: Track = quietly
+) -> Kept:
+    """Fit a detector with as many of its method's good patches as a budget allows.
+
+    All that it was to keep comes first, then, from two references on, the smaller `SHARES`.
+
+    Args:
+        detector: fitted in place; its method must keep a share of the good patches, as `SETTING`.
+        references, accept_odd: as `Detector.fit` takes them.
+        budget: of the file and of an inspection.
+        track: shows progress, once for each share.
+
+    Raises:
+        SettingError: for a method that keeps no share of the good patches, and where the least share does not do.
+        All that `Detector.fit` raises.
+    """
+    asked = detector.method
+    if SETTING not in asked.settings:
+        able = ", ".join(name for name, method in methods.METHODS.items() if SETTING in method.setting_names())
+        raise SettingError(
+            f"The method of an inspector with a budget must be one of {able}, got {asked.name}; choose one of these, "
+            f"or leave the budget out."
+        )
+    whole = asked.settings[SETTING]
+    alone = len(images.gather(references, recursive=False)) == 1
+    for share in (whole, *(less for less in SHARES if less < whole and not alone)):
+        detector.method = methods.create(asked.name, {**asked.settings, SETTING: share}).take_head(asked.head_)
+        detector.fit(references, accept_odd=accept_odd, track=track)
+        if share == whole:
+            before = detector.calibration
+        parts = None if budget.max_mb is None else _megabytes(detector)
+        milliseconds = None if budget.latency_ms is None else _milliseconds(detector, references)
+        megabytes = None if parts is None else parts["file"]
+        if _within(megabytes, budget.max_mb) and _within(milliseconds, budget.latency_ms):
+            return Kept(share, megabytes, milliseconds, before.calibrated(detector.calibration.typical))
+    raise SettingError(_unmet(budget, share, parts=parts, milliseconds=milliseconds, alone=alone))
+
+
+def _within(value: float | None, limit: float | None) -> bool:
+    return value is None or limit is None or value <= limit
+
+
+def _megabytes(detector: Detector) -> dict[str, float]:
+    """What the saved inspector takes as a whole, as `file`, and the most of what fills it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "part.handful")
+        detector.save(path)
+        sizes = {name: len(part) / 1e6 for name, part in archive.read(path)[2].items()}
+        return {
+            "file": path.stat().st_size / 1e6,
+            "backbone": sum(size for name, size in sizes.items() if name.startswith("backbone.")),
+            "patches": sizes[STATE_PART],
+            "features for teaching": sizes[LEARNT_PART],
+        }
+
+
+def _milliseconds(detector: Detector, references: Pictures) -> float:
+    """The median time of an inspection of the first reference, as by the saved inspector, once it has inspected one."""
+    source, name = images.gather(references, recursive=False)[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "part.handful")
+        detector.save(path)
+        inspector = Inspector.load_graph(path) or detector.inspector
+    picture = inspector.preprocessing.read(source, name)
+    seconds = []
+    for _ in range(INSPECTIONS + 1):
+        begin = time.perf_counter()
+        inspector.inspect_picture(picture)
+        seconds.append(time.perf_counter() - begin)
+    return 1000 * statistics.median(seconds[1:])
+
+
+def _unmet(
+    budget: Budget, share: float, *, parts: dict[str, float] | None, milliseconds: float | None, alone: bool
+) -> str:
+    """The sentence about a budget that the least share does not meet."""
+    wanted, got = [], []
+    if parts is not None:
+        filled = ", ".join(f"{name} {size:.1f}" for name, size in parts.items() if name != "file")
+        wanted.append(f"{budget.max_mb:g} MB")
+        got.append(f"{parts['file']:.1f} MB ({filled})")
+    if milliseconds is not None:
+        wanted.append(f"{budget.latency_ms:g} ms")
+        got.append(f"{milliseconds:.0f} ms")
+    remedy = "give a second reference, as a single one cannot be thinned" if alone else "use fewer references"
+    return (
+        f"An inspector must keep within its budget of {' and '.join(wanted)}, got {' and '.join(got)} with "
+        f"{100 * share:g} % of the patches; {remedy}, a smaller input, another backbone or method, or a larger budget."
+    )

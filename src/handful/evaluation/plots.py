@@ -1,0 +1,281 @@
+"""results.csv → pictures of a metric against the number of references, one line for each method."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+
+from handful.evaluation.published import METRICS
+from handful.evaluation.tables import SETUP, over_categories
+from handful.files import replacing
+
+_SHOWN = ("image_auroc", "pixel_auroc", "aupro")
+# Okabe and Ito's palette, which people of every colour vision tell apart, with grey for its yellow, pale on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+_STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")  # one for each round through the colours
+_INK, _GRID = "#333333", "#E4E4E4"
+_PALE = "#666666"
+_SIZE, _DPI = (8.0, 4.8), 150  # inches
+_LEFT, _BOTTOM, _TOP = 0.1, 0.15, 0.87  # the axes' edges in the picture
+_FONT, _EM = 8.5, 0.072  # of the methods' names: points, and inches for a letter
+_LEAST_RANGE = 2.0  # percent points that the y axis spans at least, so that noise does not look like a trend
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method at one number of shots, in percent.
+
+    Attributes:
+        shots: references for each category.
+        seeds: each seed's mean over categories, ascending by seed.
+        whole: whether it is over all categories that have the metric.
+    """
+
+    shots: int
+    seeds: tuple[float, ...]
+    whole: bool
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return fmean(self.seeds)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What one picture shows.
+
+    Attributes:
+        dataset: its name, or "overall" for the mean over data sets.
+        metric: a column of the results.
+        setup: protocol, backbone and input size.
+        over: what the figures are means over, in words.
+        methods: all of this setup, so that each has one colour in all its pictures.
+        lines: by method its points, by shots.
+    """
+
+    dataset: str
+    metric: str
+    setup: tuple[str, str, str]
+    over: str
+    methods: tuple[str, ...]
+    lines: dict[str, tuple[Point, ...]]
+
+    @property
+    def shots(self) -> list[int]:
+        """All numbers of shots, ascending."""
+        return sorted({point.shots for points in self.lines.values() for point in points})
+
+    @property
+    def name(self) -> str:
+        """The picture's file name."""
+        return re.sub(r"[^\w.=-]+", "_", "-".join((self.dataset, self.metric, *self.setup))) + ".png"
+
+
+def plot_shots(results: pl.DataFrame, folder: Path) -> list[Path]:
+    """Draw image AUROC, pixel AUROC and AUPRO against shots: by data set, and overall where there are several.
+
+    Protocols, backbones and input sizes never share a picture. There is none of a metric that nothing has, nor of a
+    single number of shots. Those without references are left out: the axis doubles.
+
+    Args:
+        results: as `tables.read_results` gives them.
+        folder: for the PNG files; made where missing.
+
+    Raises:
+        OutputError: if a file cannot be written; one that was there before is then left as it was.
+    """
+    paths = []
+    for chart in charts(results):
+        paths.append(folder / chart.name)
+        with replacing(paths[-1], make_folder=True) as file:
+            draw(chart).savefig(file, format="png", dpi=_DPI)
+    return paths
+
+
+def charts(results: pl.DataFrame) -> list[Chart]:
+    """The figures of all pictures, by setup, data set (overall first) and metric."""
+    found = []
+    for metric in _SHOWN:
+        results = results.filter(pl.col("shots") > 0)
+        measured = results.filter(pl.col(metric).is_not_null())
+        counts = measured.group_by(*SETUP, "dataset").agg(all_of_it=pl.col("category").n_unique())
+        samples = over_categories(results, metric).join(counts, on=[*SETUP, "dataset"])
+        samples = samples.with_columns(whole=pl.col("categories").list.len() == pl.col("all_of_it"))
+        for key, part in samples.group_by(SETUP):
+            setup = (str(key[0]), str(key[1]), str(key[2]))
+            same = (pl.col(name) == value for name, value in zip(SETUP, setup, strict=True))
+            methods = tuple(results.filter(*same)["method"].unique().sort())
+            datasets = part["dataset"].unique().sort().to_list()
+            for dataset in datasets:
+                here = part.filter(pl.col("dataset") == dataset)
+                count = here["all_of_it"][0]
+                over = f"mean of {count} categories" if count > 1 else here["categories"][0][0]
+                found.append(Chart(dataset, metric, setup, over, methods, _points(here)))
+            if len(datasets) > 1:
+                everywhere = part.group_by("method", "shots", "seed").agg(
+                    pl.col("value").mean(), pl.col("whole").all(), datasets=pl.len()
+                )
+                over = f"mean of {', '.join(datasets)}"
+                lines = _points(everywhere.filter(pl.col("datasets") == len(datasets)))
+                found.append(Chart("overall", metric, setup, over, methods, lines))
+    found = [chart for chart in found if len(chart.shots) > 1]
+    return sorted(found, key=lambda chart: (chart.setup, chart.dataset != "overall", chart.dataset, chart.metric))
+
+
+def _points(samples: pl.DataFrame) -> dict[str, tuple[Point, ...]]:
+    """By method, from a row for each method, shots and seed."""
+    each = samples.sort("seed").group_by("method", "shots").agg("value", pl.col("whole").all()).sort("method", "shots")
+    lines: dict[str, tuple[Point, ...]] = {}
+    for method, shots, values, whole in each.select("method", "shots", "value", "whole").iter_rows():
+        lines[method] = (*lines.get(method, ()), Point(shots, tuple(values), whole))
+    return lines
+
+
+def draw(chart: Chart) -> Figure:
+    """One chart as a figure that belongs to no window and to no global state."""
+    figure = Figure(figsize=_SIZE, facecolor="white")
+    FigureCanvasAgg(figure)
+    labels = [_wrapped(method) for method in chart.lines]
+    at_ends = len(labels) <= len(_COLOURS)
+    widest = max(len(row) for label in labels for row in label.split("\n"))
+    right = 1 - (widest * _EM + (0.45 if at_ends else 0.85)) / _SIZE[0]
+    axes = figure.add_axes((_LEFT, _BOTTOM, right - _LEFT, _TOP - _BOTTOM))
+    handles = [_draw_line(axes, chart, method) for method in chart.lines]
+    _label_axes(axes, chart)
+    if at_ends:
+        _label_lines(axes, chart, labels)
+    else:
+        last = [points[-1].mean for points in chart.lines.values()]
+        best_first = sorted(range(len(labels)), key=lambda number: -last[number])
+        axes.legend(
+            [handles[number] for number in best_first],
+            [labels[number] for number in best_first],
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            frameon=False,
+            fontsize=_FONT,
+            labelcolor=_INK,
+            handlelength=2.6,
+        )
+    figure.text(0.012, 0.015, _note(chart), fontsize=7.5, color=_PALE)
+    return figure
+
+
+def _draw_line(axes: Axes, chart: Chart, method: str) -> Line2D:
+    """One method's line, its seeds' range at each point, and what stands for it in a legend."""
+    number, points = chart.methods.index(method), chart.lines[method]
+    colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
+    marker = _MARKERS[number % len(_MARKERS)]
+    x, y = [_across(chart, method, point) for point in points], [point.mean for point in points]
+    lows, highs = [min(point.seeds) for point in points], [max(point.seeds) for point in points]
+    axes.vlines(x, lows, highs, color=colour, alpha=0.55, linewidth=1.6)
+    axes.plot(x, y, style, color=colour, linewidth=1.6)
+    for point, across, up in zip(points, x, y, strict=True):
+        face = colour if point.whole else "white"
+        axes.plot(across, up, marker, markersize=5.5, markerfacecolor=face, markeredgecolor=colour, zorder=3)
+    return Line2D([], [], linestyle=style, marker=marker, color=colour, linewidth=1.6, markersize=5.5)
+
+
+def _across(chart: Chart, method: str, point: Point) -> float:
+    """Where a point stands: at its shots, a little beside the other methods' so that their bars can be told apart."""
+    methods = list(chart.lines)
+    apart = min(0.035, 0.25 / len(methods))  # in doublings of the shots
+    return float(point.shots * 2 ** (apart * (methods.index(method) - (len(methods) - 1) / 2)))
+
+
+def _label_axes(axes: Axes, chart: Chart) -> None:
+    shots = chart.shots
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(shots[0] / 2**0.3, shots[-1] * 2**0.3)
+    axes.xaxis.set_major_locator(FixedLocator(shots))
+    axes.xaxis.set_major_formatter(FixedFormatter([str(k) for k in shots]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    low, high = axes.get_ylim()
+    beyond = max(0.0, (_LEAST_RANGE - (high - low)) / 2)
+    high = min(high + beyond, 100 + 0.02 * (high - low + 2 * beyond))
+    axes.set_ylim(min(low - beyond, high - _LEAST_RANGE), high)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("shots (references for each category)", color=_INK)
+    axes.set_ylabel(f"{METRICS[chart.metric]}, %", color=_INK)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_INK, length=3)
+    protocol, backbone, size = chart.setup
+    axes.set_title(
+        f"{chart.dataset}: {METRICS[chart.metric]}, {chart.over}\n{protocol} · {backbone}, {size}",
+        loc="left",
+        fontsize=10.5,
+        color=_INK,
+        linespacing=1.4,
+    )
+
+
+def _label_lines(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
+    """Name each line right of its end, moved up or down just so far that no two names overlap."""
+    low, high = axes.get_ylim()
+    row = (high - low) * _FONT * 1.35 / 72 / (_SIZE[1] * (_TOP - _BOTTOM))  # a text row's height in percent points
+    ends = [points[-1] for points in chart.lines.values()]
+    heights = [row * (label.count("\n") + 1) for label in labels]
+    places = spread_out([end.mean for end in ends], heights, low=low, high=high)
+    for method, label, end, place in zip(chart.lines, labels, ends, places, strict=True):
+        colour = _COLOURS[chart.methods.index(method) % len(_COLOURS)]
+        axes.annotate(
+            label,
+            (_across(chart, method, end), end.mean),
+            (1.02, place),
+            textcoords=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=_FONT,
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkB": 4},
+            annotation_clip=False,
+        )
+
+
+def spread_out(wanted: Sequence[float], heights: Sequence[float], *, low: float, high: float) -> list[float]:
+    """Centres of labels in a column: in the wanted order, none over another, between low and high if they fit.
+
+    Args:
+        wanted: where each would best be centred.
+        heights: of each.
+        low: the column's lower end.
+        high: its upper end.
+    """
+    order = sorted(range(len(wanted)), key=lambda number: wanted[number])
+    places = list(wanted)
+    edge = low
+    for number in order:  # push up from below, then down from above
+        places[number] = max(places[number], edge + heights[number] / 2)
+        edge = places[number] + heights[number] / 2
+    edge = high
+    for number in reversed(order):
+        places[number] = min(places[number], edge - heights[number] / 2)
+        edge = places[number] - heights[number] / 2
+    return places
+
+
+def _wrapped(method: str) -> str:
+    """A method's name, its settings on lines of their own."""
+    name, _, settings = method.partition(":")
+    return "\n".join((name, *textwrap.wrap(settings.replace(",", ", "), 24)))
+
+
+def _note(chart: Chart) -> str:
+    points = [point for line in chart.lines.values() for point in line]
+    seeds = sorted({len(point.seeds) for point in points})
+    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    note = "one seed" if seeds == [1] else f"lines: mean over {count} seeds; bars: lowest to highest seed"
+    return note + ("" if all(point.whole for point in points) else "; hollow: some categories lack a result")

@@ -1,0 +1,103 @@
+"""What others have published for few-shot inspection: one data file, every number with its source and how it was read.
+
+The numbers mix protocols, references, resolutions and backbones. They stand beside ours for orientation; a comparison
+needs both methods run here, on the same references.
+"""
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+METRICS = {  # columns of the results, and what people call them
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1_oracle": "image F1 (oracle)",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1_oracle": "pixel F1 (oracle)",
+    "aupro": "AUPRO",
+}
+MEAN = "mean"  # stands for a category where the number is the mean over all official ones
+OFFICIAL_CATEGORIES = {  # those that a published mean is over
+    dataset: tuple(names.split())
+    for dataset, names in {
+        "mvtec_ad": "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor "
+        "wood zipper",
+        "visa": "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum",
+        "btad": "01 02 03",
+        "mvtec_3d": "bagel cable_gland carrot cookie dowel foam peach potato rope tire",
+        "mpdd": "bracket_black bracket_brown bracket_white connector metal_plate tubes",
+        "mvtec_loco": "breakfast_box juice_bottle pushpins screw_bag splicing_connectors",
+    }.items()
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number.
+
+    Attributes:
+        method: in small letters; `winclip` with references is what its paper calls WinCLIP+.
+        dataset: short name, as in `OFFICIAL_CATEGORIES` where it has such.
+        category: or "mean", over all official categories.
+        shots: references for each category; 0 for the transductive zero-shot methods.
+        protocol: "target-only", "auxiliary-trained" (labelled defects of other data), either of them with
+            " transductive" (a score depends on the other test pictures), "other-normals" (good pictures of other
+            categories), "transductive zero-shot" or "not stated".
+        backbone: timm's name for the networks that Handful can run, else the source's word; empty where not stated.
+        size: "224x224", height first; empty where not stated.
+        metric: one of `METRICS`; F1 is at the best threshold on the test labels, AUPRO is up to a false-positive rate
+            of 0.3.
+        value: percent.
+        spread: standard deviation over draws of references in percent points, None where not given.
+        tag: how it was read: "OFF" from the authors' paper or repository, "3P" from somebody else's table, "OFF/3P"
+            from both, "3P-note" from others' notes on a paper (indicative only), "PLOT" by eye off a figure.
+        source: where it stands, in words.
+    """
+
+    method: str
+    dataset: str
+    category: str
+    shots: int
+    protocol: str
+    backbone: str
+    size: str
+    metric: str
+    value: float
+    spread: float | None
+    tag: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
+
+    @property
+    def network(self) -> str:
+        """Backbone and input size, `-` where neither is stated."""
+        return ", ".join(filter(None, (self.backbone, self.size))) or "-"
+
+
+@cache
+def read_published() -> tuple[Published, ...]:
+    """Every published number of published.csv, in the file's order: by method, data set and source."""
+    file = resources.files("handful.evaluation") / "published.csv"
+    with file.open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    return tuple(
+        Published(
+            method=row["method"],
+            dataset=row["dataset"],
+            category=row["category"],
+            shots=int(row["shots"]),
+            protocol=row["protocol"],
+            backbone=row["backbone"],
+            size=row["size"],
+            metric=row["metric"],
+            value=float(row["value"]),
+            spread=float(row["spread"]) if row["spread"] else None,
+            tag=row["tag"],
+            source=row["source"],
+        )
+        for row in rows
+    )

@@ -1,0 +1,360 @@
+"""Run cells: a category's pictures once through the backbone, and every cell's method over what comes out."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from handful import backbones
+from handful.backbones.base import Backbone, BackboneSpec
+from handful.data.images import Picture
+from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.shots import draw
+from handful.errors import HandfulError, InputError
+from handful.evaluation import metrics, results
+from handful.evaluation.cells import Cell, Frames, spoken
+from handful.evaluation.features import CategoryFeatures, LabelledPicture
+from handful.evaluation.peak_memory import peak_mb, reset_peak
+from handful.evaluation.results import PictureScore, Row
+from handful.fitting.calibration import fit_and_calibrate, view_count
+from handful.methods import parse, parse_tuning
+from handful.ops.frames import Part, shared_aspect
+from handful.training import head_file
+from handful.training.backbone import BackboneTrainer
+from handful.types import Category
+
+FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
+
+
+def run(
+    cells: Sequence[Cell],
+    backbone: Backbone,
+    out: Path,
+    *,
+    false_alarm_rate: float,
+    weights: str = "auto",
+    frames: Frames = "references",
+) -> Iterator[Row]:
+    """Run cells, writing results.csv and the scores by picture after each one; a cell that fails becomes a row too.
+
+    Args:
+        cells: of a plan, those of one category together.
+        backbone: computes the features of all of them.
+        out: the folder of the results.
+        false_alarm_rate: what the shipped threshold is asked for.
+        weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
+        frames: of the inputs, see `Frames`.
+
+    Yields:
+        Each row when it is finished.
+
+    Raises:
+        OutputError: if the results cannot be written.
+    """
+    path = out / results.RESULTS
+    rows = {row.key: row for row in results.read(path)}
+    for _, group in groupby(cells, key=lambda cell: (cell.dataset, cell.category.name)):
+        for row, scores in _outcomes(list(group), backbone, weights, false_alarm_rate, frames):
+            if scores:
+                results.write_scores(results.scores_path(out, row), scores)
+            rows[row.key] = row
+            results.write(path, list(rows.values()))
+            yield row
+
+
+def backbone_label(spec: BackboneSpec) -> str:
+    """The backbone's name, and what its weights are where they are not the ones that the name stands for."""
+    if spec.weights.startswith("random"):
+        return f"{spec.name} (random weights)"
+    return f"{spec.name} (weights {spec.weights})" if spec.weights.startswith("file ") else spec.name
+
+
+def _outcomes(
+    cells: Sequence[Cell], backbone: Backbone, weights: str, false_alarm_rate: float, frames: Frames
+) -> "Iterator[Outcome]":
+    """The outcome of every cell of one category: those on the backbone as it is, then those on each trained one."""
+    backbone = backbones.about(backbone, spoken(cells[0].category))
+    as_it_is = [cell for cell in cells if not cell.tuning]
+    if as_it_is:
+        yield from _Category(backbone, backbone.spec, false_alarm_rate, frames).run(as_it_is)
+    groups: dict[tuple[str, int, int], list[Cell]] = {}
+    for cell in cells:
+        if cell.tuning:
+            groups.setdefault((cell.tuning, cell.shots, cell.seed), []).append(cell)
+    for group in groups.values():
+        begin = time.perf_counter()
+        try:
+            trained = _trained(group[0], backbone, weights)
+        except Exception as error:
+            yield from ((_failed(_row(cell, backbone.spec, frames), error), []) for cell in group)
+            continue
+        seconds = time.perf_counter() - begin
+        for row, scores in _Category(trained, backbone.spec, false_alarm_rate, frames).run(group):
+            yield row if row.fit_s is None else replace(row, fit_s=row.fit_s + seconds), scores
+
+
+def _trained(cell: Cell, backbone: Backbone, weights: str) -> Backbone:
+    """The backbone trained on a cell's references."""
+    spec = backbone.spec
+    device: backbones.Device = "cuda" if backbone.device == "cuda" else "cpu"
+    references = draw(cell.category.train, shots=cell.shots, seed=cell.seed)
+    training = BackboneTrainer(
+        parse_tuning(cell.tuning), references, backbone=spec.name, weights=weights, seed=cell.seed, device=device
+    )
+    for _ in training.run():
+        pass
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "trained.safetensors")
+        training.save(file)
+        return backbones.create(
+            spec.name,
+            levels=spec.levels,
+            size=spec.size,
+            weights=str(file),
+            engine=spec.engine,
+            precision=spec.precision,
+            device=device,
+        )
+
+
+Outcome = tuple[Row, list[PictureScore]]
+
+
+class _Category:
+    """The cells of one category, on shared features."""
+
+    def __init__(self, backbone: Backbone, named: BackboneSpec, false_alarm_rate: float, frames: Frames) -> None:
+        self.features, self.named, self.false_alarm_rate = CategoryFeatures(backbone), named, false_alarm_rate
+        self.frames: Frames = frames
+        self._heads: dict[str, head_file.TrainedHead] = {}
+
+    def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
+        """Every cell's row and scores by picture."""
+        running: dict[Preprocessing, list[_Running]] = {}
+        for cell in cells:
+            row = _row(cell, self.named, self.frames)
+            try:
+                references = draw(cell.category.train, shots=cell.shots, seed=cell.seed) if cell.shots else []
+                preprocessing = self._preprocessing([self.features.picture(path)[0] for path in references], cell.head)
+                head = self._head(cell)
+                self.features.held_bytes(preprocessing.size, parse(cell.scoring).windows_wanted)
+            except Exception as error:
+                yield _failed(row, error), []
+                continue
+            row = replace(row, references="|".join(Path(path).name for path in references))
+            one = _Running(self, row, references, preprocessing, head)
+            running.setdefault(preprocessing, []).append(one)
+        for preprocessing, group in running.items():  # nearly always one
+            yield from self._score(group, cells[0].category, preprocessing)
+
+    def _preprocessing(self, references: Sequence[Picture], head: str) -> Preprocessing:
+        """How pictures come into the frame, as `Detector.fit` has it; without references, or with a head, squeezed."""
+        spec, bits = self.features.backbone.spec, bits_of(list(references))
+        if self.frames == "squeezed" or head or not references:
+            return Preprocessing(spec.size, bits)
+        if self.frames == "exact":
+            return Preprocessing(spec.size, bits, keeps_aspect=True)
+        side, aspect = max(spec.size), shared_aspect([picture.aspect for picture in references])
+        if aspect is None:
+            return Preprocessing(backbones.frame_of(spec.name, side, 1.0), bits, side=side)
+        return Preprocessing(backbones.frame_of(spec.name, side, aspect), bits, keeps_aspect=True, side=side)
+
+    def _head(self, cell: Cell) -> head_file.TrainedHead | None:
+        """The head that a cell names, once it is sure that it has not been trained on this category.
+
+        Raises:
+            WeightsError: if it cannot be read.
+            SettingError: if it was trained on another backbone.
+            InputError: if it has seen this category, by name or by a picture.
+        """
+        if not cell.head:
+            return None
+        if cell.head not in self._heads:
+            self._heads[cell.head] = head_file.read(Path(cell.head))
+        head = self._heads[cell.head]
+        head.check(self.features.backbone.spec)
+        head.module.to(self.features.backbone.device)
+        head.check_unseen(cell.category.name)
+        return head
+
+    def _score(
+        self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
+    ) -> Iterator[Outcome]:
+        wanted = {cell.method.windows_wanted for cell in running}
+        held = sum(self.features.held_bytes(preprocessing.size, windows) for windows in wanted)
+        at_a_time = max(1, FEATURE_BYTES // held)
+        for start in range(0, len(category.test), at_a_time):
+            part = category.test[start : start + at_a_time]
+            try:
+                seen = [self.features.see(sample, category, preprocessing, wanted) for sample in part]
+            except Exception as error:
+                yield from ((_failed(cell.row, error), []) for cell in running)
+                return
+            going_on = []
+            for cell in running:
+                try:
+                    cell.advance(seen)
+                    if start + at_a_time >= len(category.test):
+                        yield cell.finish()
+                    going_on.append(cell)
+                except Exception as error:
+                    yield _failed(cell.row, error), []
+            running = going_on
+
+
+def _row(cell: Cell, spec: BackboneSpec, frames: Frames) -> Row:
+    """A cell's row before there are results; of a trained backbone it names the one that training began with."""
+    method, (height, width) = parse(cell.scoring), spec.size
+    sizes = {"references": f"{max(spec.size)}", "exact": f"{height}x{width} padded", "squeezed": f"{height}x{width}"}
+    return Row(
+        dataset=cell.dataset,
+        category=cell.category.name,
+        method=cell.method,
+        protocol=method.protocol + (" transductive" if method.transductive else ""),
+        backbone=backbone_label(spec),
+        weights_sha256=spec.weights_sha256,
+        size=sizes["squeezed" if cell.head else frames],
+        shots=cell.shots,
+        seed=cell.seed,
+    )
+
+
+class _Running:
+    """A cell on its way through the test pictures."""
+
+    def __init__(
+        self,
+        category: _Category,
+        row: Row,
+        references: Sequence[str],
+        preprocessing: Preprocessing,
+        head: head_file.TrainedHead | None,
+    ) -> None:
+        self.category, self.row, self.references, self.preprocessing = category, row, references, preprocessing
+        self.method = parse(row.method.partition("@")[0]).take_head(None if head is None else head.module)
+        self.head = head
+        self.counts = metrics.PixelCounts()
+        self.marked = False  # whether any defect has been seen that a mask marks
+        self.scores: list[PictureScore] = []
+        self.parts: list[
+            tuple[tuple[Tensor, ...], Part, metrics.PixelTruth | None]
+        ] = []  # of a transductive method alone
+        self.seconds: list[float] = []
+        self.threshold: float | None = None
+        self.fit_seconds = 0.0
+        self.peak_mb: float | None = None
+
+    def advance(self, seen: Sequence[LabelledPicture]) -> None:
+        """Score the next pictures, before the first ones fitting the method."""
+        reset_peak()
+        if not self.scores:
+            self._fit()
+        digests = {self.category.features.picture(path)[1]: path for path in self.references}
+        for picture in seen:
+            if self.head is not None:
+                self.head.check_new(picture.digest, picture.sample.path)
+            if picture.digest in digests:
+                raise InputError(
+                    f"References must not be among the test pictures, got {digests[picture.digest]} and "
+                    f"{picture.sample.path}, which are equal; take one of them out."
+                )
+            self._score(picture)
+        self.peak_mb = max(filter(None, (self.peak_mb, peak_mb())), default=None)
+
+    def finish(self) -> Outcome:
+        """The row and the scores by picture."""
+        truth = [score.anomalous for score in self.scores]
+        image = [score.score for score in self.scores]
+        names = [score.path for score in self.scores]
+        decided: dict[str, float] = self._rates()
+        if self.method.transductive:
+            image = self._over_test_set()
+            decided = {}  # these scores and the threshold no longer share a scale
+        measured: dict[str, Any] = {
+            "image_auroc": 100 * metrics.image_auroc(truth, image, names=names),
+            "image_ap": 100 * metrics.image_ap(truth, image, names=names),
+            "image_f1_oracle": 100 * metrics.image_f1_max(truth, image, names=names),
+            **self._pixel_metrics(),
+            **decided,
+            "fit_s": self.fit_seconds,
+            "ms_per_image": 1000 * statistics.median(self.seconds),
+            "peak_rss_mb": self.peak_mb,
+        }
+        return replace(self.row, **measured), self.scores
+
+    def _fit(self) -> None:
+        shared = self.category.features
+        if not self.references:
+            self.method.fit(shared.blank(self.preprocessing)[[]])
+            return
+        count, wanted = view_count(len(self.references)), self.method.views_wanted
+        views, augmented, seconds = [], [], 0.0
+        for path in self.references:
+            mild, mild_seconds = shared.views(path, self.preprocessing, count, self.method.windows_wanted)
+            random, random_seconds = shared.augmented(path, self.preprocessing, wanted)
+            views.append(mild)
+            augmented.append(random)
+            seconds += shared.picture(path)[2] + mild_seconds + random_seconds
+        turned, turned_seconds = shared.turned(self.method.turn_wanted, self.references, self.preprocessing)
+        begin = time.perf_counter()
+        calibration = fit_and_calibrate(
+            self.method, views, augmented, turned, false_alarm_rate=self.category.false_alarm_rate
+        )
+        self.fit_seconds = time.perf_counter() - begin + seconds + turned_seconds
+        self.threshold = calibration.threshold
+
+    def _score(self, picture: LabelledPicture) -> None:
+        begin = time.perf_counter()
+        windows = self.method.windows_wanted
+        scores = self.method.score(picture.features[windows])
+        image, values = float(scores.image[0]), picture.part.cut(scores.maps[0].cpu().numpy())
+        self.seconds.append(picture.seconds[windows] + time.perf_counter() - begin)
+        sample = picture.sample
+        self.scores.append(PictureScore(sample.path, bool(sample.anomalous), sample.kind, image))
+        self.marked |= picture.truth is not None and bool(sample.anomalous)
+        if self.method.transductive:
+            self.parts.append((scores.parts, picture.part, picture.truth))
+        elif picture.truth is not None:
+            self.counts.add(values, picture.truth, name=sample.path)
+
+    def _over_test_set(self) -> list[float]:
+        """The image scores among the whole test set, whose maps are counted on the way."""
+        image = []
+        whole = self.method.over_test_set([parts for parts, _, _ in self.parts])
+        for scores, (_, part, truth), picture in zip(whole, self.parts, self.scores, strict=True):
+            image.append(float(scores.image[0]))
+            if truth is not None:
+                self.counts.add(part.cut(scores.maps[0].cpu().numpy()), truth, name=picture.path)
+        return image
+
+    def _pixel_metrics(self) -> dict[str, float]:
+        if not self.marked:
+            return {}
+        return {
+            "pixel_auroc": 100 * self.counts.auroc(),
+            "pixel_ap": 100 * self.counts.average_precision(),
+            "pixel_f1_oracle": 100 * self.counts.f1_max(),
+            "aupro": 100 * self.counts.aupro(),
+        }
+
+    def _rates(self) -> dict[str, float]:
+        """The shipped threshold, and what it does to the test pictures of either kind; nothing where there is none."""
+        if self.threshold is None:
+            return {}
+        rejected = {
+            anomalous: [score.score > self.threshold for score in self.scores if score.anomalous == anomalous]
+            for anomalous in (False, True)
+        }
+        shares = {anomalous: 100 * sum(those) / max(1, len(those)) for anomalous, those in rejected.items()}
+        return {"threshold": self.threshold, "false_alarm_rate": shares[False], "miss_rate": 100 - shares[True]}
+
+
+def _failed(row: Row, error: Exception) -> Row:
+    said = str(error) if isinstance(error, HandfulError) else f"{type(error).__name__}: {error}"
+    return replace(row, error=" ".join(said.split()))

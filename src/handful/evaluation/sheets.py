@@ -1,0 +1,171 @@
+"""A sheet of pictures for each method on a category: what it finds most clearly, what worries it, what it misses."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from handful import backbones
+from handful.backbones.base import Backbone
+from handful.data.images import read_picture
+from handful.data.masks import read_regions
+from handful.data.preprocessing import thumbnail
+from handful.data.shots import draw
+from handful.detector import Detector
+from handful.evaluation import results
+from handful.evaluation.cells import Frames, head_of, spoken
+from handful.evaluation.results import PictureScore, Row
+from handful.files import replacing
+from handful.inspection.overlay import overlay
+from handful.methods import parse
+from handful.types import Category, Sample
+
+COLUMNS = 6
+LONGEST = 288  # pixels of a picture's longer side on the sheet
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a method's fits have said of one test picture.
+
+    Attributes:
+        path, anomalous: of the picture.
+        ratio: its score over the threshold, mean of the fits with the most references.
+        rejected: how many of all fits rejected it.
+    """
+
+    path: str
+    anomalous: bool
+    ratio: float
+    rejected: int
+
+
+def records(rows: Sequence[Row], scores: Sequence[Sequence[PictureScore]]) -> list[Record]:
+    """The record of every test picture.
+
+    Args:
+        rows: of one method on one category, each with a threshold.
+        scores: by picture, for each row, in one order of pictures.
+    """
+    most = max(row.shots for row in rows)
+    thresholds = np.array([row.threshold for row in rows])
+    ratios = np.array([[score.score for score in of_row] for of_row in scores]) / thresholds[:, None]
+    means = ratios[[row.shots == most for row in rows]].mean(0)
+    rejected = (ratios > 1).sum(0)
+    return [
+        Record(score.path, score.anomalous, float(mean), int(times))
+        for score, mean, times in zip(scores[0], means, rejected, strict=True)
+    ]
+
+
+def choose(of_all: Sequence[Record]) -> dict[str, list[Record]]:
+    """The three rows of a sheet: the clearest defects, the most suspected good pictures, the most missed defects."""
+    defects = [record for record in of_all if record.anomalous]
+    good = [record for record in of_all if not record.anomalous]
+    return {
+        "Defects found most clearly": sorted(defects, key=lambda r: -r.ratio)[:COLUMNS],
+        "Good pictures that score highest": sorted(good, key=lambda r: -r.ratio)[:COLUMNS],
+        "Defects missed most often": sorted(defects, key=lambda r: (r.rejected, r.ratio))[:COLUMNS],
+    }
+
+
+def write_sheets(
+    rows: Sequence[Row],
+    categories: Mapping[tuple[str, str], Category],
+    backbone: Backbone,
+    out: Path,
+    *,
+    false_alarm_rate: float,
+    frames: Frames = "references",
+) -> Iterator[Path]:
+    """Write sheets/DATASET/CATEGORY-METHOD.png for each method on each category; one newer than its rows is kept.
+
+    The heatmaps are those of the fit with the most references and the lowest seed, in the colours of every report: they
+    begin at the map's threshold. Outlines show what the data set marks as defect. A method on a backbone that is
+    trained for each cell has no sheet: it would have to be trained again.
+
+    Args:
+        rows: of results.csv.
+        categories: by data set and category; rows of others are passed over.
+        backbone: the one that made the rows.
+        out: the folder of the results.
+        false_alarm_rate: that of the rows' thresholds.
+        frames: those of the rows' inputs.
+
+    Yields:
+        The path of each sheet when it is there.
+
+    Raises:
+        OutputError: if one cannot be written.
+        WeightsError: if a head that a sheet needs is no longer there.
+    """
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        untrained = "@" not in row.method or head_of(row.method)
+        if row.threshold is not None and untrained and (row.dataset, row.category) in categories:
+            groups.setdefault((row.dataset, row.category, row.method), []).append(row)
+    for (dataset, name, method), of_method in sorted(groups.items()):
+        path = out / "sheets" / dataset / f"{name}-{results.file_name(method)}.png"
+        sources = [results.scores_path(out, row) for row in of_method]
+        if not path.exists() or path.stat().st_mtime < max(source.stat().st_mtime for source in sources):
+            of_all = records(of_method, [results.read_scores(source) for source in sources])
+            shown = max(of_method, key=lambda row: (row.shots, -row.seed))
+            category = categories[dataset, name]
+            about = backbones.about(backbone, spoken(category))
+            detector = _fitted(shown, category, about, false_alarm_rate, frames)
+            figure = _figure(shown, choose(of_all), {s.path: s for s in category.test}, detector, len(of_method))
+            with replacing(path, make_folder=True) as file:
+                figure.savefig(file, format="png", dpi=100)
+        yield path
+
+
+def _fitted(row: Row, category: Category, backbone: Backbone, false_alarm_rate: float, frames: Frames) -> Detector:
+    """The inspector of a row."""
+    method = parse(row.method.partition("@")[0])
+    detector = Detector(
+        method.name,
+        settings=method.settings,
+        backbone=backbone,
+        size=max(backbone.spec.size) if frames == "references" else None,
+        squeeze=frames == "squeezed",
+        false_alarm_rate=false_alarm_rate,
+        head=head_of(row.method) or None,
+    )
+    return detector.fit(draw(category.train, shots=row.shots, seed=row.seed))
+
+
+def _figure(
+    row: Row, chosen: Mapping[str, Sequence[Record]], samples: Mapping[str, Sample], detector: Detector, fits: int
+) -> Figure:
+    figure = Figure(figsize=(2.5 * COLUMNS, 3.1 * len(chosen) + 0.6), layout="constrained")
+    method, _, head = row.method.partition("@")
+    named = f"{method} by {Path(head).name}" if head else method
+    figure.suptitle(f"{row.dataset} {row.category}, {named}, {row.backbone}, {row.shots} references, seed {row.seed}")
+    for band, (title, of_band) in zip(
+        figure.subfigures(len(chosen), 1, squeeze=False)[:, 0], chosen.items(), strict=True
+    ):
+        band.suptitle(title, x=0.01, ha="left", fontsize=11)
+        for axes, record in zip_longest(band.subplots(1, COLUMNS), of_band):
+            axes.axis("off")
+            if record is not None:
+                _draw(axes, record, samples[record.path], detector, fits)
+    return figure
+
+
+def _draw(axes: Axes, record: Record, sample: Sample, detector: Detector, fits: int) -> None:
+    """One picture with its heatmap, the outline of its masks, and its record."""
+    picture = read_picture(sample.path)
+    inspection = detector.inspect_picture(picture)
+    shown = overlay(thumbnail(picture, longest=LONGEST), replace(inspection, regions=()))
+    axes.imshow(shown)
+    for region in read_regions(sample, shown.shape[:2]):
+        axes.contour(region.mask, levels=[0.5], colors="cyan", linewidths=0.8)
+    path = Path(record.path)
+    kind = "" if sample.kind == "good" else f"{sample.kind}/"
+    axes.set_title(
+        f"{kind}{path.name}\n{record.ratio:.2f} of the threshold, rejected by {record.rejected} of {fits}", fontsize=8
+    )

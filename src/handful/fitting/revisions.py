@@ -1,0 +1,428 @@
+"""What people corrected in an inspector, one revision after the other, and the thresholds that follow from it.
+
+The thresholds are always worked out anew from the scores kept here and from the revisions that stand, so that undoing
+one gives what there would have been without it. How, and why so: docs/teach.md.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handful.errors import HandfulError, InputError, InspectorError, SettingError
+from handful.inspection.threshold import (
+    LARGEST,
+    PATCHCORE,
+    Calibration,
+    Prediction,
+    Prior,
+    calibrate,
+    check_rate,
+    of_parts,
+    predict,
+)
+
+PART = "revisions.json"
+BELOW_DEFECT = 0.999  # of a missed defect's score: where it puts the threshold; engines differ by a tenth of the rest
+ODD = 1e-4  # a further good picture has an odd score if fewer than this share of them should reach it, or stay below
+
+# normals: further good pictures; rate: another false-alarm rate; threshold: set by hand; good: pictures learnt as good;
+# ignore: a region that does not count; defect: pictures that were missed; undo: of an earlier revision.
+Kind = Literal["normals", "rate", "threshold", "good", "ignore", "defect", "undo"]
+CHANGING: tuple[Kind, ...] = ("good", "ignore")  # those after which another score is given to a picture
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """A picture that came with a correction.
+
+    Attributes:
+        name: its path, or the name given to a picture in memory.
+        sha256: of its file, or of its pixels.
+        score: its raw image score by the inspector as it was before; None for a mask.
+        map_peak: the highest raw value of its map, likewise.
+    """
+
+    name: str
+    sha256: str
+    score: float | None = None
+    map_peak: float | None = None
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One correction.
+
+    Attributes:
+        number: from 1.
+        kind: see `Kind`.
+        date: when, UTC, ISO 8601.
+        before, after: the raw threshold.
+        pictures: that came with it.
+        value: the new rate of "rate", the number of the revision that "undo" undoes, the share of the frame that
+            "ignore" takes (None in revisions made before it was kept).
+        calibration: that "threshold" sets, as `Calibration.as_dict` gives it.
+        ignoring: the revisions whose regions were ignored when the pictures were scored.
+    """
+
+    number: int
+    kind: Kind
+    date: str
+    before: float
+    after: float
+    pictures: tuple[PictureRecord, ...] = ()
+    value: float | None = None
+    calibration: dict[str, Any] | None = None
+    ignoring: tuple[int, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What it did, for people."""
+        names = ", ".join(picture.name for picture in self.pictures[:3])
+        more = f" and {len(self.pictures) - 3} more" if len(self.pictures) > 3 else ""
+        said = {
+            "normals": f"further good: {names}{more}",
+            "rate": f"rate {self.value:g}" if self.value is not None else "",
+            "threshold": "threshold set by hand",
+            "good": f"learnt as good: {names}{more}",
+            "ignore": f"ignores the region of {names}"
+            + (f", {_percent(self.value)} of the frame" if self.value is not None else ""),
+            "defect": f"missed defect: {names}{more}",
+            "undo": f"undid {self.value:g}" if self.value is not None else "",
+        }
+        return said[self.kind]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A threshold and what it rests on.
+
+    Attributes:
+        threshold: raw.
+        typical: the raw score of a typical good part.
+        false_alarm_rate: the share of good parts that it was meant to reject.
+        predicted_rate: the share that the kept scores predict.
+        low, high: where the threshold for `false_alarm_rate` truly lies, nine times in ten.
+        pictures: how many good pictures it rests on.
+        rests_on: in words.
+    """
+
+    threshold: float
+    typical: float
+    false_alarm_rate: float
+    predicted_rate: float
+    low: float
+    high: float
+    pictures: int
+    rests_on: str
+
+
+@dataclass(frozen=True)
+class History:
+    """The references' scores, as `fit` found them, and all revisions.
+
+    Attributes:
+        rate: the false-alarm rate that it was fitted for.
+        image_scores, map_peaks: (k, V) of the references' views, see `handful.fitting.calibration.good_scores`.
+        prior: of the method's scores.
+        image_factors, map_factors: (k,) by how much the regions that are ignored now change them.
+        written: the calibration that was written last; another one in the file was edited by a person.
+        revisions: in their order.
+    """
+
+    rate: float
+    image_scores: tuple[tuple[float, ...], ...]
+    map_peaks: tuple[tuple[float, ...], ...]
+    image_factors: tuple[float, ...]
+    map_factors: tuple[float, ...]
+    written: dict[str, Any]
+    revisions: tuple[Revision, ...] = ()
+    prior: Prior = PATCHCORE
+
+    @classmethod
+    def start(
+        cls, image_scores: NDArray[np.float64], map_peaks: NDArray[np.float64], *, rate: float, prior: Prior
+    ) -> "History":
+        """The one of an inspector that was just fitted."""
+        rows, peaks = (tuple(tuple(row) for row in values.tolist()) for values in (image_scores, map_peaks))
+        same = (1.0,) * len(rows)
+        history = cls(rate, rows, peaks, same, same, {}, prior=prior)
+        return replace(history, written=history.calibration().as_dict())
+
+    @property
+    def undone(self) -> frozenset[int]:
+        """The numbers of the revisions that were undone."""
+        return frozenset(int(r.value) for r in self.revisions if r.kind == "undo" and r.value is not None)
+
+    def standing(self, *kinds: Kind) -> tuple[Revision, ...]:
+        """The revisions of these kinds that were not undone."""
+        return tuple(r for r in self.revisions if r.kind in kinds and r.number not in self.undone)
+
+    @property
+    def ignoring(self) -> tuple[int, ...]:
+        """The numbers of the revisions whose regions are ignored."""
+        return tuple(revision.number for revision in self.standing("ignore"))
+
+    @property
+    def further(self) -> tuple[PictureRecord, ...]:
+        """The further good pictures that count: those scored while the same regions were ignored as now."""
+        counting = [r for r in self.standing("normals") if r.ignoring == self.ignoring]
+        return tuple(picture for revision in counting for picture in revision.pictures)
+
+    @property
+    def asked_rate(self) -> float:
+        """The false-alarm rate that was asked for last."""
+        changes = [r.value for r in self.standing("rate") if r.value is not None]
+        return changes[-1] if changes else self.rate
+
+    @property
+    def prediction(self) -> Prediction:
+        """Of the next good picture's image score."""
+        scores = self._scores(self.image_scores, self.image_factors)
+        return predict(scores, _values(self.further, "score"), prior=self.prior)
+
+    def calibration(self) -> Calibration:
+        """The thresholds that follow.
+
+        The last standing of "normals", "rate" and "threshold" decides whether the threshold is worked out or set by
+        hand. A missed defect bounds it from above, unless it was set by hand since. A picture that was learnt as good
+        leaves it alone.
+
+        Raises:
+            SettingError: if a missed defect scores no higher than a typical good part.
+        """
+        ways = self.standing("normals", "rate", "threshold")
+        hand = ways[-1] if ways and ways[-1].kind == "threshold" else None
+        if hand is not None and hand.calibration is not None:
+            calibration = Calibration.from_dict(hand.calibration)
+        else:
+            calibration = calibrate(
+                self._scores(self.image_scores, self.image_factors),
+                self._scores(self.map_peaks, self.map_factors),
+                false_alarm_rate=self.asked_rate,
+                further_scores=_values(self.further, "score"),
+                further_peaks=_values(self.further, "map_peak"),
+                prior=self.prior,
+            )
+        for defect in self.standing("defect"):
+            if hand is None or defect.number > hand.number:
+                calibration = self._below(calibration, defect)
+        return calibration
+
+    def _below(self, calibration: Calibration, defect: Revision) -> Calibration:
+        """A calibration with a threshold that a missed defect exceeds."""
+        bound = BELOW_DEFECT * min(_values(defect.pictures, "score"))
+        if bound >= calibration.threshold:
+            return calibration
+        if bound <= calibration.typical:
+            raise SettingError(
+                f"A missed defect must score above a typical good part, {calibration.typical:.4g}, to be told from it, "
+                f"got {bound / BELOW_DEFECT:.4g} for {defect.pictures[0].name}; fit with more pixels (`--size`) or "
+                f"another method instead (or undo revision {defect.number}, if it was made before)."
+            )
+        words = (
+            f"Lowered below the missed defect of revision {defect.number}: the good pictures' scores predict that "
+            f"{of_parts(self.prediction.rate(bound))} good parts are rejected. Before that: {calibration.rests_on}"
+        )
+        return replace(calibration, threshold=bound, rests_on=words)
+
+    def basis(self, calibration: Calibration) -> Basis:
+        """What a calibration rests on and promises, by the kept scores."""
+        prediction = self.prediction
+        low, high = prediction.interval(self.asked_rate)
+        return Basis(
+            calibration.threshold,
+            calibration.typical,
+            self.asked_rate,
+            prediction.rate(calibration.threshold),
+            low,
+            high,
+            len(self.image_scores) + len(self.further),
+            calibration.rests_on,
+        )
+
+    def by_hand(self, threshold: float, calibration: Calibration) -> Calibration:
+        """A calibration with another threshold, as a person wants it.
+
+        Raises:
+            SettingError: if it does not lie above the typical score.
+        """
+        if not calibration.typical < threshold <= LARGEST:
+            other = "lower" if threshold > LARGEST else "higher"
+            raise SettingError(
+                f"A threshold must lie above the score of a typical good part, {calibration.typical:.4g}, and be at "
+                f"most {LARGEST:g}, got {threshold:g}; choose a {other} one."
+            )
+        words = (
+            f"A person, who set it by hand; the scores of {len(self.image_scores) + len(self.further)} good pictures "
+            f"predict that {of_parts(self.prediction.rate(threshold))} good parts are rejected."
+        )
+        return replace(calibration, threshold=threshold, rests_on=words)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "History":
+        """Read back what `as_dict` gave; raises KeyError, TypeError, ValueError or a HandfulError for anything else."""
+        rows, peaks = (_rectangle(values[name], 2) for name in ("image_scores", "map_peaks"))
+        factors = [_rectangle(values[name], 1) for name in ("image_factors", "map_factors")]
+        if rows.shape != peaks.shape or any(factor.shape != rows.shape[:1] for factor in factors):
+            raise ValueError("scores of different numbers of pictures")
+        return cls(
+            rate=_rate(values["rate"]),
+            image_scores=tuple(map(tuple, rows.tolist())),
+            map_peaks=tuple(map(tuple, peaks.tolist())),
+            image_factors=tuple(factors[0].tolist()),
+            map_factors=tuple(factors[1].tolist()),
+            written=dict(values["written"]),
+            revisions=tuple(_revision(one) for one in values["revisions"]),
+            prior=_prior(values["prior"]) if "prior" in values else PATCHCORE,  # earlier, that of all methods
+        )
+
+    def check_new(self, pictures: Sequence[PictureRecord], learnt: Mapping[str, str], *kinds: Kind) -> None:
+        """Check that pictures differ from each other and from those that were given before.
+
+        Args:
+            pictures: new ones.
+            learnt: the names, by digest, of all that the inspector has learnt.
+            kinds: the revisions that count.
+
+        Raises:
+            InputError: for the first that does not.
+        """
+        known = {digest: f"{name}, which it has learnt" for digest, name in learnt.items()}
+        for revision in self.standing(*kinds):
+            for picture in revision.pictures:
+                known.setdefault(picture.sha256, f"{picture.name} of revision {revision.number}")
+        for picture in pictures:
+            if picture.sha256 in known:
+                raise InputError(
+                    f"A picture must not be given twice, got {picture.name}, the same as {known[picture.sha256]}; "
+                    f"leave it out."
+                )
+            known[picture.sha256] = f"{picture.name}, given with it"
+
+    def check_odd(self, pictures: Sequence[PictureRecord]) -> None:
+        """Check that further good pictures score as good ones may.
+
+        Raises:
+            InputError: if some do not.
+        """
+        rates = [(one.name, self.prediction.rate(one.score)) for one in pictures if one.score is not None]
+        odd = [(name, rate) for name, rate in rates if not ODD <= rate <= 1 - ODD]
+        if odd:
+            name, rate = odd[0]
+            like = "nothing like a good one" if rate < ODD else "too well, like a copy of what it has learnt"
+            others = f" and {len(odd) - 1} more of the {len(rates)}" if len(odd) > 1 else ""
+            raise InputError(
+                f"Further good pictures must score as good ones do, got {name}{others}, which scores {like}; look at "
+                f"it, and leave it out or accept odd ones (`--accept-odd`)."
+            )
+
+    def _scores(self, rows: tuple[tuple[float, ...], ...], factors: tuple[float, ...]) -> NDArray[np.float64]:
+        scores: NDArray[np.float64] = np.array(rows) * np.array(factors)[:, None]
+        return scores
+
+
+def to_part(history: History) -> bytes:
+    """For the saved inspector."""
+    return json.dumps(history.as_dict(), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def from_parts(parts: Mapping[str, bytes]) -> History | None:
+    """Out of a saved inspector; None where it was saved before there were revisions.
+
+    Raises:
+        InspectorError: if it cannot be read.
+    """
+    if PART not in parts:
+        return None
+    try:
+        return History.from_dict(json.loads(parts[PART]))
+    except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:
+        said = str(error).rstrip(".")
+        raise InspectorError(f"{PART} must hold an inspector's revisions, got: {said}; fit it again.") from error
+
+
+def _revision(values: Any) -> Revision:
+    """One revision; raises KeyError, TypeError, ValueError or a HandfulError for anything else."""
+    if not isinstance(values, dict) or set(values) != {field.name for field in fields(Revision)}:
+        raise ValueError("a revision of other fields")
+    if values["kind"] not in get_args(Kind) or not isinstance(values["date"], str):
+        raise ValueError(f"an unknown revision {values['number']}")
+    needed = values["kind"] in ("rate", "undo")  # a region ignored before its share was kept has no value
+    if values["kind"] != "ignore" and needed != (values["value"] is not None):
+        raise ValueError(f"a revision {values['number']} that must have a value, or must not")
+    if values["kind"] == "rate":
+        _rate(values["value"])
+    if (calibration := values["calibration"]) is not None:
+        Calibration.from_dict(calibration)
+    return Revision(
+        **{
+            **values,
+            "number": _whole(values["number"]),
+            "before": _number(values["before"]),
+            "after": _number(values["after"]),
+            "pictures": tuple(map(_given, values["pictures"])),
+            "value": values["value"] if values["value"] is None else _number(values["value"]),
+            "ignoring": tuple(map(_whole, values["ignoring"])),
+        }
+    )
+
+
+def _given(values: Any) -> PictureRecord:
+    given = PictureRecord(**values)
+    if not isinstance(given.name, str) or not isinstance(given.sha256, str):
+        raise ValueError("a picture whose name or digest is no text")
+    score, peak = (None if value is None else _number(value) for value in (given.score, given.map_peak))
+    return replace(given, score=score, map_peak=peak)
+
+
+def _rate(value: Any) -> float:
+    rate = _number(value)
+    check_rate(rate)
+    return rate
+
+
+def _prior(values: Any) -> Prior:
+    prior = Prior(**values)
+    positive = [_number(value) for value in (prior.spread, prior.widening, prior.widening_spread)]
+    if not all(1e-6 <= value <= 1e3 for value in positive) or not abs(_number(prior.falling)) <= 10:
+        raise ValueError("a prior out of bounds")
+    return replace(prior, among_places=bool(prior.among_places), ample=_whole(prior.ample))
+
+
+def _number(value: Any) -> float:
+    """A finite number of a size that a score may have; raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+        raise ValueError(f"{str(value)[:50]!r} instead of a number")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not abs(value) <= LARGEST:
+        raise ValueError(f"{str(value)[:50]!r} instead of a whole number")
+    return value
+
+
+def _rectangle(values: Any, axes: int) -> NDArray[np.float64]:
+    """A rectangle of numbers that are not negative, with as many axes; raises ValueError for anything else."""
+    rows = [[_number(value) for value in row] for row in (values if axes == 2 else [values])]
+    if not rows or not rows[0] or len({len(row) for row in rows}) > 1 or min(map(min, rows)) < 0:
+        raise ValueError("scores that are no rectangle of numbers from 0")
+    return np.array(rows if axes == 2 else rows[0])
+
+
+def _percent(share: float) -> str:
+    """A share in percent, of a small one two digits."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _values(pictures: tuple[PictureRecord, ...], name: Literal["score", "map_peak"]) -> list[float]:
+    found = [getattr(picture, name) for picture in pictures]
+    return [value for value in found if value is not None]

@@ -1,0 +1,233 @@
+"""Large pictures in tiles: all learnt into one bank, each scored alone, the picture judged by its strangest tile.
+
+A picture is brought into a frame as large as its detail, which equal tiles cover (`handful.ops.tiles`), each the size
+of one input. Whatever the picture's area, memory holds one tile's features at a time, and a tile costs the same: of
+each picture learnt a fixed number of patches stays, so time is in proportion to area.
+
+Those patches are a random draw from all tiles, of which PatchCore's greedy k-centre choice keeps some, so that good
+places which are rare stay too: k-centre over all patches, a million of them, would take hours. What is thinned away
+makes good places stranger; the threshold, from references left out that were thinned likewise, allows for that.
+
+The score is the peak of a tile's map, not the mean of its strangest places as in one input, which a defect of a patch
+or two would hardly raise. It is a maximum over many more places; so it is for the references left out.
+
+A single reference cannot be left out. As in one input, its scores are the geometric means of those of mild variations
+of it and of itself, compared with what lies elsewhere in it: each tile with the patches kept that lie outside of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handful import methods
+from handful.backbones.base import Backbone
+from handful.data.images import Picture
+from handful.data.preprocessing import Preprocessing
+from handful.fitting import calibration
+from handful.fitting.calibration import Track, blind_methods, halfway, join, quietly
+from handful.inspection.threshold import Prior
+from handful.ops.capture import blocks_of
+from handful.ops.coreset import greedy_coreset
+from handful.ops.tiles import Tiles
+from handful.ops.views import mild_views
+from handful.types import Features, Scores
+
+KEPT = 2048  # patches kept of each picture at the finest level, of coarser ones in proportion to their grids
+DRAWN = 4  # times as many are drawn at random from all tiles before
+VIEWS, VIEWS_ALONE = 2, 3  # variations of each reference that are scored, the picture itself included; of a single one
+EXCLUSION_RADIUS = 16  # pixels that patches lie outside of a tile to lie apart from it
+
+Image = NDArray[np.uint8] | NDArray[np.float32]  # in the frame of tiles, see `Preprocessing.in_detail`
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The patches that stay of a picture's tiles.
+
+    Attributes:
+        features: (1, 1, N, D) at every level.
+        at: (N, 2) of each level, down and across: the patches' middles in pixels of the frame of tiles.
+    """
+
+    features: Features
+    at: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Tiling:
+    """How pictures are looked at in tiles.
+
+    Attributes:
+        backbone: of one tile.
+        preprocessing: with tiles.
+    """
+
+    backbone: Backbone
+    preprocessing: Preprocessing
+
+    @property
+    def _tiles(self) -> Tiles:
+        assert self.preprocessing.tiles is not None  # or nobody asks
+        return self.preprocessing.tiles
+
+    def features(self, image: Image) -> Iterator[Features]:
+        """The features of a picture's tiles, one after the other."""
+        for tile in self.preprocessing.inputs(image):
+            yield self.backbone(torch.from_numpy(tile)[None])
+
+    def kept(self, picture: Picture) -> Kept:
+        """The patches that stay of a picture that is learnt; which ones depends on the picture alone."""
+        tiles = self._tiles
+        generator = torch.Generator().manual_seed(0)
+        drawn: list[list[Tensor]] = []
+        places: list[list[Tensor]] = []
+        finest = 0
+        for start, features in zip(tiles.places, self.features(self.preprocessing.in_detail(picture)), strict=True):
+            finest = finest or features.levels[0][0, ..., 0].numel()
+            drawn, places = drawn or [[] for _ in features.levels], places or [[] for _ in features.levels]
+            for level, rows, at in zip(features.levels, drawn, places, strict=True):
+                height, width = level.shape[1:3]
+                wanted = -(-DRAWN * KEPT * height * width // (finest * len(tiles)))
+                chosen = torch.randperm(height * width, generator=generator)[:wanted]
+                rows.append(level.flatten(0, 2)[chosen.to(level.device)])
+                steps = torch.tensor([tiles.tile[0] / height, tiles.tile[1] / width])
+                inside = torch.stack([chosen // width, chosen % width], 1) + 0.5
+                at.append(torch.tensor(start) + inside * steps)
+        levels, at_levels = [], []
+        for rows, at in zip(drawn, places, strict=True):
+            pool = torch.cat(rows)
+            first = int(torch.linalg.vector_norm(pool - pool.mean(0), dim=1).argmax())
+            chosen = greedy_coreset(pool, -(-len(pool) // DRAWN), start=first)
+            levels.append(pool[chosen][None, None])
+            at_levels.append(torch.cat(at)[chosen.cpu()])
+        return Kept(Features(tuple(levels), tiles.tile), tuple(at_levels))
+
+    def blocks(self, picture: Picture) -> list[NDArray[np.float32]]:
+        """What `handful.inspection.gate.learn_statistics` takes of a reference in the frame of tiles."""
+        return [blocks_of(view) for view in self._views(picture, VIEWS)]
+
+    def score(self, method: methods.Method, image: Image) -> tuple[Scores, Features]:
+        """Score a picture by its tiles.
+
+        Args:
+            method: fitted.
+            image: in the frame of tiles.
+
+        Returns:
+            The map of the whole frame and, as score, the peak of the strangest tile's map; that tile's features.
+        """
+        return self._joined((method, features) for features in self.features(image))
+
+    def score_against_itself(self, method: methods.Method, picture: Picture, kept: Kept) -> Scores:
+        """Score the single picture that was learnt by comparing each tile with what was kept outside of it."""
+        tiles = self._tiles
+        found = self.features(self.preprocessing.in_detail(picture))
+        return self._joined(
+            (method.unfitted().fit(_outside(kept, start, tiles.tile)), features)
+            for start, features in zip(tiles.places, found, strict=True)
+        )[0]
+
+    def _joined(self, tiles: Iterator[tuple[methods.Method, Features]]) -> tuple[Scores, Features]:
+        """The scores of a picture whose tiles are each scored by a method of their own."""
+        peaks: list[float] = []
+        strangest: list[Features] = []
+
+        def maps() -> Iterator[NDArray[np.float32]]:
+            for method, features in tiles:
+                found = method.score(features).maps[0].cpu().numpy()
+                if not peaks or float(found.max()) > max(peaks):
+                    strangest[:] = [features]
+                peaks.append(float(found.max()))
+                yield found
+
+        joined = torch.from_numpy(self._tiles.joined(maps()))
+        return Scores(joined[None], torch.tensor([float(np.max(peaks))])), strangest[0]
+
+    def middles(self, picture: Picture, *, alone: bool) -> list[Tensor]:
+        """The tile in the middle of a picture, and if it is alone of its mild variations: defects are planted there."""
+        tiles = self._tiles
+        top, left = tiles.places[len(tiles) // 2]
+        height, width = tiles.tile
+        found = (
+            view[:, top : top + height, left : left + width]
+            for view in self._views(picture, VIEWS_ALONE if alone else 1)
+        )
+        whole = (np.divide(one, np.float32(255)) if one.dtype == np.uint8 else one for one in found)
+        return [torch.from_numpy(np.ascontiguousarray(one)) for one in whole]
+
+    def shown(self, picture: Picture) -> tuple[int, int]:
+        """How many of a picture's own pixels a tile shows across and down."""
+        part = self.preprocessing.fine_part(picture.size)
+        height, width = self._tiles.tile
+        return round(width * picture.size[0] / part.width), round(height * picture.size[1] / part.height)
+
+    def fit(
+        self,
+        method: methods.Method,
+        pictures: Sequence[Picture],
+        *,
+        planted: Sequence[tuple[int, int, Features]] = (),
+        track: Track = quietly,
+    ) -> tuple[list[Features], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], Prior]:
+        """Fit a method to references in tiles.
+
+        Args:
+            method: fitted in place; it takes loose patches.
+            pictures: the references.
+            planted: the row of a reference, the number of its view, and the features of that view's tile in the middle
+                with a defect; see `handful.fitting.calibration.fit_and_try`.
+            track: shows progress.
+
+        Returns:
+            What was kept of each reference; three as `handful.fitting.calibration.fit_and_try` gives them, where a picture with a
+            defect scores as its own tiles and the one with the defect do; what is assumed of the method's scores.
+        """
+        kept = [self.kept(picture) for picture in track(pictures, description="tiles")]
+        learnt = [[one.features] for one in kept]
+        method.fit(join([one.features for one in kept]))
+        apart = None
+        tried = np.zeros((len(planted), 2))
+
+        def try_planted(row: int, scorer: methods.Method, of_views: Sequence[Scores]) -> None:
+            for number, (of_row, view, features) in enumerate(planted):
+                if of_row == row:
+                    clean = float(of_views[view].image[0])
+                    tried[number] = clean, max(clean, float(scorer.score(features).maps.max()))
+
+        if len(pictures) > 1:
+            rows: dict[int, list[Scores]] = {}
+            for left_out, blind in blind_methods(method, learnt, (), (), track=track):
+                for row in left_out:
+                    rows[row] = [self.score(blind, view)[0] for view in self._views(pictures[row], VIEWS)]
+                    try_planted(row, blind, rows[row])
+            scores = [rows[row] for row in range(len(pictures))]
+        else:
+            apart = self.score_against_itself(method, pictures[0], kept[0])
+            varied = [self.score(method, view)[0] for view in list(self._views(pictures[0], VIEWS_ALONE))[1:]]
+            try_planted(0, method, [apart, *varied])
+            scores = [[halfway(one, apart) for one in varied]]
+        image = np.array([[float(one.image[0]) for one in row] for row in scores])
+        peaks = np.array([[float(one.maps.max()) for one in row] for row in scores])
+        return [one.features for one in kept], image, peaks, tried, calibration.prior_of(method, apart)
+
+    def _views(self, picture: Picture, count: int) -> Iterator[Image]:
+        """The picture itself and mild variations of it, in the frame of tiles."""
+        image = self.preprocessing.in_detail(picture)
+        yield image
+        whole = np.divide(image, np.float32(255)) if image.dtype == np.uint8 else image
+        for view in mild_views(torch.from_numpy(np.ascontiguousarray(whole)), count)[1:]:
+            yield view.numpy()
+
+
+def _outside(kept: Kept, start: tuple[int, int], tile: tuple[int, int]) -> Features:
+    """The patches kept that lie outside of a tile."""
+    low = torch.tensor(start) - EXCLUSION_RADIUS
+    high = torch.tensor(start) + torch.tensor(tile) + EXCLUSION_RADIUS
+    levels = tuple(
+        level[:, :, ~((at > low) & (at < high)).all(1)] for level, at in zip(kept.features.levels, kept.at, strict=True)
+    )
+    return Features(levels, kept.features.size)

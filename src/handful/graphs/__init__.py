@@ -1,0 +1,1 @@
+"""Writes graphs: everything that touches a private interface of an engine."""

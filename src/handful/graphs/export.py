@@ -1,0 +1,279 @@
+"""A fitted inspector as one graph, backbone and method together, for programs without Handful.
+
+    image (1, 3, H, W) float32 in [0, 1]  →  map (1, H, W) and score (1,), float32, both in the method's own unit
+
+No scoring is written a second time: torch follows the backbone's network and then the method's own `score`, and
+what it has seen is written as a graph. The graph counts as written once it has been run beside the inspector itself.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from handful import backbones, methods
+from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
+from handful.data import images
+from handful.data.images import PictureSource
+from handful.data.preprocessing import thumbnail_picture
+from handful.data.writing import new_folder
+from handful.errors import OutputError, SettingError
+from handful.graphs.scoring import FOLLOWED, TOLERANCE, operations_of, relative_difference
+from handful.inspection.threshold import Calibration
+from handful.ops.frames import ALIKE
+from handful.saved.state import InspectorState
+from handful.types import Features, Scores
+from handful.version import __version__
+
+GraphFormat = Literal["openvino", "onnx"]
+DESCRIPTION = "inspector.json"
+DESCRIPTION_VERSION = 2  # 1 squeezed every picture to the input
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a graph's answers lie from the inspector's on pictures, at most, see `TOLERANCE`.
+
+    Attributes:
+        format: of the graph.
+        pictures: how many were compared.
+        score: of the image scores.
+        map: of all values of the maps.
+    """
+
+    format: GraphFormat
+    pictures: int
+    score: float
+    map: float
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        files: their sizes in bytes by name.
+        agreements: one for each format.
+    """
+
+    folder: Path
+    files: dict[str, int]
+    agreements: tuple[Agreement, ...]
+
+
+class Whole(nn.Module):
+    """A backbone's network, and what scores its features.
+
+    Args:
+        network: (1, 3, H, W) → levels.
+        score: of the inspector.
+        size: (H, W).
+    """
+
+    def __init__(self, network: nn.Module, score: Callable[[Features], Scores], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.network, self.score, self.size = network, score, size
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, 3, H, W) in [0, 1] → map (1, H, W), image score (1,)."""
+        scores = self.score(Features(self.network(image), self.size))
+        return scores.maps, scores.image
+
+
+def export(
+    folder: Path,
+    fitted: InspectorState,
+    method: methods.Method,
+    score: Callable[[Features], Scores],
+    *,
+    formats: Sequence[GraphFormat],
+    check: PictureSource | Sequence[PictureSource] | None,
+) -> Export:
+    """Write an inspector as graphs, and `DESCRIPTION` with what a program needs besides.
+
+    Args:
+        folder: new or empty.
+        fitted: the inspector.
+        method: of the inspector.
+        score: the inspector's way from features to scores by that method.
+        formats: one or several.
+        check: pictures, or folders of them, to compare each graph with the inspector on, besides the thumbnails of its
+            references.
+
+    Raises:
+        SettingError: for another method, backbone, precision, device or format, or where a format's packages are
+            missing.
+        OutputError: if the folder cannot be written, or a graph does not answer as the inspector; nothing is then left
+            behind.
+        InputError: if a folder of `check` holds no picture; ImageError for a picture that cannot be read.
+    """
+    _check(fitted, method, formats)
+    writers = {kind: _writer(kind) for kind in formats}
+    with new_folder(folder) as temporary:
+        inputs = _check_images(fitted, check)
+        own = [score(fitted.backbone(image)) for image in inputs]
+        size, what = fitted.preprocessing.size, f"{method.name} on {fitted.backbone.spec.name}"
+        with operations_of(what, "torch"):
+            whole = Whole(backbones.network_of(fitted.backbone), score, size).eval()
+        example = torch.full((1, 3, *size), 0.5)
+        agreements = []
+        for kind, write in writers.items():
+            with operations_of(what, kind):
+                # The graph is let go of at once: Windows renames no folder whose files are open.
+                agreements.append(_agreement(kind, write(whole, example, temporary), inputs, own, fitted.calibration))
+        described = _describe(fitted, method, temporary, agreements)
+        (temporary / DESCRIPTION).write_text(json.dumps(described, indent=1), "utf-8")
+        files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+    return Export(folder, files, tuple(agreements))
+
+
+def _check(fitted: InspectorState, method: methods.Method, formats: Sequence[str]) -> None:
+    if method.name not in FOLLOWED:
+        raise SettingError(
+            f"The method of a graph must be one of {', '.join(FOLLOWED)}, got {method.name}; fit one of these."
+        )
+    if fitted.preprocessing.tiles is not None:
+        raise SettingError(
+            "An inspector must look at pictures in one input to be written as a graph, got one that looks at tiles; "
+            "fit it again with a number as `--size`."
+        )
+    if fitted.backbone.spec.precision != "f32":
+        raise SettingError(
+            f"An inspector must compute in f32 to be written as a graph, got {fitted.backbone.spec.precision}; fit it "
+            f"again at f32."
+        )
+    if fitted.backbone.device != "cpu":
+        raise SettingError(
+            f"An inspector must be on the CPU to be written as a graph, got {fitted.backbone.device}; save it and load "
+            f"it with `device` cpu."
+        )
+    for kind in formats or (None,):
+        if kind not in get_args(GraphFormat):
+            raise SettingError(f"`format` must be one of {', '.join(get_args(GraphFormat))}, got {kind!r}.")
+
+
+def _writer(kind: GraphFormat) -> Callable[[nn.Module, Tensor, Path], Graph]:
+    """What writes and opens a graph of a format.
+
+    Raises:
+        SettingError: if its packages are missing.
+    """
+    if kind == "onnx":
+        from handful.graphs import onnx_writer
+
+        return onnx_writer.write_graph
+
+    from handful.backbones import openvino_engine
+
+    return openvino_engine.write_graph
+
+
+def _check_images(fitted: InspectorState, check: PictureSource | Sequence[PictureSource] | None) -> list[Tensor]:
+    """Model inputs (1, 3, H, W) of the references' thumbnails, and of the pictures given."""
+    pictures = [thumbnail_picture(reference.thumbnail, name=reference.name) for reference in fitted.references]
+    given = [] if check is None else images.gather(check, recursive=True)
+    pictures += [fitted.preprocessing.read(source, name) for source, name in given]
+    return [torch.from_numpy(fitted.preprocessing(picture))[None] for picture in pictures]
+
+
+def _agreement(
+    kind: GraphFormat, graph: Graph, inputs: Sequence[Tensor], own: Sequence[Scores], calibration: Calibration
+) -> Agreement:
+    """How well a graph agrees with the inspector's own scores of the same inputs.
+
+    Raises:
+        OutputError: if not within `TOLERANCE`.
+    """
+    of_scores, of_maps = [], []
+    for image, scores in zip(inputs, own, strict=True):
+        found_map, found = graph(image)
+        of_scores.append(
+            relative_difference(found, scores.image.cpu().numpy(), calibration.typical, calibration.threshold)
+        )
+        of_maps.append(
+            relative_difference(
+                found_map, scores.maps.cpu().numpy(), calibration.map_typical, calibration.map_threshold
+            )
+        )
+    agreement = Agreement(kind, len(inputs), float(np.max(of_scores)), float(np.max(of_maps)))
+    if not (agreement.score <= TOLERANCE and agreement.map <= TOLERANCE):  # NaN is neither
+        raise OutputError(
+            f"A graph must answer as its inspector within {TOLERANCE:g} of the calibrated score, got {kind} off by "
+            f"{agreement.score:.2g} in a score and {agreement.map:.2g} in a map; nothing was written, try another "
+            f"format."
+        )
+    return agreement
+
+
+def _describe(
+    fitted: InspectorState, method: methods.Method, folder: Path, agreements: Sequence[Agreement]
+) -> dict[str, Any]:
+    """What a program without Handful needs, ready for JSON."""
+    spec, (height, width) = fitted.backbone.spec, fitted.preprocessing.size
+    calibration = fitted.calibration.as_dict()
+    del calibration["references"]  # how many; they are named below
+    return {
+        "format_version": DESCRIPTION_VERSION,
+        "handful": __version__,
+        **calibration,
+        "verdict": "DEFECT where score > threshold, else OK",
+        "calibrated_score": "(score - typical) / (threshold - typical): 0 a typical good part, 1 the threshold",
+        "calibrated_map": "(map - map_typical) / (map_threshold - map_typical): above 1 a pixel is part of a defect",
+        "input": {"name": GRAPH_INPUT, "shape": [1, 3, height, width], "type": "float32", "range": [0, 1]},
+        "batch": "one picture at a time; reshaped or edited to another shape, the graph refuses to run",
+        "outputs": {
+            name: {"shape": shape, "type": "float32"}
+            for name, shape in zip(GRAPH_OUTPUTS, ([1, height, width], [1]), strict=True)
+        },
+        "preprocessing": _preprocessing(fitted),
+        "precision": "float32; in OpenVINO set INFERENCE_PRECISION_HINT to f32, or scores differ between computers",
+        "left_out": _left_out(fitted),
+        "ignores_a_region": fitted.memory is not None and fitted.memory.ignored is not None,
+        "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
+        "agreement": {"tolerance": TOLERANCE, "formats": [asdict(agreement) for agreement in agreements]},
+        "method": {"name": method.name, "settings": method.settings},
+        "backbone": {"name": spec.name, "levels": list(spec.levels), "weights": spec.weights}
+        | {"weights_sha256": spec.weights_sha256},
+        "references": [{"name": reference.name, "sha256": reference.sha256} for reference in fitted.references],
+    }
+
+
+def _preprocessing(fitted: InspectorState) -> dict[str, Any]:
+    preprocessing, (height, width) = fitted.preprocessing, fitted.preprocessing.size
+    return {
+        "upright": "turn the picture as its EXIF orientation says",
+        "channels": "RGB; grey three times, transparency laid over black",
+        "size": [height, width],
+        "resize": "the whole picture to size, or to its part of it: bicubic and anti-aliased, as Pillow's BICUBIC, "
+        "across and then down, rounded to 8 bits after each",
+        "keeps_aspect_beyond": ALIKE if preprocessing.keeps_aspect else None,
+        "part": "a picture whose aspect, width to height, differs from size's by a factor of more than "
+        "keeps_aspect_beyond keeps its aspect: it is resized to the largest height and width inside size, rounded, put "
+        "in the middle (nearer to the top left) and mirrored around, its edge repeated, and only its own part of the "
+        "map is its. Where keeps_aspect_beyond is null, and for any other picture, the part is all of size.",
+        "jpeg_draft": images.DRAFT_FACTOR * preprocessing.detail,
+        "divide_8_bit_by": 255,
+        "divide_16_bit_by": 2 ** (preprocessing.bits if preprocessing.bits > 8 else 16) - 1,
+        "clip": [0, 1],
+    }
+
+
+def _left_out(fitted: InspectorState) -> list[str]:
+    """What an inspector does and its graph does not."""
+    return [
+        f"the capture gate ({', '.join(fitted.gate.checks) or 'none'}): pictures that Handful would have taken again "
+        "(RETAKE) are scored as any other",
+        "regions, and the good places that they are compared with: threshold the calibrated map at 1",
+        "corrections: teach the .handful file and export it again",
+    ]
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}

@@ -1,0 +1,1 @@
+"""Everything that happens to a picture besides its score."""

@@ -1,0 +1,154 @@
+"""REB's first half: train a backbone to tell seven kinds of pictures apart, good ones and six synthetic defects.
+
+Paper: Lyu, Mo and Wong, REB: Reducing Biases in Representation for Industrial Anomaly Detection, Knowledge-Based
+Systems, 2024, https://arxiv.org/abs/2308.12577. Reference code: ShuaiLYU/REB at 438314c. The second half, LDKNN, is
+`handful.methods.reb.scoring`; each serves without the other.
+
+Departures: the default schedule is a small part of the authors' (100 updates of 28 pictures at 128 pixels for 300 of
+504 at 256, and the layers up to stride 4 stay as they are), which a CPU needs hours for; `handful train reb --full` is
+theirs. The head's logits go into a numerically stable cross-entropy in place of clamped sigmoids. While the trunk is
+frozen it also keeps its statistics.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from handful.methods.base import require
+from handful.methods.base_training import Tuning, layers_up_to
+from handful.ops.defects import RECIPES, seven_variants
+from handful.ops.foreground import foreground
+from handful.ops.seeding import seeded
+
+# Their few-shot setting.
+AUTHORS = {"updates": 300, "sources": 36, "accumulate": 2, "size": 256, "frozen_stride": 0}
+CLASSES = 1 + len(RECIPES)
+HIDDEN = (512, 256)
+SMALLEST_LR = 1e-5
+
+
+@dataclass(kw_only=True, eq=False)
+class DefectClassification(Tuning):
+    """REB's self-supervised training.
+
+    Attributes:
+        updates: of the optimiser. Authors: 300.
+        sources: pictures drawn for each forward pass; each becomes seven. Authors, few-shot: 36.
+        accumulate: forward passes of one update. Authors, few-shot: 2.
+        size: side of the pictures, in pixels. Authors: 256.
+        warmup: share of the updates in which the trunk stays as it was and the head alone learns. Authors: 40 of 300.
+        lr: learning rate at the beginning, as the authors'.
+        turn: whether pictures are turned and mirrored; to be switched off where orientation may be a defect.
+        frozen_stride: layers before the first one of a greater stride stay as they are, statistics too: colours and
+            edges need no adapting, and would take nearly half of the time. 0 to train all, as the authors do.
+        frozen_norms: whether normalisation layers of the trunk keep their statistics. Authors: no.
+    """
+
+    name: ClassVar[str] = "reb"
+    authors: ClassVar[Mapping[str, Any]] = AUTHORS
+
+    updates: int = 100
+    sources: int = 4
+    accumulate: int = 1
+    size: int = 128
+    warmup: float = 40 / 300
+    lr: float = 0.03
+    turn: bool = True
+    frozen_stride: int = 4
+    frozen_norms: bool = False
+
+    _pictures: list[NDArray[np.uint8]] = field(init=False, repr=False)
+    _foregrounds: list[NDArray[np.bool_] | None] = field(init=False, repr=False)
+    _frozen: list[nn.Module] = field(init=False, repr=False)
+    _seed: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("updates", "sources", "accumulate"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.size >= 32, "size", "at least 32", self.size)
+        require(0 <= self.warmup <= 1, "warmup", "in [0, 1]", self.warmup)
+        require(self.lr > 0, "lr", "above 0", self.lr)
+        require(self.frozen_stride >= 0, "frozen_stride", "at least 0", self.frozen_stride)
+
+    def start(self, trunk: nn.Module, pictures: Sequence[NDArray[np.uint8]], *, seed: int) -> None:
+        self._pictures, self._seed = list(pictures), seed
+        self._foregrounds = [foreground(picture) for picture in pictures]
+        device = next(trunk.parameters()).device
+        trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+        with torch.no_grad():
+            width = trunk.eval()(torch.zeros(1, 3, self.size, self.size, device=device)).shape[1]
+        self._frozen = layers_up_to(trunk, stride=self.frozen_stride, size=self.size)
+        with seeded(seed):
+            head = _head(width)
+        self.learnt_ = nn.ModuleDict({"trunk": trunk, "head": head}).to(device)
+        self.optimiser_ = torch.optim.SGD(self.learnt_.parameters(), lr=self.lr, momentum=0.9, weight_decay=3e-5)
+
+    def update(self, number: int) -> float:
+        generator = np.random.default_rng([self._seed, number])
+        warming = number < round(self.warmup * self.updates)
+        trunk, head = self.learnt_["trunk"], self.learnt_["head"]
+        for weight in trunk.parameters():
+            weight.requires_grad_(not warming)
+        for layer in self._frozen:
+            layer.requires_grad_(False)
+        self.learnt_.train()
+        if self.frozen_norms or warming:
+            trunk.eval()
+        for layer in self._frozen:
+            layer.eval()
+        for group in self.optimiser_.param_groups:
+            group["lr"] = _learning_rate(number, self.updates, self.lr)
+        self.optimiser_.zero_grad(set_to_none=True)
+        total = 0.0
+        for _ in range(self.accumulate):
+            loss = defect_loss(head(trunk(self._batch(generator)))) / self.accumulate
+            loss.backward()
+            total += loss.item()
+        self.optimiser_.step()
+        trunk.eval()
+        return total
+
+    def _batch(self, generator: np.random.Generator) -> Tensor:
+        """Seven variants of each of `sources` references, drawn so that each comes as often as the others.
+
+        Returns:
+            (7 · sources, 3, size, size) in [0, 1], class after class: of every seven in a row, 0 to 6.
+        """
+        count = len(self._pictures)
+        rows = np.concatenate([generator.permutation(count) for _ in range(math.ceil(self.sources / count))])
+        variants = [
+            seven_variants(self._pictures, self._foregrounds, row=int(row), generator=generator, turn=self.turn)[0]
+            for row in rows[: self.sources]
+        ]
+        pixels = torch.from_numpy(np.concatenate(variants)).permute(0, 3, 1, 2)  # (7 · sources, 3, H, W), channels last
+        return pixels.to(next(self.learnt_.parameters()).device).float() / 255
+
+
+def defect_loss(logits: Tensor) -> Tensor:
+    """The mean binary cross-entropy of seven sigmoids against the class of each picture: (7 · n, 7) → ().
+
+    Pictures come class after class, as `seven_variants` gives them. Not a softmax: as the authors' code.
+    """
+    truth = torch.eye(CLASSES, device=logits.device).repeat(len(logits) // CLASSES, 1)
+    return F.binary_cross_entropy_with_logits(logits, truth)
+
+
+def _head(width: int) -> nn.Sequential:
+    """Two hidden layers with batch normalisation, then the seven logits."""
+    layers: list[nn.Module] = []
+    for before, after in zip((width, *HIDDEN), HIDDEN, strict=False):
+        layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(HIDDEN[-1], CLASSES))
+
+
+def _learning_rate(number: int, updates: int, highest: float) -> float:
+    """Half a cosine from the highest down, over 330 for every 300 updates, as the authors' schedule."""
+    return SMALLEST_LR + (highest - SMALLEST_LR) * (1 + math.cos(math.pi * number / (1.1 * updates))) / 2

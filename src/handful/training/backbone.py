@@ -1,0 +1,175 @@
+"""The loop behind every training on references: updates, progress, checkpoints. A stop in the middle loses nothing."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+from numpy.typing import NDArray
+
+from handful import backbones
+from handful.backbones import timm
+from handful.data import images
+from handful.data.images import Picture, PictureSource
+from handful.data.preprocessing import Preprocessing, bits_of
+from handful.errors import SettingError
+from handful.files import replacing
+from handful.methods.base_training import Tuning
+from handful.training.checkpoint import on_cpu, read_checkpoint, write_checkpoint
+
+SAVE_EVERY = 30.0  # seconds from one checkpoint to the next
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        number: updates made.
+        updates: at most.
+        loss: of the last one.
+        seconds_left: if the other updates take as long as those of this run.
+    """
+
+    number: int
+    updates: int
+    loss: float
+    seconds_left: float
+
+
+class Pace:
+    """How fast a training goes, and that its loss stays finite.
+
+    Args:
+        first: updates made before.
+        updates: at most.
+    """
+
+    def __init__(self, first: int, updates: int) -> None:
+        self._first, self._updates, self._begin = first, updates, time.monotonic()
+
+    def checked(self, loss: float, number: int) -> float:
+        """The loss of the update of this number.
+
+        Raises:
+            SettingError: if it is not finite.
+        """
+        if not math.isfinite(loss):
+            raise SettingError(f"The loss must stay finite, got {loss} at update {number + 1}; lower `lr`.")
+        return loss
+
+    def progress(self, number: int, loss: float) -> Progress:
+        """What to say after so many updates."""
+        left = (time.monotonic() - self._begin) / (number - self._first) * (self._updates - number)
+        return Progress(number, self._updates, loss, left)
+
+
+class BackboneTrainer:
+    """Trains a backbone on references.
+
+        training = Training(tuning, "good/", seed=0)
+        for progress in training.run():
+            print(progress.loss)
+        training.save("tuned.safetensors")
+
+    The file serves wherever a backbone's `weights` are asked for. The same seed gives the same weights on the same kind
+    of machine.
+
+    Args:
+        tuning: what to train, and how.
+        references: as `handful.data.images.gather` takes them.
+        backbone, weights: see `handful.backbones.create`.
+        seed: of all that is random.
+        device: where torch runs.
+        checkpoint: a file to save to every half minute and on an interruption, and to go on from where it exists.
+
+    Raises:
+        InputError: without a picture; ImageError for one that cannot be read.
+        SettingError, WeightsError: see `handful.backbones.create`.
+    """
+
+    def __init__(
+        self,
+        tuning: Tuning,
+        references: PictureSource | Sequence[PictureSource],
+        *,
+        backbone: str = backbones.DEFAULT_BACKBONE,
+        weights: str = "auto",
+        seed: int = 0,
+        device: backbones.Device = "auto",
+        checkpoint: Path | None = None,
+    ) -> None:
+        sources = images.gather(references, recursive=False)
+        pictures = [images.read_picture(source, name=name, detail=tuning.size) for source, name in sources]
+        self.trunk = timm.trunk(backbone, size=tuning.size, weights=weights).to(backbones.choose_device(device))
+        self.tuning, self.checkpoint = tuning, checkpoint
+        digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
+        self._identity: dict[str, Any] = {
+            "training": tuning.name,
+            "settings": tuning.settings,
+            "backbone": backbone,
+            "weights_sha256": timm.digest(self.trunk),
+            "references": digests,
+            "seed": seed,
+        }
+        tuning.start(self.trunk, _at_size(pictures, tuning.size), seed=seed)
+
+    def run(self) -> Iterator[Progress]:
+        """Make every update that is left; the progress after each.
+
+        Raises:
+            InputError: if the checkpoint is another training's or damaged.
+            SettingError: if the loss does not stay finite.
+            OutputError: if the checkpoint cannot be written.
+        """
+        number = self._resume()
+        pace = Pace(number, self.tuning.updates)
+        saved = time.monotonic()
+        try:
+            while not self.tuning.done(number):
+                loss = pace.checked(self.tuning.update(number), number)
+                number += 1
+                if time.monotonic() - saved >= SAVE_EVERY:
+                    self._save_checkpoint(number)
+                    saved = time.monotonic()
+                yield pace.progress(number, loss)
+        except (KeyboardInterrupt, GeneratorExit):
+            self._save_checkpoint(number)
+            raise
+
+    def save(self, path: Path) -> None:
+        """Write the trained backbone's weights as safetensors, and remove the checkpoint.
+
+        Raises:
+            OutputError: if they cannot be written.
+        """
+        words = f"{self.tuning.name} on {len(self._identity['references'])} references"
+        metadata = {timm.TRAINED_BY: words, "handful": json.dumps(self._identity)}
+        with replacing(path) as file:
+            file.write(safetensors.torch.save(on_cpu(self.trunk.model.state_dict()), metadata))
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+
+    def _save_checkpoint(self, number: int) -> None:
+        if self.checkpoint is not None:
+            learnt = self.tuning.learnt_.state_dict()
+            write_checkpoint(self.checkpoint, self._identity, number, learnt, self.tuning.optimiser_, {})
+
+    def _resume(self) -> int:
+        """Take over the checkpoint, where there is one; the number of updates that it stands for."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return 0
+        found = read_checkpoint(self.checkpoint, self._identity)
+        found.restore(self.tuning.learnt_, self.tuning.optimiser_)
+        return found.number
+
+
+def _at_size(pictures: Sequence[Picture], size: int) -> list[NDArray[np.uint8]]:
+    """The references as trainings take them: each (size, size, 3)."""
+    preprocessing = Preprocessing((size, size), bits_of(list(pictures)))
+    return [(preprocessing(picture) * 255).round().astype(np.uint8).transpose(1, 2, 0) for picture in pictures]

@@ -1,0 +1,278 @@
+"""Train a head on labelled data sets of other products: features once, updates, validation on classes held out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handful.backbones.base import Backbone
+from handful.backbones.windows import windowed
+from handful.data import images
+from handful.data.masks import read_regions
+from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.shots import draw
+from handful.errors import InputError
+from handful.evaluation import metrics
+from handful.fitting.calibration import Track, join, quietly
+from handful.methods import METHODS, HeadTraining
+from handful.ops.defects import RECIPES, make_defect
+from handful.ops.foreground import foreground
+from handful.training import head_file
+from handful.training.backbone import Pace, Progress
+from handful.training.checkpoint import on_cpu, read_checkpoint, write_checkpoint
+from handful.types import AuxiliaryClass, Category, Dataset, Sample
+
+HELD_OUT = 0.2  # share of the classes that a head is chosen by, at least one
+MOST_REFERENCES = 100  # good pictures of a class to draw references from: what memory holds
+MOST_VALIDATED = 30  # good and as many anomalous pictures of a class to choose by
+CHECKS = 10  # how often a training is validated
+
+
+class HeadTrainer:
+    """Trains a head on labelled data sets, and keeps it as it was when held-out classes of them came out best.
+
+        training = AuxiliaryTraining(create_head_training("resad", {}), {"visa": open_dataset(path)}, backbone)
+        for progress in training.run():
+            print(progress.loss)
+        training.save("head.safetensors")
+
+    A place of a level is anomalous where any of its pixels is. Of a class whose defects no mask marks, only good
+    pictures are learnt from, each beside a copy with a synthetic defect. Augmented pictures, where the training wants
+    some, are made of a class's test pictures and synthetic ones. The classes held out are drawn from those that
+    have good and anomalous test pictures; no other class, and no other data set, has a say in what is kept.
+
+    Args:
+        training: what to train, and how.
+        datasets: by name.
+        backbone: computes the features, once; it stays as it is.
+        seed: of all that is random.
+        checkpoint: a file to save to after every validation and on an interruption, and to go on from where it exists.
+        track: shows how far the features are.
+
+    Raises:
+        InputError: without two classes, one of which can be held out; ImageError for a picture that cannot be read.
+    """
+
+    def __init__(
+        self,
+        training: HeadTraining,
+        datasets: Mapping[str, Dataset],
+        backbone: Backbone,
+        *,
+        seed: int = 0,
+        checkpoint: Path | None = None,
+        track: Track = quietly,
+    ) -> None:
+        self.training, self.backbone, self.checkpoint, self.seed = training, backbone, checkpoint, seed
+        categories = {
+            f"{name}/{category.name}": category
+            for name, dataset in sorted(datasets.items())
+            for category in dataset.categories
+        }
+        self.held_out = _held_out(categories, seed=seed)
+        self._pictures: set[str] = set()
+        self._classes: list[AuxiliaryClass] = []
+        self._validated: list[AuxiliaryClass] = []
+        for name in track(list(categories), description="features"):
+            if name in self.held_out:
+                self._validated.append(self._read(name, categories[name], validated=True))
+            else:
+                self._classes.append(self._read(name, categories[name], validated=False))
+        self._validation: dict[str, float] = {}
+        training.start(self._classes, seed=seed, device=backbone.device)
+        self._best = self._state()
+        self._identity: dict[str, Any] = {
+            "training": training.name,
+            "settings": training.settings,
+            "backbone": head_file.identity(backbone.spec),
+            "pictures": sorted(self._pictures),
+            "seed": seed,
+        }
+
+    def run(self) -> Iterator[Progress]:
+        """Make every update that is left; the progress after each.
+
+        Raises:
+            InputError: if the checkpoint is another training's or damaged.
+            SettingError: if the loss does not stay finite.
+            OutputError: if the checkpoint cannot be written.
+        """
+        updates = self.training.updates
+        number = self._resume()
+        pace = Pace(number, updates)
+        try:
+            while number < updates:
+                loss = pace.checked(self.training.update(number, self._classes), number)
+                number += 1
+                if number % max(1, updates // CHECKS) == 0 or number == updates:
+                    self._validate(number)
+                    self._save_checkpoint(number)
+                yield pace.progress(number, loss)
+        except (KeyboardInterrupt, GeneratorExit):
+            self._save_checkpoint(number)
+            raise
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """The mean image AUROC on the held-out classes, in percent, by the number of updates made."""
+        return dict(self._validation)
+
+    def save(self, path: Path) -> None:
+        """Write the head as it was when the held-out classes came out best, and remove the checkpoint.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        head = self.training.make_head(self._classes[0].references.depths, seed=self.seed)
+        head.load_state_dict(self._best)
+        record = head_file.Record(
+            method=self.training.name,
+            settings=self.training.settings,
+            depths=head.depths,
+            backbone=head_file.identity(self.backbone.spec),
+            classes=tuple(sorted(one.name for one in (*self._classes, *self._validated))),
+            held_out=tuple(self.held_out),
+            validation=self._validation,
+            pictures=tuple(sorted(self._pictures)),
+            seed=self.seed,
+        )
+        head_file.write(path, head, record)
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+
+    def _read(self, name: str, category: Category, *, validated: bool) -> AuxiliaryClass:
+        """The features of one class."""
+        good = draw(category.train, shots=min(MOST_REFERENCES, len(category.train)), seed=self.seed)
+        pictures = {path: images.read_picture(path, detail=max(self.backbone.spec.size)) for path in good}
+        preprocessing = Preprocessing(self.backbone.spec.size, bits_of(list(pictures.values())))
+        inputs = [torch.from_numpy(preprocessing(pictures[path])) for path in good]
+        self._pictures |= {images.digest(path, pictures[path]) for path in good}
+        backbone = windowed(self.backbone, METHODS[self.training.name]().windows_wanted) if validated else self.backbone
+        references = join([backbone(image[None]) for image in inputs])
+        samples = [s for s in category.test if not s.anomalous or validated or s.masks]
+        shown = [self._shown(s, category, preprocessing) for s in (_some(samples) if validated else samples)]
+        if not validated and not any(one.anomalous for one in shown):
+            shown += [self._synthetic(image, row) for row, image in enumerate(inputs)]
+        labelled = len(shown)
+        if not validated:
+            shown += self._augmented(shown)
+        queries = join([backbone(one.image[None]) for one in shown])
+        masks, anomalous = torch.stack([one.mask for one in shown]), torch.tensor([one.anomalous for one in shown])
+        own = torch.full((len(shown),), -1)
+        if not validated:
+            queries = join([queries, references])
+            masks = torch.cat([masks, masks.new_zeros(len(good), *preprocessing.size)])
+            anomalous = torch.cat([anomalous, anomalous.new_zeros(len(good))])
+            own = torch.cat([own, torch.arange(len(good))])
+        rows, pooled = torch.arange(len(own)), masks[:, None].float()
+        return AuxiliaryClass(
+            name=name,
+            references=references,
+            queries=queries,
+            anomalous=anomalous,
+            masks=tuple(F.adaptive_max_pool2d(pooled, level.shape[1:3])[:, 0] > 0 for level in queries.levels),
+            own=own,
+            pixels=masks,
+            augmented=(rows >= labelled) & (rows < len(shown)),
+        )
+
+    def _shown(self, sample: Sample, category: Category, preprocessing: Preprocessing) -> "_Shown":
+        """A labelled picture as the backbone is shown it; its digest is noted."""
+        picture = images.read_picture(sample.path, detail=max(preprocessing.size))
+        self._pictures.add(images.digest(sample.path, picture))
+        regions = read_regions(sample, preprocessing.size, category.saturation)
+        mask = np.any([region.mask for region in regions], axis=0) if regions else np.zeros(preprocessing.size, bool)
+        image = torch.from_numpy(preprocessing(picture))
+        return _Shown(image, torch.from_numpy(mask), bool(sample.anomalous))
+
+    def _synthetic(self, image: Tensor, row: int) -> "_Shown":
+        """A good picture (3, H, W) with a synthetic defect."""
+        pixels: NDArray[np.uint8] = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        generator = np.random.default_rng([self.seed, row])
+        recipe = RECIPES[int(generator.integers(len(RECIPES)))]
+        made, mask = make_defect(pixels, foreground(pixels), recipe=recipe, generator=generator)
+        return _Shown(torch.from_numpy(made).permute(2, 0, 1).float() / 255, torch.from_numpy(mask), True)
+
+    def _augmented(self, shown: "Sequence[_Shown]") -> "list[_Shown]":
+        """As many augmented pictures as the training wants, made of these."""
+        made = []
+        for number in range(self.training.augmented_wanted):
+            generator = np.random.default_rng([self.seed, number])
+            image, mask = self.training.augment(
+                [one.image for one in shown], [one.mask for one in shown], generator=generator
+            )
+            made.append(_Shown(image, mask, bool(mask.any())))
+        return made
+
+    def _validate(self, number: int) -> None:
+        """Note the mean image AUROC on the held-out classes, and keep the head if it is the best so far."""
+        values = [100 * self._auroc(one) for one in self._validated]
+        value = float(np.mean(values))
+        if not self._validation or value > max(self._validation.values()):
+            self._best = self._state()
+        self._validation[str(number)] = value
+
+    def _auroc(self, one: AuxiliaryClass) -> float:
+        rows = draw(range(len(one.references)), shots=min(4, len(one.references)), seed=self.seed)
+        method = METHODS[self.training.name]().take_head(self.training.head_)
+        method.fit(one.references[rows])
+        scores = [float(method.score(one.queries[[row]]).image[0]) for row in range(len(one.queries))]
+        return metrics.image_auroc(one.anomalous.numpy(), scores)
+
+    def _state(self) -> dict[str, Tensor]:
+        return on_cpu(self.training.head_.state_dict())
+
+    def _save_checkpoint(self, number: int) -> None:
+        if self.checkpoint is None:
+            return
+        learnt = self.training.head_.state_dict() | {f"best.{name}": tensor for name, tensor in self._best.items()}
+        facts = {"validation": self._validation}
+        write_checkpoint(self.checkpoint, self._identity, number, learnt, self.training.optimiser_, facts)
+
+    def _resume(self) -> int:
+        """Take over the checkpoint, where there is one; the number of updates that it stands for."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return 0
+        found = read_checkpoint(self.checkpoint, self._identity)
+        found.restore(self.training.head_, self.training.optimiser_)
+        self._best = {name.removeprefix("best."): t for name, t in found.learnt.items() if name.startswith("best.")}
+        self._validation = found.facts["validation"]
+        return found.number
+
+
+class _Shown(NamedTuple):
+    """A labelled picture in the model-input frame: image (3, H, W) and mask (H, W)."""
+
+    image: Tensor
+    mask: Tensor
+    anomalous: bool
+
+
+def _held_out(categories: Mapping[str, Category], *, seed: int) -> list[str]:
+    """The classes to choose by: drawn from those that have good and anomalous test pictures, one class staying."""
+    able = sorted(
+        name
+        for name, category in categories.items()
+        if {bool(sample.anomalous) for sample in category.test} == {False, True}
+    )
+    if len(categories) < 2 or not able:
+        raise InputError(
+            f"A head needs two classes, of which one has good and anomalous test pictures to choose it by, got "
+            f"{len(categories)} and {len(able)}; add a data set."
+        )
+    count = max(1, round(HELD_OUT * len(categories)))
+    return sorted(draw(able, shots=min(count, len(able), len(categories) - 1), seed=seed))
+
+
+def _some(samples: Sequence[Any]) -> list[Any]:
+    """At most `MOST_VALIDATED` good and as many anomalous ones, evenly from the whole list."""
+    chosen = []
+    for anomalous in (False, True):
+        those = [sample for sample in samples if bool(sample.anomalous) == anomalous]
+        chosen += those[:: max(1, -(-len(those) // MOST_VALIDATED))]
+    return chosen
