@@ -11,8 +11,7 @@ import typer
 from hypothesis import strategies as st
 
 from _fuzz_mutations import NUMBERS, TEXTS
-from handful.cli import main
-from handful.cli.main import app
+from handful.cli.main import app, main
 from handful.errors import HandfulError
 
 HERE = "{here}"  # stands for the folder of an input's files

@@ -143,7 +143,7 @@ def _run(words: tuple[str, ...], folder: Path) -> None:
     os.dup2(out, 2)
     import torch
 
-    from handful.cli import main
+    from handful.cli.main import main
 
     torch.set_num_threads(1)
     sys.argv = ["handful", *words]

@@ -32,11 +32,11 @@ from handful.data.layouts.registry import LAYOUTS, open_dataset
 from handful.data.leaks import leaks
 from handful.data.masks import read_ignored, read_regions
 from handful.errors import ImageError
-from handful.fitting import revisions
 from handful.inspection.threshold import Calibration
 from handful.inspector import Inspector
 from handful.report.html import Report
 from handful.saved import archive
+from handful.saved.manifest import history_of
 from handful.types import Inspection, Sample, Saturation
 
 POOL = 400  # hostile values, drawn anew for so many inputs
@@ -160,7 +160,7 @@ def _inspector(shop: Workshop, random: Random) -> Question:
     def question() -> None:
         _, calibration, parts = archive.read(path)
         Calibration.from_dict(calibration)
-        revisions.from_parts(parts)
+        history_of(parts)
         ask([verb[0], str(path), *verb[1:]])
 
     return question

@@ -129,14 +129,14 @@ def _cells(name: str, category: Category, detector: Detector, draws: Iterable[tu
                 known[frame, path] = _seen(fitted, path)
         rows = [[known[frame, path] for path in some] for some in (good, bad, spare)]
         scores = [tuple(_score(fitted.method, features) for features, _ in some) for some in rows]
-        assert fitted.history is not None and fitted.memory is not None
+
         yield Cell(
             name,
             category.name,
             count,
             seed,
             commit(),
-            bool(fitted.memory.turned),
+            bool(fitted.features.turned),
             fitted.history.prior,
             fitted.history.image_scores,
             fitted.history.map_peaks,
@@ -166,8 +166,7 @@ def _score(method: methods.Method, features: Features) -> float:
 
 def _among_references(fitted: InspectorState) -> dict[str, Any]:
     """What the references say of each other."""
-    assert fitted.memory is not None
-    learnt, turned = fitted.memory.learnt, fitted.memory.turned
+    learnt, turned = fitted.features.learnt, fitted.features.turned
     found: dict[str, Any] = {"apart": [], "terms": [], "means": [], "pairs": []}
     alone = [
         fitted.method.unfitted().fit(features, turned=turned[row] if turned else None)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from _tables import evenly
+from handful import metrics
 from handful.data.images import read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
-from handful.evaluation import metrics
 from handful.fitting.calibration import join, view_count
 from handful.methods import handful
 from handful.ops.maps import top_share
@@ -205,8 +205,7 @@ def _cell(name: str, category: Category, *, shots: int, seed: int) -> Cell:
     references = draw(category.train, shots=shots, seed=seed)
     detector = Detector(gate=()).fit(list(references), accept_odd=True, try_defects=False)
     fitted = detector._needed
-    assert fitted.memory is not None
-    learnt, turned = fitted.memory.learnt, fitted.memory.turned
+    learnt, turned = fitted.features.learnt, fitted.features.turned
     method = handful.Handful().fit(join(learnt), turned=join(turned) if turned else None)  # all wide patches kept
     usual, apart = [], None
     if shots == 1:

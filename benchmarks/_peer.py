@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-import handful.backbones.openvino_engine  # first: it keeps OpenVINO's telemetry out
-import handful.backbones.timm  # noqa: F401  # first: with it torchvision, which anomalib needs, imports beside any torch
 from handful.backbones.onboard import read_state, weights_file
 
 PEER = "anomalib PatchCore"

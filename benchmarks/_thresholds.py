@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _good_cells import Cell
-from handful import methods
-from handful.evaluation import metrics
+from handful import methods, metrics
 from handful.fitting import calibration
 from handful.inspection.threshold import PRIOR_WEIGHT, Prediction, Prior, predict
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handful import backbones
-from handful.backbones import openvino_engine
-from handful.backbones.openvino_engine import openvino  # type: ignore[attr-defined]  # its telemetry is off there
 from handful.data.images import list_pictures
 from handful.data.layouts.registry import open_dataset
 from handful.data.masks import marked
 from handful.detector import Detector
 from handful.evaluation.benchmark import Benchmark
-from handful.graphs import scoring
+from handful.graphs import openvino_writer
+from handful.graphs.openvino import openvino
+from handful.saved import scoring_graph
 
 CATEGORY, DEFECT = "mvtec_ad/pill", "scratch"
 SHOTS, SEEDS = 4, (0, 1, 2)
@@ -160,11 +160,11 @@ def _run_onnx(folder: Path, shape: list[int], given: NDArray[np.float32]) -> NDA
 
 def _ways(good: list[str], file: Path) -> dict[str, dict[str, float]]:
     """By each way to a graph, the seconds of a save and how far the graph's answers lie from the inspector's."""
-    found, kept = {}, openvino_engine._quickly_converted
+    found, kept = {}, openvino_writer._quickly_converted
     try:
         for way, convert in {"quick": kept, "documented": _gone}.items():
-            openvino_engine._quickly_converted = convert
-            scoring._parts.cache_clear()
+            openvino_writer._quickly_converted = convert
+            scoring_graph._parts.cache_clear()
             detector = Detector().fit(good)
             begin = time.perf_counter()
             detector.save(file)
@@ -173,8 +173,8 @@ def _ways(good: list[str], file: Path) -> dict[str, dict[str, float]]:
             assert graph is not None, "no graph was kept"
             found[way] = {"seconds": seconds, "score": graph.score, "map": graph.map}
     finally:
-        openvino_engine._quickly_converted = kept
-        scoring._parts.cache_clear()
+        openvino_writer._quickly_converted = kept
+        scoring_graph._parts.cache_clear()
     return found
 
 
@@ -223,5 +223,5 @@ def _way_lines(ways: dict[str, dict[str, float]]) -> list[str]:
     return [
         f"**Ways to a graph.** Seconds of a save, and how far the graph's answers lie from the inspector's: "
         f"{said[0]} by names of torch and OpenVINO that are not public; {said[1]} by the documented "
-        f"interfaces, with all of these names hidden (bound: {scoring.TOLERANCE:g})."
+        f"interfaces, with all of these names hidden (bound: {scoring_graph.TOLERANCE:g})."
     ]

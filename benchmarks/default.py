@@ -27,10 +27,10 @@ import _leave_out
 import _peer
 from _peer import PEER
 from _tables import chosen, over_seeds, spread
-from handful import backbones
+from handful import backbones, metrics
 from handful.data.masks import read_regions
 from handful.data.shots import draw
-from handful.evaluation import metrics, results
+from handful.evaluation import results
 from handful.evaluation.benchmark import Benchmark
 from handful.evaluation.environment import commit
 from handful.evaluation.results import Row

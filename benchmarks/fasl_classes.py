@@ -17,11 +17,10 @@ from typing import NamedTuple
 import torch
 
 from fasl import OUT
-from handful import backbones
+from handful import backbones, metrics
 from handful.data.layouts.registry import open_dataset
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
-from handful.evaluation import metrics
 from handful.evaluation.environment import commit
 from handful.evaluation.features import CategoryFeatures
 from handful.fitting.calibration import join

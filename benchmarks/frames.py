@@ -29,8 +29,8 @@ from handful.evaluation.benchmark import Benchmark
 from handful.evaluation.cells import Frames
 from handful.evaluation.environment import commit
 from handful.evaluation.results import Row
-from handful.inspection.overlay import overlay
 from handful.methods import describe, parse
+from handful.report.overlay import overlay
 from handful.types import Category, Dataset, Sample
 
 SHOTS, SEEDS, RATE = 4, (0, 1, 2), 0.05

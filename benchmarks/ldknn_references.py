@@ -29,8 +29,8 @@ from handful.data.layouts.registry import open_dataset
 from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.evaluation.environment import commit
-from handful.evaluation.metrics import PixelCounts, image_auroc, pixel_truth
 from handful.methods.reb.scoring import REB, Correction, corrected, squares_to_others, window_peak
+from handful.metrics import PixelCounts, image_auroc, pixel_truth
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground
 from handful.ops.maps import pixel_map, top_share

@@ -27,7 +27,7 @@ from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.evaluation.environment import commit
-from handful.evaluation.metrics import image_auroc
+from handful.metrics import image_auroc
 
 ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("PatchCore", "patchcore", {}),

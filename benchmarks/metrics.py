@@ -26,7 +26,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 import handful.backbones.timm  # noqa: F401  # first: with it torchvision, which anomalib needs, imports beside any torch
 from handful.evaluation.environment import commit
-from handful.evaluation.metrics import PixelCounts, pixel_truth
+from handful.metrics import PixelCounts, pixel_truth
 from handful.types import TrueRegion
 from handful.version import __version__
 

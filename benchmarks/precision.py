@@ -20,8 +20,8 @@ from handful.backbones.base import Backbone
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.evaluation.environment import commit
-from handful.evaluation.metrics import image_auroc
 from handful.inspector import Inspector
+from handful.metrics import image_auroc
 from handful.types import Category, Inspection
 
 SIZE = 320

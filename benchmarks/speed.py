@@ -33,13 +33,14 @@ from _speed_pictures import EACH, chosen, copies, decoded, jpegs, judged
 from _turns import Rows, Run, each, in_multiples, in_turn
 from handful import backbones
 from handful.backbones.base import Backbone, Precision
-from handful.backbones.openvino_engine import CONSTANTS_PART, GRAPH_PART, OpenVINOBackbone
+from handful.backbones.openvino_engine import OpenVINOBackbone
 from handful.data.images import read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.errors import SettingError
 from handful.evaluation.environment import describe
 from handful.files import replacing
+from handful.graphs.names import CONSTANTS_PART, GRAPH_PART
 from handful.inspector import Inspector
 from handful.ops.coreset import greedy_coreset
 from handful.types import Category, Features

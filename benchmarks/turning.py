@@ -24,9 +24,9 @@ from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.evaluation.environment import commit
-from handful.evaluation.metrics import image_auroc
 from handful.fitting import rotation
 from handful.fitting.calibration import join
+from handful.metrics import image_auroc
 from handful.types import Category, Features
 
 SEEDS, SHOTS, COPIES = (0, 1, 2), (1, 2, 4), (1, 2, 4, 8, 1000)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from handful.data.shots import draw
-from handful.evaluation.metrics import image_auroc
+from handful.metrics import image_auroc
 
 FOLDER = Path("demo")
 CELLS = {"train/good": 20, "test/good": 40, "test/defective": 40}

@@ -489,7 +489,7 @@ def test_the_features_are_kept_as_the_backbone_gave_them(detector, picture, tmp_
     detector.teach(tmp_path / "taught.png")
     detector.save(tmp_path / "part.handful")
     loaded = Detector.load(tmp_path / "part.handful", device="cpu")
-    kept = loaded._needed.memory.learnt
+    kept = loaded._needed.features.learnt
     fresh = [detector._needed.preprocessing(p) for p in map(read, [picture(0), picture(60)])]
     for one, image in zip((kept[0], kept[3]), fresh, strict=True):
         levels = fitted._needed.backbone(torch.from_numpy(image)[None]).levels

@@ -9,7 +9,7 @@ from PIL import Image
 
 from handful import Detector
 from handful.errors import ImageError, InputError, NotFittedError, SettingError
-from handful.fitting.calibration import averaged, learn
+from handful.fitting.calibration import averaged
 from handful.fitting.rotation import Rotation
 from handful.methods.coft.scoring import COFT
 from handful.saved import archive
@@ -246,7 +246,7 @@ def test_a_detector_gives_a_method_the_variations_it_wants(monkeypatch):
 def test_an_inspector_knows_whether_its_part_turns_and_why(turn, copies, tmp_path):
     detector = Detector(settings={"turn": turn}, **QUICK).fit([disc(seed) for seed in range(4)])
     assert detector.turning == Rotation(turn == "always", "as asked for")
-    assert len(detector._needed.memory.turned) == copies
+    assert len(detector._needed.features.turned) == copies
     detector.save(tmp_path / "part.handful")
     again = Detector.load(tmp_path / "part.handful", device="cpu")
     assert again.turning == detector.turning

@@ -17,10 +17,9 @@ from PIL import Image
 from handful import Detector, Inspector
 from handful.data import resizing
 from handful.errors import InspectorError, SettingError
-from handful.graphs import scoring
-from handful.graphs.scoring import FOLLOWED, TOLERANCE
 from handful.inspector import MANY
-from handful.saved import archive
+from handful.saved import archive, scoring_graph
+from handful.saved.scoring_graph import FOLLOWED, TOLERANCE
 
 SMALL = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "engine": "openvino", "device": "cpu"}
 
@@ -125,7 +124,7 @@ def test_corrections_reach_it(good_folder, picture_factory, tmp_path):
 
 
 def test_a_corrected_threshold_leaves_the_graph_alone(saved, monkeypatch, tmp_path):
-    monkeypatch.setattr(scoring, "keep", None)  # it would be called to make another
+    monkeypatch.setattr(scoring_graph, "keep", None)  # it would be called to make another
     detector = Detector.load(saved)
     detector.set_rate(0.2)
     detector.save(tmp_path / "part.handful")
@@ -170,7 +169,7 @@ def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_pa
 
 
 def test_a_graph_that_answers_otherwise_is_not_kept(small, monkeypatch, tmp_path):
-    monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
+    monkeypatch.setattr(scoring_graph, "TOLERANCE", -1.0)
     small.save(tmp_path / "part.handful")
     manifest, _, parts = archive.read(tmp_path / "part.handful")
     assert "within -1 of the calibrated score" in manifest["graph"]["why"] and "scoring.xml" not in parts

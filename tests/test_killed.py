@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from handful.cli import main
+from handful.cli.main import main
 
 FUZZ = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of this kind")

@@ -18,7 +18,7 @@ from handful.data.layouts.tree import read_category
 from handful.data.shots import draw
 from handful.errors import InputError
 from handful.evaluation import results as benchmark_results
-from handful.evaluation.metrics import image_auroc
+from handful.metrics import image_auroc
 from handful.saved import archive
 
 DATA = Path(os.environ.get("HANDFUL_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from handful.backbones.base import SCORING_CONSTANTS_PART, SCORING_PART
-from handful.backbones.openvino_engine import openvino
 from handful.backbones.torch_engine import TorchBackbone
 from handful.data.images import Picture, read_picture
 from handful.detector import Detector
+from handful.graphs.names import SCORING_CONSTANTS_PART, SCORING_PART
+from handful.graphs.openvino import openvino
 from handful.methods.handful import Handful
 from handful.ops import evidence, least
 from handful.saved import archive
+from handful.saved.state import InspectorState
 
 SIDE = 160
 PATCHES = (SIDE // 8) ** 2  # of the finest level
@@ -111,8 +112,8 @@ def test_a_defects_evidence_compares_few_patches(detector, defect):
 
 
 def looks_twice(patch):
-    look = Detector._look
-    patch.setattr(Detector, "_look", lambda *given: (look(*given), look(*given))[1])
+    look = InspectorState.forward
+    patch.setattr(InspectorState, "forward", lambda *given: (look(*given), look(*given))[1])
 
 
 def scores_twice(patch):
@@ -146,7 +147,7 @@ def test_a_saved_inspectors_graph_multiplies_each_patch_with_each_good_one_once(
             multiplied += out * node.input_value(0).shape[-1]
         elif node.get_type_name() == "Convolution":  # (O, I, h, w): as which searches are written
             multiplied += out * math.prod(list(node.input_value(1).shape)[1:])
-    levels = detector._needed.memory.good.levels
+    levels = detector._needed.features.good.levels
     searched = sum(
         rows.shape[1] * least.WIDE * math.ceil(rows.shape[2] / least.WIDE) * level.shape[1:].numel()
         for rows, level in zip(detector.method.rows_, levels, strict=True)

@@ -1,62 +1,44 @@
-"""The verbs by which a person corrects a fitted inspector; `Detector` has them all."""
+"""Corrections of an inspector by a person: from a state and the pictures that were given to the next state.
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+Each function is a verb of `Detector`, whose docstring says what the verb does and what it raises. Each adds one
+revision to the history and calls `_revised`, the one place where method, threshold and graph follow from the features,
+the references and the history of a state.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from handful import methods
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.masks import read_ignored
 from handful.data.preprocessing import thumbnail_jpeg
-from handful.errors import InputError, InspectorError, NotFittedError, SettingError
+from handful.errors import InputError, SettingError
 from handful.fitting import oddity, rotation
-from handful.fitting.calibration import Track, averaged, join, quietly, score_ignoring
-from handful.fitting.reference_features import ReferenceFeatures
+from handful.fitting.calibration import Track, averaged, join, quietly
 from handful.fitting.revisions import Basis, History, Kind, PictureRecord, Revision
-from handful.fitting.tiling import Tiling
-from handful.inspection.threshold import Calibration, check_rate, of_parts
+from handful.inspection.threshold import check_rate, of_parts
+from handful.methods import Method
 from handful.ops.views import random_views
 from handful.saved.state import InspectorState
-from handful.types import Features, Reference, Scores
+from handful.types import Features, Reference
 
 MOST_IGNORED = 0.5  # of the frame; more only if a person insists
-
-Self_ = TypeVar("Self_", bound="Corrections")
-Given_ = ParamSpec("Given_")
-Result = TypeVar("Result")
-
-
-def one_at_a_time(
-    change: Callable[Concatenate[Self_, Given_], Result],
-) -> Callable[Concatenate[Self_, Given_], Result]:
-    """Let a thread that changes a detector wait until another thread's change is complete."""
-
-    @wraps(change)
-    def waiting(detector: Self_, /, *arguments: Given_.args, **options: Given_.kwargs) -> Result:
-        with detector._changing:
-            return change(detector, *arguments, **options)
-
-    return waiting
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What a correction did.
+    """The effect of one correction.
 
     Attributes:
         revision: as it is kept.
-        before, after: the threshold and what it rests on.
+        before, after: the threshold and its basis.
         scores: the calibrated scores of the pictures that came with it, before and after.
-        warnings: what a person should know, a sentence each.
+        warnings: a sentence each for people.
         digests: that named the inspector before, and that names it now.
         ignored: the share of the frame that is ignored now, all regions together; None where there are none.
     """
@@ -75,374 +57,265 @@ class Correction:
 
 
 @dataclass(frozen=True, eq=False)
-class _ScoredPicture:
-    """A picture that came with a correction, and what the inspector as it is makes of it."""
+class ScoredPicture:
+    """A picture that came with a correction, scored by the inspector as it was.
+
+    Attributes:
+        picture: as it was read.
+        image: (3, H, W), the input of the backbone.
+        features: of the picture.
+        scored: the features that its image score is of: in tiles, those of the strangest tile.
+        record: for the history.
+        score: raw image score, higher is more anomalous.
+    """
 
     picture: Picture
-    image: Tensor  # (3, H, W)
+    image: Tensor
     features: Features
-    telling: Features  # that its score is of: in tiles, those of the strangest one
-    given: PictureRecord
+    scored: Features
+    record: PictureRecord
+    score: float
 
 
-class Corrections:
-    """What people may correct; every verb is one revision, which `undo` takes back."""
+Corrected = tuple[InspectorState, Correction]
 
-    method: methods.Method
-    _fitted: InspectorState | None
-    _changing: AbstractContextManager[bool]
-    _digest_of: Callable[[InspectorState], str]
 
-    @property
-    def revisions(self) -> tuple[Revision, ...]:
-        """Every correction so far, those undone included."""
-        history = self._needed.history
-        return history.revisions if history else ()
-
-    @property
-    def basis(self) -> Basis:
-        """The threshold, what it rests on, and the range it may lie in.
-
-        Raises:
-            InspectorError: for an inspector of format 1, as every other verb here.
-        """
-        return self._correctable[2].basis(self._needed.calibration)
-
-    @one_at_a_time
-    def teach(self, good: Pictures, *, accept_odd: bool = False) -> Correction:
-        """Learn pictures as good, false alarms say; the threshold stays.
-
-        Args:
-            good: one or several, or a folder.
-            accept_odd: whether a picture may be learnt that is far from all that is known to be good: its calibrated
-                score is above `handful.fitting.oddity.FAR`.
-
-        Raises:
-            InputError: for a picture that was given before or that the gate doubts, or one far from good without
-                `accept_odd`; ImageError for one that cannot be read.
-        """
-        fitted, memory, history = self._correctable
-        seen = self._see(good)
-        history.check_new(_given(seen), _learnt(fitted), "good", "defect")
-        augmented, turned = [], []
-        for one in seen:
-            views = [
-                averaged(fitted.backbone(view[None])) for view in random_views(one.image, self.method.views_wanted)
-            ]
-            augmented += [join(views)] if views else []
-            if memory.turned:
-                aspect = fitted.preprocessing.aspect(one.picture)
-                turned.append(rotation.turned_patches(one.image, one.features, fitted.backbone, aspect=aspect))
-        depth_of = fitted.preprocessing.depth_of
-        new = tuple(
-            Reference(s.given.name, s.given.sha256, thumbnail_jpeg(s.picture), depth_of(s.picture), s.picture.size)
-            for s in seen
+def teach(state: InspectorState, good: Pictures, *, accept_odd: bool) -> Corrected:
+    """Learn pictures as good; the threshold stays."""
+    pictures = _scored(state, good)
+    _history(state).check_new(_records(pictures), _learnt(state), "good", "defect")
+    augmented, turned = [], []
+    for one in pictures:
+        views = [averaged(state.backbone(view[None])) for view in random_views(one.image, state.method.views_wanted)]
+        augmented += [join(views)] if views else []
+        if state.features.turned:
+            aspect = state.preprocessing.aspect(one.picture)
+            turned.append(rotation.turned_patches(one.image, one.features, state.backbone, aspect=aspect))
+    depth_of = state.preprocessing.depth_of
+    new = tuple(
+        Reference(
+            one.record.name,
+            one.record.sha256,
+            thumbnail_jpeg(one.picture),
+            depth_of(one.picture),
+            one.picture.size,
         )
-        tiles = [self._tiling.kept(one.picture).features for one in seen] if fitted.preprocessing.tiles else []
-        memory = memory.with_learnt([one.features for one in seen], augmented, turned, tiles)
-        fitted = replace(fitted, references=(*fitted.references, *new))
-        return self._correct("good", fitted, memory, history, seen=seen, accepted=accept_odd)
+        for one in pictures
+    )
+    tiles = [state.tiling.kept(one.picture).features for one in pictures] if state.tiling else []
+    features = state.features.with_learnt([one.features for one in pictures], augmented, turned, tiles)
+    taught = replace(state, references=(*state.references, *new), features=features)
+    return _revised(state, taught, "good", pictures=pictures, accepted=accept_odd)
 
-    @one_at_a_time
-    def ignore(self, mask: PictureSource, *, accept_odd: bool = False) -> Correction:
-        """Let a region of the frame never count.
 
-        Maps and regions leave it out. For the score every patch that touches it is taken as what the first reference
-        shows there, so parts should lie as in the references.
+def ignore(state: InspectorState, mask: PictureSource, *, accept_odd: bool) -> Corrected:
+    """Let a region of the frame never count."""
+    if state.preprocessing.tiles is not None:
+        raise SettingError(
+            "Pictures must be looked at in one input for a region to be ignored, got an inspector that looks at "
+            "tiles; cover the region in the pictures, or fit with a number as `--size`."
+        )
+    if state.features.good.windows is not None or state.features.good.image is not None:
+        raise SettingError(
+            f"A method must look at patches alone for a region to be ignored, got {state.method.name} with crops or "
+            f"whole pictures; cover the region in the pictures, or fit another method."
+        )
+    frame = state.preprocessing
+    region, name, digest = read_ignored(mask, frame.size, keeps_aspect=frame.keeps_aspect)
+    number = len(_history(state).revisions) + 1
+    features = replace(state.features, masks={**state.features.masks, number: region})
+    assert features.ignored is not None
+    if bool(features.ignored.all()):
+        raise InputError(f"Ignored regions must leave something to inspect, got all of it with {name}; use another.")
+    if not accept_odd and (share := float(features.ignored.mean())) > MOST_IGNORED:
+        raise InputError(
+            f"Ignored regions must leave most of the frame to inspect, got {share:.0%} ignored with {name}; swap "
+            f"its black and white if they are the wrong way round, or accept so large a region (`--accept-odd`)."
+        )
+    records = (PictureRecord(name, digest),)
+    return _revised(state, replace(state, features=features), "ignore", records=records, value=float(region.mean()))
 
-        Args:
-            mask: a picture of any size, white where to ignore; it covers of the frame what a picture of its shape does.
-            accept_odd: whether more than half of the frame may be ignored, with the regions ignored already.
 
-        Raises:
-            InputError: if it leaves nothing to ignore, or nothing to inspect, or ignores most of the frame without
-                `accept_odd`; ImageError if it cannot be read.
-            SettingError: where the method looks at more than patches: at crops, or the picture as a whole; or where
-                pictures are looked at in tiles.
-        """
-        fitted, memory, history = self._correctable
-        if fitted.preprocessing.tiles is not None:
-            raise SettingError(
-                "Pictures must be looked at in one input for a region to be ignored, got an inspector that looks at "
-                "tiles; cover the region in the pictures, or fit with a number as `--size`."
-            )
-        if memory.good.windows is not None or memory.good.image is not None:
-            raise SettingError(
-                f"A method must look at patches alone for a region to be ignored, got {self.method.name} with crops or "
-                f"whole pictures; cover the region in the pictures, or fit another method."
-            )
-        frame = fitted.preprocessing
-        region, name, digest = read_ignored(mask, frame.size, keeps_aspect=frame.keeps_aspect)
-        number = len(history.revisions) + 1
-        memory = replace(memory, masks={**memory.masks, number: region})
-        if memory.ignored is not None and bool(memory.ignored.all()):
-            raise InputError(
-                f"Ignored regions must leave something to inspect, got all of it with {name}; use another."
-            )
-        assert memory.ignored is not None
-        if not accept_odd and (share := float(memory.ignored.mean())) > MOST_IGNORED:
-            raise InputError(
-                f"Ignored regions must leave most of the frame to inspect, got {share:.0%} ignored with {name}; swap "
-                f"its black and white if they are the wrong way round, or accept so large a region (`--accept-odd`)."
-            )
-        value = float(region.mean())
-        return self._correct("ignore", fitted, memory, history, pictures=(PictureRecord(name, digest),), value=value)
+def report_defect(state: InspectorState, defects: Pictures, *, accept_cost: bool) -> Corrected:
+    """Record defects that were missed, and lower the threshold below their scores."""
+    pictures = _scored(state, defects, gated=False)
+    _history(state).check_new(_records(pictures), _learnt(state), "good", "defect", "normals")
+    for one in pictures:
+        if one.score > state.calibration.threshold:
+            raise SettingError(f"A missed defect must not be a DEFECT already, got {one.record.name}; leave it out.")
+    features = replace(state.features, defects=(*state.features.defects, *(one.scored for one in pictures)))
+    return _revised(state, replace(state, features=features), "defect", pictures=pictures, accepted=accept_cost)
 
-    @one_at_a_time
-    def report_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
-        """Record defects that were missed, and lower the threshold below their scores.
 
-        A defect that was a RETAKE is recorded as any other.
+def add_normals(state: InspectorState, good: Pictures, *, accept_odd: bool, track: Track = quietly) -> Corrected:
+    """Sharpen the threshold by further good pictures, which are not learnt."""
+    history, pictures = _history(state), _scored(state, good, track=track)
+    history.check_new(_records(pictures), _learnt(state), "good", "defect", "normals")
+    if not accept_odd:
+        history.check_odd(_records(pictures))
+    return _revised(state, state, "normals", pictures=pictures, ignoring=history.ignoring)
 
-        Args:
-            pictures: one or several, or a folder.
-            accept_cost: whether to do so at the cost that the sentence without it names.
 
-        Raises:
-            InputError: for a picture that was given before; ImageError for one that cannot be read.
-            SettingError: without `accept_cost`, with the cost in false alarms; for a picture that is a DEFECT already;
-                and for one that scores no higher than a typical good part.
-        """
-        fitted, memory, history = self._correctable
-        seen = self._see(pictures, gated=False)
-        history.check_new(_given(seen), _learnt(fitted), "good", "defect", "normals")
-        for one in seen:
-            if _score(one) > fitted.calibration.threshold:
-                raise SettingError(f"A missed defect must not be a DEFECT already, got {one.given.name}; leave it out.")
-        memory = replace(memory, defects=(*memory.defects, *(one.telling for one in seen)))
-        return self._correct("defect", fitted, memory, history, seen=seen, accepted=accept_cost)
+def set_rate(state: InspectorState, false_alarm_rate: float) -> Corrected:
+    """Set the threshold anew for another false-alarm rate, from the scores that are kept."""
+    check_rate(false_alarm_rate)
+    return _revised(state, state, "rate", value=false_alarm_rate)
 
-    @one_at_a_time
-    def add_normals(self, good: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Correction:
-        """Sharpen the threshold by further good pictures, which are not learnt.
 
-        Args:
-            good: one or several, or a folder: all that came by, not a choice of those that score high.
-            accept_odd: whether pictures may count whose scores are unlike those of good pictures.
-            track: shows progress.
+def set_threshold(state: InspectorState, threshold: float) -> Corrected:
+    """Set the raw threshold by hand."""
+    calibration = _history(state).by_hand(threshold, state.calibration).as_dict()
+    return _revised(state, state, "threshold", calibration=calibration)
 
-        Raises:
-            InputError: for a picture that was given before or that the gate doubts, or an odd one without
-                `accept_odd`; ImageError for one that cannot be read.
-        """
-        fitted, memory, history = self._correctable
-        seen = self._see(good, track=track)
-        history.check_new(_given(seen), _learnt(fitted), "good", "defect", "normals")
-        if not accept_odd:
-            history.check_odd(_given(seen))
-        return self._correct("normals", fitted, memory, history, seen=seen, ignoring=history.ignoring)
 
-    @one_at_a_time
-    def set_rate(self, false_alarm_rate: float) -> Correction:
-        """Set the threshold anew for another false-alarm rate, from the scores that are kept.
-
-        Raises:
-            SettingError: for a rate out of bounds.
-        """
-        check_rate(false_alarm_rate)
-        return self._correct("rate", *self._correctable, value=false_alarm_rate)
-
-    @one_at_a_time
-    def set_threshold(self, threshold: float) -> Correction:
-        """Set the raw threshold by hand; it stays until another rate is set or further good pictures are added.
-
-        Raises:
-            SettingError: if it does not lie above the typical score.
-        """
-        fitted, memory, history = self._correctable
-        calibration = history.by_hand(threshold, fitted.calibration).as_dict()
-        return self._correct("threshold", fitted, memory, history, calibration=calibration)
-
-    @one_at_a_time
-    def undo(self, number: int) -> Correction:
-        """Take a revision back; scores and threshold are then to the bit what they would have been without it.
-
-        Raises:
-            SettingError: if there is no such revision, or it was undone already.
-        """
-        fitted, memory, history = self._correctable
-        standing = {one.number: one for one in history.revisions if one.kind != "undo"}
-        if number not in standing or number in history.undone:
-            left = ", ".join(str(one) for one in standing if one not in history.undone) or "none"
-            raise SettingError(f"A revision to undo must be one of those that stand ({left}), got {number}.")
-        revision = standing[number]
-        digests = {picture.sha256 for picture in revision.pictures}
-        if revision.kind == "good":
-            rows = [row for row, one in enumerate(fitted.references) if one.sha256 in digests]
-            memory = memory.without_learnt(rows)
-            kept = tuple(one for row, one in enumerate(fitted.references) if row not in rows)
-            fitted = replace(fitted, references=kept)
-        if revision.kind == "ignore":
-            memory = replace(memory, masks={n: mask for n, mask in memory.masks.items() if n != number})
-        if revision.kind == "defect":
-            recorded = [picture for one in history.standing("defect") for picture in one.pictures]
-            pairs = zip(recorded, memory.defects, strict=True)
-            memory = replace(memory, defects=tuple(f for picture, f in pairs if picture.sha256 not in digests))
-        return self._correct("undo", fitted, memory, history, value=number)
-
-    @property
-    def _needed(self) -> InspectorState:
-        if self._fitted is None:
-            raise NotFittedError("A detector must be fitted before it is used; call `fit` or `Detector.load` first.")
-        return self._fitted
-
-    @property
-    def _correctable(self) -> tuple[InspectorState, ReferenceFeatures, History]:
-        """All that a correction needs; a threshold that a person edited in the file is a revision first."""
-        fitted = self._needed
-        if fitted.memory is None or fitted.history is None:
-            raise InspectorError(
-                "An inspector must hold what it has learnt to be corrected, got one saved before that was kept; fit it "
-                "again."
-            )
-        history, found = fitted.history, fitted.calibration.as_dict()
-        if found != history.written:
-            number, now = len(history.revisions) + 1, fitted.calibration.threshold
-            edited = Revision(number, "threshold", _now(), history.written["threshold"], now, calibration=found)
-            history = replace(history, revisions=(*history.revisions, edited), written=found)
-        return fitted, fitted.memory, history
-
-    def _features(self, picture: Picture, image: NDArray[np.float32], *, gated: bool) -> Features:
-        """A picture's features.
-
-        Raises:
-            InputError: with `gated`, where the picture (3, H, W) is to be taken again.
-        """
-        fitted = self._needed
-        features = fitted.backbone(torch.from_numpy(image)[None])
-        if not gated:
-            return features
-        good = [one.arrays() for one in fitted.memory.learnt] if fitted.memory else []
-        fine = fitted.preprocessing.in_detail(picture) if fitted.preprocessing.tiles else None
-        doubt = fitted.gate.refuse_image(image, fine) or fitted.gate.refuse_features(features.arrays(), good)
-        if doubt:
-            raise InputError(f"{picture.name} {doubt}")
-        return features
-
-    @property
-    def _tiling(self) -> Tiling:
-        fitted = self._needed
-        return Tiling(fitted.backbone, fitted.preprocessing)
-
-    def _judged(
-        self, picture: Picture, features: Features, memory: ReferenceFeatures, method: methods.Method
-    ) -> tuple[Scores, Features]:
-        """A picture's scores, and the features that its image score is of: in tiles, those of the strangest one."""
-        preprocessing = self._needed.preprocessing
-        if preprocessing.tiles is None:
-            return self._scores(features, memory, method), features
-        return self._tiling.score(method, preprocessing.in_detail(picture))
-
-    def _score_of(self, features: Features, memory: ReferenceFeatures, method: methods.Method) -> float:
-        """The image score of the features that `_judged` gave beside it."""
-        scores = self._scores(features, memory, method)
-        return float(scores.maps.max() if self._needed.preprocessing.tiles else scores.image[0])
-
-    def _scores(self, features: Features, memory: ReferenceFeatures | None, method: methods.Method) -> Scores:
-        if memory is None or memory.ignored is None:
-            return method.score(features)
-        return score_ignoring(method, features, ignored=memory.ignored, good=memory.good)
-
-    def _see(self, pictures: Pictures, *, gated: bool = True, track: Track = quietly) -> list[_ScoredPicture]:
-        """Read pictures and score them by the inspector as it is.
-
-        Args:
-            pictures: one or several, or a folder.
-            gated: whether a picture must pass the gate, as one that is to count as good must.
-            track: shows progress.
-
-        Raises:
-            InputError: with `gated`, for a picture that the gate doubts; ImageError for one that cannot be read.
-        """
-        fitted, memory, _ = self._correctable
-        seen = []
-        for source, name in track(images.gather(pictures, recursive=False), description="pictures"):
-            picture = fitted.preprocessing.read(source, name)
-            image = fitted.preprocessing(picture)
-            features = self._features(picture, image, gated=gated)
-            scores, telling = self._judged(picture, features, memory, self.method)
-            digest = images.digest(source, picture)
-            given = PictureRecord(picture.name, digest, float(scores.image[0]), float(scores.maps.max()))
-            seen.append(_ScoredPicture(picture, torch.from_numpy(image), features, telling, given))
-        return seen
-
-    def _correct(
-        self,
-        kind: Kind,
-        fitted: InspectorState,
-        memory: ReferenceFeatures,
-        history: History,
-        *,
-        seen: Sequence[_ScoredPicture] = (),
-        pictures: tuple[PictureRecord, ...] = (),
-        value: float | None = None,
-        calibration: dict[str, Any] | None = None,
-        ignoring: tuple[int, ...] = (),
-        accepted: bool = True,
-    ) -> Correction:
-        """Add a revision and bring the inspector to what follows from it, whole or not at all."""
-        now, old, digest = fitted.calibration, self._needed, self._digest_of(self._needed)
-        before = history.basis(now)
-        pictures = pictures or _given(seen)
-        number = len(history.revisions) + 1
-        made = Revision(number, kind, _now(), now.threshold, now.threshold, pictures, value, calibration, ignoring)
-        history = replace(history, revisions=(*history.revisions, made))
-        method = self.method
-        if len(memory.learnt) != len(old.references):
-            method = memory.fitted(method)
-        assert old.memory is not None
-        if memory.masks.keys() != old.memory.masks.keys():
-            image, peaks = ([row[0] for row in rows] for rows in (history.image_scores, history.map_peaks))
-            factors = memory.factors(method, len(image), image, peaks)
-            history = replace(history, image_factors=factors[0], map_factors=factors[1])
-        then = history.calibration()
-        after = history.basis(then)
-        if kind == "defect" and not accepted:
-            _ask(after, before)
-        made = replace(made, after=then.threshold)
-        history = replace(history, revisions=(*history.revisions[:-1], made), written=then.as_dict())
-        missed = self._missed(memory, method, history, then)
-        warnings, scores = list(missed), []
-        for one in seen:
-            score = _score(one)
-            if method is not self.method or old.preprocessing.tiles is None:
-                score = float(self._judged(one.picture, one.features, memory, method)[0].image[0])
-            scores.append((now.calibrated(_score(one)), then.calibrated(score)))
-            warnings += old.preprocessing.notes(one.picture, old.references)
-            if kind == "good":
-                warnings += _still(one.given.name, scores[-1], number)
-        if kind == "good" and not accepted:
-            oddity.check_near([one.given.name for one in seen], [before for before, _ in scores], missed=len(missed))
-        same = method is self.method and memory.masks.keys() == old.memory.masks.keys()
-        graph = fitted.graph if same else None
-        self._fitted = replace(fitted, method=method, calibration=then, memory=memory, history=history, graph=graph)
-        self.method = method
-        ignored = None if memory.ignored is None else float(memory.ignored.mean())
-        digests = (digest, self._digest_of(self._fitted))
-        return Correction(made, before, after, digests, tuple(scores), tuple(warnings), ignored)
-
-    def _missed(
-        self, memory: ReferenceFeatures, method: methods.Method, history: History, calibration: Calibration
-    ) -> list[str]:
-        """A sentence for each recorded defect that is missed (again)."""
+def undo(state: InspectorState, number: int) -> Corrected:
+    """Take a revision back."""
+    history, features, references = _history(state), state.features, state.references
+    standing = {one.number: one for one in history.revisions if one.kind != "undo"}
+    if number not in standing or number in history.undone:
+        left = ", ".join(str(one) for one in standing if one not in history.undone) or "none"
+        raise SettingError(f"A revision to undo must be one of those that stand ({left}), got {number}.")
+    revision = standing[number]
+    digests = {picture.sha256 for picture in revision.pictures}
+    if revision.kind == "good":
+        rows = [row for row, one in enumerate(references) if one.sha256 in digests]
+        features = features.without_learnt(rows)
+        references = tuple(one for row, one in enumerate(references) if row not in rows)
+    if revision.kind == "ignore":
+        features = replace(features, masks={n: mask for n, mask in features.masks.items() if n != number})
+    if revision.kind == "defect":
         recorded = [picture for one in history.standing("defect") for picture in one.pictures]
-        return [
-            f"{picture.name}, a recorded defect, is missed now: look at it again with `inspect`."
-            for picture, features in zip(recorded, memory.defects, strict=True)
-            if self._score_of(features, memory, method) <= calibration.threshold
-        ]
+        pairs = zip(recorded, features.defects, strict=True)
+        features = replace(features, defects=tuple(f for picture, f in pairs if picture.sha256 not in digests))
+    return _revised(state, replace(state, references=references, features=features), "undo", value=number)
 
 
-def _given(seen: Sequence[_ScoredPicture]) -> tuple[PictureRecord, ...]:
-    return tuple(one.given for one in seen)
+def basis(state: InspectorState) -> Basis:
+    """The threshold, its basis, and the range that the threshold may lie in."""
+    return _history(state).basis(state.calibration)
 
 
-def _learnt(fitted: InspectorState) -> dict[str, str]:
-    return {one.sha256: one.name for one in fitted.references}
+def _history(state: InspectorState) -> History:
+    """The history of a state; a threshold that a person edited in the file is a revision of its own."""
+    history, found = state.history, state.calibration.as_dict()
+    if found == history.written:
+        return history
+    number, now = len(history.revisions) + 1, state.calibration.threshold
+    edited = Revision(number, "threshold", _now(), history.written["threshold"], now, calibration=found)
+    return replace(history, revisions=(*history.revisions, edited), written=found)
+
+
+def _scored(
+    state: InspectorState, pictures: Pictures, *, gated: bool = True, track: Track = quietly
+) -> list[ScoredPicture]:
+    """Read pictures and score them.
+
+    Args:
+        state: of the inspector as it is.
+        pictures: one or several, or a folder.
+        gated: whether a picture must pass the gate, as a picture that is to count as good must.
+        track: shows progress.
+
+    Raises:
+        InputError: with `gated`, for a picture that the gate doubts; ImageError for one that cannot be read.
+    """
+    scored = []
+    for source, name in track(images.gather(pictures, recursive=False), description="pictures"):
+        picture = state.preprocessing.read(source, name)
+        image = state.preprocessing(picture)
+        features = state.backbone(torch.from_numpy(image)[None])
+        if gated and (doubt := state.doubt(picture, image, features)):
+            raise InputError(f"{picture.name} {doubt}")
+        scores, of_score = state.judge(picture, features)
+        score, peak = float(scores.image[0]), float(scores.maps.max())
+        record = PictureRecord(picture.name, images.digest(source, picture), score, peak)
+        scored.append(ScoredPicture(picture, torch.from_numpy(image), features, of_score, record, score))
+    return scored
+
+
+def _revised(
+    before: InspectorState,
+    after: InspectorState,
+    kind: Kind,
+    *,
+    pictures: Sequence[ScoredPicture] = (),
+    records: tuple[PictureRecord, ...] = (),
+    value: float | None = None,
+    calibration: dict[str, Any] | None = None,
+    ignoring: tuple[int, ...] = (),
+    accepted: bool = True,
+) -> Corrected:
+    """Add a revision, and derive from the state after it everything that follows: the only place that does.
+
+    Args:
+        before: the state before the correction.
+        after: the same with the features and references that the correction gives; the rest as before.
+        kind, value, calibration, ignoring: of the revision.
+        pictures: that came with it.
+        records: of these, where they were not scored.
+        accepted: whether a correction is made at the cost, or of the odd pictures, that the sentence names otherwise.
+    """
+    now, history = before.calibration, _history(before)
+    was, number, records = history.basis(now), len(history.revisions) + 1, records or _records(pictures)
+    made = Revision(number, kind, _now(), now.threshold, now.threshold, records, value, calibration, ignoring)
+    history = replace(history, revisions=(*history.revisions, made))
+    method = before.method
+    if len(after.features.learnt) != len(before.references):
+        method = after.features.fitted(method)
+    if remasked := after.features.masks.keys() != before.features.masks.keys():
+        history = _with_factors(history, after, method)
+    then = history.calibration()
+    rests = history.basis(then)
+    if kind == "defect" and not accepted:
+        _ask(rests, was)
+    made = replace(made, after=then.threshold)
+    history = replace(history, revisions=(*history.revisions[:-1], made), written=then.as_dict())
+    graph = None if method is not before.method or remasked else before.graph
+    after = replace(after, method=method, calibration=then, history=history, graph=graph)
+    missed = _missed(after)
+    warnings, scores = list(missed), []
+    for one in pictures:
+        score = one.score
+        if method is not before.method or before.preprocessing.tiles is None:
+            score = float(after.judge(one.picture, one.features)[0].image[0])
+        scores.append((now.calibrated(one.score), then.calibrated(score)))
+        warnings += before.preprocessing.notes(one.picture, before.references)
+        if kind == "good":
+            warnings += _doubts_about_learnt(one.record.name, scores[-1], number)
+    if kind == "good" and not accepted:
+        oddity.check_near([one.record.name for one in pictures], [score for score, _ in scores], missed=len(missed))
+    ignored = None if after.features.ignored is None else float(after.features.ignored.mean())
+    digests = (before.digest, after.digest)
+    return after, Correction(made, was, rests, digests, tuple(scores), tuple(warnings), ignored)
+
+
+def _with_factors(history: History, after: InspectorState, method: Method) -> History:
+    """The history with the factors by which the ignored regions change the scores of the references."""
+    image, peaks = ([row[0] for row in rows] for rows in (history.image_scores, history.map_peaks))
+    of_image, of_map = after.features.factors(method, len(image), image, peaks)
+    return replace(history, image_factors=of_image, map_factors=of_map)
+
+
+def _missed(state: InspectorState) -> list[str]:
+    """A sentence for each recorded defect that is missed (again)."""
+    recorded = [picture for one in state.history.standing("defect") for picture in one.pictures]
+    return [
+        f"{picture.name}, a recorded defect, is missed now: look at it again with `inspect`."
+        for picture, features in zip(recorded, state.features.defects, strict=True)
+        if state.image_score(features) <= state.calibration.threshold
+    ]
+
+
+def _records(pictures: Sequence[ScoredPicture]) -> tuple[PictureRecord, ...]:
+    return tuple(one.record for one in pictures)
+
+
+def _learnt(state: InspectorState) -> dict[str, str]:
+    return {one.sha256: one.name for one in state.references}
 
 
 def _ask(after: Basis, before: Basis) -> None:
-    """Raise the sentence that says what a lower threshold costs."""
+    """Raise the sentence with the cost of a lower threshold."""
     raise SettingError(
         f"To find the missed defect the threshold must fall from {before.threshold:.4g} to {after.threshold:.4g}, and "
         f"{of_parts(after.predicted_rate)} good parts would be rejected instead of {of_parts(before.predicted_rate)}; "
@@ -450,8 +323,8 @@ def _ask(after: Basis, before: Basis) -> None:
     )
 
 
-def _still(name: str, scores: tuple[float, float], number: int) -> list[str]:
-    """What a person should know of a picture that was learnt as good."""
+def _doubts_about_learnt(name: str, scores: tuple[float, float], number: int) -> list[str]:
+    """Sentences on a picture that was learnt as good, from its calibrated scores before and after."""
     said = []
     if scores[0] > oddity.FAR:
         said.append(
@@ -463,11 +336,6 @@ def _still(name: str, scores: tuple[float, float], number: int) -> list[str]:
             f"{name} is still a DEFECT at {scores[1]:.2f}: the threshold must rise for it, or the method change."
         )
     return said
-
-
-def _score(one: _ScoredPicture) -> float:
-    assert one.given.score is not None
-    return one.given.score
 
 
 def _now() -> str:

@@ -3,64 +3,58 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
-import numpy as np
-import safetensors.numpy
-import safetensors.torch
-import torch
-from numpy.typing import NDArray
-
-from handful import backbones, methods
+from handful import backbones, corrections, methods
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.processes import check_torch
 from handful.backbones.windows import windowed
-from handful.corrections import Corrections, one_at_a_time
+from handful.corrections import Corrected, Correction
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
-from handful.data.preprocessing import Preprocessing, thumbnail_jpeg, thumbnail_picture
-from handful.errors import InspectorError, SettingError
-from handful.fitting import oddity, reference_features, revisions, rotation, sizing
-from handful.fitting.calibration import Track, averaged, fit_and_try, join, prior_from, quietly, view_count
+from handful.data.preprocessing import Preprocessing, thumbnail_jpeg
+from handful.errors import NotFittedError, SettingError
+from handful.fitting import sizing
+from handful.fitting.calibration import Track, quietly
+from handful.fitting.fit import References, fit
 from handful.fitting.oddity import Oddity
-from handful.fitting.reference_features import ReferenceFeatures
-from handful.fitting.revisions import CHANGING, History
+from handful.fitting.revisions import Basis, Revision
 from handful.fitting.rotation import Rotation
 from handful.fitting.sizing import Sizing
-from handful.fitting.tiling import Tiling
-from handful.fitting.visibility import Trial, Trials, Visibility
-from handful.graphs import scoring
-from handful.graphs.export import Export, GraphFormat, export
-from handful.inspection import threshold
-from handful.inspection.gate import CHECKS, Gate, check_names, learn_statistics
-from handful.inspector import (
-    Inspector,
-    gate_of,
-    preprocessing_of,
-    reading,
-    references_of,
-    spec_of,
-    thumbnail_part,
-)
-from handful.ops.frames import LONGEST, frame_size, part_of, shared_aspect, whole
-from handful.ops.planting import plan
+from handful.fitting.visibility import Visibility
+from handful.inspection.gate import CHECKS, Gate, check_names
+from handful.inspection.threshold import DEFAULT_RATE, Calibration, check_rate
+from handful.inspector import Inspector
+from handful.ops.frames import LONGEST, frame_size, part_of, shared_aspect
 from handful.ops.tiles import Tiles
-from handful.ops.views import mild_views, random_views
-from handful.saved import archive
-from handful.saved.archive import GATE_PART, STATE_PART
+from handful.saved import archive, scoring_graph
+from handful.saved.export import Export, GraphFormat, export
+from handful.saved.manifest import reading
 from handful.saved.state import InspectorState
 from handful.training import head_file
-from handful.types import Features, Inspection, ModelOutput, Reference
-from handful.version import __version__
+from handful.types import Inspection, Reference
 
-IN_TILES = Rotation(False, "parts are learnt as they lie where pictures are looked at in tiles")
-EVIDENCE_OF_TILES = "single patches of tiles; wide ones and turned copies do not count in tiles"
+Self_ = TypeVar("Self_", bound="Detector")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-class Detector(Corrections):
+def one_at_a_time(
+    change: Callable[Concatenate[Self_, Arguments], Result],
+) -> Callable[Concatenate[Self_, Arguments], Result]:
+    """Let a thread that changes a detector wait until another thread's change is complete."""
+
+    @wraps(change)
+    def waiting(detector: Self_, /, *arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        with detector._changing:
+            return change(detector, *arguments, **options)
+
+    return waiting
+
+
+class Detector:
     """A visual inspector taught from a handful of good pictures.
 
         detector = Detector().fit("good/")
@@ -104,7 +98,7 @@ class Detector(Corrections):
         engine: backbones.EngineChoice = "auto",
         precision: Precision = "f32",
         device: backbones.Device = "auto",
-        false_alarm_rate: float = threshold.DEFAULT_RATE,
+        false_alarm_rate: float = DEFAULT_RATE,
         head: head_file.Head = None,
         object_name: str | None = None,
         gate: Sequence[str] | str = CHECKS,
@@ -117,7 +111,7 @@ class Detector(Corrections):
         self.head = head_file.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
         self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
         _check_size(size)
-        threshold.check_rate(false_alarm_rate)
+        check_rate(false_alarm_rate)
         self.false_alarm_rate = false_alarm_rate
         self.squeeze = squeeze or self.head is not None
         if size == "auto" and self.squeeze:
@@ -136,9 +130,8 @@ class Detector(Corrections):
             "device": device,
             "object_name": object_name,
         }
-        self._fitted: InspectorState | None = None
+        self._state: InspectorState | None = None
         self._inspector: tuple[InspectorState, Inspector] | None = None
-        self._digest: tuple[InspectorState, str] | None = None
         self._files: dict[str, str] = {}  # the digest of each file that was loaded or saved, by its absolute path
         self._changing = threading.RLock()
 
@@ -170,83 +163,41 @@ class Detector(Corrections):
             sized = self._sized(sources)
             asked = sized.side
         backbone, pictures, preprocessing = self._read(sources, asked, fine=sized.fine if sized else 0)
-        parts = [preprocessing.part(picture.size) for picture in pictures]
-        aspects = [preprocessing.aspect(picture) for picture in pictures]
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
-        names = [picture.name for picture in pictures]
         images.check_distinct(pictures, digests)
-        inputs = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
-
         method = self.method.unfitted()
-        in_tiles = Tiling(backbone, preprocessing) if preprocessing.tiles else None
-        variations = [mild_views(image, view_count(len(inputs))) for image in inputs]
-        views, augmented = [], []
-        for image, of_image in track(list(zip(inputs, variations, strict=True)), description="features"):
-            views.append([backbone(view[None]) for view in (of_image[:1] if in_tiles else of_image)])
-            augmented.append([averaged(backbone(view[None])) for view in random_views(image, method.views_wanted)])
-        upright = [of_image[0] for of_image in views]
-        taken = [[view.numpy() for view in of_image] for of_image in variations]
-        fine = [in_tiles.blocks(picture) for picture in pictures] if in_tiles else None
-        learnt = learn_statistics(taken, [features.arrays() for features in upright], fine=fine)
-        oddities = oddity.find(names, [p.size for p in pictures], upright, learnt, parts=parts)
-        if not accept_odd:
-            oddity.check(oddities)
-        turns = IN_TILES
-        if in_tiles is None:
-            turns = rotation.decide(method.turn_wanted, inputs, upright, backbone, aspects=aspects)
-        rows = list(zip(inputs, upright, aspects, strict=True)) if turns.turned else []
-        turned = [
-            rotation.turned_patches(image, features, backbone, aspect=aspect)
-            for image, features, aspect in track(rows, description="turned")
-        ]
-        order = sorted(range(len(inputs)), key=digests.__getitem__)  # whatever order the references came in
-        if in_tiles and try_defects:
-            variations = [in_tiles.middles(picture, alone=len(pictures) == 1) for picture in pictures]
-            parts = [whole(backbone.spec.size)] * len(pictures)
-        shown = [in_tiles.shown(picture) if in_tiles else picture.size for picture in pictures]
-        patch = inputs[0].shape[1] / upright[0].levels[0].shape[1]
-        planned = [of_one[0] for of_one in variations]
-        plantings = plan(planned, order, parts, shown, views=len(variations[0]), patch=patch) if try_defects else []
-        planted = [
-            (one.row, one.view, backbone(one.draw(variations[one.row][one.view])[None]))
-            for one in track(plantings, description="defects")
-        ]
-        tiles: list[Features] = []
-        if in_tiles:
-            tiles, *good, tried, prior = in_tiles.fit(method, pictures, planted=planted, track=track)
-        else:
-            *good, tried = fit_and_try(method, views, augmented, turned, planted=planted, track=track)
-            prior = prior_from(method, upright)
-        trials = tuple(
-            Trial(one.kind, clean, found, one.diameter)
-            for one, (clean, found) in zip(plantings, tried.tolist(), strict=True)
+        learnt = fit(
+            method,
+            References(pictures, digests, backbone, preprocessing),
+            rate=self.false_alarm_rate,
+            accept_odd=accept_odd,
+            try_defects=try_defects,
+            track=track,
         )
-        history = History.start(*good, rate=self.false_alarm_rate, prior=prior)
-        self._fitted = InspectorState(
+        self._state = InspectorState(
             method=method,
             backbone=backbone,
             preprocessing=preprocessing,
-            calibration=history.calibration(),
+            calibration=learnt.history.calibration(),
             references=tuple(
                 Reference(picture.name, digest, thumbnail_jpeg(picture), preprocessing.depth_of(picture), picture.size)
                 for picture, digest in zip(pictures, digests, strict=True)
             ),
-            gate=Gate(self.gate, learnt),
-            turning=turns,
-            memory=ReferenceFeatures(
-                tuple(upright), tuple(join(found) for found in augmented if found), tuple(turned), tiles=tuple(tiles)
-            ),
-            history=history,
-            oddities=oddities,
+            gate=Gate(self.gate, learnt.statistics),
+            turning=learnt.turning,
+            features=learnt.features,
+            history=learnt.history,
+            head={"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
+            oddities=learnt.oddities,
+            trials=learnt.trials,
             sizing=sized.why if sized else None,
-            trials=Trials(trials, pictures[order[0]].size, len(pictures) == 1) if trials else None,
         )
         self.method = method
         return self
 
     def _sized(self, sources: Sequence[tuple[PictureSource, str]]) -> Sizing:
         """The size that references show to be worth it; they are read with all their pixels, one at a time."""
-        known = self._fitted.backbone if self._fitted else self._ready_backbone
+        known = self._state.backbone if self._state else self._ready_backbone
         least = backbones.square_side(known.spec.name if known else self._backbone_options["name"], None)
         pictures = (images.read_picture(source, name=name, max_pixels=self.max_pixels) for source, name in sources)
         return sizing.choose(pictures, least=least, tiled=self.method.takes_loose_patches)
@@ -263,7 +214,7 @@ class Detector(Corrections):
         """
         options = {**self._backbone_options, "size": asked}
         # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
-        backbone = self._fitted.backbone if self._fitted else self._ready_backbone
+        backbone = self._state.backbone if self._state else self._ready_backbone
         exact = self.squeeze or isinstance(asked, tuple) or (asked is None and self._ready_backbone is not None)
         if exact and backbone is None:
             backbone = backbones.create(**options)
@@ -297,7 +248,7 @@ class Detector(Corrections):
         return backbone, pictures, preprocessing
 
     @property
-    def calibration(self) -> threshold.Calibration:
+    def calibration(self) -> Calibration:
         """The threshold and what it rests on."""
         return self._needed.calibration
 
@@ -318,11 +269,7 @@ class Detector(Corrections):
         After a correction of what is learnt or ignored these are still the scores of the inspector as it was fitted,
         see `handful.fitting.visibility.Visibility.changed`. None where `fit` tried none, and for one saved before it did.
         """
-        fitted = self._needed
-        if fitted.trials is None:
-            return None
-        changed = len(fitted.history.standing(*CHANGING)) if fitted.history else 0
-        return fitted.trials.at(fitted.calibration.threshold, changed=changed)
+        return self._needed.visibility
 
     @property
     def turning(self) -> Rotation | None:
@@ -342,7 +289,7 @@ class Detector(Corrections):
     @property
     def evidence(self) -> str | None:
         """Which kinds of evidence count in the scores, and why others do not, in words."""
-        return EVIDENCE_OF_TILES if self.tiles else self._needed.method.evidence
+        return self._needed.evidence
 
     @property
     def reshaped(self) -> tuple[str, ...]:
@@ -378,23 +325,23 @@ class Detector(Corrections):
             self._inspector = fitted, self._make_inspector(fitted)
         return self._inspector[1]
 
-    def _make_inspector(self, fitted: InspectorState) -> Inspector:
-        memory, graph = fitted.memory, None
-        if fitted.graph is not None and memory is not None:
-            graph = scoring.opened(fitted.graph.parts, fitted.method, memory, fitted.backbone)
+    def _make_inspector(self, state: InspectorState) -> Inspector:
+        features, graph = state.features, None
+        if state.graph is not None:
+            graph = scoring_graph.opened(state.graph.parts, state.method, features, state.backbone)
         return Inspector(
-            look=graph or partial(self._look, fitted),
+            look=graph or state.forward,
             side_by_side=graph.several if graph else None,
-            method=fitted.method.name,
-            backbone=fitted.backbone.spec,
-            preprocessing=fitted.preprocessing,
-            calibration=fitted.calibration,
-            references=fitted.references,
-            gate=fitted.gate,
-            digest=self._digest_of(fitted),
-            again=lambda: (_inspector_again, self._packed(fitted)),
-            learnt=tuple(features.arrays() for features in memory.learnt) if memory else (),
-            ignored=memory.ignored if memory else None,
+            method=state.method.name,
+            backbone=state.backbone.spec,
+            preprocessing=state.preprocessing,
+            calibration=state.calibration,
+            references=state.references,
+            gate=state.gate,
+            digest=state.digest,
+            again=lambda: (_inspector_again, self._packed(state)),
+            learnt=tuple(one.arrays() for one in features.learnt),
+            ignored=features.ignored,
         )
 
     @property
@@ -404,20 +351,12 @@ class Detector(Corrections):
         Raises:
             NotFittedError: before `fit`.
         """
-        return self._digest_of(self._needed)
-
-    def _digest_of(self, fitted: InspectorState) -> str:
-        if self._digest is None or self._digest[0] is not fitted:
-            manifest, parts = self._described(fitted)
-            digest = archive.digest_of(manifest, fitted.calibration.as_dict(), archive.digests_of(parts))
-            self._digest = fitted, digest
-            return digest
-        return self._digest[1]
+        return self._needed.digest
 
     def __reduce__(self) -> "tuple[Callable[..., Detector], tuple[Any, ...]]":
         """Pickle and copy by way of the saved file; a detector that is not fitted, by its arguments."""
-        if self._fitted is not None:
-            return _again, self._packed(self._fitted)
+        if self._state is not None:
+            return _again, self._packed(self._state)
         backbone = self._ready_backbone
         kept = None if backbone is None else (backbone.spec, dict(backbone.parts))
         options = {name: value for name, value in self._backbone_options.items() if name != "name"}
@@ -432,12 +371,9 @@ class Detector(Corrections):
         }
         return _unfitted_again, (self.method.name, arguments, kept)
 
-    def _packed(self, fitted: InspectorState) -> tuple[bytes, head_file.TrainedHead | None, backbones.Device]:
+    def _packed(self, state: InspectorState) -> tuple[bytes, head_file.TrainedHead | None, backbones.Device]:
         """The bytes of its file, its head, and where torch runs; no graph is made for it."""
-        manifest, parts = self._described(fitted)
-        graph, said = self._kept_graph(fitted, make=False)
-        content = archive.pack(manifest | {"graph": said}, fitted.calibration.as_dict(), parts | graph)
-        return content, self.head, self._backbone_options["device"]
+        return archive.pack(*state.packed(make_graph=False)), self.head, self._backbone_options["device"]
 
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
@@ -462,13 +398,6 @@ class Detector(Corrections):
         """Inspect a picture that has been read."""
         return self.inspector.inspect_picture(picture)
 
-    def _look(self, fitted: InspectorState, image: NDArray[np.float32]) -> ModelOutput:
-        """See a picture (3, H, W) through torch."""
-        check_torch()
-        features = fitted.backbone(torch.from_numpy(image)[None])
-        scores = self._scores(features, fitted.memory, fitted.method)
-        return ModelOutput(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
-
     @property
     def has_graph(self) -> bool:
         """Whether it came with the graph that inspects without torch, and no correction has made that another."""
@@ -490,61 +419,9 @@ class Detector(Corrections):
             NotFittedError: before `fit`.
             OutputError: if it cannot be written, or the file holds another inspector by now; nothing is then changed.
         """
-        fitted, place = self._needed, os.path.realpath(path)
-        manifest, parts = self._described(fitted)
-        scoring_parts, said = self._kept_graph(fitted, make=graph)
-        manifest |= {"graph": said}
-        calibration = fitted.calibration.as_dict()
-        archive.write(Path(path), manifest, calibration, parts | scoring_parts, expected=self._files.get(place))
-        self._files[place] = self._digest_of(fitted)
-
-    def _described(self, fitted: InspectorState) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The manifest and the parts of the saved file, without the graph, which follows from the rest."""
-        method = fitted.method
-        manifest = {
-            "handful": __version__,
-            "method": {"name": method.name, "settings": method.settings},
-            "backbone": asdict(fitted.backbone.spec),
-            "preprocessing": _preprocessing(fitted.preprocessing),
-            "contrast": float(fitted.gate.statistics.contrast.min()),  # all that versions before the gate ask for
-            "gate": list(fitted.gate.checks),
-            "turning": asdict(fitted.turning) if fitted.turning else None,
-            "evidence": EVIDENCE_OF_TILES if fitted.preprocessing.tiles else fitted.method.evidence,
-            "head": {"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
-            "references": [
-                {"name": r.name, "sha256": r.sha256}
-                | ({"bits": r.bits} if r.bits else {})
-                | ({"size": list(r.size)} if r.size else {})
-                for r in fitted.references
-            ],
-            **({"oddities": [asdict(one) for one in fitted.oddities]} if fitted.oddities else {}),
-            **({"sizing": fitted.sizing} if fitted.sizing else {}),
-            **({"visibility": fitted.trials.as_dict()} if fitted.trials else {}),
-        }
-        state = {name: tensor.cpu().contiguous() for name, tensor in method.state().items()}
-        parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts}
-        parts |= {thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
-        parts |= {GATE_PART: safetensors.numpy.save(fitted.gate.statistics.as_dict())}
-        parts |= fitted.memory.to_parts() if fitted.memory else {}
-        parts |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
-        return manifest, parts
-
-    def _kept_graph(self, fitted: InspectorState, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """The graph's files, none where there are none, and what the manifest says of it."""
-        if fitted.graph is None and not make:
-            return {}, {"why": "It was saved before its graph was made; load it in Python and save it again."}
-        try:
-            graph = fitted.graph or scoring.keep(
-                fitted.method,
-                fitted.memory,
-                fitted.backbone,
-                fitted.calibration,
-                partial(self._look, fitted),
-                [fitted.preprocessing(thumbnail_picture(r.thumbnail, name=r.name)) for r in fitted.references],
-            )
-        except (SettingError, InspectorError) as error:
-            return {}, {"why": str(error)}
-        return graph.parts, {"score": graph.score, "map": graph.map}
+        state, place = self._needed, os.path.realpath(path)
+        archive.write(Path(path), *state.packed(make_graph=graph), expected=self._files.get(place))
+        self._files[place] = state.digest
 
     def export(
         self,
@@ -553,10 +430,123 @@ class Detector(Corrections):
         formats: Sequence[GraphFormat] = ("openvino",),
         check: Pictures | None = None,
     ) -> Export:
-        """Write the fitted inspector as graphs for programs without Handful; `handful.graphs.export.export` says how."""
-        fitted = self._needed
-        score = partial(self._scores, memory=fitted.memory, method=fitted.method)
-        return export(Path(folder), fitted, fitted.method, score, formats=formats, check=check)
+        """Write the fitted inspector as graphs for programs without Handful; `handful.saved.export.export` says how."""
+        return export(Path(folder), self._needed, formats=formats, check=check)
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """Every correction so far, those undone included."""
+        return self._needed.history.revisions
+
+    @property
+    def basis(self) -> Basis:
+        """The threshold, its basis, and the range that the threshold may lie in."""
+        return corrections.basis(self._needed)
+
+    @one_at_a_time
+    def teach(self, good: Pictures, *, accept_odd: bool = False) -> Correction:
+        """Learn pictures as good, false alarms say; the threshold stays.
+
+        Args:
+            good: one or several, or a folder.
+            accept_odd: whether a picture may be learnt that is far from all that is known to be good: its calibrated
+                score is above `handful.fitting.oddity.FAR`.
+
+        Raises:
+            InputError: for a picture that was given before or that the gate doubts, or one far from good without
+                `accept_odd`; ImageError for one that cannot be read.
+        """
+        return self._corrected(corrections.teach(self._needed, good, accept_odd=accept_odd))
+
+    @one_at_a_time
+    def ignore(self, mask: PictureSource, *, accept_odd: bool = False) -> Correction:
+        """Let a region of the frame never count.
+
+        Maps and regions leave it out. For the score every patch that touches it is taken as what the first reference
+        shows there, so parts should lie as in the references.
+
+        Args:
+            mask: a picture of any size, white where to ignore; it covers of the frame what a picture of its shape does.
+            accept_odd: whether more than half of the frame may be ignored, with the regions ignored already.
+
+        Raises:
+            InputError: if it leaves nothing to ignore, or nothing to inspect, or ignores most of the frame without
+                `accept_odd`; ImageError if it cannot be read.
+            SettingError: where the method looks at more than patches: at crops, or the picture as a whole; or where
+                pictures are looked at in tiles.
+        """
+        return self._corrected(corrections.ignore(self._needed, mask, accept_odd=accept_odd))
+
+    @one_at_a_time
+    def report_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
+        """Record defects that were missed, and lower the threshold below their scores.
+
+        A defect that was a RETAKE is recorded as any other.
+
+        Args:
+            pictures: one or several, or a folder.
+            accept_cost: whether to do so at the cost that the sentence without it names.
+
+        Raises:
+            InputError: for a picture that was given before; ImageError for one that cannot be read.
+            SettingError: without `accept_cost`, with the cost in false alarms; for a picture that is a DEFECT already;
+                and for one that scores no higher than a typical good part.
+        """
+        return self._corrected(corrections.report_defect(self._needed, pictures, accept_cost=accept_cost))
+
+    @one_at_a_time
+    def add_normals(self, good: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Correction:
+        """Sharpen the threshold by further good pictures, which are not learnt.
+
+        Args:
+            good: one or several, or a folder: all that came by, not a choice of those that score high.
+            accept_odd: whether pictures may count whose scores are unlike those of good pictures.
+            track: shows progress.
+
+        Raises:
+            InputError: for a picture that was given before or that the gate doubts, or an odd one without
+                `accept_odd`; ImageError for one that cannot be read.
+        """
+        return self._corrected(corrections.add_normals(self._needed, good, accept_odd=accept_odd, track=track))
+
+    @one_at_a_time
+    def set_rate(self, false_alarm_rate: float) -> Correction:
+        """Set the threshold anew for another false-alarm rate, from the scores that are kept.
+
+        Raises:
+            SettingError: for a rate out of bounds.
+        """
+        return self._corrected(corrections.set_rate(self._needed, false_alarm_rate))
+
+    @one_at_a_time
+    def set_threshold(self, threshold: float) -> Correction:
+        """Set the raw threshold by hand; it stays until another rate is set or further good pictures are added.
+
+        Raises:
+            SettingError: if it does not lie above the typical score.
+        """
+        return self._corrected(corrections.set_threshold(self._needed, threshold))
+
+    @one_at_a_time
+    def undo(self, number: int) -> Correction:
+        """Take a revision back; scores and threshold are then to the bit what they would have been without it.
+
+        Raises:
+            SettingError: if there is no such revision, or it was undone already.
+        """
+        return self._corrected(corrections.undo(self._needed, number))
+
+    def _corrected(self, corrected: Corrected) -> Correction:
+        """Take a corrected state on, whole."""
+        self._state, correction = corrected
+        self.method = self._state.method
+        return correction
+
+    @property
+    def _needed(self) -> InspectorState:
+        if self._state is None:
+            raise NotFittedError("A detector must be fitted before it is used; call `fit` or `Detector.load` first.")
+        return self._state
 
     @classmethod
     def load(
@@ -586,39 +576,20 @@ class Detector(Corrections):
         content, name = archive.content_of(source)
         manifest, calibration, parts = archive.read(content, name=name)
         with reading(name):
-            method, spec = manifest["method"], spec_of(manifest)
+            method = manifest["method"]
             found = head_file.named(Path(name), manifest, head)
             detector = cls(method["name"], settings=method["settings"], device=device, head=found)
-            backbone = backbones.load(
-                spec,
-                {name: parts[name] for name in parts if name.startswith("backbone.")},
-                engine=engine,
-                device=device,
+            state = InspectorState.from_file(
+                manifest, calibration, parts, detector.method, engine=engine, device=device
             )
-            backbone = windowed(backbone, detector.method.windows_wanted)
-            detector.method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
-            preprocessing = preprocessing_of(manifest)
-            detector.squeeze = not (preprocessing.keeps_aspect or preprocessing.side)
-            side = preprocessing.side or preprocessing.size
-            detector._backbone_options["size"] = "auto" if preprocessing.tiles else side
-            detector._fitted = InspectorState(
-                method=detector.method,
-                backbone=backbone,
-                preprocessing=preprocessing,
-                calibration=threshold.Calibration.from_dict(calibration),
-                references=references_of(manifest, parts),
-                gate=gate_of(manifest, parts),
-                turning=Rotation(**kept) if (kept := manifest.get("turning")) else None,
-                memory=reference_features.from_parts(parts, size=preprocessing.size, device=backbone.device),
-                history=revisions.from_parts(parts),
-                graph=scoring.from_parts(manifest, parts) if backbone.spec == spec else None,
-                oddities=oddity.from_manifest(manifest),
-                sizing=manifest.get("sizing"),
-                trials=Trials.from_manifest(manifest),
-            )
+        preprocessing = state.preprocessing
+        detector._state = state
+        detector.squeeze = not (preprocessing.keeps_aspect or preprocessing.side)
+        side = preprocessing.side or preprocessing.size
+        detector._backbone_options["size"] = "auto" if preprocessing.tiles else side
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.max_pixels = preprocessing.max_pixels
-        detector.gate = CHECKS if "gate" not in manifest else detector._fitted.gate.checks
+        detector.gate = state.gate.checks
         if not isinstance(source, bytes):
             detector._files[os.path.realpath(source)] = manifest["digest"]
         return detector
@@ -635,16 +606,6 @@ def _check_size(size: int | tuple[int, int] | str | None) -> None:
     sides = (size,) if isinstance(size, int) else () if isinstance(size, str) else size
     if not (len(sides) in (1, 2) and all(32 <= side <= 4096 for side in sides)):
         raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, or auto, got {size!r}.")
-
-
-def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Ready for the manifest; where pictures were to be squeezed, as inspectors up to format 2 say it."""
-    fields = asdict(preprocessing)
-    if not (preprocessing.keeps_aspect or preprocessing.side):
-        del fields["keeps_aspect"], fields["side"]
-    if preprocessing.fine is None:
-        del fields["fine"]
-    return fields
 
 
 def _again(content: bytes, head: head_file.TrainedHead | None, device: backbones.Device) -> Detector:

@@ -4,36 +4,35 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from handful.backbones.base import GOOD_INPUT, SCORING_PART, STATE_INPUT, BackboneSpec
+from handful.backbones.base import BackboneSpec
 from handful.backbones.processes import undisturbed
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing
-from handful.errors import HandfulError, InputError, InspectorError, SettingError
+from handful.errors import InputError, InspectorError, SettingError
+from handful.graphs.names import GOOD_INPUT, SCORING_PART, STATE_INPUT
 from handful.inspection import threshold
 from handful.inspection.evidence import Evidence
-from handful.inspection.gate import Gate, ReferenceStatistics, check_names, only_blank
+from handful.inspection.gate import Gate
 from handful.ops.cells import hidden_levels
 from handful.ops.frames import whole
 from handful.saved import archive
-from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART, STATE_PART
+from handful.saved.archive import STATE_PART
+from handful.saved.manifest import Arrays, gate_of, preprocessing_of, reading, reference_levels, references_of, spec_of
 from handful.types import Inspection, ModelOutput, NearestReference, Reference, Region
 
 PICTURES_PER_CORE = 2  # that are inspected at once: more would push each other out of the caches
 MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
 
-Arrays = tuple[NDArray[np.float32], ...]  # of one picture's levels, (h, w, D) each
 Forward = Callable[
     [NDArray[np.float32]], ModelOutput
 ]  # a picture (3, H, W) in [0, 1] → what backbone and method say of it
@@ -150,7 +149,7 @@ class Inspector:
             return None
         with reading(name):
             spec = spec_of(manifest)
-            learnt, ignored = _learnt(parts)
+            learnt, ignored = reference_levels(parts)
             state = safetensors.numpy.load(parts[STATE_PART])
             given = {f"{STATE_INPUT}{name}": value for name, value in state.items()}
             given |= {f"{GOOD_INPUT}{number}": level[None] for number, level in enumerate(learnt[0])}
@@ -310,72 +309,3 @@ class Inspector:
 def _loaded(content: bytes, threads: int | None) -> Inspector:
     """An inspector that was pickled or copied."""
     return Inspector.load(content, threads=threads)
-
-
-@contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn whatever an inspector's parts raise into one sentence.
-
-    Raises:
-        InspectorError: if they cannot be read.
-    """
-    try:
-        yield
-    except HandfulError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InspectorError(
-            f"{path} must hold a whole inspector, got one that cannot be read ({error}); fit it again."
-        ) from error
-
-
-def spec_of(manifest: Mapping[str, Any]) -> BackboneSpec:
-    """The backbone that an inspector's manifest describes."""
-    fields = manifest["backbone"]
-    return BackboneSpec(**{**fields, "levels": tuple(fields["levels"]), "size": tuple(fields["size"])})
-
-
-def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
-    """Likewise the preprocessing."""
-    fields = manifest["preprocessing"]
-    limit = fields.get("max_pixels", images.MAX_PIXELS)
-    aspect_kept, side = fields.get("keeps_aspect", False), fields.get("side", 0)  # up to format 2 all were squeezed
-    fine = tuple(fields["fine"]) if "fine" in fields else None
-    return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit, aspect_kept, side, fine)
-
-
-def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Reference, ...]:
-    """Likewise the references, with their thumbnails."""
-    return tuple(
-        Reference(
-            reference["name"],
-            reference["sha256"],
-            parts[thumbnail_part(number)],
-            reference.get("bits"),
-            (size[0], size[1]) if (size := reference.get("size")) else None,
-        )
-        for number, reference in enumerate(manifest["references"])
-    )
-
-
-def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> Gate:
-    """The gate that an inspector was saved with; one saved before there was a gate knows only blank pictures."""
-    if "gate" not in manifest:
-        return only_blank(float(manifest["contrast"]))
-    learnt = safetensors.numpy.load(parts[GATE_PART])
-    unknown = np.full(len(learnt["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
-    return Gate(check_names(manifest["gate"]), ReferenceStatistics(**{"detail": unknown, **learnt}))
-
-
-def thumbnail_part(number: int) -> str:
-    """The name of a reference's thumbnail among the parts."""
-    return f"reference-{number:03d}.jpg"
-
-
-def _learnt(parts: Mapping[str, bytes]) -> tuple[tuple[Arrays, ...], NDArray[np.bool_] | None]:
-    """The levels of every picture learnt, and all ignored regions as one, as `handful.fitting.reference_features` wrote them."""
-    tensors = safetensors.numpy.load(parts[LEARNT_PART])
-    count = sum(name.removeprefix("level.").isdigit() for name in tensors)
-    levels = [tensors[f"level.{number}"] for number in range(count)]
-    masks = safetensors.numpy.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
-    return tuple(zip(*levels, strict=True)), np.any(list(masks.values()), 0) if masks else None

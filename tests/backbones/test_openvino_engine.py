@@ -12,11 +12,11 @@ from torch import nn
 
 from handful import Detector, Inspector, backbones
 from handful.backbones import timm
-from handful.backbones.openvino_engine import convert, openvino, scoring_parts, write_graph
 from handful.data.images import read_picture
 from handful.errors import SettingError
-from handful.graphs import scoring
-from handful.saved import archive
+from handful.graphs.openvino import openvino
+from handful.graphs.openvino_writer import network_parts, scoring_parts, write_graph
+from handful.saved import archive, scoring_graph
 
 PROBE = """
 import sys
@@ -74,30 +74,30 @@ def hide(monkeypatch):
         return looked
 
     yield start
-    scoring._parts.cache_clear()
+    scoring_graph._parts.cache_clear()
 
 
 @pytest.mark.parametrize("name", PRIVATE)
 def test_without_a_private_name_there_is_a_graph_that_answers_the_same(
     name, hide, good_folder, picture_factory, tmp_path
 ):
-    scoring._parts.cache_clear()
+    scoring_graph._parts.cache_clear()
     looked = hide(name)
     detector = Detector(**SMALL).fit(good_folder)
     detector.save(tmp_path / "part.handful")
-    assert max(archive.read(tmp_path / "part.handful")[0]["graph"].values()) < scoring.TOLERANCE / 10
+    assert max(archive.read(tmp_path / "part.handful")[0]["graph"].values()) < scoring_graph.TOLERANCE / 10
     (own,), (found,) = (
         each.inspect(picture_factory(9, defect=True)) for each in (detector, Inspector.load(tmp_path / "part.handful"))
     )
     assert found.score == pytest.approx(own.score, rel=1e-4)  # sums of float32 in another order
     written = detector.export(tmp_path / "out", formats=("openvino", "onnx"))
-    assert all(max(one.score, one.map) < scoring.TOLERANCE / 10 for one in written.agreements)
+    assert all(max(one.score, one.map) < scoring_graph.TOLERANCE / 10 for one in written.agreements)
     assert looked and set(looked) == {PRIVATE[name]}
 
 
 def test_the_private_names_serve_here(monkeypatch, good_folder, tmp_path):
     monkeypatch.setattr(torch.export, "export", None)  # the public way would call it
-    scoring._parts.cache_clear()
+    scoring_graph._parts.cache_clear()
     detector = Detector(**SMALL).fit(good_folder)
     detector.save(tmp_path / "part.handful")
     assert detector.export(tmp_path / "out").agreements
@@ -108,7 +108,7 @@ def test_a_network_that_neither_way_can_convert_is_one_sentence(monkeypatch):
     def unable(network, size):
         raise RuntimeError("No conversion rule found for operations: aten.strange.default\nand more")
 
-    monkeypatch.setattr("handful.backbones.openvino_engine.convert", unable)
+    monkeypatch.setattr("handful.graphs.openvino_writer.network_parts", unable)
     with pytest.raises(
         SettingError,
         match=r"test_efficientnet must .* openvino knows, got: .*aten.strange.default; use the torch engine",
@@ -119,7 +119,7 @@ def test_a_network_that_neither_way_can_convert_is_one_sentence(monkeypatch):
 def test_missing_names_are_not_blamed_on_the_settings(monkeypatch, good_folder, tmp_path):
     monkeypatch.setattr(openvino, "convert_model", None)
     monkeypatch.delattr(torch.export, "export")
-    scoring._parts.cache_clear()
+    scoring_graph._parts.cache_clear()
     detector = Detector(**SMALL | {"engine": "torch", "device": "cpu"}).fit(good_folder)
     with pytest.raises(SettingError, match="torch must be of versions that work together, got: .*'export'") as caught:
         detector.export(tmp_path / "out")
@@ -128,7 +128,7 @@ def test_missing_names_are_not_blamed_on_the_settings(monkeypatch, good_folder, 
 
 def test_converting_leaves_the_process_as_it_was(monkeypatch, good_folder, tmp_path):
     Detector(**SMALL).fit(good_folder).save(tmp_path / "first.handful")  # packages add filters when they are imported
-    scoring._parts.cache_clear()
+    scoring_graph._parts.cache_clear()
 
     def switches():
         return (
@@ -141,7 +141,7 @@ def test_converting_leaves_the_process_as_it_was(monkeypatch, good_folder, tmp_p
     before, object_before, called = switches(), warnings.filters, []
     monkeypatch.setattr(warnings, "catch_warnings", lambda **_: called.append(1))
     network = timm.build("test_efficientnet", levels=None, size=(64, 64), weights="random")
-    convert(network, (64, 64))
+    network_parts(network, (64, 64))
     scoring_parts(Scored().eval(), {"image": torch.ones(1, 3, 8, 6)})
     assert switches() == before and warnings.filters is object_before and not called
 
@@ -168,7 +168,7 @@ def test_conversions_and_computations_side_by_side_are_as_alone():
         return levels
 
     works = (
-        lambda: convert(network, (64, 64)),
+        lambda: network_parts(network, (64, 64)),
         lambda: scoring_parts(Scored().eval(), {"image": torch.ones(1, 3, 8, 6)}),
         compute,
     )
@@ -221,7 +221,7 @@ def test_fits_and_saves_side_by_side_are_whole_and_equal_to_those_made_alone(_go
 
     alone = [made(number, f"alone-{number}.handful") for number in range(3)]
     assert all("score" in manifest["graph"] for manifest, _, _ in alone)
-    scoring._parts.cache_clear()
+    scoring_graph._parts.cache_clear()
     beside = {}
 
     def make(number):

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from handful.detector import EVIDENCE_OF_TILES, Detector
+from handful.detector import Detector
 from handful.errors import InputError, InspectorError, SettingError
 from handful.evaluation import budget
 from handful.evaluation.budget import Budget
 from handful.fitting import sizing, tiling
 from handful.inspector import Inspector
 from handful.saved import archive
+from handful.saved.state import EVIDENCE_OF_TILES
 
 QUICK = {"engine": "torch", "device": "cpu"}
 TINY = {**QUICK, "backbone": "test_efficientnet", "weights": "random"}
@@ -130,7 +131,7 @@ def test_the_bank_does_not_grow_with_the_pictures():
         for width in (800, 1600)
     )
     assert len(many.tiles) > 1.7 * len(few.tiles)
-    kept = [one._fitted.memory.tiles[0].levels for one in (few, many)]
+    kept = [one._state.features.tiles[0].levels for one in (few, many)]
     for before, after in zip(*kept, strict=True):
         assert after.shape[:2] == (1, 1) and after.shape[2] <= 1.05 * before.shape[2]
     assert tiling.KEPT <= kept[1][0].shape[2] <= 1.05 * tiling.KEPT
@@ -186,7 +187,7 @@ def test_a_missed_defect_lowers_the_threshold_and_is_seen_again(detector):
     assert corrected.inspect([missed])[0].verdict == "OK"
     corrected.report_defect([missed], accept_cost=True)
     assert corrected.inspect([missed])[0].verdict == "DEFECT"
-    kept = corrected._fitted.memory.defects[0]
+    kept = corrected._state.features.defects[0]
     score = float(corrected.method.score(kept).maps.max())
     assert score == corrected.inspect([missed])[0].score  # its strangest tile is kept
 
@@ -240,5 +241,5 @@ def test_a_picture_of_another_shape_lies_in_the_frame_of_tiles(detector):
 
 def test_a_score_that_is_not_finite_is_an_error(detector):
     broken = copy.deepcopy(detector)
-    broken._fitted.method.rows_[0].fill_(torch.nan)
+    broken._state.method.rows_[0].fill_(torch.nan)
     assert broken.inspect([fabric(28)])[0].verdict == "ERROR"

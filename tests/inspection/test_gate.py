@@ -87,10 +87,10 @@ def doubt(detector, picture):
 def at_threshold(detector, times, picture):
     """A detector whose threshold is so many times the picture's score."""
     (score,) = (one.score for one in detector.inspect(picture))
-    fitted = detector._fitted
+    fitted = detector._state
     other = Detector(**QUICK)
     other.method = detector.method
-    other._fitted = replace(fitted, calibration=replace(fitted.calibration, threshold=times * score))
+    other._state = replace(fitted, calibration=replace(fitted.calibration, threshold=times * score))
     return other
 
 
@@ -427,7 +427,7 @@ def test_an_inspector_from_before_the_gate_still_refuses_blank_pictures_alone(de
 
 
 def test_a_gate_saved_before_the_finest_detail_was_kept_doubts_blur_by_the_sharper_places(detector):
-    learnt = detector._fitted.gate.statistics.as_dict()
+    learnt = detector._state.gate.statistics.as_dict()
     del learnt["detail"]
     manifest = {"gate": ["blur"]}
     gate = gate_from_parts(manifest, {"capture.safetensors": safetensors.numpy.save(learnt)})

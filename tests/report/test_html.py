@@ -11,8 +11,8 @@ from PIL import Image
 
 from handful.data.images import Picture
 from handful.errors import OutputError
-from handful.inspection.overlay import CLEAR_UP_TO, SATURATED_FROM, overlay, write_heatmap
 from handful.report.html import Report
+from handful.report.overlay import CLEAR_UP_TO, SATURATED_FROM, overlay, write_heatmap
 from handful.types import Inspection, NearestReference, Region
 
 FACTS = {"Inspector": "pill.handful", "Threshold": "2.5"}

@@ -12,7 +12,7 @@ from handful import backbones
 from handful.backbones import timm
 from handful.errors import ImageError, InputError, SettingError
 from handful.methods.base_training import Tuning
-from handful.training.backbone import BackboneTrainer, tuning
+from handful.training.backbone import BackboneTrainer
 
 
 @dataclass(kw_only=True, eq=False)
@@ -65,7 +65,7 @@ def toy(monkeypatch, good_folder):
 
 
 def weights(training):
-    return {name: tensor.clone() for name, tensor in tuning.learnt_.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in training.tuning.learnt_.state_dict().items()}
 
 
 def equal(one, other):

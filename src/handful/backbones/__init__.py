@@ -242,10 +242,11 @@ def _on_engine(
     at_a_time: int = 1,
 ) -> Backbone:
     if spec.engine == "openvino":
-        from handful.backbones.openvino_engine import OpenVINOBackbone, convert
+        from handful.backbones.openvino_engine import OpenVINOBackbone
+        from handful.graphs.openvino_writer import network_parts
 
         try:
-            graph = convert(network, spec.size)
+            graph = network_parts(network, spec.size)
         except HandfulError:
             raise
         except Exception as error:  # torch and OpenVINO raise errors of many kinds

@@ -1,11 +1,8 @@
 """What a backbone is: images in, Features out, on one engine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from handful.types import Features
 
@@ -14,15 +11,8 @@ if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
 
 EngineName = Literal["openvino", "torch"]
 Precision = Literal["f32", "bf16"]
-# (1, 3, H, W) → map (1, H, W), score (1,)
-Graph = Callable[["Tensor"], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 WEIGHTS_PART = "backbone.safetensors"
-SCORING_PART, SCORING_CONSTANTS_PART = "scoring.xml", "scoring.bin"  # of a method's graph
-GRAPH_INPUT, GRAPH_OUTPUTS = "image", ("map", "score")  # what a graph of a whole inspector calls them
-# What the inputs of a graph of a method alone are called, before a number or a name: a picture's levels, the method's
-# state, and the levels of a good picture that stands in for an ignored region.
-LEVEL_INPUT, STATE_INPUT, GOOD_INPUT = "level.", "state.", "good."
 DEFAULT_SIDE = 320  # pixels of a square input of timm's networks; a CLIP has the side that it was trained at
 CLIP_PREFIX = "clip:"  # what the names of `handful.backbones.clip` begin with
 

@@ -11,7 +11,7 @@ import typer
 
 from handful.cli.options import DeviceOption, HeadOption, JsonOption
 from handful.cli.output import complain, pictures_of, print_json, say, track
-from handful.errors import InspectorError, SettingError
+from handful.errors import SettingError
 
 if TYPE_CHECKING:
     from handful.corrections import Correction
@@ -109,13 +109,13 @@ def _listed(paths: list[Path]) -> list[Any]:
     return [source for source, _ in pictures_of(paths, recursive=False).sources]
 
 
-def _read(inspector: Path) -> "tuple[Calibration, History | None]":
-    from handful.fitting import revisions
+def _read(inspector: Path) -> "tuple[Calibration, History]":
     from handful.inspection.threshold import Calibration
     from handful.saved import archive
+    from handful.saved.manifest import history_of
 
     _, fields, parts = archive.read(inspector)
-    return Calibration.from_dict(fields), revisions.from_parts(parts)
+    return Calibration.from_dict(fields), history_of(parts)
 
 
 def basis_rows(basis: "Basis") -> dict[str, str]:
@@ -133,11 +133,6 @@ def basis_rows(basis: "Basis") -> dict[str, str]:
 
 def _show(inspector: Path, as_json: bool) -> None:
     calibration, history = _read(inspector)
-    if history is None:
-        raise InspectorError(
-            f"{inspector} must hold the good pictures' scores, got one saved before they were kept; fit it again (or "
-            f"see `handful info`)."
-        )
     basis = history.basis(calibration)
     edited = calibration.as_dict() != history.written
     if as_json:
@@ -150,13 +145,13 @@ def _show(inspector: Path, as_json: bool) -> None:
 
 def _log(inspector: Path, as_json: bool) -> None:
     _, history = _read(inspector)
-    for revision in history.revisions if history else ():
-        standing = history is None or revision.number not in history.undone
+    for revision in history.revisions:
+        standing = revision.number not in history.undone
         if as_json:
             print_json({**asdict(revision), "undone": not standing})
         else:
             say(f"{_line(revision)}{'' if standing else ' (undone)'}")
-    if not (history and history.revisions):
+    if not history.revisions:
         print("no revisions", file=sys.stderr)
 
 
@@ -218,20 +213,3 @@ def _say_change(before: "Basis", after: "Basis") -> None:
         if label in ("threshold", "rejects", "range") and old[label] != said:
             said = f"{old[label].partition(' (')[0].partition(' good parts')[0].partition(':')[0]} → {said}"
         say(f"{label:<11} {said}")
-
-
-def describe_revisions(history: "History | None") -> str:
-    """How many corrections were made, for `info`."""
-    if history is None:
-        return "none kept: fit it again to correct it"
-    if not history.revisions:
-        return "none"
-    undone = f", {len(history.undone)} undone" if history.undone else ""
-    return f"{len(history.revisions)}{undone}; `handful teach NAME.handful --log` shows them"
-
-
-def info_json(history: "History | None", calibration: "Calibration") -> dict[str, Any]:
-    """What `info` adds in JSON."""
-    if history is None:
-        return {"revisions": None, "basis": None}
-    return {"revisions": [asdict(one) for one in history.revisions], "basis": asdict(history.basis(calibration))}

@@ -27,7 +27,7 @@ class HeatmapNames:
     def write(self, picture: "Picture", inspection: "Inspection") -> None:
         """Write one picture's heatmap laid over it."""
         from handful.files import sweep
-        from handful.inspection.overlay import write_heatmap
+        from handful.report.overlay import write_heatmap
 
         path = Path(picture.name)
         inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))

@@ -17,7 +17,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from handful.cli import bench, correct, data, inspector, train
+from handful.cli import bench, correct, data, train
+from handful.cli.export import export
+from handful.cli.fit import fit
+from handful.cli.info import info
+from handful.cli.inspect import inspect
 from handful.cli.options import ManyValues
 from handful.cli.output import FAILED, complain
 from handful.errors import HandfulError
@@ -53,9 +57,9 @@ def _handful(
     """
 
 
-for verb in (inspector.fit, inspector.inspect, inspector.info):
+for verb in (fit, inspect, info):
     app.command()(verb)
-app.command(cls=ManyValues)(inspector.export)
+app.command(cls=ManyValues)(export)
 for correcting in (correct.threshold, correct.teach):
     app.command(cls=ManyValues)(correcting)
 app.command(cls=ManyValues)(bench.bench)

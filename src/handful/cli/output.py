@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,3 +81,17 @@ def track(items: Sequence[Item], description: str) -> Iterable[Item]:
 
     console = Console(stderr=True)
     return track(items, description, console=console, transient=True, disable=not console.is_terminal)
+
+
+def mixed_depths(references: list[tuple[str, int | None]]) -> str | None:
+    """How many references, by name and bits, have which depth, and which are not of the usual one; None if all are."""
+    from handful.data.layouts.tree import some
+
+    counts = Counter(bits for _, bits in references).most_common()
+    if len(counts) < 2 or None in dict(counts):
+        return None
+    (usual, count), *others = counts
+    said = [f"{count} of {usual} bits"]
+    for bits, count in others:
+        said.append(f"{count} of {bits} ({some([name for name, own in references if own == bits])})")
+    return " and ".join(said)

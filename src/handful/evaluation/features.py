@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 import torch
 
-from handful import backbones
+from handful import backbones, metrics
 from handful.backbones.base import Backbone
 from handful.backbones.windows import windowed
 from handful.data import images
 from handful.data.images import Picture
 from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing
-from handful.evaluation import metrics
 from handful.fitting import rotation
 from handful.fitting.calibration import averaged
 from handful.methods import Turn

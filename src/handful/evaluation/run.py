@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from handful import backbones
+from handful import backbones, metrics
 from handful.backbones.base import Backbone, BackboneSpec
 from handful.data.images import Picture
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
 from handful.errors import HandfulError, InputError
-from handful.evaluation import metrics, results
+from handful.evaluation import results
 from handful.evaluation.cells import Cell, Frames, spoken
 from handful.evaluation.features import CategoryFeatures, LabelledPicture
 from handful.evaluation.peak_memory import peak_mb, reset_peak

@@ -20,8 +20,8 @@ from handful.evaluation import results
 from handful.evaluation.cells import Frames, head_of, spoken
 from handful.evaluation.results import PictureScore, Row
 from handful.files import replacing
-from handful.inspection.overlay import overlay
 from handful.methods import parse
+from handful.report.overlay import overlay
 from handful.types import Category, Sample
 
 COLUMNS = 6

@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 
 from handful.errors import InputError
-from handful.evaluation.metrics import wilson
 from handful.evaluation.published import MEAN, METRICS, OFFICIAL_CATEGORIES, Published, read_published
 from handful.evaluation.results import COLUMNS, Row
+from handful.metrics import wilson
 
 SETUP = ("protocol", "backbone", "size")  # results that differ in one of these never share a table
 _CELL = ("dataset", "category", "method", *SETUP, "shots", "seed")

@@ -4,9 +4,8 @@ Which signs speak against a picture, and how strong they must be: `handful.fitti
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from handful.errors import InputError
 from handful.fitting import signs
@@ -120,16 +119,6 @@ def sentences(oddities: Sequence[Oddity], *, references: int) -> tuple[str, ...]
     if references == 2 and not said:
         return ("Two references cannot show which of them does not belong, if one does not; look at both, or add one.",)
     return said
-
-
-def from_manifest(manifest: Mapping[str, Any]) -> tuple[Oddity, ...]:
-    """Read back what a saved inspector says of its references; nothing where it was saved before that was looked for.
-
-    Raises:
-        KeyError, TypeError: for anything else.
-    """
-    kept = (Oddity(**fields) for fields in manifest.get("oddities", ()))
-    return tuple(replace(one, at=(one.at[0], one.at[1]) if one.at else None) for one in kept)
 
 
 def _oddity(sign: Sign, name: str, size: tuple[int, int], count: int, part: Part) -> Oddity:

@@ -5,19 +5,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import safetensors.numpy
-import safetensors.torch
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from handful import methods
 from handful.fitting import calibration
 from handful.fitting.calibration import join
-from handful.saved.archive import IGNORED_PART, LEARNT_PART
 from handful.types import Features
-
-DEFECTS_PART = "defects.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,84 +101,3 @@ class ReferenceFeatures:
             tuple(now / max(before, 1e-12) for now, before in zip(now_image[:, 0].tolist(), image, strict=True)),
             tuple(now / max(before, 1e-12) for now, before in zip(now_peaks[:, 0].tolist(), peaks, strict=True)),
         )
-
-    def to_parts(self) -> dict[str, bytes]:
-        """For the saved inspector."""
-        tensors = _named("level", join(self.learnt))
-        if self.augmented:
-            tensors |= _named("augmented", join(self.augmented))
-        if self.turned:
-            tensors |= _named("turned", join(self.turned))
-        if self.tiles:
-            tensors |= _named("tiles", join(self.tiles))
-        parts = {LEARNT_PART: safetensors.torch.save(tensors)}
-        if self.defects:
-            parts[DEFECTS_PART] = safetensors.torch.save(_named("level", join(self.defects)))
-        if self.masks:
-            parts[IGNORED_PART] = safetensors.numpy.save({str(number): mask for number, mask in self.masks.items()})
-        return parts
-
-
-def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str) -> ReferenceFeatures | None:
-    """Out of a saved inspector; None where it was saved before such features were kept.
-
-    Args:
-        parts: of the inspector.
-        size: (H, W) of the model input.
-        device: where the features are to lie.
-
-    Raises:
-        SafetensorError, KeyError: if they cannot be read.
-    """
-    if LEARNT_PART not in parts:
-        return None
-    learnt = safetensors.torch.load(parts[LEARNT_PART])
-    defects = safetensors.torch.load(parts[DEFECTS_PART]) if DEFECTS_PART in parts else {}
-    masks = safetensors.numpy.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
-    pictures = _split("level", learnt, size, device)
-    variations = _split("augmented", learnt, size, device)
-    views = len(variations) // len(pictures)
-    return ReferenceFeatures(
-        tuple(pictures),
-        tuple(join(variations[start : start + views]) for start in range(0, len(variations), views or 1)),
-        tuple(_split("turned", learnt, size, device)),
-        tuple(_split("level", defects, size, device)),
-        {int(number): masks[number] for number in sorted(masks, key=int)},
-        tuple(_split("tiles", learnt, size, device)),
-    )
-
-
-def _named(name: str, features: Features) -> dict[str, Tensor]:
-    """All that features consist of, to be saved."""
-    tensors = {f"{name}.{number}": level for number, level in enumerate(features.levels)}
-    tensors |= {f"{name}.{kind}": one for kind in ("image", "text") if (one := getattr(features, kind)) is not None}
-    named = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
-    if features.windows is not None:
-        named |= {f"{name}.windows.size": torch.tensor(features.windows.size)}
-        named |= _named(f"{name}.windows", features.windows)
-    return named
-
-
-def _features(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> Features | None:
-    """What `_named` gave; None where there is none of that name."""
-    if f"{name}.0" not in tensors:
-        return None
-    count = sum(key.removeprefix(f"{name}.").isdigit() for key in tensors)
-    image, text, of_windows = (tensors.get(f"{name}.{kind}") for kind in ("image", "text", "windows.size"))
-    windows = None
-    if of_windows is not None:
-        height, width = of_windows.tolist()
-        windows = _features(f"{name}.windows", tensors, (height, width), device)
-    return Features(
-        tuple(tensors[f"{name}.{number}"].to(device) for number in range(count)),
-        size,
-        None if image is None else image.to(device),
-        None if text is None else text.to(device),
-        windows,
-    )
-
-
-def _split(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> list[Features]:
-    """One `Features` for each picture of a part."""
-    features = _features(name, tensors, size, device)
-    return [] if features is None else [features[[row]] for row in range(len(features))]

@@ -4,7 +4,6 @@ The thresholds are always worked out anew from the scores kept here and from the
 one gives what there would have been without it. How, and why so: docs/teach.md.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -12,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from handful.errors import HandfulError, InputError, InspectorError, SettingError
+from handful.errors import InputError, SettingError
 from handful.inspection.threshold import (
     LARGEST,
     PATCHCORE,
@@ -25,7 +24,6 @@ from handful.inspection.threshold import (
     predict,
 )
 
-PART = "revisions.json"
 BELOW_DEFECT = 0.999  # of a missed defect's score: where it puts the threshold; engines differ by a tenth of the rest
 ODD = 1e-4  # a further good picture has an odd score if fewer than this share of them should reach it, or stay below
 
@@ -327,26 +325,6 @@ class History:
     def _scores(self, rows: tuple[tuple[float, ...], ...], factors: tuple[float, ...]) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = np.array(rows) * np.array(factors)[:, None]
         return scores
-
-
-def to_part(history: History) -> bytes:
-    """For the saved inspector."""
-    return json.dumps(history.as_dict(), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
-
-
-def from_parts(parts: Mapping[str, bytes]) -> History | None:
-    """Out of a saved inspector; None where it was saved before there were revisions.
-
-    Raises:
-        InspectorError: if it cannot be read.
-    """
-    if PART not in parts:
-        return None
-    try:
-        return History.from_dict(json.loads(parts[PART]))
-    except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:
-        said = str(error).rstrip(".")
-        raise InspectorError(f"{PART} must hold an inspector's revisions, got: {said}; fit it again.") from error
 
 
 def _revision(values: Any) -> Revision:

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
 from handful.errors import SettingError
+from handful.graphs.names import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
 from handful.ops.tracing import exporting
 
 try:

@@ -22,7 +22,7 @@ from PIL import Image
 from handful.data.images import Picture
 from handful.data.preprocessing import thumbnail
 from handful.files import output_error, replacing
-from handful.inspection.overlay import CLEAR_UP_TO, NUMBERED_REGIONS, SATURATED_FROM, SCALE, overlay
+from handful.report.overlay import CLEAR_UP_TO, NUMBERED_REGIONS, SATURATED_FROM, SCALE, overlay
 from handful.types import Inspection, Region, VerdictName
 
 VERDICTS: tuple[VerdictName, ...] = ("DEFECT", "OK", "RETAKE", "ERROR")

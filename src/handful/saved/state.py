@@ -1,35 +1,319 @@
-"""What an inspector consists of once it is fitted."""
+"""A fitted inspector: its state, how it scores, and the saved file that holds it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Self
 
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from handful import backbones, methods
 from handful.backbones.base import Backbone
-from handful.data.preprocessing import Preprocessing
+from handful.backbones.processes import check_torch
+from handful.backbones.windows import windowed
+from handful.data.images import Picture
+from handful.data.preprocessing import Preprocessing, thumbnail_picture
+from handful.errors import InspectorError, SettingError
+from handful.fitting.calibration import join, score_ignoring
 from handful.fitting.oddity import Oddity
 from handful.fitting.reference_features import ReferenceFeatures
-from handful.fitting.revisions import History
+from handful.fitting.revisions import CHANGING, History
 from handful.fitting.rotation import Rotation
-from handful.fitting.visibility import Trials
-from handful.graphs.scoring import KeptGraph
-from handful.inspection import threshold
+from handful.fitting.tiling import Tiling
+from handful.fitting.visibility import Trials, Visibility
 from handful.inspection.gate import Gate
-from handful.methods import Method
-from handful.types import Reference
+from handful.inspection.threshold import Calibration
+from handful.saved import archive, scoring_graph
+from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART, STATE_PART
+from handful.saved.manifest import (
+    HISTORY_PART,
+    gate_of,
+    history_of,
+    history_part,
+    preprocessing_of,
+    references_of,
+    spec_of,
+    thumbnail_part,
+)
+from handful.saved.scoring_graph import KeptGraph
+from handful.types import Features, ModelOutput, Reference, Scores
+from handful.version import __version__
+
+DEFECTS_PART = "defects.safetensors"
+EVIDENCE_OF_TILES = "single patches of tiles; wide ones and turned copies do not count in tiles"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class InspectorState:
-    """What `fit` adds to a detector, whole or not at all."""
+    """Everything that an inspector has learnt; a correction makes another state of it.
 
-    method: Method  # fitted
+    Attributes:
+        method: fitted.
+        backbone: computes the features.
+        preprocessing: from pixels to the input of the backbone.
+        calibration: the threshold and its basis.
+        references: the good pictures, in the order in which the method has learnt them.
+        gate: says which pictures are doubtful.
+        turning: whether references were learnt in turned copies; None for an inspector saved before there were any.
+        features: of the references and of the defects that were reported.
+        history: the scores of the references, and all corrections.
+        head: name and sha256 of the trained head that the method scores with; None without.
+        graph: the graph that was saved with the inspector; None where there is none yet.
+        oddities: references that are unlike the others.
+        trials: scores of synthetic defects; None where none were planted.
+        sizing: which size `auto` chose, and why; None where a size was asked for.
+    """
+
+    method: methods.Method
     backbone: Backbone
     preprocessing: Preprocessing
-    calibration: threshold.Calibration
-    references: tuple[Reference, ...]  # in the order in which the method has learnt them
+    calibration: Calibration
+    references: tuple[Reference, ...]
     gate: Gate
-    turning: Rotation | None  # None for an inspector saved before parts could turn
-    memory: ReferenceFeatures | None  # None for an inspector of format 1, as `history`
-    history: History | None
-    graph: KeptGraph | None = None  # that it was saved with
-    oddities: tuple[Oddity, ...] = ()  # references that are unlike the others
-    trials: Trials | None = None  # of synthetic defects; None where none were planted
-    sizing: str | None = None  # which size `auto` chose, and why
+    turning: Rotation | None
+    features: ReferenceFeatures
+    history: History
+    head: Mapping[str, str] | None = None
+    graph: KeptGraph | None = None
+    oddities: tuple[Oddity, ...] = ()
+    trials: Trials | None = None
+    sizing: str | None = None
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How pictures are scored in tiles; None where they are looked at in one input."""
+        return Tiling(self.backbone, self.preprocessing) if self.preprocessing.tiles else None
+
+    @property
+    def evidence(self) -> str | None:
+        """Which kinds of evidence count in the scores, and why others do not, in words."""
+        return EVIDENCE_OF_TILES if self.preprocessing.tiles else self.method.evidence
+
+    @property
+    def visibility(self) -> Visibility | None:
+        """The share of synthetic defects found at the threshold; None where none were planted."""
+        if self.trials is None:
+            return None
+        return self.trials.at(self.calibration.threshold, changed=len(self.history.standing(*CHANGING)))
+
+    def forward(self, image: NDArray[np.float32]) -> ModelOutput:
+        """Backbone and method of a picture (3, H, W) in [0, 1], through torch."""
+        check_torch()
+        features = self.backbone(torch.from_numpy(image)[None])
+        scores = self.score(features)
+        return ModelOutput(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
+
+    def score(self, features: Features) -> Scores:
+        """Scores of features; an ignored region does not count."""
+        if self.features.ignored is None:
+            return self.method.score(features)
+        return score_ignoring(self.method, features, ignored=self.features.ignored, good=self.features.good)
+
+    def judge(self, picture: Picture, features: Features) -> tuple[Scores, Features]:
+        """A picture's scores, and the features that its image score is of: in tiles, those of the strangest tile."""
+        if self.tiling is None:
+            return self.score(features), features
+        return self.tiling.score(self.method, self.preprocessing.in_detail(picture))
+
+    def image_score(self, features: Features) -> float:
+        """The image score of the features that `judge` gave beside it."""
+        scores = self.score(features)
+        return float(scores.maps.max() if self.preprocessing.tiles else scores.image[0])
+
+    def doubt(self, picture: Picture, image: NDArray[np.float32], features: Features) -> str | None:
+        """What the gate doubts about a picture (3, H, W), the end of a sentence; None for nothing."""
+        good = [one.arrays() for one in self.features.learnt]
+        fine = self.preprocessing.in_detail(picture) if self.preprocessing.tiles else None
+        return self.gate.refuse_image(image, fine) or self.gate.refuse_features(features.arrays(), good)
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of the inspector with its calibration: sha256 in hex, another one after every correction."""
+        manifest, parts = self.described()
+        return archive.digest_of(manifest, self.calibration.as_dict(), archive.digests_of(parts))
+
+    def described(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The manifest and the parts of the saved file, without the graph, which follows from the rest."""
+        manifest = {
+            "handful": __version__,
+            "method": {"name": self.method.name, "settings": self.method.settings},
+            "backbone": asdict(self.backbone.spec),
+            "preprocessing": _preprocessing(self.preprocessing),
+            "gate": list(self.gate.checks),
+            "turning": asdict(self.turning) if self.turning else None,
+            "evidence": self.evidence,
+            "head": self.head,
+            "references": [
+                {"name": r.name, "sha256": r.sha256}
+                | ({"bits": r.bits} if r.bits else {})
+                | ({"size": list(r.size)} if r.size else {})
+                for r in self.references
+            ],
+            **({"oddities": [asdict(one) for one in self.oddities]} if self.oddities else {}),
+            **({"sizing": self.sizing} if self.sizing else {}),
+            **({"visibility": self.trials.as_dict()} if self.trials else {}),
+        }
+        method_state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
+        parts = {STATE_PART: safetensors.torch.save(method_state), **self.backbone.parts}
+        parts |= {thumbnail_part(number): r.thumbnail for number, r in enumerate(self.references)}
+        parts |= {GATE_PART: safetensors.numpy.save(self.gate.statistics.as_dict())}
+        parts |= _feature_parts(self.features)
+        return manifest, parts | {HISTORY_PART: history_part(self.history)}
+
+    def packed(self, *, make_graph: bool) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
+        """Manifest, calibration and parts of the saved file, with the graph.
+
+        Args:
+            make_graph: whether to make a graph that is missing.
+        """
+        manifest, parts = self.described()
+        graph, said = self._kept_graph(make=make_graph)
+        return manifest | {"graph": said}, self.calibration.as_dict(), parts | graph
+
+    def _kept_graph(self, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """The graph's files, none where there are none, and the manifest's words on the graph."""
+        if self.graph is None and not make:
+            return {}, {"why": "It was saved before its graph was made; load it in Python and save it again."}
+        try:
+            graph = self.graph or scoring_graph.keep(
+                self.method,
+                self.features,
+                self.backbone,
+                self.calibration,
+                self.forward,
+                [self.preprocessing(thumbnail_picture(r.thumbnail, name=r.name)) for r in self.references],
+            )
+        except (SettingError, InspectorError) as error:
+            return {}, {"why": str(error)}
+        return graph.parts, {"score": graph.score, "map": graph.map}
+
+    @classmethod
+    def from_file(
+        cls,
+        manifest: Mapping[str, Any],
+        calibration: Mapping[str, Any],
+        parts: Mapping[str, bytes],
+        method: methods.Method,
+        *,
+        engine: backbones.EngineChoice | None,
+        device: backbones.Device,
+    ) -> Self:
+        """The state that a saved file holds.
+
+        Args:
+            manifest, calibration, parts: as `handful.saved.archive.read` gives them.
+            method: of the manifest's name and settings, with its head; its state is loaded.
+            engine: None for the engine of the manifest.
+            device: where torch runs.
+
+        Raises:
+            KeyError, TypeError, ValueError, InspectorError, SafetensorError: if they cannot be read.
+        """
+        spec, preprocessing = spec_of(manifest), preprocessing_of(manifest)
+        network = {name: part for name, part in parts.items() if name.startswith("backbone.")}
+        backbone = windowed(backbones.load(spec, network, engine=engine, device=device), method.windows_wanted)
+        method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
+        return cls(
+            method=method,
+            backbone=backbone,
+            preprocessing=preprocessing,
+            calibration=Calibration.from_dict(calibration),
+            references=references_of(manifest, parts),
+            gate=gate_of(manifest, parts),
+            turning=Rotation(**kept) if (kept := manifest.get("turning")) else None,
+            features=_reference_features(parts, size=preprocessing.size, device=backbone.device),
+            history=history_of(parts),
+            head=manifest.get("head"),
+            graph=scoring_graph.from_parts(manifest, parts) if backbone.spec == spec else None,
+            oddities=_oddities(manifest),
+            sizing=manifest.get("sizing"),
+            trials=Trials.from_manifest(manifest),
+        )
+
+
+def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Ready for the manifest; where pictures were to be squeezed, as inspectors of format 2 say it."""
+    fields = asdict(preprocessing)
+    if not (preprocessing.keeps_aspect or preprocessing.side):
+        del fields["keeps_aspect"], fields["side"]
+    if preprocessing.fine is None:
+        del fields["fine"]
+    return fields
+
+
+def _oddities(manifest: Mapping[str, Any]) -> tuple[Oddity, ...]:
+    kept = (Oddity(**fields) for fields in manifest.get("oddities", ()))
+    return tuple(replace(one, at=(one.at[0], one.at[1]) if one.at else None) for one in kept)
+
+
+def _feature_parts(features: ReferenceFeatures) -> dict[str, bytes]:
+    """The features of references and defects, and the ignored regions, as they are saved."""
+    tensors = _named("level", join(features.learnt))
+    for name in ("augmented", "turned", "tiles"):
+        if found := getattr(features, name):
+            tensors |= _named(name, join(found))
+    parts = {LEARNT_PART: safetensors.torch.save(tensors)}
+    if features.defects:
+        parts[DEFECTS_PART] = safetensors.torch.save(_named("level", join(features.defects)))
+    if features.masks:
+        parts[IGNORED_PART] = safetensors.numpy.save({str(number): mask for number, mask in features.masks.items()})
+    return parts
+
+
+def _reference_features(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str) -> ReferenceFeatures:
+    """The features that `_feature_parts` saved, for an input of (H, W) = `size`, on a device."""
+    learnt = safetensors.torch.load(parts[LEARNT_PART])
+    defects = safetensors.torch.load(parts[DEFECTS_PART]) if DEFECTS_PART in parts else {}
+    masks = safetensors.numpy.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
+    pictures = _split("level", learnt, size, device)
+    variations = _split("augmented", learnt, size, device)
+    views = len(variations) // len(pictures)
+    return ReferenceFeatures(
+        tuple(pictures),
+        tuple(join(variations[start : start + views]) for start in range(0, len(variations), views or 1)),
+        tuple(_split("turned", learnt, size, device)),
+        tuple(_split("level", defects, size, device)),
+        {int(number): masks[number] for number in sorted(masks, key=int)},
+        tuple(_split("tiles", learnt, size, device)),
+    )
+
+
+def _named(name: str, features: Features) -> dict[str, Tensor]:
+    """All that features consist of, to be saved."""
+    tensors = {f"{name}.{number}": level for number, level in enumerate(features.levels)}
+    tensors |= {f"{name}.{kind}": one for kind in ("image", "text") if (one := getattr(features, kind)) is not None}
+    named = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+    if features.windows is not None:
+        named |= {f"{name}.windows.size": torch.tensor(features.windows.size)}
+        named |= _named(f"{name}.windows", features.windows)
+    return named
+
+
+def _features(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> Features | None:
+    """What `_named` gave; None where there is none of that name."""
+    if f"{name}.0" not in tensors:
+        return None
+    count = sum(key.removeprefix(f"{name}.").isdigit() for key in tensors)
+    image, text, of_windows = (tensors.get(f"{name}.{kind}") for kind in ("image", "text", "windows.size"))
+    windows = None
+    if of_windows is not None:
+        height, width = of_windows.tolist()
+        windows = _features(f"{name}.windows", tensors, (height, width), device)
+    return Features(
+        tuple(tensors[f"{name}.{number}"].to(device) for number in range(count)),
+        size,
+        None if image is None else image.to(device),
+        None if text is None else text.to(device),
+        windows,
+    )
+
+
+def _split(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> list[Features]:
+    """One `Features` for each picture of a part."""
+    features = _features(name, tensors, size, device)
+    return [] if features is None else [features[[row]] for row in range(len(features))]

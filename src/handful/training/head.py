@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from handful import metrics
 from handful.backbones.base import Backbone
 from handful.backbones.windows import windowed
 from handful.data import images
@@ -17,7 +18,6 @@ from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing, bits_of
 from handful.data.shots import draw
 from handful.errors import InputError
-from handful.evaluation import metrics
 from handful.fitting.calibration import Track, join, quietly
 from handful.methods import METHODS, HeadTraining
 from handful.ops.defects import RECIPES, make_defect

@@ -9,7 +9,7 @@ from handful.methods.reb.scoring import REB, squares_to_others, window_peak
 from handful.ops.maps import pixel_map
 from handful.types import Features
 
-GOLDEN = safetensors.torch.load_file(Path(__file__).parents[1] / "golden" / "reb_ldknn.safetensors")
+GOLDEN = safetensors.torch.load_file(Path(__file__).parents[2] / "golden" / "reb_ldknn.safetensors")
 AS_AUTHORS = {"alpha": 1.0, "neighbours": 9, "exclude_radius": 0, "correction": "difference", "image_score": "authors"}
 BARE = {"neighbourhood": 1, "level_weights": "raw"}
 

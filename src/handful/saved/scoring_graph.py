@@ -2,7 +2,7 @@
 
     levels (1, h, w, D) each, what the method has learnt  →  map (1, H, W) and score (1,)
 
-No scoring is written a second time: torch follows the method's own `score`, as it does for `handful.graphs.export`.
+No scoring is written a second time: torch follows the method's own `score`, as it does for `handful.saved.export`.
 What the method has learnt goes in as it lies in the inspector, so that the graph holds none of it and is the same for
 all inspectors of one method, settings and shapes.
 """
@@ -20,17 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handful import methods
-from handful.backbones.base import (
-    GOOD_INPUT,
-    LEVEL_INPUT,
-    SCORING_CONSTANTS_PART,
-    SCORING_PART,
-    STATE_INPUT,
-    Backbone,
-)
+from handful.backbones.base import Backbone
 from handful.errors import HandfulError, SettingError, conversion_error
 from handful.fitting.calibration import score_ignoring
 from handful.fitting.reference_features import ReferenceFeatures
+from handful.graphs.names import GOOD_INPUT, LEVEL_INPUT, SCORING_CONSTANTS_PART, SCORING_PART, STATE_INPUT
 from handful.inspection.threshold import Calibration
 from handful.types import Features, ModelOutput, Scores
 
@@ -95,7 +89,7 @@ class Scoring(nn.Module):
 
 def keep(
     method: methods.Method,
-    memory: ReferenceFeatures | None,
+    features: ReferenceFeatures,
     backbone: Backbone,
     calibration: Calibration,
     look: Callable[[NDArray[np.float32]], ModelOutput],
@@ -104,7 +98,7 @@ def keep(
     """Make the graph of a fitted method's scoring, and check that it answers as the inspector does.
 
     Args:
-        method, memory, backbone, calibration: of the inspector.
+        method, features, backbone, calibration: of the inspector.
         look: what it sees in a picture (3, H, W) by torch.
         images: pictures to compare the two on.
 
@@ -119,20 +113,15 @@ def keep(
         raise SettingError(
             f"The engine must be openvino for a graph, got {backbone.spec.engine}; fit with the openvino engine."
         )
-    if memory is None:
-        raise SettingError(
-            "An inspector must keep the features of its references to have a graph, got one of a version that kept "
-            "none; fit it again."
-        )
     parts = _parts(
         method.name,
         json.dumps(method.settings),
         tuple((name, tuple(value.shape)) for name, value in method.state().items() if name != "depths"),
-        tuple(tuple(level.shape) for level in memory.good.levels),
-        memory.good.size,
-        None if memory.ignored is None else memory.ignored.tobytes(),
+        tuple(tuple(level.shape) for level in features.good.levels),
+        features.good.size,
+        None if features.ignored is None else features.ignored.tobytes(),
     )
-    graph = opened(parts, method, memory, backbone)
+    graph = opened(parts, method, features, backbone)
     both = [(graph(image), look(image)) for image in images]
     kept = KeptGraph(
         parts,
@@ -148,7 +137,7 @@ def keep(
 
 
 def opened(
-    parts: Mapping[str, bytes], method: methods.Method, memory: ReferenceFeatures, backbone: Backbone
+    parts: Mapping[str, bytes], method: methods.Method, features: ReferenceFeatures, backbone: Backbone
 ) -> "WholeGraph":
     """A graph ready to run, with what the method has learnt.
 
@@ -158,7 +147,7 @@ def opened(
     from handful.backbones.openvino_engine import WholeGraph
 
     given = {f"{STATE_INPUT}{name}": value.numpy() for name, value in method.state().items()}
-    given |= {f"{GOOD_INPUT}{number}": level.numpy() for number, level in enumerate(memory.good.levels)}
+    given |= {f"{GOOD_INPUT}{number}": level.numpy() for number, level in enumerate(features.good.levels)}
     return WholeGraph(backbone.spec, {**backbone.parts, **parts}, given)
 
 
@@ -180,7 +169,7 @@ def _parts(
     ignored: bytes | None,
 ) -> dict[str, bytes]:
     """The graph, remembered for a process that saves many alike."""
-    from handful.backbones.openvino_engine import scoring_parts
+    from handful.graphs.openvino_writer import scoring_parts
 
     mask = None if ignored is None else np.frombuffer(ignored, np.bool_).reshape(size).copy()
     whole = Scoring(

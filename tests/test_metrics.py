@@ -9,7 +9,7 @@ from scipy.stats import binomtest, rankdata
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from handful.errors import InputError, SettingError
-from handful.evaluation.metrics import PixelCounts, image_ap, image_auroc, image_f1_max, pixel_truth, wilson
+from handful.metrics import PixelCounts, image_ap, image_auroc, image_f1_max, pixel_truth, wilson
 from handful.types import TrueRegion
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "aupro.safetensors")

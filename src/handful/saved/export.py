@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from handful import backbones, methods
-from handful.backbones.base import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
+from handful import backbones
 from handful.data import images
 from handful.data.images import PictureSource
 from handful.data.preprocessing import thumbnail_picture
 from handful.data.writing import new_folder
 from handful.errors import OutputError, SettingError
-from handful.graphs.scoring import FOLLOWED, TOLERANCE, operations_of, relative_difference
+from handful.graphs.names import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
 from handful.inspection.threshold import Calibration
 from handful.ops.frames import ALIKE
+from handful.saved.scoring_graph import FOLLOWED, TOLERANCE, operations_of, relative_difference
 from handful.saved.state import InspectorState
 from handful.types import Features, Scores
 from handful.version import __version__
@@ -90,8 +90,6 @@ class Whole(nn.Module):
 def export(
     folder: Path,
     fitted: InspectorState,
-    method: methods.Method,
-    score: Callable[[Features], Scores],
     *,
     formats: Sequence[GraphFormat],
     check: PictureSource | Sequence[PictureSource] | None,
@@ -101,8 +99,6 @@ def export(
     Args:
         folder: new or empty.
         fitted: the inspector.
-        method: of the inspector.
-        score: the inspector's way from features to scores by that method.
         formats: one or several.
         check: pictures, or folders of them, to compare each graph with the inspector on, besides the thumbnails of its
             references.
@@ -114,30 +110,30 @@ def export(
             behind.
         InputError: if a folder of `check` holds no picture; ImageError for a picture that cannot be read.
     """
-    _check(fitted, method, formats)
+    _check(fitted, formats)
     writers = {kind: _writer(kind) for kind in formats}
     with new_folder(folder) as temporary:
         inputs = _check_images(fitted, check)
-        own = [score(fitted.backbone(image)) for image in inputs]
-        size, what = fitted.preprocessing.size, f"{method.name} on {fitted.backbone.spec.name}"
+        own = [fitted.score(fitted.backbone(image)) for image in inputs]
+        size, what = fitted.preprocessing.size, f"{fitted.method.name} on {fitted.backbone.spec.name}"
         with operations_of(what, "torch"):
-            whole = Whole(backbones.network_of(fitted.backbone), score, size).eval()
+            whole = Whole(backbones.network_of(fitted.backbone), fitted.score, size).eval()
         example = torch.full((1, 3, *size), 0.5)
         agreements = []
         for kind, write in writers.items():
             with operations_of(what, kind):
                 # The graph is let go of at once: Windows renames no folder whose files are open.
                 agreements.append(_agreement(kind, write(whole, example, temporary), inputs, own, fitted.calibration))
-        described = _describe(fitted, method, temporary, agreements)
+        described = _describe(fitted, temporary, agreements)
         (temporary / DESCRIPTION).write_text(json.dumps(described, indent=1), "utf-8")
         files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
     return Export(folder, files, tuple(agreements))
 
 
-def _check(fitted: InspectorState, method: methods.Method, formats: Sequence[str]) -> None:
-    if method.name not in FOLLOWED:
+def _check(fitted: InspectorState, formats: Sequence[str]) -> None:
+    if fitted.method.name not in FOLLOWED:
         raise SettingError(
-            f"The method of a graph must be one of {', '.join(FOLLOWED)}, got {method.name}; fit one of these."
+            f"The method of a graph must be one of {', '.join(FOLLOWED)}, got {fitted.method.name}; fit one of these."
         )
     if fitted.preprocessing.tiles is not None:
         raise SettingError(
@@ -170,9 +166,9 @@ def _writer(kind: GraphFormat) -> Callable[[nn.Module, Tensor, Path], Graph]:
 
         return onnx_writer.write_graph
 
-    from handful.backbones import openvino_engine
+    from handful.graphs import openvino_writer
 
-    return openvino_engine.write_graph
+    return openvino_writer.write_graph
 
 
 def _check_images(fitted: InspectorState, check: PictureSource | Sequence[PictureSource] | None) -> list[Tensor]:
@@ -212,9 +208,7 @@ def _agreement(
     return agreement
 
 
-def _describe(
-    fitted: InspectorState, method: methods.Method, folder: Path, agreements: Sequence[Agreement]
-) -> dict[str, Any]:
+def _describe(fitted: InspectorState, folder: Path, agreements: Sequence[Agreement]) -> dict[str, Any]:
     """What a program without Handful needs, ready for JSON."""
     spec, (height, width) = fitted.backbone.spec, fitted.preprocessing.size
     calibration = fitted.calibration.as_dict()
@@ -235,10 +229,10 @@ def _describe(
         "preprocessing": _preprocessing(fitted),
         "precision": "float32; in OpenVINO set INFERENCE_PRECISION_HINT to f32, or scores differ between computers",
         "left_out": _left_out(fitted),
-        "ignores_a_region": fitted.memory is not None and fitted.memory.ignored is not None,
+        "ignores_a_region": fitted.features.ignored is not None,
         "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
         "agreement": {"tolerance": TOLERANCE, "formats": [asdict(agreement) for agreement in agreements]},
-        "method": {"name": method.name, "settings": method.settings},
+        "method": {"name": fitted.method.name, "settings": fitted.method.settings},
         "backbone": {"name": spec.name, "levels": list(spec.levels), "weights": spec.weights}
         | {"weights_sha256": spec.weights_sha256},
         "references": [{"name": reference.name, "sha256": reference.sha256} for reference in fitted.references],

@@ -18,17 +18,17 @@ import torch
 from PIL import Image
 
 from handful import Detector
-from handful.backbones.openvino_engine import openvino
 from handful.data.images import read_picture
 from handful.errors import ImageError, InputError, OutputError, SettingError
-from handful.graphs import export, scoring
-from handful.graphs.scoring import FOLLOWED, TOLERANCE
+from handful.graphs.openvino import openvino
 from handful.methods import METHODS, create
 from handful.ops.frames import ALIKE
 from handful.ops.maps import _enlargement
+from handful.saved import export, scoring_graph
+from handful.saved.scoring_graph import FOLLOWED, TOLERANCE
 from handful.version import __version__
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "run_exported.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "run_exported.py"
 BOTH = ("openvino", "onnx")
 SMALL = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "engine": "torch", "device": "cpu"}
 
@@ -257,8 +257,12 @@ def test_a_graph_that_answers_otherwise_is_refused_and_nothing_is_left(small, tm
 
 def test_differences_are_measured_from_a_typical_good_part_to_the_threshold():
     own = np.float32([5.0, 9.0])  # 0.5 and 4.5 on the calibrated scale
-    assert scoring.relative_difference(np.float32([5.5, 9.0]), own, typical=4.5, threshold=5.5) == pytest.approx(0.5)
-    assert scoring.relative_difference(np.float32([5.0, 9.45]), own, typical=4.5, threshold=5.5) == pytest.approx(0.1)
+    assert scoring_graph.relative_difference(np.float32([5.5, 9.0]), own, typical=4.5, threshold=5.5) == pytest.approx(
+        0.5
+    )
+    assert scoring_graph.relative_difference(np.float32([5.0, 9.45]), own, typical=4.5, threshold=5.5) == pytest.approx(
+        0.1
+    )
 
 
 def test_an_unreadable_check_picture_is_refused_and_nothing_is_left(small, tmp_path):
@@ -282,7 +286,7 @@ def test_a_folder_that_holds_something_stays_as_it_is(small, tmp_path):
 @pytest.mark.parametrize("method", sorted(set(METHODS) - set(FOLLOWED)))
 def test_other_methods_are_refused_with_those_that_can_be_exported(method, small, tmp_path):
     other = copy.copy(small)
-    other._fitted = replace(other._needed, method=create(method, {}))
+    other._state = replace(other._needed, method=create(method, {}))
     with pytest.raises(SettingError, match=f"one of handful, patchcore, fastrecon, reb, coft, got {method}"):
         other.export(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -312,7 +316,7 @@ def test_a_clip_backbone_is_refused(good_folder, tiny_clip, tmp_path):
 def test_what_does_not_compute_as_the_graph_is_refused(small, tmp_path, change, saying):
     backbone, other = copy.copy(small._needed.backbone), copy.copy(small)
     change(backbone)
-    other._fitted = replace(small._needed, backbone=backbone)
+    other._state = replace(small._needed, backbone=backbone)
     with pytest.raises(SettingError, match=saying):
         other.export(tmp_path / "out")
 

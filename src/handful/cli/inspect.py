@@ -1,0 +1,115 @@
+"""Inspects pictures: `handful inspect`."""
+
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handful.cli.options import (
+    DeviceOption,
+    EngineOption,
+    HeadOption,
+    JsonOption,
+    MaxPixelsOption,
+)
+from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say
+
+if TYPE_CHECKING:
+    from handful.cli.heatmaps import HeatmapNames
+    from handful.inspector import Inspector
+    from handful.types import Inspection
+
+
+def inspect(
+    inspector: Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them with their subfolders.")],
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page for people, FOLDER/index.html.", metavar="FOLDER")
+    ] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Write each picture with its heatmap laid over.", metavar="FOLDER")
+    ] = None,
+    engine: EngineOption = None,
+    device: DeviceOption = "auto",
+    head: HeadOption = None,
+    max_pixels: MaxPixelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Inspect pictures: a verdict, a score and the defect regions for each.
+
+    With --json the last line counts the verdicts and names what the folders hold besides pictures.
+    """
+    found = pictures_of(pictures, recursive=True)
+    sources = found.sources
+    opened = _opened(inspector, engine, device, head)
+    if max_pixels is not None:
+        opened = replace(opened, preprocessing=replace(opened.preprocessing, max_pixels=max_pixels))
+    counts: dict[str, int] = {}
+    with ExitStack() as stack:
+        page = stack.enter_context(_page(report, inspector, opened)) if report else None
+        names = _names(pictures, heatmaps) if heatmaps else None
+        answers = opened.stream_sources(sources)
+        for inspection, picture in stack.enter_context(progress(answers, count=len(sources))):
+            counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
+            print_json(inspection.as_dict()) if as_json else say(_line(inspection))
+            for sentence in () if as_json else (inspection.reason, *inspection.notes):
+                if sentence:
+                    complain(sentence)
+            if page:
+                page.add(inspection, picture)
+            if names and picture and inspection.heatmap is not None:
+                names.write(picture, inspection)
+    if as_json:
+        left_out = [asdict(one) for one in found.left_out]
+        print_json({"pictures": len(sources), "verdicts": counts, "left_out": left_out})
+    order = ("OK", "DEFECT", "RETAKE", "ERROR")
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if verdict in counts)
+    print(said + (f"; report: {one_line(str(page.path))}" if page else ""), file=sys.stderr)
+    raise typer.Exit(FAILED if counts.keys() & {"RETAKE", "ERROR"} else DEFECT if "DEFECT" in counts else OK)
+
+
+def _opened(path: Path, engine: str | None, device: str, head: Path | None) -> "Inspector":
+    """What inspects: without torch, which takes more than a second to import, where the inspector has its own graph."""
+    from handful.inspector import Inspector
+
+    if engine in (None, "auto", "openvino") and device in ("auto", "cpu") and head is None:
+        opened = Inspector.load_graph(path)
+        if opened is not None:
+            return opened
+
+    from handful.detector import Detector
+
+    return Detector.load(path, engine=engine, device=device, head=head).inspector  # type: ignore[arg-type]
+
+
+def _line(inspection: "Inspection") -> str:
+    """One answer for people: verdict, calibrated score, path, regions."""
+    score = "" if inspection.calibrated_score is None else f"{inspection.calibrated_score:.2f}"
+    line = f"{inspection.verdict:<6} {score:>6}  {inspection.path}"
+    if inspection.regions:
+        x, y, width, height = inspection.regions[0].box
+        more = f" and {len(inspection.regions) - 1} more" if len(inspection.regions) > 1 else ""
+        line += f"  region {width}x{height} at ({x}, {y}){more}"
+    return line
+
+
+def _names(pictures: list[Path], folder: Path) -> "HeatmapNames":
+    from handful.cli.heatmaps import HeatmapNames
+
+    return HeatmapNames(pictures, folder)
+
+
+def _page(folder: Path, inspector: Path, opened: "Inspector") -> Any:
+    from handful.report.html import Report
+
+    facts = {
+        "Inspector": str(inspector),
+        "Method": opened.method,
+        "Backbone": f"{opened.backbone.name}, weights {opened.backbone.weights}",
+        "Threshold": f"{opened.calibration.threshold:.4g}",
+        "Rests on": opened.calibration.rests_on,
+    }
+    return Report(folder, facts, [(reference.name, reference.thumbnail) for reference in opened.references])

@@ -1,0 +1,124 @@
+"""Reads a saved inspector's manifest and parts; writes its history. Without torch."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from handful.backbones.base import BackboneSpec
+from handful.data import images
+from handful.data.preprocessing import Preprocessing
+from handful.errors import HandfulError, InspectorError
+from handful.fitting.revisions import CHANGING, History
+from handful.fitting.visibility import Trials, Visibility
+from handful.inspection.gate import Gate, ReferenceStatistics, check_names
+from handful.inspection.threshold import Calibration
+from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART
+from handful.types import Reference
+
+HISTORY_PART = "revisions.json"
+
+Arrays = tuple[NDArray[np.float32], ...]  # the levels of one picture, (h, w, D) each
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn whatever an inspector's parts raise into one sentence.
+
+    Raises:
+        InspectorError: if they cannot be read.
+    """
+    try:
+        yield
+    except HandfulError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InspectorError(
+            f"{path} must hold a whole inspector, got one that cannot be read ({error}); fit it again."
+        ) from error
+
+
+def spec_of(manifest: Mapping[str, Any]) -> BackboneSpec:
+    """The backbone that an inspector's manifest describes."""
+    fields = manifest["backbone"]
+    return BackboneSpec(**{**fields, "levels": tuple(fields["levels"]), "size": tuple(fields["size"])})
+
+
+def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
+    """Likewise the preprocessing."""
+    fields = manifest["preprocessing"]
+    limit = fields.get("max_pixels", images.MAX_PIXELS)
+    aspect_kept, side = fields.get("keeps_aspect", False), fields.get("side", 0)  # up to format 2 all were squeezed
+    fine = tuple(fields["fine"]) if "fine" in fields else None
+    return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit, aspect_kept, side, fine)
+
+
+def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Reference, ...]:
+    """Likewise the references, with their thumbnails."""
+    return tuple(
+        Reference(
+            reference["name"],
+            reference["sha256"],
+            parts[thumbnail_part(number)],
+            reference.get("bits"),
+            (size[0], size[1]) if (size := reference.get("size")) else None,
+        )
+        for number, reference in enumerate(manifest["references"])
+    )
+
+
+def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> Gate:
+    """The gate that an inspector was saved with."""
+    statistics = safetensors.numpy.load(parts[GATE_PART])
+    unknown = np.full(len(statistics["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
+    return Gate(check_names(manifest["gate"]), ReferenceStatistics(**{"detail": unknown, **statistics}))
+
+
+def history_part(history: History) -> bytes:
+    """The scores of the references and all revisions, as they are saved."""
+    return json.dumps(history.as_dict(), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def history_of(parts: Mapping[str, bytes]) -> History:
+    """The scores of the references and all revisions of a saved inspector.
+
+    Raises:
+        InspectorError: if they are missing or cannot be read.
+    """
+    try:
+        return History.from_dict(json.loads(parts[HISTORY_PART]))
+    except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:
+        said = str(error).rstrip(".")
+        raise InspectorError(
+            f"{HISTORY_PART} must hold an inspector's revisions, got: {said}; fit it again."
+        ) from error
+
+
+def visibility_of(manifest: Mapping[str, Any], calibration: Calibration, history: History) -> Visibility | None:
+    """The share of synthetic defects that a saved inspector finds; None where the file keeps no scores of any.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the manifest's scores cannot be read.
+    """
+    trials = Trials.from_manifest(manifest)
+    return trials.at(calibration.threshold, changed=len(history.standing(*CHANGING))) if trials else None
+
+
+def thumbnail_part(number: int) -> str:
+    """The name of a reference's thumbnail among the parts."""
+    return f"reference-{number:03d}.jpg"
+
+
+def reference_levels(parts: Mapping[str, bytes]) -> tuple[tuple[Arrays, ...], NDArray[np.bool_] | None]:
+    """The levels of every picture learnt, and all ignored regions as one, as `handful.saved.state` wrote them."""
+    tensors = safetensors.numpy.load(parts[LEARNT_PART])
+    count = sum(name.removeprefix("level.").isdigit() for name in tensors)
+    levels = [tensors[f"level.{number}"] for number in range(count)]
+    masks = safetensors.numpy.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
+    return tuple(zip(*levels, strict=True)), np.any(list(masks.values()), 0) if masks else None
