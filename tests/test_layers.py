@@ -49,6 +49,7 @@ ONLY_IN = {  # the one file or room that may import a package
         "data/decoding.py",
         "data/images.py",
         "data/preprocessing.py",
+        "data/thumbnails.py",
         "data/writing.py",
         "report/html.py",
         "report/overlay.py",

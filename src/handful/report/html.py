@@ -99,7 +99,7 @@ class Report:
 
     def _write_page(self, page: BinaryIO) -> None:
         total = self._counts.total()
-        template = resources.files("handful").joinpath("report.html").read_text("utf-8")
+        template = resources.files("handful.report").joinpath("template.html").read_text("utf-8")
         head, foot = template.split("{{CARDS}}")
         values = {
             "TITLE": f"Inspection report: {self._counts['DEFECT']} DEFECT of {total}",
