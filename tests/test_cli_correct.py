@@ -146,17 +146,3 @@ def test_help_needs_no_torch(verb):
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stderr.strip() == "False" and "Usage:" in ran.stdout
-
-
-def test_an_inspector_of_format_1_is_shown_and_says_why_it_cannot_be_corrected(command_line, own, odd, monkeypatch):
-    manifest, calibration, parts = artifact.read(own)
-    manifest.pop("format_version")
-    old = {name: part for name, part in parts.items() if name not in ("features.safetensors", revisions.PART)}
-    with monkeypatch.context() as patched:
-        patched.setattr(artifact, "FORMAT_VERSION", 1)
-        artifact.write(own, manifest, calibration, old)
-    code, out, _ = command_line("info", own)
-    assert code == 0 and any(line.startswith("threshold ") for line in out)
-    assert any(re.match(r"revisions +none kept: fit it again", line) for line in out)
-    for arguments in (("threshold", own), ("threshold", own, "--rate", "0.1"), ("teach", own, "--good", odd)):
-        refused(command_line(*arguments), "fit it again")

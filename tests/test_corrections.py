@@ -438,23 +438,6 @@ def test_a_threshold_edited_in_the_file_is_a_revision_of_its_own(saved, rezip, p
     assert edited.calibration == Detector.load(saved, device="cpu").calibration
 
 
-def test_an_inspector_of_format_1_inspects_and_says_why_it_cannot_be_corrected(saved, tmp_path, monkeypatch, picture):
-    manifest, calibration, parts = artifact.read(saved)
-    manifest.pop("format_version")
-    old = {name: part for name, part in parts.items() if name not in ("features.safetensors", revisions.PART)}
-    monkeypatch.setattr(artifact, "FORMAT_VERSION", 1)
-    artifact.write(tmp_path / "old.handful", manifest, calibration, old)
-    monkeypatch.undo()
-    loaded, new = Detector.load(tmp_path / "old.handful", device="cpu"), Detector.load(saved, device="cpu")
-    assert answers(loaded, [picture(50)]) == answers(new, [picture(50)])
-    assert loaded.revisions == ()
-    for correct in (lambda: loaded.teach(picture(60)), lambda: loaded.set_rate(0.1), lambda: loaded.basis):
-        with pytest.raises(InspectorError, match="fit it again"):
-            correct()
-    loaded.save(tmp_path / "again.handful")
-    assert Detector.load(tmp_path / "again.handful", device="cpu").calibration == loaded.calibration
-
-
 @pytest.mark.parametrize("change", [b"[]", b"{", b'{"rate": 1}'])
 def test_revisions_that_cannot_be_read_are_refused(saved, tmp_path, change):
     manifest, calibration, parts = artifact.read(saved)

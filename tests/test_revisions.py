@@ -70,7 +70,8 @@ def test_it_comes_back_from_json_as_it_was():
     made = history(("normals", {"pictures": given(1.2), "ignoring": (3,)}), ("undo", {"value": 1}))
     part = revisions.to_part(made)
     assert revisions.from_parts({revisions.PART: part}) == made
-    assert revisions.from_parts({}) is None
+    with pytest.raises(InspectorError, match=r"revisions\.json must hold an inspector's revisions"):
+        revisions.from_parts({})
 
 
 def test_an_unknown_kind_of_revision_is_refused():

@@ -316,12 +316,6 @@ class Gate:
         return max(floor, PRODUCT_FACTOR * float(between.min(1).max()))
 
 
-def only_blank(contrast: float) -> Gate:
-    """A gate that knows the smallest contrast of the references and nothing else."""
-    nothing: list[NDArray[Any]] = [np.empty(0, np.float32)] * (len(fields(Learnt)) - 1)
-    return Gate(("blank",), Learnt(np.array([contrast], np.float32), *nothing))
-
-
 def _contrast(image: NDArray[np.float32]) -> float:
     return float(image.std(ddof=1))
 

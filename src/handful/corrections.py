@@ -18,7 +18,7 @@ from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.masks import read_ignored
 from handful.data.preprocessing import thumbnail_jpeg
 from handful.decision import of_parts
-from handful.errors import InputError, InspectorError, NotFittedError, SettingError
+from handful.errors import InputError, NotFittedError, SettingError
 from handful.fitted import Fitted
 from handful.learning import Track, averaged, join, quietly
 from handful.memory import Memory
@@ -95,16 +95,11 @@ class Corrections:
     @property
     def revisions(self) -> tuple[Revision, ...]:
         """Every correction so far, those undone included."""
-        history = self._needed.history
-        return history.revisions if history else ()
+        return self._needed.history.revisions
 
     @property
     def basis(self) -> Basis:
-        """The threshold, what it rests on, and the range it may lie in.
-
-        Raises:
-            InspectorError: for an inspector of format 1, as every other verb here.
-        """
+        """The threshold, what it rests on, and the range it may lie in."""
         return self._correctable[2].basis(self._needed.calibration)
 
     @one_at_a_time
@@ -289,11 +284,6 @@ class Corrections:
     def _correctable(self) -> tuple[Fitted, Memory, History]:
         """All that a correction needs; a threshold that a person edited in the file is a revision first."""
         fitted = self._needed
-        if fitted.memory is None or fitted.history is None:
-            raise InspectorError(
-                "An inspector must hold what it has learnt to be corrected, got one saved before that was kept; fit it "
-                "again."
-            )
         history, found = fitted.history, fitted.calibration.as_dict()
         if found != history.written:
             number, now = len(history.revisions) + 1, fitted.calibration.threshold
@@ -311,7 +301,7 @@ class Corrections:
         features = fitted.backbone(torch.from_numpy(image)[None])
         if not gated:
             return features
-        good = [one.arrays() for one in fitted.memory.learnt] if fitted.memory else []
+        good = [one.arrays() for one in fitted.memory.learnt]
         fine = fitted.preprocessing.in_detail(picture) if fitted.preprocessing.tiles else None
         doubt = fitted.gate.refuse_image(image, fine) or fitted.gate.refuse_features(features.arrays(), good)
         if doubt:
@@ -337,8 +327,8 @@ class Corrections:
         scores = self._scores(features, memory, method)
         return float(scores.maps.max() if self._needed.preprocessing.tiles else scores.image[0])
 
-    def _scores(self, features: Features, memory: Memory | None, method: methods.Method) -> Scores:
-        if memory is None or memory.ignored is None:
+    def _scores(self, features: Features, memory: Memory, method: methods.Method) -> Scores:
+        if memory.ignored is None:
             return method.score(features)
         return learning.score(method, features, ignored=memory.ignored, good=memory.good)
 
@@ -389,7 +379,6 @@ class Corrections:
         method = self.method
         if len(memory.learnt) != len(old.references):
             method = memory.fitted(method)
-        assert old.memory is not None
         if memory.masks.keys() != old.memory.masks.keys():
             image, peaks = ([row[0] for row in rows] for rows in (history.image_scores, history.map_peaks))
             factors = memory.factors(method, len(image), image, peaks)

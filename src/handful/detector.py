@@ -388,7 +388,7 @@ class Detector(Corrections):
 
     def _make_inspector(self, fitted: Fitted) -> Inspector:
         memory, graph = fitted.memory, None
-        if fitted.graph is not None and memory is not None:
+        if fitted.graph is not None:
             graph = scoring.opened(fitted.graph.parts, fitted.method, memory, fitted.backbone)
         return Inspector(
             look=graph or partial(self._look, fitted),
@@ -401,8 +401,8 @@ class Detector(Corrections):
             gate=fitted.gate,
             digest=self._digest_of(fitted),
             again=lambda: (_inspector_again, self._packed(fitted)),
-            learnt=tuple(features.arrays() for features in memory.learnt) if memory else (),
-            ignored=memory.ignored if memory else None,
+            learnt=tuple(features.arrays() for features in memory.learnt),
+            ignored=memory.ignored,
         )
 
     @property
@@ -514,7 +514,7 @@ class Detector(Corrections):
             "method": {"name": method.name, "settings": method.settings},
             "backbone": asdict(fitted.backbone.spec),
             "preprocessing": _preprocessing(fitted.preprocessing),
-            "contrast": float(fitted.gate.learnt.contrast.min()),  # all that versions before the gate ask for
+            "contrast": float(fitted.gate.learnt.contrast.min()),  # nobody asks for it, but digests have it in them
             "gate": list(fitted.gate.checks),
             "turning": asdict(fitted.turning) if fitted.turning else None,
             "evidence": EVIDENCE_OF_TILES if fitted.preprocessing.tiles else fitted.method.evidence,
@@ -533,8 +533,7 @@ class Detector(Corrections):
         parts = {STATE_PART: safetensors.torch.save(state), **fitted.backbone.parts}
         parts |= {thumbnail_part(number): r.thumbnail for number, r in enumerate(fitted.references)}
         parts |= {GATE_PART: safetensors.numpy.save(fitted.gate.learnt.as_dict())}
-        parts |= fitted.memory.to_parts() if fitted.memory else {}
-        parts |= {revisions.PART: revisions.to_part(fitted.history)} if fitted.history else {}
+        parts |= fitted.memory.to_parts() | {revisions.PART: revisions.to_part(fitted.history)}
         return manifest, parts
 
     def _kept_graph(self, fitted: Fitted, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -626,7 +625,7 @@ class Detector(Corrections):
             )
         detector.false_alarm_rate = detector.calibration.false_alarm_rate
         detector.max_pixels = preprocessing.max_pixels
-        detector.gate = capture.CHECKS if "gate" not in manifest else detector._fitted.gate.checks
+        detector.gate = detector._fitted.gate.checks
         if not isinstance(source, bytes):
             detector._files[os.path.realpath(source)] = manifest["digest"]
         return detector

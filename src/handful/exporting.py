@@ -227,7 +227,7 @@ def _describe(fitted: Fitted, method: methods.Method, folder: Path, agreements: 
         "preprocessing": _preprocessing(fitted),
         "precision": "float32; in OpenVINO set INFERENCE_PRECISION_HINT to f32, or scores differ between computers",
         "left_out": _left_out(fitted),
-        "ignores_a_region": fitted.memory is not None and fitted.memory.ignored is not None,
+        "ignores_a_region": fitted.memory.ignored is not None,
         "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
         "agreement": {"tolerance": TOLERANCE, "formats": [asdict(agreement) for agreement in agreements]},
         "method": {"name": method.name, "settings": method.settings},

@@ -26,8 +26,8 @@ class Fitted:
     references: tuple[Reference, ...]  # in the order in which the method has learnt them
     gate: capture.Gate
     turning: Turning | None  # None for an inspector saved before parts could turn
-    memory: Memory | None  # None for an inspector of format 1, as `history`
-    history: History | None
+    memory: Memory
+    history: History
     graph: KeptGraph | None = None  # that it was saved with
     oddities: tuple[Oddity, ...] = ()  # references that are unlike the others
     trials: Trials | None = None  # of synthetic defects; None where none were planted

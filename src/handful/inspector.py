@@ -355,9 +355,7 @@ def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tu
 
 
 def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> capture.Gate:
-    """The gate that an inspector was saved with; one saved before there was a gate knows only blank pictures."""
-    if "gate" not in manifest:
-        return capture.only_blank(float(manifest["contrast"]))
+    """The gate that an inspector was saved with."""
     learnt = safetensors.numpy.load(parts[GATE_PART])
     unknown = np.full(len(learnt["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
     return capture.Gate(capture.check_names(manifest["gate"]), capture.Learnt(**{"detail": unknown, **learnt}))

@@ -125,8 +125,8 @@ class Memory:
         return parts
 
 
-def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str) -> Memory | None:
-    """Out of a saved inspector; None where it was saved before such features were kept.
+def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str) -> Memory:
+    """Out of a saved inspector.
 
     Args:
         parts: of the inspector.
@@ -136,8 +136,6 @@ def from_parts(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str
     Raises:
         SafetensorError, KeyError: if they cannot be read.
     """
-    if LEARNT_PART not in parts:
-        return None
     learnt = safetensors.torch.load(parts[LEARNT_PART])
     defects = safetensors.torch.load(parts[DEFECTS_PART]) if DEFECTS_PART in parts else {}
     masks = safetensors.numpy.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}

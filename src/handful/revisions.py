@@ -325,14 +325,12 @@ def to_part(history: History) -> bytes:
     return json.dumps(history.as_dict(), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def from_parts(parts: Mapping[str, bytes]) -> History | None:
-    """Out of a saved inspector; None where it was saved before there were revisions.
+def from_parts(parts: Mapping[str, bytes]) -> History:
+    """Out of a saved inspector.
 
     Raises:
         InspectorError: if it cannot be read.
     """
-    if PART not in parts:
-        return None
     try:
         return History.from_dict(json.loads(parts[PART]))
     except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:

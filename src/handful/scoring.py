@@ -94,7 +94,7 @@ class Scoring(nn.Module):
 
 def keep(
     method: methods.Method,
-    memory: Memory | None,
+    memory: Memory,
     backbone: Backbone,
     calibration: Calibration,
     look: Callable[[NDArray[np.float32]], Seen],
@@ -117,11 +117,6 @@ def keep(
     if backbone.spec.engine != "openvino":
         raise SettingError(
             f"The engine must be openvino for a graph, got {backbone.spec.engine}; fit with the openvino engine."
-        )
-    if memory is None:
-        raise SettingError(
-            "An inspector must keep the features of its references to have a graph, got one of a version that kept "
-            "none; fit it again."
         )
     parts = _parts(
         method.name,

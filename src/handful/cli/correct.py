@@ -11,7 +11,7 @@ import typer
 
 from handful.cli.options import DeviceOption, HeadOption, JsonOption
 from handful.cli.output import complain, pictures_of, print_json, say, track
-from handful.errors import InspectorError, SettingError
+from handful.errors import SettingError
 
 if TYPE_CHECKING:
     from handful.corrections import Correction
@@ -109,7 +109,7 @@ def _listed(paths: list[Path]) -> list[Any]:
     return [source for source, _ in pictures_of(paths, recursive=False).sources]
 
 
-def _read(inspector: Path) -> "tuple[Calibration, History | None]":
+def _read(inspector: Path) -> "tuple[Calibration, History]":
     from handful import artifact, revisions
     from handful.decision import Calibration
 
@@ -132,11 +132,6 @@ def basis_rows(basis: "Basis") -> dict[str, str]:
 
 def _show(inspector: Path, as_json: bool) -> None:
     calibration, history = _read(inspector)
-    if history is None:
-        raise InspectorError(
-            f"{inspector} must hold the good pictures' scores, got one saved before they were kept; fit it again (or "
-            f"see `handful info`)."
-        )
     basis = history.basis(calibration)
     edited = calibration.as_dict() != history.written
     if as_json:
@@ -149,13 +144,13 @@ def _show(inspector: Path, as_json: bool) -> None:
 
 def _log(inspector: Path, as_json: bool) -> None:
     _, history = _read(inspector)
-    for revision in history.revisions if history else ():
-        standing = history is None or revision.number not in history.undone
+    for revision in history.revisions:
+        standing = revision.number not in history.undone
         if as_json:
             print_json({**asdict(revision), "undone": not standing})
         else:
             say(f"{_line(revision)}{'' if standing else ' (undone)'}")
-    if not (history and history.revisions):
+    if not history.revisions:
         print("no revisions", file=sys.stderr)
 
 
@@ -219,18 +214,14 @@ def _say_change(before: "Basis", after: "Basis") -> None:
         say(f"{label:<11} {said}")
 
 
-def describe_revisions(history: "History | None") -> str:
+def describe_revisions(history: "History") -> str:
     """How many corrections were made, for `info`."""
-    if history is None:
-        return "none kept: fit it again to correct it"
     if not history.revisions:
         return "none"
     undone = f", {len(history.undone)} undone" if history.undone else ""
     return f"{len(history.revisions)}{undone}; `handful teach NAME.handful --log` shows them"
 
 
-def info_json(history: "History | None", calibration: "Calibration") -> dict[str, Any]:
+def info_json(history: "History", calibration: "Calibration") -> dict[str, Any]:
     """What `info` adds in JSON."""
-    if history is None:
-        return {"revisions": None, "basis": None}
     return {"revisions": [asdict(one) for one in history.revisions], "basis": asdict(history.basis(calibration))}

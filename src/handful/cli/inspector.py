@@ -228,9 +228,7 @@ def info(
         say(f"{label:<11} {value}")
 
 
-def _visibility(
-    manifest: Mapping[str, Any], calibration: "Calibration", history: "History | None"
-) -> "Visibility | None":
+def _visibility(manifest: Mapping[str, Any], calibration: "Calibration", history: "History") -> "Visibility | None":
     """What a saved inspector finds of synthetic defects; None where it keeps no scores of any.
 
     Raises:
@@ -240,15 +238,14 @@ def _visibility(
     from handful.visibility import Trials
 
     trials = Trials.from_manifest(manifest)
-    changed = len(history.standing(*CHANGING)) if history else 0
-    return trials.at(calibration.threshold, changed=changed) if trials else None
+    return trials.at(calibration.threshold, changed=len(history.standing(*CHANGING))) if trials else None
 
 
 def _info_rows(
     inspector: Path,
     manifest: Mapping[str, Any],
     calibration: "Calibration",
-    history: "History | None",
+    history: "History",
     seen: "Visibility | None",
 ) -> dict[str, str]:
     """What `info` says to people, by label.
@@ -278,8 +275,8 @@ def _info_rows(
         **({"turned": f"{_yes(turns['turned'])}: {turns['why']}"} if (turns := manifest.get("turning")) else {}),
         **({"evidence": said} if (said := manifest.get("evidence")) else {}),
         "torch": _torch(manifest.get("graph")),
-        "gate": ", ".join(manifest.get("gate", ["blank"])) or "none",  # before there was a gate: blank pictures alone
-        **(basis_rows(history.basis(calibration)) if history else _threshold_rows(calibration)),
+        "gate": ", ".join(manifest["gate"]) or "none",
+        **basis_rows(history.basis(calibration)),
         **({"finds": seen.words, "sees": seen.spot_words} if seen else {}),
         "revisions": describe_revisions(history),
     }
@@ -412,14 +409,6 @@ def _torch(graph: dict[str, Any] | None) -> str:
     if "why" in graph:
         return f"needed to inspect: {graph['why']}"
     return "not needed to inspect: it holds its own graph"
-
-
-def _threshold_rows(calibration: "Calibration") -> dict[str, str]:
-    """What is known of the threshold of an inspector that has kept no scores."""
-    return {
-        "threshold": f"{calibration.threshold:.4g} (typical good part {calibration.typical:.4g})",
-        "rests on": calibration.rests_on,
-    }
 
 
 def _line(inspection: "Inspection") -> str:
