@@ -23,8 +23,8 @@ from typing import Any
 
 from _equal_answers import Answer, Job, differences
 from _tables import chosen, evenly
-from handful.benchmark.environment import commit
 from handful.data.shots import draw
+from handful.evaluation.environment import commit
 from handful.types import Category
 
 ROOT = Path(__file__).parents[1]

@@ -240,8 +240,8 @@ class Handful(Method):
     def score_against_itself(self, reference: Features) -> Scores:
         """Score the single picture that `fit` has seen by comparing its places with one another.
 
-        Each patch is compared with those that lie apart from it, more than `EXCLUSION_RADIUS` of the side: how strange a place
-        is to the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
+        Each patch is compared with patches farther away than `EXCLUSION_RADIUS` of the side: how strange a place is to
+        the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
         all places of the picture count, whatever share of them is kept.
         """
         scores = self._score_one(reference, apart=True)[None]
