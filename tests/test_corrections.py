@@ -17,7 +17,7 @@ from handful.fitting.reference_features import ReferenceFeatures
 from handful.inspection.threshold import DEFAULT_RATE
 from handful.methods import HEAD_TRAININGS, METHODS
 from handful.saved import archive
-from handful.saved.manifest import HISTORY_PART
+from handful.saved.history import HISTORY_PART
 from handful.saved.state import _feature_parts, _reference_features
 from handful.training import head_file
 from handful.types import Features
