@@ -109,7 +109,7 @@ def test_a_part_that_turns_is_taught_and_untaught_in_turned_copies(fitted, pictu
     for name, tensor in state(detector).items():
         if name.startswith(
             ("rows", "turned")
-        ):  # patches of three pictures and of their copies; lanes are filled up by some again
+        ):  # patches of three pictures and of their copies; groups are filled up by some again
             patches, before_it = (len(of.flatten(0, -2).unique(dim=0)) for of in (tensor, learnt[name]))
             assert patches == pytest.approx(1.5 * before_it, rel=0.01)
     detector.save(tmp_path / "part.handful")
