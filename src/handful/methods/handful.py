@@ -53,7 +53,7 @@ from handful.methods.base import Method, Turn, require
 from handful.ops.coreset import greedy_coreset
 from handful.ops.least import CANCELLED, Measure, in_groups, least_distances
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
-from handful.ops.neighbors import Bank, windows
+from handful.ops.neighbors import Bank, neighbourhoods
 from handful.types import Features, Scores
 
 EXCLUSION_RADIUS = 0.05  # of the side
@@ -179,7 +179,7 @@ class Handful(Method):
         """
         patches = _wide_patches(query)[0]
         height, width = patches.shape[:2]
-        near = windows(1, height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
+        near = neighbourhoods(1, height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
         rows = patches.flatten(0, 1)
         known = self.wide_.flatten(1, 2)
         cosines = reduce(torch.maximum, (rows @ one.T for one in known))  # (h·w, h·w), never those of all at once
@@ -226,7 +226,7 @@ class Handful(Method):
         """How strange the wide patches of the single picture that `fit` has seen are to the rest of it, as a score."""
         height, width = self.wide_.shape[1:3]
         rows = self.wide_.flatten(0, 2)
-        around = windows(1, height, width, radius=max(1, round(ELSEWHERE * min(height, width)))).to(rows.device)
+        around = neighbourhoods(1, height, width, radius=max(1, round(ELSEWHERE * min(height, width)))).to(rows.device)
         cosines = (rows @ rows.T).scatter(1, around, -1.0)
         distances = (2 - 2 * cosines.amax(1)).clamp_min(CANCELLED).sqrt().reshape(1, height, width)
         return top_share(distances * edge_weights(height, width, device=rows.device), share=WIDE_SHARE)[0]
@@ -321,7 +321,7 @@ def _by_slices(rows: Tensor) -> Tensor:
 
 def _around(height: int, width: int) -> Tensor:
     """The patches that do not lie apart from each: (h·w, E)."""
-    return windows(1, height, width, radius=round(EXCLUSION_RADIUS * min(height, width)))
+    return neighbourhoods(1, height, width, radius=round(EXCLUSION_RADIUS * min(height, width)))
 
 
 def _wide_patches(features: Features) -> Tensor:
