@@ -43,8 +43,8 @@ class Preprocessing:
 
     The whole picture is resized (bicubic, anti-aliased, first across and then down), and nothing is cropped away. With
     `keeps_aspect` a picture of another shape than the frame lies in it undistorted and is mirrored around, see
-    `handful.ops.frames.placement_of`; else every picture is squeezed to the frame. 8-bit pixels are divided by 255, other
-    pixels by the highest value of their depth, see `depth_of`; pixels beyond that value count as that value.
+    `handful.ops.frames.placement_of`; else every picture is squeezed to the frame. 8-bit pixels are divided by 255,
+    others by the highest value of their depth, see `depth_of`; pixels beyond that value count as that value.
 
     Attributes:
         size: (H, W) of the model input.

@@ -35,8 +35,8 @@ CANCELLED = 1.6e-5  # of a squared length: what is left of it after subtracting 
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
 FEW = 100  # rows, of which fewer are searched one by one
 LENGTH_RATIO = 1.02  # lengths in one group, the longest over the shortest: so that they are rounded by 1 % at most
-# A group of many rows is searched at once, but some groups are filled up by rows that recur: the best number of groups is
-# the square root of the number of rows. Rounding in float32 adds up over a group.
+# A group of many rows is searched at once, but some groups are filled up by rows that recur: the best number of groups
+# is the square root of the number of rows. Rounding in float32 adds up over a group.
 ROWS_FOR_ONE, DEEPEST = 16, 16
 
 
