@@ -151,6 +151,10 @@ class Prediction:
     shrinkage: float = 0.0
 
     @property
+    def _scale(self) -> float:
+        return math.hypot(self.spread, self.standard_error)
+
+    @property
     def typical(self) -> float:
         """The score of a typical good picture by the final method."""
         return math.exp(self.mean + self.shrinkage)
@@ -159,10 +163,7 @@ class Prediction:
         """The score that the next good picture exceeds with probability `rate`."""
         from scipy import special  # a fifth of a second to import, and not needed to find a part good
 
-        return math.exp(
-            self.mean
-            + float(special.stdtrit(self.degrees_of_freedom, 1 - rate)) * math.hypot(self.spread, self.standard_error)
-        )
+        return math.exp(self.mean + float(special.stdtrit(self.degrees_of_freedom, 1 - rate)) * self._scale)
 
     def rate(self, score: float) -> float:
         """How likely the next good picture exceeds a score."""
@@ -170,14 +171,14 @@ class Prediction:
 
         if score <= 0:
             return 1.0
-        steps = (math.log(score) - self.mean) / math.hypot(self.spread, self.standard_error)
+        steps = (math.log(score) - self.mean) / self._scale
         return float(special.stdtr(self.degrees_of_freedom, -steps))
 
     def interval(self, rate: float, *, chance: float = 0.9) -> tuple[float, float]:
         """Where the score that good pictures exceed at `rate` truly lies, with this chance.
 
-        With q that score's logarithm, (q - mean) / standard_error follows the non-central t distribution around the normal
-        quantile times spread / standard_error, as in normal tolerance limits (Owen, Technometrics 10, 1968).
+        With q that score's logarithm, (q - mean) / standard_error follows the non-central t distribution around the
+        normal quantile times spread / standard_error, as in normal tolerance limits (Owen, Technometrics 10, 1968).
         """
         from scipy import special
 
@@ -277,9 +278,8 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
         return Prediction(mean, math.sqrt(between), math.sqrt(between + prior.widening_spread**2), freedom)
     within = float(logs.var(axis=1).mean()) * known / count
     shrinkage = prior.falling * math.log((known - 1) / known) * known / count if known > 1 else 0.0
-    return Prediction(
-        float(pictures.mean()), math.sqrt(between + within), math.sqrt(between / count), freedom, shrinkage
-    )
+    spread, error = math.sqrt(between + within), math.sqrt(between / count)
+    return Prediction(float(pictures.mean()), spread, error, freedom, shrinkage)
 
 
 def of_parts(rate: float) -> str:
