@@ -8,14 +8,12 @@ from typing import Any, TypeVar
 from handful.errors import SettingError
 from handful.methods.base import Configured, Head, Method, Turn
 from handful.methods.base_training import HeadTraining, Tuning
-from handful.methods.coft.scoring import COFT
-from handful.methods.coft.training import ContrastiveTuning
+from handful.methods.coft import COFT, ContrastiveTuning
 from handful.methods.fasl import FASL, ScoreLearning
 from handful.methods.fastrecon import FastRecon
 from handful.methods.handful import Handful
 from handful.methods.patchcore import PatchCore
-from handful.methods.reb.scoring import REB
-from handful.methods.reb.training import DefectClassification
+from handful.methods.reb import REB, DefectClassification
 from handful.methods.resad import ResAD, ResidualTraining
 from handful.methods.winclip import WinCLIP
 
