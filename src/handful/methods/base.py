@@ -65,6 +65,8 @@ class Method(Configured, ABC):
         ample: how many further good pictures take the references' place in the threshold, see
             `handful.inspection.threshold.Prior`; 0 for never, as measured for the default method alone.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
+        traceable: whether torch can follow `_score` into a graph: of tensor operations alone, and without a branch that
+            depends on a picture's values.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
     """
@@ -77,6 +79,7 @@ class Method(Configured, ABC):
     good_falling: ClassVar[float] = 0.08
     ample: ClassVar[int] = 0
     min_references: ClassVar[int] = 1
+    traceable: ClassVar[bool] = False
     head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
 
