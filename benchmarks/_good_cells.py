@@ -35,8 +35,8 @@ class Cell:
         turned: whether the references were learnt in turned copies.
         prior: that the shipped threshold rests on.
         image, peaks: (k, V) of the references' views, see `handful.fitting.calibration.good_scores`.
-        apart: (k, 3) of every reference by itself, see `Method.score_against_itself`: image score, mean and highest of the map;
-            empty for a method that cannot.
+        apart: (k, 3) of every reference by itself, see `Method.score_against_itself`: image score, mean and highest
+            value of the map; empty for a method that cannot.
         terms: (k, T) of every reference, left out, see `Method.terms`; empty where there are none.
         means: (k,) of every reference's map, left out; empty at one reference.
         pairs: (k, k) score of each reference (row) by a method that has learnt one other alone; 0 on the diagonal.

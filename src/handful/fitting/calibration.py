@@ -111,8 +111,8 @@ def fit_and_calibrate(
         views: of each reference the features of its `view_count` mild variations, the picture itself first.
         augmented: of each reference the `averaged` features of as many `random_views` as the method wants; may be
             left out where it wants none.
-        turned: of each reference what `handful.fitting.rotation` learns from its turned copies; left out where none are to be
-            learnt.
+        turned: of each reference the patches that `handful.fitting.rotation` keeps of its turned copies; left out where
+            none are to be learnt.
         false_alarm_rate: the share of good parts that may be rejected.
         track: shows progress.
     """
@@ -230,8 +230,8 @@ def good_scores(
     out: then its variations, without the unchanged picture itself, are scored by the method that has seen it. That is
     the least that another part may score. Where the method can compare the picture's places with one another, which is
     about the most (see `Method.score_against_itself`), the scores are the geometric means of both.
-    `views`, `augmented` and `turned` are those of `fit_and_calibrate`; the method has been fitted to them. `ignored` is that of
-    `score_ignoring`.
+    `views`, `augmented` and `turned` are those of `fit_and_calibrate`; the method has been fitted to them. `ignored` is
+    that of `score_ignoring`.
     """
     image, peaks, _ = _unseen_scores(method, views, augmented, turned, ignored=ignored, track=track)
     return image, peaks

@@ -183,8 +183,9 @@ class Tiling:
             track: shows progress.
 
         Returns:
-            What was kept of each reference; three as `handful.fitting.calibration.fit_and_try` gives them, where a picture with a
-            defect scores as its own tiles and the one with the defect do; what is assumed of the method's scores.
+            The features kept of each reference; three arrays as `handful.fitting.calibration.fit_and_try` gives them,
+            where a picture with a defect scores as its own tiles and the tile with the defect do; the prior of the
+            method's scores.
         """
         kept = [self.kept(picture) for picture in track(pictures, description="tiles")]
         learnt = [[one.features] for one in kept]

@@ -241,8 +241,8 @@ class Handful(Method):
     def score_against_itself(self, reference: Features) -> Scores:
         """Score the single picture that `fit` has seen by comparing its places with one another.
 
-        Each patch is compared with those that lie apart from it, more than `EXCLUSION_RADIUS` of the side: how strange a place
-        is to the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
+        Each patch is compared with patches farther away than `EXCLUSION_RADIUS` of the side: how strange a place is to
+        the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
         all places of the picture count, whatever share of them is kept.
         """
         scores = self._score_one(reference, apart=True)[None]
@@ -258,7 +258,7 @@ class Handful(Method):
             patches = pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2)
             if apart:
                 excluded = _around(*level.shape[1:3]).to(level.device)
-                measured = (Bank(rows, once=True) for rows in self._measured(patches))
+                measured = (Bank(rows) for rows in self._measured(patches))
                 distances = [bank.nearest(bank.rows, excluded=excluded)[0][:, 0] for bank in measured]
             else:
                 distances = [

@@ -145,6 +145,7 @@ class InspectorState:
             "method": {"name": self.method.name, "settings": self.method.settings},
             "backbone": asdict(self.backbone.spec),
             "preprocessing": _preprocessing(self.preprocessing),
+            "contrast": float(self.gate.statistics.contrast.min()),  # unused; the digest of earlier files holds it
             "gate": list(self.gate.checks),
             "turning": asdict(self.turning) if self.turning else None,
             "evidence": self.evidence,
