@@ -30,6 +30,7 @@ __all__ = [
     "create_head_training",
     "create_tuning",
     "describe",
+    "make",
     "parse",
     "parse_setting",
     "parse_tuning",
@@ -53,6 +54,15 @@ def create(name: str, settings: Mapping[str, Any]) -> Method:
         SettingError: for an unknown name or setting (with the known ones), or a value out of bounds or of another type.
     """
     return _create(METHODS, "method", name, settings)
+
+
+def make(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
+    """Make a method or a training of a class, which need not stand in a list here; raises as `create`."""
+    names = kind.setting_names()
+    for setting in settings:
+        if setting not in names:
+            raise SettingError(f"{kind.name} has the settings {', '.join(names)}, got {setting!r}.")
+    return kind(**settings)
 
 
 def create_tuning(name: str, settings: Mapping[str, Any]) -> Tuning:
@@ -106,11 +116,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def _create(known: Mapping[str, type[Kind]], what: str, name: str, settings: Mapping[str, Any]) -> Kind:
     if name not in known:
         raise SettingError(f"`{what}` must be one of {', '.join(sorted(known))}, got {name!r}.")
-    names = known[name].setting_names()
-    for setting in settings:
-        if setting not in names:
-            raise SettingError(f"{name} has the settings {', '.join(names)}, got {setting!r}.")
-    return known[name](**settings)
+    return make(known[name], settings)
 
 
 def _name_and_settings(text: str) -> tuple[str, dict[str, Any]]:

@@ -56,6 +56,7 @@ class FastRecon(Method):
 
     name: ClassVar[str] = "fastrecon"
     traceable: ClassVar[bool] = True
+    order_matters: ClassVar[bool] = True
 
     lam: float = 2.0
     coreset_ratio: float = 0.01

@@ -110,15 +110,7 @@ def keep(
         raise SettingError(
             f"The engine must be openvino for a graph, got {backbone.spec.engine}; fit with the openvino engine."
         )
-    parts = _parts(
-        type(method),
-        json.dumps(method.settings),
-        method.head_,
-        tuple((name, tuple(value.shape)) for name, value in method.state().items() if name != "depths"),
-        tuple(tuple(level.shape) for level in features.good.levels),
-        features.good.size,
-        None if features.ignored is None else features.ignored.tobytes(),
-    )
+    parts = traced(method, features)
     graph = opened(parts, method, features, backbone)
     both = [(graph(image), look(image)) for image in images]
     kept = KeptGraph(
@@ -145,6 +137,19 @@ def check_traceable(method: methods.Method) -> None:
         raise SettingError(
             f"A method must be traceable to have a graph, as {able} are, got {method.name}; fit one of these."
         )
+
+
+def traced(method: methods.Method, features: ReferenceFeatures) -> dict[str, bytes]:
+    """The files of the graph of a fitted method's scoring, for pictures like those that it has learnt."""
+    return _parts(
+        type(method),
+        json.dumps(method.settings),
+        method.head_,
+        tuple((name, tuple(value.shape)) for name, value in method.state().items() if name != "depths"),
+        tuple(tuple(level.shape) for level in features.good.levels),
+        features.good.size,
+        None if features.ignored is None else features.ignored.tobytes(),
+    )
 
 
 def opened(

@@ -146,6 +146,7 @@ class FASL(Method):
 
     name: ClassVar[str] = "fasl"
     protocol: ClassVar[Protocol] = "auxiliary-trained"
+    reach: ClassVar[float] = 1.5  # NAM joins 9x9 places
 
     judged_by: JudgedBy = "heads"
     nam: bool = True

@@ -54,6 +54,7 @@ class ScoreLearning(HeadTraining):
 
     name: ClassVar[str] = "fasl"
     authors: ClassVar[dict[str, Any]] = {"updates": 3000, "pool": 200}  # 11 epochs of their longer data set
+    quick: ClassVar[dict[str, Any]] = {"updates": 200, "pictures": 4, "lr": 3e-3}
 
     updates: int = 600
     pictures: int = 8

@@ -113,6 +113,7 @@ class ResAD(Method):
 
     name: ClassVar[str] = "resad"
     protocol: ClassVar[Protocol] = "auxiliary-trained"
+    reach: ClassVar[float] = 1.5  # a place beside the defect sees it through the constraintor
 
     share: float = 0.0
     sigma: float = 4.0

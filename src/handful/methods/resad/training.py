@@ -72,6 +72,14 @@ class ResidualTraining(HeadTraining):
 
     name: ClassVar[str] = "resad"
     authors: ClassVar[dict[str, Any]] = {"updates": 15_000, "pictures": 32, "places": 8192, "lr": 1e-5}
+    quick: ClassVar[dict[str, Any]] = {
+        "updates": 80,
+        "pictures": 4,
+        "places": 144,
+        "lr": 3e-3,
+        "blocks": 2,
+        "condition": 8,
+    }
 
     updates: int = 600
     pictures: int = 8
