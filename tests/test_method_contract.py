@@ -4,6 +4,7 @@ Each is tested as it is, with turned copies of the references where it learns su
 a setting makes it want them.
 """
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, NamedTuple, get_args, get_type_hints
@@ -12,9 +13,14 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor
 
-from handful.errors import InputError, NotFittedError, SettingError
+from handful import Detector, Inspector
+from handful.data.layouts.registry import open_dataset
+from handful.errors import InputError, InspectorError, NotFittedError, SettingError
+from handful.evaluation import results
+from handful.evaluation.benchmark import Benchmark
 from handful.fitting.calibration import join
 from handful.fitting.reference_features import ReferenceFeatures
 from handful.graphs.names import LEVEL_INPUT, SCORING_CONSTANTS_PART, SCORING_PART, STATE_INPUT
@@ -359,3 +365,88 @@ def test_cpu_and_gpu_agree(name):
     on_gpu = method.to("cuda").score(there)
     assert torch.allclose(on_cpu.image, on_gpu.image.cpu(), rtol=1e-4)  # another order of float32 sums
     assert torch.allclose(on_cpu.maps, on_gpu.maps.cpu(), rtol=1e-3, atol=1e-4)
+
+
+# --- a stranger's method, through everything that a method of the list goes through
+
+
+@pytest.fixture(scope="module")
+def stranger(_good_pictures):
+    """An inspector of a method that no list holds; do not change it."""
+    torch.manual_seed(0)  # of the random weights
+    small = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "engine": "openvino", "device": "cpu"}
+    return Detector(MeanDistance(sigma=2.0), **small).fit(_good_pictures)
+
+
+@pytest.fixture
+def parts(tmp_path, picture_factory):
+    """A data set of one category: two training pictures, two good and two defective test pictures."""
+    for number, (split, defect) in enumerate((("train/good", False), ("test/good", False), ("test/scratch", True))):
+        (tmp_path / "parts/disc" / split).mkdir(parents=True)
+        for row in range(2):
+            picture = picture_factory(10 * number + row, defect=defect)
+            Image.fromarray(picture).save(tmp_path / "parts/disc" / split / f"{row}.png")
+    return open_dataset(tmp_path / "parts")
+
+
+def test_an_inspector_of_a_strangers_method_is_loaded_with_the_class(stranger, picture_factory, tmp_path):
+    path, pixels = tmp_path / "part.handful", picture_factory(9, defect=True)
+    stranger.save(path)
+    with pytest.raises(InspectorError, match=r"with the class of its method, mean_distance, got none; give the class"):
+        Detector.load(path)
+    with pytest.raises(InspectorError, match="mean_distance, got patchcore; give"):
+        Detector.load(path, method=METHODS["patchcore"])
+    (expected,) = stranger.inspect(pixels)
+    loaded = Detector.load(path, method=MeanDistance, engine="torch")
+    for inspector in (loaded, Inspector.load(path)):  # by torch, and by the graph, which needs no class
+        assert inspector.inspect(pixels)[0].score == pytest.approx(expected.score, rel=1e-4)
+    assert loaded.method.settings == {"sigma": 2.0}
+
+
+def test_a_detector_of_a_strangers_method_is_pickled_and_corrected(stranger, picture_factory):
+    unfitted = pickle.loads(pickle.dumps(Detector(MeanDistance(sigma=2.0), size=64)))
+    assert type(unfitted.method) is MeanDistance and unfitted.method.settings == {"sigma": 2.0}
+    again, pixels = pickle.loads(pickle.dumps(stranger)), picture_factory(9)
+    before = stranger.inspect(pixels)[0].score
+    assert again.inspect(pixels)[0].score == before
+    again.teach(pixels)
+    assert again.inspect(pixels)[0].score < before
+    again.undo(1)
+    assert again.inspect(pixels)[0].score == before
+
+
+def test_an_inspector_of_a_strangers_method_is_exported(stranger, tmp_path):
+    written = stranger.export(tmp_path / "out")
+    assert all(max(one.score, one.map) < scoring_graph.TOLERANCE / 10 for one in written.agreements)
+
+
+def test_a_strangers_method_stands_in_a_benchmark(stranger, parts, tmp_path):
+    backbone = stranger._needed.backbone
+    options = {"methods": [MeanDistance(sigma=2.0), "patchcore"], "shots": [2], "seeds": [0]}
+    benchmark = Benchmark({"parts": parts}, backbone, tmp_path / "out", **options)
+    rows = list(benchmark.run())
+    assert [(row.method, row.error) for row in rows] == [("mean_distance:sigma=2", ""), ("patchcore", "")]
+    category = parts.categories[0]
+    detector = Detector(MeanDistance(sigma=2.0), backbone=backbone, size=64).fit(category.train)
+    written = results.read_scores(results.scores_path(tmp_path / "out", rows[0]))
+    assert [one.score for one in written] == [detector.inspect(one.path)[0].score for one in category.test]
+    assert "disc-mean_distance" in " ".join(page.name for page in benchmark.write_pages())
+    later = Benchmark({"parts": parts}, backbone, tmp_path / "out", **options | {"methods": ["patchcore"]})
+    assert not later.unfinished and list(later.write_pages())  # the stranger's rows stay, without its class
+
+
+def test_an_object_comes_with_its_settings_and_a_name_of_its_own():
+    with pytest.raises(SettingError, match=r"`settings` must be left out .* got {'sigma': 1.0}; make the object with"):
+        Detector(MeanDistance(), settings={"sigma": 1.0})
+    for name in ("patchcore", "a:b", ""):
+        namesake = type("Namesake", (MeanDistance,), {"name": name})
+        with pytest.raises(SettingError, match=rf"must be its own, .* got '{name}' for Namesake; give the class"):
+            Detector(namesake())
+
+
+def test_an_object_stays_as_it_was_given(good_folder, stranger):
+    given = METHODS["patchcore"](neighbours=2)
+    detector = Detector(given, backbone=stranger._needed.backbone).fit(good_folder)
+    assert given.depths_ is None and detector.method.settings == given.settings
+    named = Detector("patchcore", settings={"neighbours": 2}, backbone=stranger._needed.backbone).fit(good_folder)
+    assert detector.calibration == named.calibration

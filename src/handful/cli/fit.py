@@ -53,10 +53,16 @@ def fit(
     precision: PrecisionOption = "f32",
     device: DeviceOption = "auto",
     rate: RateOption = DEFAULT_RATE,
-    head: Annotated[Path | None, typer.Option(help="A head that `handful train` wrote, for a method that needs one.")] = None,
+    head: Annotated[
+        Path | None, typer.Option(help="A head that `handful train` wrote, for a method that needs one.")
+    ] = None,
     object_name: Annotated[
         str | None,
-        typer.Option("--object", metavar="NAME", help="What the part is, for a method that reads text: metal nut; default: object."),
+        typer.Option(
+            "--object",
+            metavar="NAME",
+            help="What the part is, for a method that reads text: metal nut; default: object.",
+        ),
     ] = None,
     gate: GateOption = "all",
     accept_odd: Annotated[

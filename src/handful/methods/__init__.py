@@ -1,6 +1,7 @@
 """Features → Scores; one file for each paper. `METHODS` is the list that everything else reads."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ __all__ = [
     "create_head_training",
     "create_tuning",
     "describe",
+    "made",
     "make",
     "parse",
     "parse_setting",
@@ -63,6 +65,32 @@ def make(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
         if setting not in names:
             raise SettingError(f"{kind.name} has the settings {', '.join(names)}, got {setting!r}.")
     return kind(**settings)
+
+
+def made(method: str | Method, settings: Mapping[str, Any] | None) -> Method:
+    """A method, not fitted and without a head, by name or of an object's class and settings.
+
+    Args:
+        method: a name in `METHODS`, or an object of any class; the object itself stays as it is.
+        settings: by name; None beside an object, which has its own.
+
+    Raises:
+        SettingError: as `create`; for an object with settings beside it; and for one whose class is none of `METHODS`,
+            but has the name of one, or a name that no file could have.
+    """
+    if not isinstance(method, Method):
+        return create(method, settings or {})
+    if settings is not None:
+        raise SettingError(
+            f"`settings` must be left out where `method` is an object, got {dict(settings)}; make the object with them."
+        )
+    kind = type(method)
+    if METHODS.get(kind.name, kind) is not kind or not re.fullmatch(r"[\w.-]+", kind.name):
+        raise SettingError(
+            f"A method's name must be its own, of letters, digits and _.-, got {kind.name!r} for {kind.__name__}; give "
+            f"the class another `name`."
+        )
+    return kind(**method.settings)
 
 
 def create_tuning(name: str, settings: Mapping[str, Any]) -> Tuning:
