@@ -36,7 +36,7 @@ from handful.inspection.threshold import Calibration
 from handful.inspector import Inspector
 from handful.report.html import Report
 from handful.saved import archive
-from handful.saved.manifest import history_of
+from handful.saved.history import history_of
 from handful.types import Inspection, Sample, Saturation
 
 POOL = 400  # hostile values, drawn anew for so many inputs

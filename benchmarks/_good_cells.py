@@ -157,7 +157,7 @@ def _seen(fitted: InspectorState, path: str) -> tuple[Features, bool]:
     """A picture's features, and whether it fills the frame."""
     picture = fitted.preprocessing.read(path)
     features = fitted.backbone(torch.from_numpy(fitted.preprocessing(picture))[None])
-    return features, fitted.preprocessing.part(picture.size).is_whole
+    return features, fitted.preprocessing.placement(picture.size).is_whole
 
 
 def _score(method: methods.Method, features: Features) -> float:

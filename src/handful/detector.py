@@ -28,7 +28,7 @@ from handful.fitting.visibility import Visibility
 from handful.inspection.gate import CHECKS, Gate, check_names
 from handful.inspection.threshold import DEFAULT_RATE, Calibration, check_rate
 from handful.inspector import Inspector
-from handful.ops.frames import LONGEST, frame_size, part_of, shared_aspect
+from handful.ops.frames import LONGEST, frame_size, placement_of, shared_aspect
 from handful.ops.tiles import Tiles
 from handful.saved import archive, scoring_graph
 from handful.saved.export import Export, GraphFormat, export
@@ -64,8 +64,8 @@ class Detector:
             print(inspection.path, inspection.verdict, inspection.calibrated_score)
 
     Args:
-        method: a name in `handful.methods.METHODS`, or an object of any class derived from `handful.methods.Method`. The
-            object itself is never fitted: the detector makes others of its class and settings.
+        method: a name in `handful.methods.METHODS`, or an object of any class derived from `handful.methods.Method`;
+            the object itself is never fitted, as the detector makes others of its class and settings.
         settings: of the method, by name; to be left out where `method` is an object.
         backbone, levels, weights, engine, precision, device, object_name: see `handful.backbones.create`. `backbone`
             may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
@@ -299,7 +299,7 @@ class Detector:
         """The references of another shape than the input, which lie in it as a whole or are squeezed to it."""
         fitted = self._needed
         frame = fitted.preprocessing.size
-        return tuple(one.name for one in fitted.references if one.size and not part_of(one.size, frame).is_whole)
+        return tuple(one.name for one in fitted.references if one.size and not placement_of(one.size, frame).is_whole)
 
     @property
     def keeps_aspect(self) -> bool:

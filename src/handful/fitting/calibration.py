@@ -20,7 +20,7 @@ MAX_SCORED_VIEWS = 56  # over all references: what calibration may cost
 MAX_FOLDS = 8
 
 # Of a single reference: how uneven it is says how far another part may differ, see `prior_from`. Measured on good test
-# pictures of the development categories, as the assumptions in handful/decision.py were.
+# pictures of the development categories, as the assumptions in handful/inspection/threshold.py were.
 UNEVEN = 0.1
 MOST_UNEVEN = 0.2
 
@@ -79,7 +79,7 @@ def prior_from(method: methods.Method, references: Sequence[Features]) -> thresh
     return prior_of(method, method.score_against_itself(references[0]) if len(references) == 1 else None)
 
 
-def prior_of(method: methods.Method, apart: Scores | None) -> threshold.Prior:
+def prior_of(method: methods.Method, against_itself: Scores | None) -> threshold.Prior:
     """As `prior_from`, from the scores of a single reference by its places apart; None where there are none such."""
     assumed = threshold.Prior(
         method.good_spread,
@@ -88,9 +88,11 @@ def prior_of(method: methods.Method, apart: Scores | None) -> threshold.Prior:
         falling=method.good_falling,
         ample=method.ample,
     )
-    if apart is None:
+    if against_itself is None:
         return assumed
-    score, mean = (max(float(value), threshold.SMALLEST_SCORE) for value in (apart.image[0], apart.maps.mean()))
+    score, mean = (
+        max(float(value), threshold.SMALLEST_SCORE) for value in (against_itself.image[0], against_itself.maps.mean())
+    )
     uneven = min(UNEVEN * math.log(max(score / mean, 1)), MOST_UNEVEN)
     return replace(assumed, widening_spread=max(method.single_spread, uneven), among_places=True)
 
@@ -257,9 +259,9 @@ def _unseen_scores(
                 of_planted[number] = float(of_views[view].image[0]), float(scorer.score(features).image[0])
 
     if len(views) == 1:
-        apart = method.score_against_itself(views[0][0])
+        against_itself = method.score_against_itself(views[0][0])
         varied = [score_ignoring(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]
-        rows = [varied if apart is None else [halfway(one, apart) for one in varied]]
+        rows = [varied if against_itself is None else [halfway(one, against_itself) for one in varied]]
         try_planted(0, method, dict(enumerate(varied, 1)))
     else:
         by_row: dict[int, list[Scores]] = {}

@@ -24,9 +24,9 @@ where LDKNN matters little: with α 0 the image AUROC is 85.5 %, and ours adds 0
   errors.
 - `dimensions` None and `level_weights` "equal", as PatchCore's; the authors re-sample every window to 512 values.
 
-Ours too: thresholds are set on logarithms of distances, and their assumptions (handful/decision.py) were measured on
-PatchCore's. So every patch score is moved up by α times the highest LD in the bank, and of the final map and image
-score the root is taken. Neither changes an order. How the threshold then does has not been measured at size.
+Ours too: thresholds are set on logarithms of distances, and their assumptions (handful/inspection/threshold.py) were
+measured on PatchCore's. So every patch score is moved up by α times the highest LD in the bank, and of the final map
+and image score the root is taken. Neither changes an order. How the threshold then does has not been measured at size.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ from torch import Tensor
 
 from handful.methods.base import Method, require
 from handful.ops.maps import pixel_map, top_share
-from handful.ops.neighbors import Bank, windows
+from handful.ops.neighbors import Bank, neighbourhoods
 from handful.ops.patches import LevelWeights, level_scales, patch_vectors
 from handful.types import Features, Scores
 
@@ -168,7 +168,7 @@ def squares_to_others(patches: Tensor, *, neighbours: int, exclude_radius: int) 
         (B·h·w, K).
     """
     rows = patches.flatten(0, 2)
-    excluded = windows(*patches.shape[:3], radius=exclude_radius).to(patches.device)
+    excluded = neighbourhoods(*patches.shape[:3], radius=exclude_radius).to(patches.device)
     distances, _ = Bank(rows).nearest(rows, neighbours=neighbours, excluded=excluded)
     return distances.square()
 
