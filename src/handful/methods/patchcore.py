@@ -49,6 +49,7 @@ class PatchCore(Method):
     """
 
     name: ClassVar[str] = "patchcore"
+    traceable: ClassVar[bool] = True
 
     neighbourhood: int = 3
     dimensions: int | None = None
