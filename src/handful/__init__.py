@@ -5,24 +5,67 @@ from typing import TYPE_CHECKING, Any
 from handful.version import __version__
 
 if TYPE_CHECKING:
+    from handful.corrections import Correction
     from handful.detector import Detector
+    from handful.errors import (
+        HandfulError,
+        ImageError,
+        InputError,
+        InspectorError,
+        NotFittedError,
+        OutputError,
+        ProcessError,
+        SettingError,
+        WeightsError,
+    )
+    from handful.inspection.threshold import Calibration
     from handful.inspector import Inspector
-    from handful.types import Inspection, Region
+    from handful.types import Inspection, NearestReference, Reference, Region, Verdict
 
-__all__ = ["Detector", "Inspection", "Inspector", "Region", "__version__"]
+__all__ = [
+    "Calibration",
+    "Correction",
+    "Detector",
+    "HandfulError",
+    "ImageError",
+    "InputError",
+    "Inspection",
+    "Inspector",
+    "InspectorError",
+    "NearestReference",
+    "NotFittedError",
+    "OutputError",
+    "ProcessError",
+    "Reference",
+    "Region",
+    "SettingError",
+    "Verdict",
+    "WeightsError",
+    "__version__",
+]
 
 _HOMES = {
+    "Calibration": "handful.inspection.threshold",
+    "Correction": "handful.corrections",
     "Detector": "handful.detector",
     "Inspection": "handful.types",
     "Inspector": "handful.inspector",
+    "NearestReference": "handful.types",
+    "Reference": "handful.types",
     "Region": "handful.types",
+    "Verdict": "handful.types",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import handful` itself does not import torch."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'handful' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES.get(name, "handful.errors")), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for tab completion."""
+    return __all__

@@ -28,7 +28,7 @@ from handful.ops.frames import whole
 from handful.saved import archive
 from handful.saved.archive import STATE_PART
 from handful.saved.manifest import Arrays, gate_of, preprocessing_of, reading, reference_levels, references_of, spec_of
-from handful.types import Inspection, ModelOutput, NearestReference, Reference, Region
+from handful.types import Inspection, ModelOutput, NearestReference, Reference, Region, Verdict
 
 PICTURES_PER_CORE = 2  # that are inspected at once: more would push each other out of the caches
 MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
@@ -233,7 +233,7 @@ class Inspector:
             picture = self.preprocessing.read(source, name)
             return self.inspect_picture(picture), picture
         except InputError as error:
-            return Inspection(name, "ERROR", reason=str(error), inspector=self.digest), None
+            return Inspection(name, Verdict.ERROR, reason=str(error), inspector=self.digest), None
 
     @undisturbed()
     def inspect_picture(self, picture: Picture) -> Inspection:
@@ -259,7 +259,7 @@ class Inspector:
                 f"{picture.name} must get finite scores, got {seen.score:g}, as the inspector's file is damaged or its "
                 "numbers are too large for this picture; copy the inspector, or fit it again."
             )
-            return Inspection(picture.name, "ERROR", reason=reason, inspector=self.digest)
+            return Inspection(picture.name, Verdict.ERROR, reason=reason, inspector=self.digest)
         doubt = self.gate.refuse_image(image, fine) or self.gate.refuse_features(seen.levels, self.learnt)
         sentence = f"{picture.name} {doubt}" if doubt else None
         heatmap = self.calibration.calibrated_map(part.cut(seen.map))
@@ -267,7 +267,7 @@ class Inspector:
         regions, missing = self._regions(heatmap, seen.levels, picture) if defect else ((), None)
         return Inspection(
             path=picture.name,
-            verdict="DEFECT" if defect else "RETAKE" if sentence else "OK",
+            verdict=Verdict.DEFECT if defect else Verdict.RETAKE if sentence else Verdict.OK,
             score=seen.score,
             calibrated_score=self.calibration.calibrated(seen.score),
             threshold=self.calibration.threshold,

@@ -4,8 +4,9 @@ Letters: B pictures, H W pixels of the model-input frame, h w patch grid, D chan
 """
 
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,21 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # torch takes a second to import, and verdicts need none of it
     from torch import Tensor
 
-VerdictName = Literal["OK", "DEFECT", "RETAKE", "ERROR"]
+
+class Verdict(StrEnum):
+    """The answer for one picture in one word; each is equal to its name as text.
+
+    Attributes:
+        OK: the score is not above the threshold.
+        DEFECT: the score is above the threshold.
+        RETAKE: the score is not above the threshold, but the gate doubts the picture: take it again.
+        ERROR: the picture cannot be read, or gets no finite score.
+    """
+
+    OK = "OK"
+    DEFECT = "DEFECT"
+    RETAKE = "RETAKE"
+    ERROR = "ERROR"
 
 
 @dataclass(frozen=True)
@@ -276,9 +291,7 @@ class Inspection:
 
     Attributes:
         path: the picture's path, or the name given to a picture in memory.
-        verdict: DEFECT (the score is beyond the threshold), RETAKE (the score is not, and the gate doubts the picture:
-            take it again), OK, or ERROR (the picture cannot be read, or gets no
-            finite score).
+        verdict: OK, DEFECT, RETAKE or ERROR.
         score: the method's raw image score, higher is more anomalous; None for ERROR alone, as the next three.
         calibrated_score: the same on one scale for every inspector: 0 a typical good part, 1 the threshold.
         threshold: the raw score above which a picture is a DEFECT.
@@ -296,7 +309,7 @@ class Inspection:
     """
 
     path: str
-    verdict: VerdictName
+    verdict: Verdict
     score: float | None = None
     calibrated_score: float | None = None
     threshold: float | None = None
@@ -307,6 +320,11 @@ class Inspection:
     missing: NearestReference | None = None
     notes: tuple[str, ...] = ()
     inspector: str | None = None
+
+    @property
+    def is_defect(self) -> bool:
+        """Whether the verdict is DEFECT."""
+        return self.verdict == Verdict.DEFECT
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the heatmap, ready for JSON; `reason` and `notes` only where there are any."""

@@ -16,6 +16,7 @@ from handful.cli.options import (
     MaxPixelsOption,
 )
 from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say
+from handful.types import Verdict
 
 if TYPE_CHECKING:
     from handful.cli.heatmaps import HeatmapNames
@@ -47,7 +48,7 @@ def inspect(
     opened = _opened(inspector, engine, device, head)
     if max_pixels is not None:
         opened = replace(opened, preprocessing=replace(opened.preprocessing, max_pixels=max_pixels))
-    counts: dict[str, int] = {}
+    counts: dict[Verdict, int] = {}
     with ExitStack() as stack:
         page = stack.enter_context(_page(report, inspector, opened)) if report else None
         names = _names(pictures, heatmaps) if heatmaps else None
@@ -65,10 +66,10 @@ def inspect(
     if as_json:
         left_out = [asdict(one) for one in found.left_out]
         print_json({"pictures": len(sources), "verdicts": counts, "left_out": left_out})
-    order = ("OK", "DEFECT", "RETAKE", "ERROR")
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if verdict in counts)
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if verdict in counts)
     print(said + (f"; report: {one_line(str(page.path))}" if page else ""), file=sys.stderr)
-    raise typer.Exit(FAILED if counts.keys() & {"RETAKE", "ERROR"} else DEFECT if "DEFECT" in counts else OK)
+    failed = counts.keys() & {Verdict.RETAKE, Verdict.ERROR}
+    raise typer.Exit(FAILED if failed else DEFECT if Verdict.DEFECT in counts else OK)
 
 
 def _opened(path: Path, engine: str | None, device: str, head: Path | None) -> "Inspector":

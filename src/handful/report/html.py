@@ -23,9 +23,9 @@ from handful.data.images import Picture
 from handful.data.preprocessing import thumbnail
 from handful.files import output_error, replacing
 from handful.report.overlay import CLEAR_UP_TO, NUMBERED_REGIONS, SATURATED_FROM, SCALE, overlay
-from handful.types import Inspection, Region, VerdictName
+from handful.types import Inspection, Region, Verdict
 
-VERDICTS: tuple[VerdictName, ...] = ("DEFECT", "OK", "RETAKE", "ERROR")
+VERDICTS = (Verdict.DEFECT, Verdict.OK, Verdict.RETAKE, Verdict.ERROR)  # the order of the page
 
 _CARD_LONGEST = 420  # pixels of the longer side
 _TINY = 105  # up to this longer side a picture in the page is enlarged by a whole factor, and a PNG
@@ -58,7 +58,7 @@ class Report:
         self.path = folder / "index.html"
         self._facts = dict(facts)
         self._references = tuple(references)
-        self._counts: Counter[VerdictName] = Counter()
+        self._counts: Counter[Verdict] = Counter()
         self._made: list[Path] = []  # folders, innermost first
 
     def __enter__(self) -> Self:
@@ -102,7 +102,7 @@ class Report:
         template = resources.files("handful").joinpath("report.html").read_text("utf-8")
         head, foot = template.split("{{CARDS}}")
         values = {
-            "TITLE": f"Inspection report: {self._counts['DEFECT']} DEFECT of {total}",
+            "TITLE": f"Inspection report: {self._counts[Verdict.DEFECT]} DEFECT of {total}",
             "SUMMARY": _summary(self._counts),
             "FACTS": "\n".join(f"<dt>{_text(k)}</dt><dd>{_text(value)}</dd>" for k, value in self._facts.items()),
             "REFERENCES": _reference_row(self._references),
@@ -237,17 +237,17 @@ def _name(path: str) -> str:
     return _split(path)[1]
 
 
-def _badge(verdict: VerdictName) -> str:
+def _badge(verdict: Verdict) -> str:
     return f'<span class="badge {verdict.lower()}">{verdict}</span>'
 
 
-def _summary(counts: Counter[VerdictName]) -> str:
+def _summary(counts: Counter[Verdict]) -> str:
     total = counts.total()
     badges = " ".join(f"<li><b>{counts[verdict]}</b> {_badge(verdict)}</li>" for verdict in VERDICTS)
     return f'<p class="total"><b>{total}</b> {"picture" if total == 1 else "pictures"}</p><ul>{badges}</ul>'
 
 
-def _filters(counts: Counter[VerdictName]) -> str:
+def _filters(counts: Counter[Verdict]) -> str:
     choices = [("", "All", counts.total()), *((verdict, verdict, counts[verdict]) for verdict in VERDICTS)]
     return "".join(
         f'<button type="button" data-show="{value}" aria-pressed="{"false" if value else "true"}">'
