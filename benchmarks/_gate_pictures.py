@@ -16,8 +16,9 @@ from _large_defects import KINDS, SHARES, canvas, damaged
 from handful.backbones.base import Backbone
 from handful.data.images import read_picture
 from handful.data.layouts.tree import read_category
-from handful.data.preprocessing import Preprocessing, thumbnail
+from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
+from handful.data.thumbnails import thumbnail
 from handful.fitting.calibration import view_count
 from handful.inspection.gate import CHECKS, Gate, Levels, learn_statistics
 from handful.ops.views import mild_views

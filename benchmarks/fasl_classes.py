@@ -18,8 +18,9 @@ import torch
 
 from fasl import OUT
 from handful import backbones, metrics
+from handful.data.depths import bits_of
 from handful.data.layouts.registry import open_dataset
-from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.evaluation.environment import commit
 from handful.evaluation.features import CategoryFeatures

@@ -31,8 +31,9 @@ from torch import Tensor
 from handful import backbones
 from handful.backbones.windows import windowed
 from handful.data import images
+from handful.data.depths import bits_of
 from handful.data.layouts.tree import read
-from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.preprocessing import Preprocessing
 from handful.evaluation.environment import commit
 from handful.evaluation.peak_memory import peak_mb, reset_peak
 from handful.fitting.calibration import join

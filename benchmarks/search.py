@@ -18,8 +18,9 @@ from torch import Tensor
 
 from handful import backbones
 from handful.data import images
+from handful.data.depths import bits_of
 from handful.data.layouts.tree import read
-from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.preprocessing import Preprocessing
 from handful.evaluation.environment import commit
 from handful.fitting.calibration import join
 from handful.ops.neighbors import Bank

@@ -9,7 +9,7 @@ from PIL import Image
 
 from handful import Detector
 from handful.errors import ImageError, InputError, NotFittedError, SettingError
-from handful.fitting.calibration import averaged
+from handful.fitting.calibration import averaged, fit_and_calibrate
 from handful.fitting.rotation import Rotation
 from handful.methods.coft.scoring import COFT
 from handful.saved import archive
@@ -219,7 +219,7 @@ def test_a_left_out_reference_takes_its_variations_along(references, monkeypatch
     views = [[labelled(row), labelled(row)] for row in range(references)]
     augmented = [[averaged(labelled(row)), averaged(labelled(row))] for row in range(references)]
     method = COFT(views=2)
-    learn(method, views, augmented, false_alarm_rate=0.01)
+    fit_and_calibrate(method, views, augmented, false_alarm_rate=0.01)
     (whole, whole_augmented), *folds = seen
     assert whole == list(range(references)) and whole_augmented == [row for row in whole for _ in range(2)]
     assert len(folds) == min(references, 8)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from handful import Detector, Inspector
-from handful.data import resizing
+from handful.data import preprocessing
 from handful.errors import InspectorError, SettingError
 from handful.inspector import MANY
 from handful.saved import archive, scoring_graph
@@ -246,7 +246,7 @@ def test_many_pictures_are_inspected_side_by_side_in_their_order(saved, picture_
 
 def test_a_picture_alone_is_resized_by_two_threads_and_one_of_many_by_its_own(saved, picture_factory, monkeypatch):
     used = []
-    second = resizing._second_thread(os.getpid()).pool
+    second = preprocessing._second_thread(os.getpid()).pool
     submit = second.submit
     monkeypatch.setattr(second, "submit", lambda *given: used.append(given) or submit(*given))
     inspector, pictures = Inspector.load(saved), [picture_factory(seed) for seed in range(20, 24)]

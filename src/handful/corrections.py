@@ -16,7 +16,7 @@ from torch import Tensor
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.masks import read_ignored
-from handful.data.preprocessing import thumbnail_jpeg
+from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import InputError, SettingError
 from handful.fitting import oddity, rotation
 from handful.fitting.calibration import Track, averaged, join, quietly

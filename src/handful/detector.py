@@ -14,7 +14,8 @@ from handful.backbones.windows import windowed
 from handful.corrections import Corrected, Correction
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
-from handful.data.preprocessing import Preprocessing, thumbnail_jpeg
+from handful.data.preprocessing import Preprocessing
+from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import NotFittedError, SettingError
 from handful.fitting import sizing
 from handful.fitting.calibration import Track, quietly

@@ -21,10 +21,10 @@ from handful.data.preprocessing import Preprocessing
 from handful.errors import InputError, InspectorError, SettingError
 from handful.graphs.names import GOOD_INPUT, SCORING_PART, STATE_INPUT
 from handful.inspection import threshold
-from handful.inspection.evidence import Evidence
+from handful.inspection.evidence import Evidence, regions
 from handful.inspection.gate import Gate
-from handful.ops.cells import hidden_levels
 from handful.ops.frames import whole
+from handful.ops.ignoring_numpy import hidden_levels
 from handful.saved import archive
 from handful.saved.archive import STATE_PART
 from handful.saved.manifest import Arrays, gate_of, preprocessing_of, reading, reference_levels, references_of, spec_of
@@ -298,12 +298,12 @@ class Inspector:
         self, heatmap: NDArray[np.float32], levels: Arrays, picture: Picture
     ) -> tuple[tuple[Region, ...], NearestReference | None]:
         """The regions of a defect, each beside what it was compared with, and what may be missing."""
-        regions = threshold.regions(heatmap, picture.size)
+        found = regions(heatmap, picture.size)
         if self.evidence is None:
-            return regions, None
+            return found, None
         if self.ignored is not None:
             levels = hidden_levels(levels, self.ignored, self.learnt[0])
-        return self.evidence.explain(regions, levels, picture.size, self.preprocessing.part(picture.size))
+        return self.evidence.explain(found, levels, picture.size, self.preprocessing.part(picture.size))
 
 
 def _loaded(content: bytes, threads: int | None) -> Inspector:

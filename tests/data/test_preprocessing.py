@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from handful.data.depths import bits_of
 from handful.data.images import read_picture
-from handful.data.preprocessing import Preprocessing, bits_of, thumbnail
+from handful.data.preprocessing import Preprocessing
+from handful.data.thumbnails import thumbnail
 
 SMOOTH = np.linspace(0, 255, 40 * 50, dtype=np.uint8).reshape(40, 50)[:, :, None].repeat(3, axis=2)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handful.data.resizing import resize
+from handful.data.preprocessing import resize
 
 SHAPES = [(1, 1), (1, 90), (97, 64), (64, 61), (90, 61), (500, 90), (90, 500), (900, 700), (33, 2400)]
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from handful.ops import evidence
-from handful.ops.evidence import Place, References, Rows
+from handful.inspection import evidence
+from handful.inspection.evidence import Place, ReferencePatches, Rows
 
 
 @pytest.fixture
@@ -12,25 +12,25 @@ def references():
 
 
 def test_a_patch_of_a_reference_is_nearest_to_itself(references):
-    found = References(references).nearest_places(references[1], [(0, 0), (2, 3)])
+    found = ReferencePatches(references).nearest_places(references[1], [(0, 0), (2, 3)])
     assert found == [Place(1, 0, 0, 0.0), Place(1, 2, 3, 0.0)]
 
 
 def test_the_distance_is_the_euclidean_one(references):
     query = np.zeros((3, 4, 2), np.float32)
     query[1, 2] = references[0, 2, 1] + (3, 4)
-    (found,) = References(references[:1]).nearest_places(query, [(1, 2)])
+    (found,) = ReferencePatches(references[:1]).nearest_places(query, [(1, 2)])
     assert found[:3] == (0, 2, 1) and found.distance == pytest.approx(5)
 
 
 def test_without_a_place_nothing_is_found(references):
-    assert References(references).nearest_places(references[0], []) == []
+    assert ReferencePatches(references).nearest_places(references[0], []) == []
 
 
 def test_what_a_picture_lacks_is_found_in_the_reference_most_like_it(references):
     lacking = references[1].copy()
     lacking[2, 3] = references[1, 2, 2]
-    found = References(references).least_found(lacking)
+    found = ReferencePatches(references).least_found(lacking)
     assert found[:3] == (1, 2, 3)
     assert found.distance == pytest.approx(np.linalg.norm(references[1, 2, 3] - references[1, 2, 2]))
 
@@ -44,7 +44,7 @@ def test_what_a_picture_lacks_is_the_farthest_of_all_patches(grid):
             picture = picture.cumsum(0).cumsum(1) / 4
         expected = np.linalg.norm(picture.reshape(-1, 1, 6) - query.reshape(1, -1, 6), axis=2).min(1)
         unlike = np.full_like(picture, 100)  # and the same everywhere
-        found = References(np.stack([unlike, picture])).least_found(query)
+        found = ReferencePatches(np.stack([unlike, picture])).least_found(query)
         assert found.picture == 1 and found.row * grid[1] + found.column == expected.argmax()
         assert found.distance == pytest.approx(expected.max(), rel=1e-6)
 
@@ -56,7 +56,7 @@ def test_patches_that_cannot_be_the_farthest_are_not_looked_up(monkeypatch):
     asked = []
     nearest = Rows.nearest
     monkeypatch.setattr(Rows, "nearest", lambda rows, queries: asked.append(len(queries)) or nearest(rows, queries))
-    assert References(picture).least_found(query).distance == pytest.approx(5, abs=0.11)
+    assert ReferencePatches(picture).least_found(query).distance == pytest.approx(5, abs=0.11)
     assert sum(asked) < 400 / 2
 
 

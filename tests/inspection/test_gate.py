@@ -14,9 +14,10 @@ from scipy.spatial import distance
 
 from handful import Detector
 from handful.errors import InspectorError, SettingError
+from handful.inspection import gate as numbers
 from handful.inspection.gate import CHECKS, Gate, ReferenceStatistics, learn_statistics
 from handful.inspector import gate_of as gate_from_parts
-from handful.ops import capture as numbers
+from handful.ops.registration import correlation, correlations
 
 QUICK = {"size": 64, "engine": "torch", "device": "cpu"}
 SIDE = 192
@@ -327,12 +328,12 @@ def test_how_much_of_the_difference_a_displacement_explains_by_hand(share, refus
     def taken(amount):
         """The scene moved by 4 cells of 32 and mixed with another; and what is left of the difference."""
         mixed = (scene[8:-8, :-16] + amount * other).astype(np.float32)
-        found = numbers.correlations(numbers.layout(reference), numbers.layout(mixed))
-        here = numbers.correlation(numbers.layout(reference), numbers.layout(mixed))
+        found = correlations(numbers.layout_of(reference), numbers.layout_of(mixed), furthest=numbers.FURTHEST)
+        here = correlation(numbers.layout_of(reference), numbers.layout_of(mixed))
         return mixed, (1 - found.max()) / (1 - here)
 
     amount = optimize.brentq(lambda amount: taken(amount)[1] - share, 0, 1)
-    gate, _ = gate_of(part(0), 2, layout=np.stack([numbers.layout(reference)] * 2))
+    gate, _ = gate_of(part(0), 2, layout=np.stack([numbers.layout_of(reference)] * 2))
     seen = taken(amount)[0]
     assert ("moved by 12%" in (gate._shift(seen, gate._likeness(seen)) or "")) == refused
 
@@ -465,7 +466,7 @@ def test_brightness_quantiles_by_hand():
 
 def test_correlations_by_a_plain_loop():
     one, two = np.random.default_rng(0).random((2, numbers.LAYOUT, numbers.LAYOUT), np.float32)
-    found = numbers.correlations(one, two)
+    found = correlations(one, two, furthest=numbers.FURTHEST)
     for down, right in ((0, 0), (3, -5), (-12, 12), (7, 1)):
         rows, columns = (slice(max(0, d), numbers.LAYOUT + min(0, d)) for d in (down, right))
         back = [slice(max(0, -d), numbers.LAYOUT + min(0, -d)) for d in (down, right)]
@@ -478,6 +479,6 @@ def test_a_displacement_is_found_where_it_is():
     scene = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(48, 48)), 2)
     one, two = (scene[top : top + 32, left : left + 32].astype(np.float32) for top, left in ((8, 8), (4, 11)))
     peak = int(
-        numbers.correlations(one, two).argmax()
+        correlations(one, two, furthest=numbers.FURTHEST).argmax()
     )  # the window went up by 4 and right by 3: the scene the other way
     assert divmod(peak, 2 * numbers.FURTHEST + 1) == (numbers.FURTHEST + 4, numbers.FURTHEST - 3)

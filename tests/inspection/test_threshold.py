@@ -6,7 +6,8 @@ from scipy import stats
 
 from handful.errors import InspectorError, SettingError
 from handful.inspection import threshold
-from handful.inspection.threshold import Calibration, calibrate, of_parts, predict, regions
+from handful.inspection.evidence import regions
+from handful.inspection.threshold import Calibration, calibrate, of_parts, predict
 
 
 def good_scores(count, views=5, *, seed=0, spread=0.08):

@@ -1,27 +1,40 @@
 """Pixels → the model-input frame, and the way back to the original's pixels."""
 
-import io
-import math
+import os
 import statistics
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
+from functools import cache, lru_cache
+from itertools import pairwise
+from math import ceil, prod
+from typing import Any, Self
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from PIL import Image
 
+from handful.data.depths import bits_of, bright_value, depth_of, own_bits
 from handful.data.images import MAX_PIXELS, Picture, PictureSource, read_picture
-from handful.data.resizing import resize
 from handful.ops.frames import LONGEST, Part, part_of, whole
 from handful.ops.tiles import Tiles
 from handful.types import Reference
 
-THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
-DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
-MOST = 0.995  # the share of pixels that says how bright a picture is: a stamped counter, line or hot pixel says nothing
-_ALIKE = 2.5  # pictures of one camera differ less in how bright they are; two bits of depth are a factor of 4
-_SAME = 1.5  # by which a picture of another depth may differ from the references, once its depth is allowed for
+# Resizing gives Pillow's values to the bit: its weights (12.3, src/libImaging/Resample.c: precompute_coeffs,
+# normalize_coeffs_8bpc) are rounded to 22 bits as there, and its sums are of whole numbers, first across and then down,
+# each rounded to 8 bits. Here a band of the picture times a matrix of weights, most of them 0, gives a few columns or
+# rows at once: far more multiplications, which vector units make up for. Sums are of float32; a value that may lie on
+# either side of the middle between two levels, a value in some thousands, is added up again in whole numbers. Pillow
+# takes another order where a picture is tall, from version 13 on; here the order is always the same.
+SUPPORT = 2.0  # of the filter to either side, in pixels of the smaller picture
+BITS = 22  # of a weight
+OUTPUTS = 5  # values of an axis that come out of one band, about
+ROWS, BANDS = 120, 40  # that are worked on at once, so that they stay in a core's cache
+CHANNELS = 3
+
+_buffers = threading.local()
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ class Preprocessing:
     ) -> Self:
         """The preprocessing for references' depth and brightness."""
         bits = bits_of(references)
-        shares = [_bright(picture) / (2 ** _own_bits(picture, bits) - 1) for picture in references]
+        shares = [bright_value(picture) / (2 ** own_bits(picture, bits) - 1) for picture in references]
         bright = max(statistics.median(shares), 0.01) if shares else None
         return cls(size, bits, bright, max_pixels, keeps_aspect, side, fine)
 
@@ -157,17 +170,7 @@ class Preprocessing:
         """
         if picture.pixels.dtype == np.uint8:
             return 8
-        if picture.bits < 16:
-            return picture.bits
-        value = max(1, _bright(picture))
-        holding = [bits for bits in DEPTHS if value < 2**bits]
-        if self.bright is None:
-            return self.bits if self.bits in holding else holding[0]
-        apart = {bits: abs(math.log(value / (2**bits - 1) / self.bright)) for bits in (*holding, self.bits)}
-        nearest = min(holding, key=lambda bits: apart[bits])
-        if self.bits == 8 or apart[self.bits] <= math.log(_ALIKE):
-            return nearest if self.bits == 8 else self.bits
-        return nearest if self.bits not in holding or apart[nearest] <= math.log(_SAME) else self.bits
+        return depth_of(picture, self.bits, self.bright)
 
     def notes(self, picture: Picture, references: Iterable[Reference] = ()) -> tuple[str, ...]:
         """A sentence each on a picture's depth and shape where they are not those of the references and the frame."""
@@ -204,58 +207,192 @@ def _resize_deep(pixels: NDArray[np.integer], size: tuple[int, int]) -> NDArray[
     return np.stack(channels, axis=2)
 
 
-def bits_of(pictures: list[Picture]) -> int:
-    """The fewest bits of `DEPTHS` that hold most pixels of most 16-bit references; 8 where none has 16-bit pixels.
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """How an axis is resized: by bands of it that overlap.
 
-    A 12-bit camera writes 0 to 4095 into a 16-bit file; scaled by 65535 its pictures would be almost black. The
-    brightest 0.5 % of a picture's pixels do not count, nor does a picture far brighter than the others: cameras stamp
-    counters, and one picture of another camera must not darken the rest. A depth that the files state goes before.
+    Attributes:
+        summed: (n, T) the values of the axis that each of the resized one's is the sum of.
+        shares: (n, T) of these T values, whole numbers: 2^BITS for all of one; of fewer than T the last ones are 0.
+        doubt: how far sums of float32 may be off, in levels.
+        step: from the start of a band to that of the next.
+        margin: of a band before and after its step.
+        weights: (B, S, step + 2 margin) of the S values that come out of each of B bands: `shares` as they are.
+        places: (n,) of the resized axis's values among these B · S; the others, of bands with fewer, are 0.
+        values: (B · S,) the reverse of it.
     """
-    deep = [picture for picture in pictures if picture.pixels.dtype == np.uint16]
-    if not deep:
-        return 8
-    highest = [2**picture.bits - 1 if picture.bits < 16 else _bright(picture) for picture in deep]
-    usual = [value for value in highest if value <= _ALIKE * max(1, statistics.median_low(highest))]
-    stated = {picture.bits for picture, value in zip(deep, highest, strict=True) if value in usual} - {16}
-    if stated:
-        return max(stated)
-    return next(bits for bits in DEPTHS if max(usual) < 2**bits)
+
+    summed: NDArray[np.intp]
+    shares: NDArray[np.int64]
+    doubt: float
+    step: int
+    margin: int
+    weights: NDArray[np.float32]
+    places: NDArray[np.intp]
+    values: NDArray[np.intp]
+
+    @property
+    def padded(self) -> int:
+        """The length of the axis that the bands cover, which starts `margin` before its first value."""
+        return len(self.weights) * self.step + 2 * self.margin
+
+    def exactly(self, values: NDArray[np.intp], summed: NDArray[Any]) -> NDArray[np.int64]:
+        """The levels of some of the resized axis's values by whole numbers: (m,) and what is summed (m, T) → (m,)."""
+        sums = (summed.astype(np.int64) * self.shares[values]).sum(1)
+        levels: NDArray[np.int64] = np.clip((sums + (1 << BITS - 1)) >> BITS, 0, 255)
+        return levels
 
 
-def _own_bits(picture: Picture, bits: int) -> int:
-    """The bits of a reference: 8, those that its file states, the references', or more where these hold it not."""
-    if picture.pixels.dtype == np.uint8:
-        return 8
-    if picture.bits < 16:
-        return picture.bits
-    return next(depth for depth in (bits, *DEPTHS) if _bright(picture) < _ALIKE * 2**depth)
+def resize(pixels: NDArray[np.integer], size: tuple[int, int], *, halves: bool) -> NDArray[np.float32]:
+    """Resize a picture: (h, w, 3) → (3, H, W) in [0, 1].
+
+    Args:
+        pixels: of the picture.
+        size: (H, W).
+        halves: whether two threads make a half each, to the same values; where the second thread works for another
+            picture already, the calling thread makes both.
+    """
+    image = np.empty((CHANNELS, *size), np.float32)
+    bands = len(_axis(len(pixels), size[0]).weights)
+    second = _second_thread(os.getpid())  # a forked process has none of its parent's threads
+    if bands < 2 or not (halves and second.idle.acquire(blocking=False)):
+        _resize_bands(pixels, image, 0, bands)
+        return image
+    try:
+        other = second.pool.submit(_resize_bands, pixels, image, 0, bands // 2)
+        _resize_bands(pixels, image, bands // 2, bands)
+        other.result()
+    finally:
+        second.idle.release()
+    return image
 
 
-def _bright(picture: Picture) -> int:
-    """The value that all but the brightest 0.5 % of a picture's pixels, by their brightest channel, do not exceed."""
-    values = picture.pixels.max(axis=2).ravel()
-    reached = np.bincount(values).cumsum()
-    return int(np.searchsorted(reached, MOST * values.size))
+def _resize_bands(pixels: NDArray[np.integer], image: NDArray[np.float32], start: int, end: int) -> None:
+    """Make those rows of the resized image that come out of some bands of the picture's rows."""
+    height, width = pixels.shape[:2]
+    (across, mixed), down = _across(width, image.shape[2]), _axis(height, image.shape[1])
+    origin = start * down.step - down.margin  # the picture's row, or one of zeros before it, that `narrow` starts with
+    narrow = _buffer("narrow", (end - start) * down.step + 2 * down.margin, mixed.shape[0] * mixed.shape[2])
+    strip = _buffer("strip", ROWS, across.padded * CHANNELS)
+    windows = _overlapping(strip.T, mixed.shape[1], across.step * CHANNELS).transpose(0, 2, 1)
+    within = slice(across.margin * CHANNELS, (across.margin + width) * CHANNELS)
+    doubtful = []
+    for top, bottom in _pieces(max(0, origin), min(height, origin + len(narrow)), ROWS):
+        strip[: bottom - top, within] = pixels[top:bottom].reshape(bottom - top, -1)
+        found = narrow[top - origin : bottom - origin]
+        out = found.reshape(len(found), len(mixed), -1).transpose(1, 0, 2)
+        np.matmul(windows[:, : len(found)], mixed, out=out)
+        doubtful.append(_rounded(found, across.doubt) + (top - origin) * found.shape[1])
+    row, column = np.divmod(np.concatenate(doubtful), narrow.shape[1])
+    value, channel = across.values[column // CHANNELS], column % CHANNELS
+    narrow[row, column] = across.exactly(value, pixels[origin + row[:, None], across.summed[value], channel[:, None]])
+
+    bands = _overlapping(narrow, down.weights.shape[2], down.step)
+    columns = CHANNELS * across.places + np.arange(CHANNELS)[:, None]  # (3, W)
+    for first, after in _pieces(start, end, BANDS):
+        weights = down.weights[first:after]
+        before = first * weights.shape[1]
+        found = _buffer("found", len(weights) * weights.shape[1], narrow.shape[1])
+        np.matmul(weights, bands[first - start : after - start], out=found.reshape(*weights.shape[:2], -1))
+        row, column = np.divmod(_rounded(found, down.doubt), found.shape[1])
+        value = down.values[before + row]
+        found[row, column] = down.exactly(value, narrow[down.summed[value] - origin, column[:, None]])
+        top, bottom = np.searchsorted(down.places, (before, before + len(found)))
+        levels = found.astype(np.uint8)[down.places[top:bottom] - before]  # fewer bytes to move
+        np.divide(levels.take(columns, 1).transpose(1, 0, 2), np.float32(255), out=image[:, top:bottom])
 
 
-def thumbnail(picture: Picture, *, longest: int) -> NDArray[np.uint8]:
-    """An 8-bit copy to look at, its longer side at most `longest`; most of 16-bit pixels' range is stretched to it."""
-    pixels = picture.pixels
-    if pixels.dtype != np.uint8:
-        low, high = int(pixels.min()), _bright(picture)
-        pixels = ((np.clip(pixels, low, high).astype(np.float32) - low) * (255 / max(1, high - low))).astype(np.uint8)
-    image = Image.fromarray(pixels)
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+def _pieces(start: int, end: int, most: int) -> list[tuple[int, int]]:
+    """Where pieces start and end, as few and as much alike as can be."""
+    count = ceil((end - start) / most)
+    edges = [start + (end - start) * number // count for number in range(count + 1)]
+    return list(pairwise(edges))
 
 
-def thumbnail_jpeg(picture: Picture) -> bytes:
-    """A small copy to keep."""
-    buffer = io.BytesIO()
-    Image.fromarray(thumbnail(picture, longest=THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+def _overlapping(rows: NDArray[np.float32], length: int, step: int) -> NDArray[np.float32]:
+    """Windows of so many rows, from each to the next a step: (n, C) → (B, length, C), the same memory."""
+    count = (len(rows) - length) // step + 1
+    return as_strided(rows, (count, length, rows.shape[1]), (step * rows.strides[0], *rows.strides))
 
 
-def thumbnail_picture(jpeg: bytes, *, name: str) -> Picture:
-    """A kept copy as a picture again."""
-    return read_picture(Image.open(io.BytesIO(jpeg), formats=("JPEG",)), name=name)
+def _rounded(values: NDArray[np.float32], doubt: float) -> NDArray[np.intp]:
+    """Round to 8 bits in place: → the flat numbers of those of which another level may be right."""
+    buffer = _buffer("rounding", *values.shape)
+    np.floor(np.add(values, np.float32(0.5 + doubt), out=buffer), out=values)
+    doubtful = np.flatnonzero(np.subtract(buffer, values, out=buffer) < np.float32(2 * doubt))
+    np.clip(values, 0, 255, out=values)
+    return doubtful
+
+
+def _buffer(use: str, *shape: int) -> NDArray[np.float32]:
+    """This thread's memory for one use, zeros or what was left in it.
+
+    Where large pieces go back to the system when they are done with, having them anew takes long beside what is done
+    in them.
+    """
+    kept: NDArray[np.float32] | None = getattr(_buffers, use, None)
+    if kept is None or len(kept) < prod(shape):
+        kept = np.zeros(prod(shape), np.float32)
+        setattr(_buffers, use, kept)
+    return kept[: prod(shape)].reshape(shape)
+
+
+class _SecondThread:
+    """A thread that makes half of a picture, for one picture at a time."""
+
+    def __init__(self) -> None:
+        self.idle = threading.Lock()
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="handful-resize")
+
+
+@cache
+def _second_thread(process: int) -> _SecondThread:
+    """The second thread of a process; started when a picture first needs it."""
+    return _SecondThread()
+
+
+@lru_cache(maxsize=8)
+def _across(length: int, resized: int) -> tuple[Axis, NDArray[np.float32]]:
+    """The axis of a row, and its weights (B, window · 3, S · 3) for the three channels of each pixel one by one."""
+    axis = _axis(length, resized)
+    count, outputs, window = axis.weights.shape
+    mixed = np.zeros((count, window, CHANNELS, outputs, CHANNELS), np.float32)
+    for channel in range(CHANNELS):
+        mixed[:, :, channel, :, channel] = axis.weights.transpose(0, 2, 1)
+    return axis, mixed.reshape(count, window * CHANNELS, outputs * CHANNELS)
+
+
+@lru_cache(maxsize=8)
+def _axis(length: int, resized: int) -> Axis:
+    scale = length / resized
+    reach = SUPPORT * max(scale, 1.0)
+    centres = (np.arange(resized) + 0.5) * scale
+    first = np.maximum(0, centres - reach + 0.5).astype(int)
+    end = np.minimum(length, centres + reach + 0.5).astype(int)
+    at = first[:, None] + np.arange((end - first).max())  # (n, T)
+    parts = _bicubic((at - centres[:, None] + 0.5) / max(scale, 1.0)) * (at < end[:, None])
+    parts *= 2**BITS / parts.sum(1, keepdims=True)
+    shares = np.trunc(parts + np.copysign(0.5, parts)).astype(np.int64)
+    # One rounding for each of the T values that are summed, of 256 levels or a little more, and one for adding a half.
+    doubt = 2.0**-24 * 256 * (float(np.abs(shares).sum(1).max()) / 2**BITS * at.shape[1] + 1)
+
+    step = max(1, round(OUTPUTS * scale))
+    count = ceil(length / step)
+    band = np.minimum((centres / step).astype(int), count - 1)
+    slot = np.arange(resized) - np.searchsorted(band, band)
+    margin = int(max(0, (band * step - first).max(), (end - (band + 1) * step).max()))
+    weights = np.zeros((count, slot.max() + 1, step + 2 * margin + at.shape[1]), np.float32)  # shares of 0 overhang
+    weights[band[:, None], slot[:, None], at - (band * step - margin)[:, None]] = shares / 2**BITS
+    places = band * weights.shape[1] + slot
+    values = np.zeros(weights.shape[0] * weights.shape[1], int)
+    values[places] = np.arange(resized)
+    summed = np.where(shares != 0, at, first[:, None])
+    weights = np.ascontiguousarray(weights[:, :, : step + 2 * margin])
+    return Axis(summed, shares, doubt, step, margin, weights, places, values)
+
+
+def _bicubic(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The filter at distances from its centre, Keys's with a = -1/2."""
+    x = np.abs(distances)
+    outer = np.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0.0)
+    return np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, outer)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from handful.data.depths import bits_of
 from handful.data.images import read_picture
-from handful.data.preprocessing import bits_of
 from handful.errors import HandfulError, OutputError
 from handful.files import aside, output_error, sweep
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from handful import backbones, metrics
 from handful.backbones.base import Backbone, BackboneSpec
+from handful.data.depths import bits_of
 from handful.data.images import Picture
-from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.errors import HandfulError, InputError
 from handful.evaluation import results

@@ -13,8 +13,8 @@ from handful import backbones
 from handful.backbones.base import Backbone
 from handful.data.images import read_picture
 from handful.data.masks import read_regions
-from handful.data.preprocessing import thumbnail
 from handful.data.shots import draw
+from handful.data.thumbnails import thumbnail
 from handful.detector import Detector
 from handful.evaluation import results
 from handful.evaluation.cells import Frames, head_of, spoken

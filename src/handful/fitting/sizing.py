@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from handful.data.depths import MOST
 from handful.data.images import Picture
-from handful.data.preprocessing import MOST
 from handful.ops.detail import energies, needed_share
 from handful.ops.frames import STEP
 

@@ -29,8 +29,8 @@ from handful.data.images import Picture
 from handful.data.preprocessing import Preprocessing
 from handful.fitting import calibration
 from handful.fitting.calibration import Track, blind_methods, halfway, join, quietly
+from handful.inspection.gate import blocks_of
 from handful.inspection.threshold import Prior
-from handful.ops.capture import blocks_of
 from handful.ops.coreset import greedy_coreset
 from handful.ops.tiles import Tiles
 from handful.ops.views import mild_views

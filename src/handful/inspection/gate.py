@@ -14,14 +14,14 @@ differ where few references cannot tell. benchmarks/capture.md has what each hal
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handful.errors import SettingError
-from handful.ops import capture
+from handful.ops.registration import correlation, correlations
 
 CHECKS = ("blank", "exposure", "blur", "shift", "product")
 
@@ -52,6 +52,19 @@ PRODUCT, PRODUCT_ANYWHERE, PRODUCT_ALONE, PRODUCT_FACTOR = 0.4, 0.8, 1.3, 2.0
 # patches a side, each has seen much of the picture: the bound is then that of a single reference.
 EVENLY, PLACES = 0.75, 10
 MOST_COMPARED = 8  # good pictures whose oddest place is looked for: more cost time and tell little more
+
+# Measures of a whole picture are taken on its blocks, the mean of its channels at half the size of the input. Finer
+# detail is noise, and interpolation where a small picture was enlarged.
+BLOCK = 2  # pixels a side of a block
+COARSE = 4  # blocks a side of the places whose detail the fine detail is compared with
+CELLS = 5  # sharpness is measured in this many cells a side
+FLAT = 1e-5  # mean square of the coarse Laplacian below which a cell shows nothing to be sharp or blurred
+ROUNDING = 20 / (12 * 255**2 * BLOCK**2)  # mean square of the fine Laplacian of 8-bit rounding alone
+NO_DETAIL = 1e-9
+SHARPEST = 0.25  # the share of what shows that must be sharp
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+LAYOUT = 32  # cells a side of a layout
+FURTHEST = 12  # cells that a displacement is looked for either way
 
 Levels = Sequence[NDArray[np.float32]]  # of one picture, (h, w, D) each
 
@@ -112,16 +125,16 @@ def learn_statistics(
         fine: of each reference the blocks of mild variations with more pixels, the picture itself first: how sharp it
             is is then told by these.
     """
-    blocks = [[capture.blocks_of(view) for view in of_one] for of_one in views]
+    blocks = [[blocks_of(view) for view in of_one] for of_one in views]
     fine = blocks if fine is None else fine
-    sharp = np.array([[capture.sharpness(view) for view in of_one] for of_one in fine], np.float32)  # (k, V)
-    bright = np.array([[capture.brightness(view) for view in of_one] for of_one in blocks])  # (k, V, 5)
+    sharp = np.array([[sharpness(view) for view in of_one] for of_one in fine], np.float32)  # (k, V)
+    bright = np.array([[brightness(view) for view in of_one] for of_one in blocks])  # (k, V, 5)
     return ReferenceStatistics(
         contrast=np.array([_contrast(of_one[0]) for of_one in views], np.float32),
         sharpness=np.stack([sharp[:, 0], sharp.min(1)], 1),
-        detail=np.array([min(capture.finest(view)[FINE] for view in of_one) for of_one in fine], np.float32),
+        detail=np.array([min(finest(view)[FINE] for view in of_one) for of_one in fine], np.float32),
         brightness=np.stack([bright[:, 0], bright.min(1), bright.max(1)], 1),
-        layout=np.array([capture.layout(of_one[0]) for of_one in blocks]),
+        layout=np.array([layout_of(of_one[0]) for of_one in blocks]),
         mean=np.array([_mean_patch(of_one) for of_one in levels]),
         spread=np.array([_spread(of_one) for of_one in levels]),
         depths=np.array([level.shape[2] for level in levels[0]]),
@@ -151,7 +164,7 @@ class Gate:
             image: the picture.
             fine: the same with more pixels, where `learn_statistics` was given such.
         """
-        blocks = capture.blocks_of(image)
+        blocks = blocks_of(image)
         if "blank" in self.checks and self._blank(image, blocks):
             return "must show the part, got an almost uniform picture; take it again."
         alike = self._likeness(blocks) if {"exposure", "shift"} & set(self.checks) and self._have_a_layout else None
@@ -159,7 +172,7 @@ class Gate:
             wrong = self._exposure(blocks, shows_layout=alike is not None and alike >= MATCH)
             if wrong:
                 return wrong
-        if "blur" in self.checks and (wrong := self._blur(blocks if fine is None else capture.blocks_of(fine))):
+        if "blur" in self.checks and (wrong := self._blur(blocks if fine is None else blocks_of(fine))):
             return wrong
         return self._shift(blocks, alike) if "shift" in self.checks and alike is not None else None
 
@@ -189,7 +202,7 @@ class Gate:
 
     def _exposure(self, blocks: NDArray[np.float32], *, shows_layout: bool) -> str | None:
         """Whether every quantile has gone the same way: a dark stain leaves the bright places bright."""
-        values = capture.brightness(blocks)
+        values = brightness(blocks)
         low, high, differ = self._brightness
         can_fall, can_rise = low > BLACK, (high > BLACK) & (high < WHITE)
         dark, bright = DARKER_ANYWHERE, BRIGHTER_ANYWHERE
@@ -207,7 +220,7 @@ class Gate:
         """Whether places are as bright, or as dark, as in some reference, where the references have one layout."""
         if not self._have_a_layout:
             return False
-        layout, low, high = capture.layout(blocks), self.statistics.layout.min(0), self.statistics.layout.max(0)
+        layout, low, high = layout_of(blocks), self.statistics.layout.min(0), self.statistics.layout.max(0)
         telling = (high > BLACK) & (high < WHITE) if dark else low > BLACK
         as_before = layout <= high if dark else layout >= low
         return bool(telling.any()) and float(as_before[telling].mean()) > STAYED
@@ -227,10 +240,10 @@ class Gate:
         """
         own, lowest = self.statistics.sharpness.T
         margin = BLUR + BLUR_UNKNOWN / math.sqrt(len(own)) + 0.5 * float(own.max() - own.min())
-        value = capture.sharpness(blocks)
+        value = sharpness(blocks)
         if not value < float(lowest.min()) - margin:  # NaN, which says nothing, is no less
             return None
-        if not float(capture.finest(blocks)[0]) < float(self.statistics.detail.min()) - margin:
+        if not float(finest(blocks)[0]) < float(self.statistics.detail.min()) - margin:
             return None
         share = math.exp(value - float(own.min()))
         return f"must be as sharp as the references, got {share:.0%} of their fine detail; focus and take it again."
@@ -239,19 +252,19 @@ class Gate:
         """Whether the same part lies elsewhere: a defect does not match better at another place than it does here."""
         if not self._lies_still or here >= AGREEMENT:
             return None
-        found = capture.correlations(self.statistics.layout.mean(0), capture.layout(blocks))
+        found = correlations(self.statistics.layout.mean(0), layout_of(blocks), furthest=FURTHEST)
         best, (down, right) = float(found.max()), divmod(int(found.argmax()), len(found))
-        down, right = down - capture.FURTHEST, right - capture.FURTHEST
-        far = max(abs(down), abs(right)) >= FAR * capture.LAYOUT
+        down, right = down - FURTHEST, right - FURTHEST
+        far = max(abs(down), abs(right)) >= FAR * LAYOUT
         if not (far and best >= MATCH and 1 - best <= EXPLAINED * (1 - here)):
             return None
         # What the displaced layouts share must not lie as in the references: beside a defect it does.
         overlap = _overlap(down), _overlap(right)
-        beside = capture.correlation(self.statistics.layout.mean(0)[overlap], capture.layout(blocks)[overlap])
+        beside = correlation(self.statistics.layout.mean(0)[overlap], layout_of(blocks)[overlap])
         if 1 - best > EXPLAINED * (1 - beside):
             return None
         ways = [
-            f"{abs(cells) / capture.LAYOUT:.0%} of the picture {after if cells > 0 else before}"
+            f"{abs(cells) / LAYOUT:.0%} of the picture {after if cells > 0 else before}"
             for cells, before, after in ((right, "to the left", "to the right"), (down, "up", "down"))
             if cells
         ]
@@ -299,7 +312,7 @@ class Gate:
 
     def _likeness(self, blocks: NDArray[np.float32]) -> float:
         """The correlation of a picture's layout with the references' mean."""
-        return float(np.vdot(self._layout_direction, _direction(capture.layout(blocks))))
+        return float(np.vdot(self._layout_direction, _direction(layout_of(blocks))))
 
     @cached_property
     def _layout_direction(self) -> NDArray[np.float32]:
@@ -322,7 +335,7 @@ def _contrast(image: NDArray[np.float32]) -> float:
 
 def _overlap(displaced: int) -> slice:
     """The cells of a layout that a layout displaced by so many cells covers too."""
-    return slice(max(0, displaced), capture.LAYOUT + min(0, displaced))
+    return slice(max(0, displaced), LAYOUT + min(0, displaced))
 
 
 def _direction(layout: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -385,3 +398,83 @@ def _distances(mean: NDArray[np.float32], statistics: ReferenceStatistics) -> ND
 def between(statistics: ReferenceStatistics) -> NDArray[np.float32]:
     """How far the mean patch of each reference lies from that of each other one: (k, k), see `_distances`."""
     return np.array([_distances(mean, statistics) for mean in statistics.mean])
+
+
+def blocks_of(image: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A picture's blocks: (3, H, W), in [0, 1] or of 8 bits → (H / 2, W / 2), rounded down."""
+    if image.dtype == np.uint8:  # summed as whole numbers, which take less memory
+        return _averaged(image[0] + image[1].astype(np.uint16) + image[2], BLOCK) / np.float32(3 * 255)
+    return _averaged(image[0] + image[1] + image[2], BLOCK) / np.float32(3)  # a third of the time of their mean
+
+
+def _averaged(values: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """The mean of each square of so many a side; what is left over at the end is dropped: (h, w) → (h / side, …)."""
+    height, width = (length - length % side for length in values.shape)
+    rows: NDArray[Any] = reduce(np.add, [values[start:height:side] for start in range(side)])
+    squares: NDArray[Any] = reduce(np.add, [rows[:, start:width:side] for start in range(side)])
+    averaged: NDArray[np.float32] = np.divide(squares, np.float32(side**2), dtype=np.float32)
+    return averaged
+
+
+def sharpness(blocks: NDArray[np.float32]) -> float:
+    """How much fine detail comes with the coarse, as a natural logarithm; higher is sharper, NaN where nothing shows.
+
+    In each cell the energy of the Laplacian of the blocks over that at `COARSE` blocks, which light and contrast leave
+    as it is. Of the cells that are not flat, the value that the sharpest quarter reaches: a quarter by number (a soft
+    stain may outweigh all else) or by coarse energy (what is left of a small part counts), whichever is higher. A stain
+    or a smear leaves the places beside it sharp; a blurred picture has no sharp place.
+    """
+    fine, coarse = _detail(blocks), _detail(_averaged(blocks, COARSE))
+    shown = coarse > FLAT
+    if not shown.any():
+        return math.nan
+    ratios = np.log(np.maximum(fine[shown] - ROUNDING, NO_DETAIL) / coarse[shown])
+    order = np.argsort(-ratios)
+    energy = coarse[shown][order].cumsum()
+    by_number, by_energy = int(SHARPEST * (len(ratios) - 1)), int((energy < SHARPEST * energy[-1]).sum())
+    return float(ratios[order[min(by_number, by_energy)]])
+
+
+def finest(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much fine detail each cell shows, as natural logarithms, the most first: (h, w) → (CELLS²,).
+
+    More light or contrast raises the detail; new edges, as a broken, covered or wet place has, raise it too.
+    """
+    fine = np.sort(_detail(blocks))[::-1]
+    values: NDArray[np.float32] = np.log(np.maximum(fine - ROUNDING, NO_DETAIL)).astype(np.float32)
+    return values
+
+
+def _detail(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean square of the Laplacian in each cell: (h, w) → (CELLS²,)."""
+    around = blocks[:-2, 1:-1] + blocks[2:, 1:-1] + blocks[1:-1, :-2] + blocks[1:-1, 2:]
+    return cell_means(np.square(4 * blocks[1:-1, 1:-1] - around), (CELLS, CELLS)).ravel()
+
+
+def brightness(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The `QUANTILES` of the brightness of places of two blocks a side, so that specks are none: (h, w) → (5,)."""
+    values = np.sort(_averaged(blocks, 2), axis=None)  # np.quantile takes four times as long
+    return np.interp(np.multiply(QUANTILES, len(values) - 1), np.arange(len(values)), values).astype(np.float32)
+
+
+def layout_of(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Where what lies, coarsely: (h, w) → (LAYOUT, LAYOUT)."""
+    return cell_means(blocks, (LAYOUT, LAYOUT))
+
+
+def cell_means(values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """The mean in each cell: (h, w) → grid."""
+    for cells in grid:  # rows first, then columns
+        rows, shares = _rows(len(values), cells)
+        values = np.ascontiguousarray((shares[:, None] @ values[rows])[:, 0].T)
+    return values
+
+
+@lru_cache(maxsize=64)
+def _rows(length: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The rows of each cell, the last repeated where another has one more; and their shares: (cells, most) each."""
+    numbers = np.arange(cells)
+    first, end = numbers * length // cells, -(-(numbers + 1) * length // cells)
+    rows = first[:, None] + np.arange(np.max(end - first))
+    inside = rows < end[:, None]
+    return np.minimum(rows, end[:, None] - 1), inside / inside.sum(1, dtype=np.float32, keepdims=True)

@@ -1,4 +1,4 @@
-"""From good pictures' scores to a threshold, and from a map to regions; nothing here ever sees a label.
+"""From good pictures' scores to a threshold; nothing here ever sees a label.
 
 How the threshold comes about, and what it rests on: docs/threshold.md.
 """
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful.errors import InspectorError, SettingError
-from handful.types import Region
 
 # Assumptions, from good test pictures of the development categories; from defects only `Prior.ample`:
 # benchmarks/good_scores_handful.md and good_scores_patchcore.md.
@@ -282,29 +281,3 @@ def of_parts(rate: float) -> str:
         if rate * whole >= 0.995:
             return f"about {rate * whole:.2g} of {whole:,}".replace(",", " ")
     return "fewer than 1 of 10 000"
-
-
-def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region, ...]:
-    """The connected regions (8 neighbours) of a defective picture's map, strongest first.
-
-    Args:
-        heatmap: (H, W) calibrated; a region is where it exceeds 1. Where it exceeds 1 nowhere (a picture may be
-            rejected for many slightly strange patches), the region is the highest 1 % of its pixels.
-        size: width, height of the original picture, in whose pixels the regions are given.
-    """
-    from scipy import ndimage
-
-    inside_any = heatmap > 1 if heatmap.max() > 1 else heatmap >= np.quantile(heatmap, 0.99)
-    labels, _ = ndimage.label(inside_any, structure=np.ones((3, 3)))
-    height, width = heatmap.shape
-    across, down = size[0] / width, size[1] / height
-    found = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        inside = np.where(labels[rows, columns] == number, heatmap[rows, columns], -np.inf)
-        y, x = np.unravel_index(int(inside.argmax()), inside.shape)
-        left, top = math.floor(columns.start * across), math.floor(rows.start * down)
-        right, bottom = math.ceil(columns.stop * across), math.ceil(rows.stop * down)
-        peak_at = (int((columns.start + x + 0.5) * across), int((rows.start + y + 0.5) * down))
-        area = max(1, round(int(np.isfinite(inside).sum()) * across * down))
-        found.append(Region((left, top, right - left, bottom - top), area, float(inside.max()), peak_at))
-    return tuple(sorted(found, key=lambda region: -region.peak))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handful.ops.cells import touched
+from handful.ops.ignoring_numpy import touched
 from handful.types import Features, Scores
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handful.data.images import Picture
-from handful.data.preprocessing import thumbnail
+from handful.data.thumbnails import thumbnail
 from handful.files import output_error, replacing
 from handful.report.overlay import CLEAR_UP_TO, NUMBERED_REGIONS, SATURATED_FROM, SCALE, overlay
 from handful.types import Inspection, Region, Verdict

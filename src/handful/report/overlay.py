@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from handful.data.images import Picture
-from handful.data.preprocessing import thumbnail
+from handful.data.thumbnails import thumbnail
 from handful.files import replacing
 from handful.types import Inspection
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from handful import backbones
 from handful.data import images
 from handful.data.images import PictureSource
-from handful.data.preprocessing import thumbnail_picture
+from handful.data.thumbnails import thumbnail_picture
 from handful.data.writing import new_folder
 from handful.errors import OutputError, SettingError
 from handful.graphs.names import GRAPH_INPUT, GRAPH_OUTPUTS, Graph

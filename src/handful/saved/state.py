@@ -17,7 +17,8 @@ from handful.backbones.base import Backbone
 from handful.backbones.processes import check_torch
 from handful.backbones.windows import windowed
 from handful.data.images import Picture
-from handful.data.preprocessing import Preprocessing, thumbnail_picture
+from handful.data.preprocessing import Preprocessing
+from handful.data.thumbnails import thumbnail_picture
 from handful.errors import InspectorError, SettingError
 from handful.fitting.calibration import join, score_ignoring
 from handful.fitting.oddity import Oddity

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from handful import backbones
 from handful.backbones import timm
 from handful.data import images
+from handful.data.depths import bits_of
 from handful.data.images import Picture, PictureSource
-from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.preprocessing import Preprocessing
 from handful.errors import SettingError
 from handful.files import replacing
 from handful.methods.base_training import Tuning

@@ -14,8 +14,9 @@ from handful import metrics
 from handful.backbones.base import Backbone
 from handful.backbones.windows import windowed
 from handful.data import images
+from handful.data.depths import bits_of
 from handful.data.masks import read_regions
-from handful.data.preprocessing import Preprocessing, bits_of
+from handful.data.preprocessing import Preprocessing
 from handful.data.shots import draw
 from handful.errors import InputError
 from handful.fitting.calibration import Track, join, quietly
