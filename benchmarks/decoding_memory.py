@@ -26,7 +26,7 @@ Make = Callable[[Path, int], None]
 READ = """
 import sys, time
 from PIL import Image
-from handful.benchmark.memory import peak_mb, reset_peak
+from handful.evaluation.peak_memory import peak_mb, reset_peak
 from handful.data.images import read_picture
 Image.init()
 reset_peak()

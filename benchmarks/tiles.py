@@ -34,7 +34,7 @@ ASKED: tuple[int | Literal["auto"], ...] = (320, "auto")
 INSPECT = """
 import sys
 import numpy as np
-from handful.benchmark.memory import peak_mb
+from handful.evaluation.peak_memory import peak_mb
 from handful.inspector import Inspector
 Inspector.load(sys.argv[1]).inspect([np.load(sys.argv[2])])
 print(peak_mb())

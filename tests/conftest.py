@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from handful import backbones, cli
+from handful import backbones
+from handful.cli.main import main
 from handful.detector import Detector
 from handful.fitting import visibility
 
@@ -99,7 +100,7 @@ def command_line(
     def call(*arguments: object) -> tuple[int, list[str], list[str]]:
         monkeypatch.setattr(sys, "argv", ["handful", *(str(argument) for argument in arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out.splitlines(), said.err.splitlines()
 

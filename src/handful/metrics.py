@@ -3,17 +3,17 @@
 Image level: every picture has one score. Pixel level: `PixelCounts` takes one map after another and keeps counts alone,
 so its memory depends on the range of the maps' values and not on how many pictures there are.
 
-Both levels meet in two descending histograms, how many normal and how many anomalous things reach each threshold; a
-threshold is a distinct score at image level and a bin of scores at pixel level.
+AUROC, average precision and F1 of pictures are scikit-learn's. Of pixels they follow from two descending histograms:
+how many normal and how many anomalous pixels reach each bin of scores.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from handful.errors import InputError, SettingError
 from handful.types import TrueRegion
@@ -46,7 +46,7 @@ def image_auroc(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str]
     Raises:
         InputError: without at least one normal and one anomalous picture, or with a score that is not finite.
     """
-    return _auroc(*_image_counts(anomalous, scores, names, "AUROC"))
+    return float(roc_auc_score(*_checked(anomalous, scores, names, "AUROC")))
 
 
 def image_ap(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
@@ -55,7 +55,7 @@ def image_ap(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | 
     No interpolation, equal scores are one threshold: scikit-learn's `average_precision_score`. Arguments, range and
     errors are those of `image_auroc`.
     """
-    return _average_precision(*_image_counts(anomalous, scores, names, "Average precision"))
+    return float(average_precision_score(*_checked(anomalous, scores, names, "Average precision")))
 
 
 def image_f1_max(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
@@ -63,35 +63,29 @@ def image_f1_max(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str
 
     No inspector can know that threshold. Arguments, range and errors are those of `image_auroc`.
     """
-    return _f1_max(*_image_counts(anomalous, scores, names, "F1"))
+    precision, recall, _ = precision_recall_curve(*_checked(anomalous, scores, names, "F1"))
+    return float((2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)).max())
 
 
-def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a rate, such as that of false alarms (E. B. Wilson, 1927, JASA 22, 209-212).
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval for a rate, such as that of false alarms (E. B. Wilson, 1927, JASA 22, 209-212).
 
     Args:
         successes: how often it happened.
         trials: how often it could have.
-        level: how often such an interval holds the true rate, in (0, 1).
 
     Returns:
         Its two ends, 0 to 1.
 
     Raises:
         InputError: without trials, or with successes outside 0 to trials.
-        SettingError: with a level outside (0, 1).
     """
     if not 0 <= successes <= trials or trials == 0:
         raise InputError(
             f"A rate needs trials and at most as many successes, got {successes} of {trials}; count again."
         )
-    if not 0 < level < 1:
-        raise SettingError(f"`level` must be in (0, 1), got {level}.")
-    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    centre = (successes + z2 / 2) / (trials + z2)
-    half = (z2 * (successes * (trials - successes) / trials + z2 / 4)) ** 0.5 / (trials + z2)
-    # At the ends exactly, whatever the rounding.
-    return centre - half if successes else 0.0, centre + half if successes < trials else 1.0
+    interval = stats.binomtest(successes, trials).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,10 +324,10 @@ def _keys(values: NDArray[np.float32]) -> NDArray[np.int32]:
     return ((bits & 0x7FFFFFFF) ^ sign) - sign
 
 
-def _image_counts(
+def _checked(
     anomalous: ArrayLike, scores: ArrayLike, names: Sequence[str] | None, metric: str
-) -> tuple[Counts, Counts]:
-    """Normal and anomalous pictures at each distinct score (T,), the greatest first."""
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Truth and scores of pictures (N,) each, or `image_auroc`'s errors."""
     truth, values = np.asarray(anomalous), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or truth.ndim != 1:
         raise InputError(f"Every picture needs one label and one score, got shapes {truth.shape} and {values.shape}.")
@@ -345,9 +339,7 @@ def _image_counts(
         worst = int(np.flatnonzero(~np.isfinite(values))[0])
         which = f" of {names[worst]}" if names is not None else ""
         raise InputError(f"Scores must be finite, got {values[worst]}{which}; look at that picture.")
-    thresholds, which_one = np.unique(-values, return_inverse=True)
-    normal, both = (np.bincount(which_one[kept], minlength=len(thresholds)) for kept in (~truth, truth))
-    return normal, both
+    return truth, values
 
 
 def _require_both(metric: str, normal: NDArray[np.generic], anomalous: NDArray[np.generic], unit: str) -> None:

@@ -482,6 +482,10 @@ def test_a_missing_argument_is_one_sentence(run, arguments):
     assert_refused(run(*arguments), rf"^handful: Missing .*; see `handful {arguments[0]} --help`\.$")
 
 
+def test_an_option_without_its_value_is_one_sentence(run):
+    assert_refused(run("inspect", "a.handful", "--report"), r"'--report' requires an argument; see `handful --help`\.$")
+
+
 def test_an_unknown_verb_and_option_are_one_sentence(run):
     assert_refused(run("polish"), r"No such command 'polish'; see `handful --help`\.$")
     assert_refused(run("--loud"), r"No such option: --loud; see `handful --help`\.$")

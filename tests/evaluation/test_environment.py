@@ -21,7 +21,7 @@ def test_an_installed_package_does_not_take_the_commit_of_a_checkout_around_it(t
     identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
     for command in (("add", "."), (*identity, "commit", "-qm", "theirs")):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    installed = tmp_path / ".venv/lib/site-packages/handful/benchmark"
+    installed = tmp_path / ".venv/lib/site-packages/handful/evaluation"
     installed.mkdir(parents=True)
     monkeypatch.setattr(environment, "__file__", str(installed / "environment.py"))
     assert environment.commit() == ""

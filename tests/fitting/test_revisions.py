@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from handful.errors import InspectorError
-from handful.fitting import revisions
 from handful.fitting.revisions import History, PictureRecord, Revision
 from handful.inspection.threshold import PATCHCORE, Prior, calibrate
+from handful.saved.manifest import HISTORY_PART, history_of, history_part
 
 SCORES = np.array([[1.0, 1.1], [1.05, 1.1], [0.95, 1.0]])
 
@@ -68,16 +68,16 @@ def test_a_picture_learnt_as_good_leaves_the_threshold_alone():
 
 def test_it_comes_back_from_json_as_it_was():
     made = history(("normals", {"pictures": given(1.2), "ignoring": (3,)}), ("undo", {"value": 1}))
-    part = revisions.to_part(made)
-    assert revisions.from_parts({revisions.PART: part}) == made
-    assert revisions.from_parts({}) is None
+    assert history_of({HISTORY_PART: history_part(made)}) == made
+    with pytest.raises(InspectorError, match=r"revisions\.json"):
+        history_of({})
 
 
 def test_an_unknown_kind_of_revision_is_refused():
     values = history(("rate", {"value": 0.1})).as_dict()
     values["revisions"][0]["kind"] = "magic"
     with pytest.raises(InspectorError, match="unknown revision 1"):
-        revisions.from_parts({revisions.PART: json.dumps(values).encode()})
+        history_of({HISTORY_PART: json.dumps(values).encode()})
 
 
 def test_the_basis_predicts_the_rate_that_was_asked_for():
@@ -91,7 +91,7 @@ def test_the_basis_predicts_the_rate_that_was_asked_for():
 def test_the_prior_is_kept_and_was_patchcores_before_it_was():
     prior = Prior(spread=0.02, widening=1.0, widening_spread=0.01)
     history = History.start(SCORES[:1], SCORES[:1], rate=0.01, prior=prior)
-    kept = revisions.from_parts({revisions.PART: revisions.to_part(history)})
+    kept = history_of({HISTORY_PART: history_part(history)})
     assert kept == history
     assert kept.calibration() == calibrate(SCORES[:1], SCORES[:1], false_alarm_rate=0.01, prior=prior)
     earlier = history.as_dict()
@@ -104,7 +104,7 @@ def changed(**fields):
     made = history(("normals", {"pictures": given(1.2)}), ("rate", {"value": 0.1}))
     part = json.dumps(made.as_dict() | fields).encode()
     with pytest.raises(InspectorError, match=r"^revisions\.json must hold an inspector's revisions, got: ") as error:
-        made = revisions.from_parts({revisions.PART: part})
+        made = history_of({HISTORY_PART: part})
     assert "\n" not in str(error.value)
     assert str(error.value).endswith("; fit it again.")
 

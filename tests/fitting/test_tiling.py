@@ -110,7 +110,7 @@ def test_the_saved_graph_answers_alike_and_old_readers_refuse_the_file(tmp_path,
     assert loaded.sizing == fast.sizing and loaded.tiles == fast.tiles and loaded.evidence == fast.evidence
     assert archive.read(path)[0]["format_version"] == archive.FORMAT_OF_TILES == 4
     monkeypatch.setattr(archive, "FORMAT_OF_TILES", 3)
-    with pytest.raises(InspectorError, match="must be of format 3 or older, got 4"):
+    with pytest.raises(InspectorError, match="must be of format 2 to 3, got 4"):
         archive.read(path)
 
 

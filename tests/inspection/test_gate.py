@@ -1,9 +1,6 @@
 """The gate: spoilt pictures are doubted, with the reason; defects are not, however large."""
 
-import hashlib
-import json
 import math
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -404,27 +401,6 @@ def test_saved_and_loaded_the_gate_is_the_same(gate, tmp_path):
     assert loaded.gate == gate
     for picture in (part(9), blurred(part(9), 8), part(9, at=(0.2, 0)), as_picture(0.3 * part(9))):
         assert doubt(loaded, picture) == doubt(fitted, picture)
-
-
-def without_gate(path, rezip):
-    """The inspector as versions before the gate saved it."""
-    with zipfile.ZipFile(path) as archive:
-        manifest = json.loads(archive.read("manifest.json"))
-    del manifest["gate"], manifest["sha256"]["capture.safetensors"]
-    text = json.dumps(manifest).encode()
-    line = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n".encode()
-    return rezip(path, {"manifest.json": text, "manifest.sha256": line, "capture.safetensors": None})
-
-
-def test_an_inspector_from_before_the_gate_still_refuses_blank_pictures_alone(detector, rezip, tmp_path):
-    detector.save(tmp_path / "part.handful")
-    old = Detector.load(without_gate(tmp_path / "part.handful", rezip), device="cpu")
-    assert "uniform" in doubt(old, np.full((SIDE, SIDE, 3), 90, dtype=np.uint8))
-    assert doubt(old, blurred(part(9), 8)) == ""
-    assert old.inspect(part(9))[0].score == detector.inspect(part(9))[0].score
-    old.save(tmp_path / "again.handful")
-    assert Detector.load(tmp_path / "again.handful", device="cpu").inspect(part(9))[0].score is not None
-    assert old.fit([part(0), part(1)]).gate == CHECKS  # fitted anew it learns the whole gate
 
 
 def test_a_gate_saved_before_the_finest_detail_was_kept_doubts_blur_by_the_sharper_places(detector):

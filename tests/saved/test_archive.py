@@ -325,7 +325,7 @@ def test_a_manifest_without_a_format_version_is_refused(small, rezip, version):
 def test_a_newer_format_is_refused_before_anything_else_is_looked_at(small, rezip):
     manifest = json.dumps({"format_version": archive.FORMAT_OF_TILES + 1, "handful": "9.1"}).encode()
     path = rezip(small, {"manifest.json": manifest, "calibration.json": None, "method.safetensors": None})
-    assert refused(path) == f"{path} must be of format 4 or older, got 5, saved by handful 9.1; upgrade handful."
+    assert refused(path) == f"{path} must be of format 2 to 4, got 5, saved by handful 9.1; upgrade handful."
 
 
 # --- changes
@@ -366,7 +366,7 @@ def test_a_changed_manifest_is_named(small, rezip):
 
 
 def test_a_manifest_without_digests_is_refused(small, rezip):
-    manifest = b'{"format_version": 1, "sha256": [1]}'
+    manifest = b'{"format_version": 2, "sha256": [1]}'
     check_line = f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()
     assert "manifest.json" in refused(rezip(small, {"manifest.json": manifest, "manifest.sha256": check_line}))
 

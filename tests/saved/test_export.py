@@ -330,10 +330,10 @@ def test_an_unknown_format_is_refused(small, tmp_path):
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_without_the_extra_onnx_is_refused_with_its_name_and_openvino_is_not(package, small, tmp_path, monkeypatch):
-    from handful import backbones
+    from handful import graphs
 
     monkeypatch.delitem(sys.modules, "handful.graphs.onnx_writer", raising=False)
-    monkeypatch.delattr(backbones, "onnx_engine", raising=False)
+    monkeypatch.delattr(graphs, "onnx_writer", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SettingError, match=rf'got no {package}; run `pip install "handful\[export\]"`'):
         small.export(tmp_path / "out", formats=BOTH)

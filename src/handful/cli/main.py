@@ -33,8 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# What typer raises for a wrong command line; it has no public name, and its home differs between typer's versions.
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def _print_version(wanted: bool) -> None:
@@ -92,7 +90,7 @@ def _run(received: list[int]) -> int:
     """Parse and call; an error is one sentence on stderr and exit code 2."""
     try:
         code = app(prog_name="handful", standalone_mode=False)  # else typer exits with 1, DEFECT, for some errors
-    except UsageError as error:
+    except typer.TyperException as error:
         _fail(_usage(error))
     except HandfulError as error:
         _fail("" if isinstance(error.__cause__, BrokenPipeError) else str(error))
@@ -140,7 +138,8 @@ def _fail(sentence: str) -> NoReturn:
     sys.exit(FAILED)
 
 
-def _usage(error: Exception) -> str:
+def _usage(error: typer.TyperException) -> str:
     """What typer says of a wrong command line, in one sentence; nothing where it has printed its help instead."""
-    said, context = error.format_message(), error.ctx  # type: ignore[attr-defined]
-    return f"{said.rstrip('.')}; see `{context.command_path} --help`." if said else ""
+    said, context = error.format_message(), getattr(error, "ctx", None)
+    verb = context.command_path if context else "handful"
+    return f"{said.rstrip('.')}; see `{verb} --help`." if said else ""

@@ -257,7 +257,7 @@ class Handful(Method):
             patches = pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2)
             if apart:
                 excluded = _around(*level.shape[1:3]).to(level.device)
-                measured = (Bank(rows, once=True) for rows in self._measured(patches))
+                measured = (Bank(rows) for rows in self._measured(patches))
                 distances = [bank.nearest(bank.rows, excluded=excluded)[0][:, 0] for bank in measured]
             else:
                 distances = [

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy import ndimage
 
 GRID = 64  # pixels of the shorter side that the map is worked out at
 RING = 3  # of those, how wide the border is that background is learnt from
@@ -45,7 +46,7 @@ def foreground(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     part = distances > threshold
     if separation < SEPARATION or part[ring].mean() > RING_SHARE:
         return np.ones((height, width), dtype=bool)
-    part = _filled(part)
+    part = ndimage.binary_fill_holes(part)
     if part.mean() < SMALLEST:
         return np.ones((height, width), dtype=bool)
     rows = (np.arange(height) * grid[0]) // height
@@ -65,20 +66,3 @@ def _otsu(values: NDArray[np.float32]) -> tuple[float, float]:
     between = (mean * below - partial) ** 2 / np.maximum(below * (1 - below), 1e-9)
     best = int(between.argmax())
     return float(edges[best + 1]), float(between[best] / max(float((shares * (middles - mean) ** 2).sum()), 1e-9))
-
-
-def _filled(part: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Add what cannot be reached from outside the picture without crossing the part."""
-    free = np.pad(~part, 1, constant_values=True)
-    outside = np.zeros_like(free)
-    outside[0, 0] = True
-    while True:
-        grown = outside.copy()
-        grown[1:] |= outside[:-1]
-        grown[:-1] |= outside[1:]
-        grown[:, 1:] |= outside[:, :-1]
-        grown[:, :-1] |= outside[:, 1:]
-        grown &= free
-        if np.array_equal(grown, outside):
-            return ~outside[1:-1, 1:-1]
-        outside = grown

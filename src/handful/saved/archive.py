@@ -31,9 +31,9 @@ except ImportError:  # on Windows two corrections within the same millisecond ma
 
 Source = str | os.PathLike[str] | bytes  # a saved inspector: its path, or what its file holds
 
-# 1 kept neither what was learnt nor revisions; 2 squeezed every picture to the input; 3 looked at none in tiles. An
-# older handful would overlook what came after. What has no tiles is written as 3, for it to read.
-FORMAT_VERSION, FORMAT_OF_TILES = 3, 4
+# 1, never released, kept no features of references and no revisions; 2 squeezed every picture to the input; 3 knew no
+# tiles. An inspector without tiles is written as 3, for an older handful to read.
+OLDEST_FORMAT, FORMAT_VERSION, FORMAT_OF_TILES = 2, 3, 4
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
 # Parts that are read with torch and without.
 STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
@@ -271,10 +271,11 @@ def _check_version(path: str, manifest: Mapping[str, Any]) -> None:
     version = manifest.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise _foreign(path)
-    if version > FORMAT_OF_TILES:
+    if not OLDEST_FORMAT <= version <= FORMAT_OF_TILES:
+        remedy = "fit it again" if version < OLDEST_FORMAT else "upgrade handful"
         raise InspectorError(
-            f"{path} must be of format {FORMAT_OF_TILES} or older, got {version}, saved by handful "
-            f"{manifest.get('handful', 'of a later version')}; upgrade handful."
+            f"{path} must be of format {OLDEST_FORMAT} to {FORMAT_OF_TILES}, got {version}, saved by handful "
+            f"{manifest.get('handful', 'of another version')}; {remedy}."
         )
 
 
