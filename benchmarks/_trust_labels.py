@@ -138,7 +138,7 @@ def _run_openvino(folder: Path, shape: list[int], given: NDArray[np.float32]) ->
     model = core.read_model(folder / "model.xml")
     model.reshape(shape)
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    answer: NDArray[np.float32] = compiled({"image": given})["score"]
+    answer: NDArray[np.float32] = compiled({"image": given})["raw_score"]
     return answer
 
 
@@ -154,7 +154,7 @@ def _run_onnx(folder: Path, shape: list[int], given: NDArray[np.float32]) -> NDA
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    answer: NDArray[np.float32] = session.run(["score"], {"image": given})[0]
+    answer: NDArray[np.float32] = session.run(["raw_score"], {"image": given})[0]
     return answer
 
 

@@ -104,9 +104,9 @@ class Pair:
 
 def calibrated(inspections: Sequence[Inspection]) -> list[float]:
     """The scores of pictures; one that cannot be read has none, and ends the benchmark."""
-    found = [one.calibrated_score for one in inspections if one.calibrated_score is not None]
+    found = [one.score for one in inspections if one.score is not None]
     if len(found) < len(inspections):
-        sys.exit(next(one.reason or one.path for one in inspections if one.calibrated_score is None))
+        sys.exit(next(one.reason or one.path for one in inspections if one.score is None))
     return found
 
 

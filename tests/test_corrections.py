@@ -58,7 +58,10 @@ def detector(make):
 
 
 def answers(detector, pictures):
-    return [(i.score, i.verdict, i.heatmap.tobytes(), i.threshold, i.regions) for i in detector.inspect(pictures)]
+    return [
+        (one.raw_score, one.verdict, one.heatmap.tobytes(), one.raw_threshold, one.regions)
+        for one in detector.inspect(pictures)
+    ]
 
 
 def state(detector):
@@ -146,7 +149,7 @@ def test_a_taught_picture_is_ok_from_then_on_and_the_threshold_stays(detector, p
     assert detector.calibration.threshold == threshold
     ((before, after),) = correction.scores
     assert before > 1 > after
-    assert correction.revision.pictures[0].score > threshold
+    assert correction.revision.pictures[0].raw_score > threshold
 
 
 def test_a_picture_far_from_good_is_learnt_only_if_a_person_insists(detector, picture):
@@ -162,7 +165,7 @@ def test_a_picture_far_from_good_is_learnt_only_if_a_person_insists(detector, pi
 
 
 def test_a_good_picture_is_taught_unasked(detector, picture):
-    assert detector.inspect(picture(60))[0].calibrated_score < oddity.FAR
+    assert detector.inspect(picture(60))[0].score < oddity.FAR
     assert detector.teach(picture(60)).warnings == ()
 
 
@@ -177,7 +180,7 @@ def test_a_taught_picture_of_another_depth_is_told_so(detector, picture):
 def test_recorded_defects_are_part_of_what_an_odd_picture_costs(detector, picture):
     missed = picture(51, defect=True)
     detector.set_threshold(detector.calibration.typical * 1.2)  # so low that whatever is taught is far from good
-    detector.set_threshold(detector.inspect(missed)[0].score * 1.01)
+    detector.set_threshold(detector.inspect(missed)[0].raw_score * 1.01)
     detector.report_defect(missed, accept_cost=True)
     detector.set_threshold(detector.calibration.typical * 1.2)
     near = missed.copy()
@@ -236,10 +239,10 @@ def test_what_an_ignored_region_shows_changes_nothing_but_beside_it(name, make, 
     stained[40:56, 76:88] = (255, 0, 255)
     mask = np.zeros((96, 96), dtype=np.uint8)
     mask[20:76, 48:] = 255
-    open_eyed = [i.score for i in detector.inspect([part, stained])]
+    open_eyed = [i.raw_score for i in detector.inspect([part, stained])]
     detector.ignore(mask)
     plain, hidden = detector.inspect([part, stained])
-    assert abs(hidden.score - plain.score) <= 0.35 * abs(open_eyed[1] - open_eyed[0])
+    assert abs(hidden.raw_score - plain.raw_score) <= 0.35 * abs(open_eyed[1] - open_eyed[0])
     inside, small = mask[::3, ::3] > 0, hidden.heatmap[::2, ::2]  # 96 and 64 pixels wide
     assert np.all(small[inside] == hidden.heatmap.min())
 
@@ -364,7 +367,7 @@ def test_a_threshold_by_hand_says_what_the_scores_predict(detector):
 
 def test_a_missed_defect_costs_false_alarms_and_is_found_then(detector, picture):
     missed = picture(51, defect=True)
-    detector.set_threshold(detector.inspect(missed)[0].score * 1.5)
+    detector.set_threshold(detector.inspect(missed)[0].raw_score * 1.5)
     with pytest.raises(
         SettingError, match=r"10 000 good parts would be rejected instead of fewer than 1 of 10 000.*accept"
     ):
@@ -381,7 +384,7 @@ def test_a_missed_defect_costs_false_alarms_and_is_found_then(detector, picture)
 
 def test_a_missed_defect_that_the_gate_doubts_is_recorded_and_found_then(detector):
     empty = np.full((96, 96, 3), 200, dtype=np.uint8)
-    detector.set_threshold(detector.inspect(empty)[0].score * 1.5)
+    detector.set_threshold(detector.inspect(empty)[0].raw_score * 1.5)
     assert detector.inspect(empty)[0].verdict == "RETAKE"
     detector.report_defect(empty, accept_cost=True)
     (found,) = detector.inspect(empty)
@@ -391,9 +394,9 @@ def test_a_missed_defect_that_the_gate_doubts_is_recorded_and_found_then(detecto
 
 
 def test_a_defect_like_a_good_part_cannot_be_bought(detector, picture):
-    good = min((picture(seed) for seed in range(50, 60)), key=lambda pixels: detector.inspect(pixels)[0].score)
+    good = min((picture(seed) for seed in range(50, 60)), key=lambda pixels: detector.inspect(pixels)[0].raw_score)
     darker = (good * 0.98).astype(np.uint8)
-    if detector.inspect(darker)[0].score > detector.calibration.typical:
+    if detector.inspect(darker)[0].raw_score > detector.calibration.typical:
         pytest.skip("it scores above a typical good part")
     with pytest.raises(SettingError, match="to be told from it"):
         detector.report_defect(darker, accept_cost=True)
@@ -401,7 +404,7 @@ def test_a_defect_like_a_good_part_cannot_be_bought(detector, picture):
 
 def test_a_defect_that_is_missed_again_is_named(detector, picture):
     missed = picture(51, defect=True)
-    detector.set_threshold(detector.inspect(missed)[0].score * 1.5)
+    detector.set_threshold(detector.inspect(missed)[0].raw_score * 1.5)
     detector.report_defect(missed, accept_cost=True)
     near = missed.copy()
     near[0, 0] += 1

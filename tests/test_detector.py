@@ -37,7 +37,7 @@ def detector():
 
 def same(one, other):
     return (
-        one.score == other.score
+        one.raw_score == other.raw_score
         and np.array_equal(one.heatmap, other.heatmap)
         and one.regions == other.regions
         and one.verdict == other.verdict
@@ -47,7 +47,7 @@ def same(one, other):
 def test_a_defect_is_rejected_at_its_place_and_a_good_part_is_not(detector):
     good, bad = detector.inspect([disc(50), disc(51, defect=(40, 55, 14))])
     assert (good.verdict, bad.verdict) == ("OK", "DEFECT")
-    assert good.regions == () and good.calibrated_score < 1 < bad.calibrated_score
+    assert good.regions == () and good.score < 1 < bad.score
     left, top, width, height = bad.regions[0].box
     assert left < 47 < left + width and top < 62 < top + height
     assert bad.size == (96, 96)
@@ -75,7 +75,7 @@ def test_an_unreadable_picture_is_an_error_and_the_others_go_on(detector, tmp_pa
     (tmp_path / "a.png").write_text("no picture")
     Image.fromarray(disc(50)).save(tmp_path / "b.png")
     broken, fine = detector.inspect(tmp_path)
-    assert broken.verdict == "ERROR" and "a.png" in broken.reason and broken.score is None
+    assert broken.verdict == "ERROR" and "a.png" in broken.reason and broken.raw_score is None
     assert fine.verdict == "OK"
 
 
@@ -129,7 +129,7 @@ def test_a_loaded_inspector_is_fitted_anew_on_its_own_backbone(detector, tmp_pat
     again = Detector.load(tmp_path / "part.handful", device="cpu").fit([disc(seed) for seed in range(10, 13)])
     assert again.backbone == detector.backbone  # 64 pixels and torch, not the defaults
     assert len(again.references) == 3
-    assert again.inspect(disc(10))[0].score < 0.1 * again.calibration.typical  # it is among them
+    assert again.inspect(disc(10))[0].raw_score < 0.1 * again.calibration.typical  # it is among them
 
 
 @pytest.mark.parametrize("method", ["patchcore", "fastrecon"])
@@ -140,7 +140,7 @@ def test_both_engines_give_the_same_scores(method, tmp_path):
     assert (fitted.backbone.engine, other.backbone.engine) == ("openvino", "torch")
     for seed in range(50, 54):
         (one,), (two,) = fitted.inspect(disc(seed, defect=(40, 55, 14))), other.inspect(disc(seed, defect=(40, 55, 14)))
-        assert two.score == pytest.approx(one.score, rel=1e-4)  # the stated tolerance: float32 sums in another order
+        assert two.raw_score == pytest.approx(one.raw_score, rel=1e-4)  # float32 sums in another order
         assert np.abs(one.heatmap - two.heatmap).max() < 1e-2
         assert one.verdict == two.verdict
 
@@ -156,10 +156,10 @@ def test_bf16_is_recorded_and_calibrated_at_or_refused_where_the_cpu_lacks_it(tm
     loaded = Detector.load(tmp_path / "part.handful")
     assert loaded.backbone.precision == "bf16"
     (one,), (two,) = bf16.inspect(disc(51)), loaded.inspect(disc(51))
-    assert two.score == pytest.approx(one.score, rel=1e-4) and one.verdict == two.verdict == "OK"
+    assert two.raw_score == pytest.approx(one.raw_score, rel=1e-4) and one.verdict == two.verdict == "OK"
     exact = Detector(size=64, engine="openvino").fit([disc(seed) for seed in range(3)]).inspect(disc(51))[0]
-    assert one.score != exact.score  # it really is another precision
-    assert one.score == pytest.approx(exact.score, rel=0.1)
+    assert one.raw_score != exact.raw_score  # it really is another precision
+    assert one.raw_score == pytest.approx(exact.raw_score, rel=0.1)
 
 
 def test_a_picture_and_its_sixteen_bit_copy_score_alike(detector):
@@ -167,7 +167,7 @@ def test_a_picture_and_its_sixteen_bit_copy_score_alike(detector):
     deep = pixels.astype(np.uint16) * 257
     fitted = Detector(**QUICK).fit([disc(seed).astype(np.uint16) * 257 for seed in range(4)])
     (shallow,), (same_part,) = detector.inspect(pixels), fitted.inspect(deep)
-    assert same_part.score == pytest.approx(shallow.score, rel=0.02)  # 8-bit resizing rounds, 16-bit does not
+    assert same_part.raw_score == pytest.approx(shallow.raw_score, rel=0.02)  # 8-bit resizing rounds, 16-bit does not
 
 
 def test_twelve_bits_in_a_sixteen_bit_file_are_no_dark_picture(detector):
@@ -175,12 +175,12 @@ def test_twelve_bits_in_a_sixteen_bit_file_are_no_dark_picture(detector):
     fitted = Detector(**QUICK).fit(references)
     good, bad = fitted.inspect([disc(50).astype(np.uint16) * 16, disc(51, defect=(40, 55, 14)).astype(np.uint16) * 16])
     assert (good.verdict, bad.verdict) == ("OK", "DEFECT")
-    assert bad.score == pytest.approx(detector.inspect(disc(51, defect=(40, 55, 14)))[0].score, rel=0.05)
+    assert bad.raw_score == pytest.approx(detector.inspect(disc(51, defect=(40, 55, 14)))[0].raw_score, rel=0.05)
 
 
 def test_the_order_of_references_does_not_matter(detector):
     other = Detector(**QUICK).fit([disc(seed) for seed in (2, 0, 3, 1)])
-    assert other.inspect(disc(50))[0].score == pytest.approx(detector.inspect(disc(50))[0].score, rel=1e-5)
+    assert other.inspect(disc(50))[0].raw_score == pytest.approx(detector.inspect(disc(50))[0].raw_score, rel=1e-5)
     assert other.calibration.threshold == pytest.approx(detector.calibration.threshold, rel=1e-5)
 
 
@@ -193,8 +193,8 @@ def test_the_same_fit_twice_is_the_same_to_the_byte(detector, tmp_path):
 def test_a_threshold_never_sees_the_reference_it_scores(detector):
     # A picture's own patches are as near to it as can be; the references' calibration scores are those of strangers.
     inside = detector.inspect(disc(0))[0]
-    assert inside.score < 0.1 * detector.calibration.typical
-    assert detector.calibration.typical > 0.5 * np.mean([i.score for i in detector.inspect([disc(50), disc(51)])])
+    assert inside.raw_score < 0.1 * detector.calibration.typical
+    assert detector.calibration.typical > 0.5 * np.mean([i.raw_score for i in detector.inspect([disc(50), disc(51)])])
 
 
 def labelled(row, count=1):
@@ -298,9 +298,9 @@ def test_options_out_of_bounds_are_refused_before_anything_is_loaded(options, se
 def test_an_inspection_is_frozen_and_ready_for_json(detector):
     (inspection,) = detector.inspect(disc(51, defect=(40, 55, 14)))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        inspection.score = 0
+        inspection.raw_score = 0
     fields = inspection.as_dict()
-    scores, places = {"score", "calibrated_score", "threshold"}, {"regions", "missing"}
+    scores, places = {"score", "raw_score", "raw_threshold"}, {"regions", "missing"}
     assert set(fields) == {"path", "verdict", "size", "inspector"} | scores | places
     assert set(fields["regions"][0]) == {"box", "area", "peak", "peak_at", "nearest"}
     assert set(fields["missing"]) == set(fields["regions"][0]["nearest"]) == {"picture", "at", "distance"}
@@ -313,7 +313,7 @@ def test_fitted_on_cuda_it_answers_on_the_cpu(tmp_path):
     fitted.save(tmp_path / "part.handful")
     on_cpu = Detector.load(tmp_path / "part.handful", device="cpu")
     (one,), (two,) = fitted.inspect(disc(50)), on_cpu.inspect(disc(50))
-    assert two.score == pytest.approx(one.score, rel=5e-3)  # cuDNN may take TF32's shorter mantissa
+    assert two.raw_score == pytest.approx(one.raw_score, rel=5e-3)  # cuDNN may take TF32's shorter mantissa
 
 
 def test_winclip_saved_and_loaded_inspects_alike_without_a_text_tower(
@@ -328,7 +328,7 @@ def test_winclip_saved_and_loaded_inspects_alike_without_a_text_tower(
     assert loaded.backbone == detector.backbone
     assert (loaded.backbone.object_name, loaded.backbone.size) == ("disc", (32, 32))
     one, other = (d.inspect(picture_factory(9, defect=True))[0] for d in (detector, loaded))
-    assert one.score == other.score and np.array_equal(one.heatmap, other.heatmap)
+    assert one.raw_score == other.raw_score and np.array_equal(one.heatmap, other.heatmap)
 
 
 def test_what_the_part_is_called_matters_to_winclip(good_folder, picture_factory, tiny_clip):
@@ -336,7 +336,7 @@ def test_what_the_part_is_called_matters_to_winclip(good_folder, picture_factory
         Detector("winclip", backbone=tiny_clip, weights="random", device="cpu", object_name=name)
         .fit(good_folder)
         .inspect(picture_factory(9))[0]
-        .score
+        .raw_score
         for name in ("disc", "metal nut")
     ]
     assert scores[0] != scores[1]
@@ -346,7 +346,7 @@ def test_clips_blocks_serve_other_methods(good_folder, picture_factory, tiny_cli
     detector = Detector(backbone=tiny_clip, levels=[1, 3], size=48, weights="random", device="cpu").fit(good_folder)
     assert detector.backbone.levels == ("block1", "block3")
     assert detector.backbone.object_name is None
-    assert detector.inspect(picture_factory(9, defect=True))[0].score > 0
+    assert detector.inspect(picture_factory(9, defect=True))[0].raw_score > 0
 
 
 def test_winclip_on_a_backbone_without_texts_says_what_it_needs(good_folder, ready_backbone):
@@ -521,3 +521,11 @@ def test_a_fit_that_tries_no_defects_gives_the_same_inspector(detector):
     plain = Detector(**QUICK).fit([disc(seed) for seed in range(4)], try_defects=False)
     assert plain.visibility is None
     assert plain.digest == detector.digest and plain.calibration == detector.calibration
+
+
+def test_a_score_is_on_the_common_scale_and_a_raw_score_on_the_methods_own(detector):
+    calibration = detector.calibration
+    for inspection in detector.inspect([disc(50), disc(51, defect=(40, 55, 14))]):
+        assert inspection.score == calibration.calibrated(inspection.raw_score)
+        assert inspection.raw_threshold == calibration.threshold
+        assert inspection.is_defect == (inspection.score > 1) == (inspection.raw_score > inspection.raw_threshold)

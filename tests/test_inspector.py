@@ -46,7 +46,7 @@ def assert_same(one, other, calibration):
     """Two answers for one picture, within the tolerance that a graph must keep."""
     scale = calibration.threshold - calibration.typical
     assert one.verdict == other.verdict and one.size == other.size and one.reason == other.reason
-    assert abs(one.score - other.score) <= TOLERANCE * max(scale, abs(one.score - calibration.typical))
+    assert abs(one.raw_score - other.raw_score) <= TOLERANCE * max(scale, abs(one.raw_score - calibration.typical))
     assert np.abs(one.heatmap - other.heatmap).max() <= TOLERANCE * max(1, np.abs(one.heatmap).max())
     assert [region.box for region in one.regions] == [region.box for region in other.regions]
     assert [region.nearest for region in one.regions] == [region.nearest for region in other.regions]
@@ -85,10 +85,10 @@ def test_every_followed_method_stands_above():
 def test_a_loaded_detector_inspects_by_the_graph(saved, picture_factory):
     pixels = picture_factory(9, defect=True)
     (by_detector,), (by_inspector,) = (loads(saved).inspect(pixels) for loads in (Detector.load, Inspector.load))
-    assert by_detector.score == by_inspector.score
+    assert by_detector.raw_score == by_inspector.raw_score
     assert np.array_equal(by_detector.heatmap, by_inspector.heatmap)
     (by_torch,) = Detector.load(saved, engine="torch").inspect(pixels)
-    assert by_torch.score == pytest.approx(by_detector.score, rel=1e-4)
+    assert by_torch.raw_score == pytest.approx(by_detector.raw_score, rel=1e-4)
 
 
 def test_saved_again_it_is_the_same_file(saved, tmp_path):
@@ -119,7 +119,7 @@ def test_corrections_reach_it(good_folder, picture_factory, tmp_path):
     detector.ignore(tmp_path / "mask.png")
     detector.save(tmp_path / "part.handful")
     (after,) = Inspector.load(tmp_path / "part.handful").inspect(pixels)
-    assert after.score != pytest.approx(before.score, rel=1e-3)
+    assert after.raw_score != pytest.approx(before.raw_score, rel=1e-3)
     assert_same(detector.inspect(pixels)[0], after, detector.calibration)
 
 
@@ -152,7 +152,7 @@ def test_at_bf16_the_backbone_alone_computes_in_it(good_folder, picture_factory,
     inspector, pixels = Inspector.load(tmp_path / "part.handful"), picture_factory(9, defect=True)
     assert_same(detector.inspect(pixels)[0], inspector.inspect(pixels)[0], detector.calibration)
     (alone,), (beside, *_) = inspector.inspect(pixels), inspector.inspect([pixels] * MANY)
-    assert beside.score == alone.score and np.array_equal(beside.heatmap, alone.heatmap)
+    assert beside.raw_score == alone.raw_score and np.array_equal(beside.heatmap, alone.heatmap)
 
 
 def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_path):
@@ -239,8 +239,8 @@ def test_many_pictures_are_inspected_side_by_side_in_their_order(saved, picture_
     assert [one.path for one in many] == [one.path for one in alone]
     assert [one.verdict for one in many] == [one.verdict for one in alone] and many[4].verdict == "ERROR"
     for one, other in zip(many, alone, strict=True):
-        if one.score is not None:
-            assert one.score == pytest.approx(other.score, rel=1e-5)
+        if one.raw_score is not None:
+            assert one.raw_score == pytest.approx(other.raw_score, rel=1e-5)
             assert [region.nearest for region in one.regions] == [region.nearest for region in other.regions]
 
 
@@ -274,5 +274,5 @@ def test_a_score_that_is_not_finite_is_no_verdict(saved, picture_factory, place)
         return replace(seen, **{place: seen.score * np.nan if place == "score" else seen.map * np.nan})
 
     (answer,) = replace(inspector, look=look).inspect(picture_factory(9))
-    assert answer.verdict == "ERROR" and answer.score is None
+    assert answer.verdict == "ERROR" and answer.raw_score is None
     assert re.fullmatch(r".* must get finite scores, got .*; copy the inspector, or fit it again\.", answer.reason)

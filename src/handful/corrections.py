@@ -317,9 +317,10 @@ def _learnt(state: InspectorState) -> dict[str, str]:
 def _ask(after: Basis, before: Basis) -> None:
     """Raise the sentence with the cost of a lower threshold."""
     raise SettingError(
-        f"To find the missed defect the threshold must fall from {before.threshold:.4g} to {after.threshold:.4g}, and "
-        f"{of_parts(after.predicted_rate)} good parts would be rejected instead of {of_parts(before.predicted_rate)}; "
-        f"accept that cost (`--accept-cost`), or fit with more pixels or other references."
+        f"To find the missed defect the threshold must fall from {before.raw_threshold:.4g} to "
+        f"{after.raw_threshold:.4g}, and {of_parts(after.predicted_rate)} good parts would be rejected instead of "
+        f"{of_parts(before.predicted_rate)}; accept that cost (`--accept-cost`), or fit with more pixels or other "
+        f"references."
     )
 
 

@@ -61,7 +61,7 @@ class Detector:
         detector = Detector().fit("good/")
         detector.save("bottle.handful")
         for inspection in Detector.load("bottle.handful").inspect("incoming/"):
-            print(inspection.path, inspection.verdict, inspection.calibrated_score)
+            print(inspection.path, inspection.verdict, inspection.score)
 
     Args:
         method: a name in `handful.methods.METHODS`.

@@ -55,7 +55,7 @@ class Inspector:
 
         inspector = Inspector.load("bottle.handful")
         for inspection in inspector.stream("incoming/"):
-            print(inspection.path, inspection.verdict, inspection.calibrated_score)
+            print(inspection.path, inspection.verdict, inspection.score)
 
     `Detector` inspects by an inspector too.
 
@@ -268,9 +268,9 @@ class Inspector:
         return Inspection(
             path=picture.name,
             verdict=Verdict.DEFECT if defect else Verdict.RETAKE if sentence else Verdict.OK,
-            score=seen.score,
-            calibrated_score=self.calibration.calibrated(seen.score),
-            threshold=self.calibration.threshold,
+            score=self.calibration.calibrated(seen.score),
+            raw_score=seen.score,
+            raw_threshold=self.calibration.threshold,
             heatmap=heatmap,
             regions=regions,
             missing=missing,

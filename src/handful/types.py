@@ -292,9 +292,10 @@ class Inspection:
     Attributes:
         path: the picture's path, or the name given to a picture in memory.
         verdict: OK, DEFECT, RETAKE or ERROR.
-        score: the method's raw image score, higher is more anomalous; None for ERROR alone, as the next three.
-        calibrated_score: the same on one scale for every inspector: 0 a typical good part, 1 the threshold.
-        threshold: the raw score above which a picture is a DEFECT.
+        score: on one scale for every inspector: 0 a typical good part, 1 the threshold; higher is more anomalous. None
+            for ERROR alone, as the next three.
+        raw_score: the same in the method's own unit.
+        raw_threshold: the raw score above which a picture is a DEFECT.
         heatmap: (H, W) float32 over the whole picture, calibrated: 0 typical of good parts, 1 the map's threshold. It
             has the pixels of the model-input frame, or of that of tiles, which the picture fills: all but for a picture
             of another shape.
@@ -311,8 +312,8 @@ class Inspection:
     path: str
     verdict: Verdict
     score: float | None = None
-    calibrated_score: float | None = None
-    threshold: float | None = None
+    raw_score: float | None = None
+    raw_threshold: float | None = None
     heatmap: NDArray[np.float32] | None = None
     regions: tuple[Region, ...] = ()
     size: tuple[int, int] | None = None
@@ -332,8 +333,8 @@ class Inspection:
             "path": self.path,
             "verdict": self.verdict,
             "score": self.score,
-            "calibrated_score": self.calibrated_score,
-            "threshold": self.threshold,
+            "raw_score": self.raw_score,
+            "raw_threshold": self.raw_threshold,
             "regions": [asdict(region) for region in self.regions],
             "missing": asdict(self.missing) if self.missing else None,
             "size": list(self.size) if self.size else None,

@@ -103,7 +103,7 @@ def test_path_image_array_and_tensor_score_the_same(fitted, picture_factory, tmp
         pixels,
         torch.from_numpy(pixels).permute(2, 0, 1),
     ]
-    assert len({inspection.score for inspection in fitted.inspect(sources)}) == 1
+    assert len({inspection.raw_score for inspection in fitted.inspect(sources)}) == 1
 
 
 def test_reading_changes_no_input():

@@ -72,7 +72,7 @@ def test_an_inspector_has_the_size_that_came_out_and_says_why(tmp_path):
     given = Detector(size=384, **QUICK).fit(references, accept_odd=True)  # sqrt(416 * 384) = 400, rounded
     assert detector.backbone.size == given.backbone.size == (384, 416)
     assert detector.sizing == "auto: 384² pixels, as the references have 400² pixels" and given.sizing is None
-    assert detector.inspect(references[0])[0].score == given.inspect(references[0])[0].score
+    assert detector.inspect(references[0])[0].raw_score == given.inspect(references[0])[0].raw_score
     path = tmp_path / "part.handful"
     detector.save(path)
     assert archive.read(path)[0]["preprocessing"]["size"] == [384, 416]

@@ -105,8 +105,8 @@ def test_the_saved_graph_answers_alike_and_old_readers_refuse_the_file(tmp_path,
     there, here = inspector.inspect([query])[0], fast.inspect([query])[0]
     loaded = Detector.load(path)
     assert there.verdict == "DEFECT" and there.regions[0].box == here.regions[0].box
-    assert there.calibrated_score == pytest.approx(here.calibrated_score, abs=1e-3)
-    assert loaded.inspect([query])[0].score == pytest.approx(here.score, rel=1e-4)
+    assert there.score == pytest.approx(here.score, abs=1e-3)
+    assert loaded.inspect([query])[0].raw_score == pytest.approx(here.raw_score, rel=1e-4)
     assert loaded.sizing == fast.sizing and loaded.tiles == fast.tiles and loaded.evidence == fast.evidence
     assert archive.read(path)[0]["format_version"] == archive.FORMAT_OF_TILES == 4
     monkeypatch.setattr(archive, "FORMAT_OF_TILES", 3)
@@ -122,7 +122,7 @@ def test_a_file_without_tiles_is_one_that_older_versions_read(saved):
 def test_it_is_copied_as_it_is(detector):
     query = fabric(23, defects=[(300, 300)])
     one, other = detector.inspect([query])[0], copy.deepcopy(detector).inspect([query])[0]
-    assert one.score == other.score and np.array_equal(one.heatmap, other.heatmap)
+    assert one.raw_score == other.raw_score and np.array_equal(one.heatmap, other.heatmap)
 
 
 def test_the_bank_does_not_grow_with_the_pictures():
@@ -170,7 +170,7 @@ def test_corrections_count_in_tiles(detector):
     digest = corrected.digest
     corrected.undo(1)
     again, first = corrected.inspect([alarm])[0], detector.inspect([alarm])[0]
-    assert again.score == first.score and np.array_equal(again.heatmap, first.heatmap)
+    assert again.raw_score == first.raw_score and np.array_equal(again.heatmap, first.heatmap)
     assert corrected.digest != digest and corrected.calibration == before
 
     more = corrected.add_normals([fabric(seed) for seed in range(31, 34)])
@@ -189,7 +189,7 @@ def test_a_missed_defect_lowers_the_threshold_and_is_seen_again(detector):
     assert corrected.inspect([missed])[0].verdict == "DEFECT"
     kept = corrected._state.features.defects[0]
     score = float(corrected.method.score(kept).maps.max())
-    assert score == corrected.inspect([missed])[0].score  # its strangest tile is kept
+    assert score == corrected.inspect([missed])[0].raw_score  # its strangest tile is kept
 
 
 def test_a_budget_leaves_out_patches():
@@ -229,7 +229,7 @@ def test_16_bits_are_seen_as_8_bits(detector):
     query = fabric(26, defects=[(300, 300)])
     eight = detector.inspect([query])[0]
     deep = detector.inspect([query.astype(np.uint16) * 257])[0]
-    assert deep.verdict == "DEFECT" and deep.score == pytest.approx(eight.score, rel=1e-3)
+    assert deep.verdict == "DEFECT" and deep.raw_score == pytest.approx(eight.raw_score, rel=1e-3)
 
 
 def test_a_picture_of_another_shape_lies_in_the_frame_of_tiles(detector):

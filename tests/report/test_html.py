@@ -29,15 +29,15 @@ def flat(value, size=(16, 16)):
 
 
 def ok(name="a.png", score=0.2, heatmap=None, size=(60, 60)):
-    return Inspection(name, "OK", 1 + score, score, 2.0, flat(0.1) if heatmap is None else heatmap, (), size)
+    return Inspection(name, "OK", score, 1 + score, 2.0, flat(0.1) if heatmap is None else heatmap, (), size)
 
 
 def defect(name="b.png", score=1.8, regions=REGIONS, heatmap=None, size=(60, 60)):
-    return Inspection(name, "DEFECT", 1 + score, score, 2.0, flat(1.5) if heatmap is None else heatmap, regions, size)
+    return Inspection(name, "DEFECT", score, 1 + score, 2.0, flat(1.5) if heatmap is None else heatmap, regions, size)
 
 
 def retake(name="c.png", reason="Too dark."):
-    return Inspection(name, "RETAKE", 1.9, 0.9, 2.0, flat(1.5), size=(60, 60), reason=reason)
+    return Inspection(name, "RETAKE", 0.9, 1.9, 2.0, flat(1.5), size=(60, 60), reason=reason)
 
 
 def picture(name="a.png", pixels=None):

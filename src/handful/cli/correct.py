@@ -124,7 +124,7 @@ def basis_rows(basis: "Basis") -> dict[str, str]:
 
     asked = f"for {of_parts(basis.false_alarm_rate)}"
     return {
-        "threshold": f"{basis.threshold:.4g} (typical good part {basis.typical:.4g})",
+        "threshold": f"{basis.raw_threshold:.4g} (typical good part {basis.typical:.4g})",
         "rejects": f"{of_parts(basis.predicted_rate)} good parts, as {basis.pictures} good pictures predict",
         "range": f"{basis.low:.4g} to {basis.high:.4g}: where the threshold {asked} lies, nine times in ten",
         "rests on": basis.rests_on,
@@ -205,7 +205,7 @@ def _say_scores(correction: "Correction") -> None:
 def _say_change(before: "Basis", after: "Basis") -> None:
     """What became of the threshold."""
     if before == after:
-        say(f"threshold {after.threshold:.4g}, as before")
+        say(f"threshold {after.raw_threshold:.4g}, as before")
         return
     old, new = basis_rows(before), basis_rows(after)
     for label in new:

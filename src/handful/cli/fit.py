@@ -179,7 +179,7 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
         "sizing": detector.sizing,
         "tiles": {"frame": list(tiles.frame[::-1]), "count": len(tiles)} if (tiles := detector.tiles) else None,
         "reshaped": list(detector.reshaped),
-        "threshold": calibration.threshold,
+        "raw_threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
         "turning": asdict(detector.turning) if detector.turning else None,

@@ -87,8 +87,8 @@ def _opened(path: Path, engine: str | None, device: str, head: Path | None) -> "
 
 
 def _line(inspection: "Inspection") -> str:
-    """One answer for people: verdict, calibrated score, path, regions."""
-    score = "" if inspection.calibrated_score is None else f"{inspection.calibrated_score:.2f}"
+    """One answer for people: verdict, score, path, regions."""
+    score = "" if inspection.score is None else f"{inspection.score:.2f}"
     line = f"{inspection.verdict:<6} {score:>6}  {inspection.path}"
     if inspection.regions:
         x, y, width, height = inspection.regions[0].box

@@ -53,7 +53,7 @@ def records(rows: Sequence[Row], scores: Sequence[Sequence[PictureScore]]) -> li
     """
     most = max(row.shots for row in rows)
     thresholds = np.array([row.threshold for row in rows])
-    ratios = np.array([[score.score for score in of_row] for of_row in scores]) / thresholds[:, None]
+    ratios = np.array([[score.raw_score for score in of_row] for of_row in scores]) / thresholds[:, None]
     means = ratios[[row.shots == most for row in rows]].mean(0)
     rejected = (ratios > 1).sum(0)
     return [

@@ -33,7 +33,7 @@ from handful.version import __version__
 
 GraphFormat = Literal["openvino", "onnx"]
 DESCRIPTION = "inspector.json"
-DESCRIPTION_VERSION = 2  # 1 squeezed every picture to the input
+DESCRIPTION_VERSION = 3  # 1 squeezed every picture to the input; 2 called the raw score `score`
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,9 @@ def _describe(fitted: InspectorState, folder: Path, agreements: Sequence[Agreeme
         "format_version": DESCRIPTION_VERSION,
         "handful": __version__,
         **calibration,
-        "verdict": "DEFECT where score > threshold, else OK",
-        "calibrated_score": "(score - typical) / (threshold - typical): 0 a typical good part, 1 the threshold",
-        "calibrated_map": "(map - map_typical) / (map_threshold - map_typical): above 1 a pixel is part of a defect",
+        "verdict": "DEFECT where raw_score > threshold, else OK",
+        "score": "(raw_score - typical) / (threshold - typical): 0 a typical good part, 1 the threshold",
+        "map": "(raw_map - map_typical) / (map_threshold - map_typical): above 1 a pixel is part of a defect",
         "input": {"name": GRAPH_INPUT, "shape": [1, 3, height, width], "type": "float32", "range": [0, 1]},
         "batch": "one picture at a time; reshaped or edited to another shape, the graph refuses to run",
         "outputs": {
