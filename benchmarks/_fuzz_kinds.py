@@ -35,9 +35,10 @@ from handful.errors import ImageError
 from handful.inspection.threshold import Calibration
 from handful.inspector import Inspector
 from handful.report.html import Report
+from handful.report.result import Inspection
 from handful.saved import archive
 from handful.saved.manifest import history_of
-from handful.types import Inspection, Sample, Saturation
+from handful.types import Sample, Saturation
 
 POOL = 400  # hostile values, drawn anew for so many inputs
 SIZE = (64, 64)

@@ -22,7 +22,8 @@ from handful.detector import Detector
 from handful.evaluation.environment import commit
 from handful.inspector import Inspector
 from handful.metrics import image_auroc
-from handful.types import Category, Inspection
+from handful.report.result import Inspection
+from handful.types import Category
 
 SIZE = 320
 OUT = Path(__file__).with_suffix(".md")

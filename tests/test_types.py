@@ -3,7 +3,8 @@ import json
 import pytest
 import torch
 
-from handful.types import Features, Inspection, Verdict
+from handful.report.result import Inspection
+from handful.types import Features, Verdict
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

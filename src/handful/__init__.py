@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     )
     from handful.inspection.threshold import Calibration
     from handful.inspector import Inspector
-    from handful.types import Inspection, NearestReference, Reference, Region, Verdict
+    from handful.report.result import Inspection
+    from handful.types import NearestReference, Reference, Region, Verdict
 
 __all__ = [
     "Calibration",
@@ -48,7 +49,7 @@ _HOMES = {
     "Calibration": "handful.inspection.threshold",
     "Correction": "handful.corrections",
     "Detector": "handful.detector",
-    "Inspection": "handful.types",
+    "Inspection": "handful.report.result",
     "Inspector": "handful.inspector",
     "NearestReference": "handful.types",
     "Reference": "handful.types",

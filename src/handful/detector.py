@@ -30,12 +30,13 @@ from handful.inspection.threshold import DEFAULT_RATE, Calibration, check_rate
 from handful.inspector import Inspector
 from handful.ops.frames import LONGEST, frame_size, part_of, shared_aspect
 from handful.ops.tiles import Tiles
+from handful.report.result import Inspection
 from handful.saved import archive, scoring_graph
 from handful.saved.export import Export, GraphFormat, export
 from handful.saved.manifest import reading
 from handful.saved.state import InspectorState
 from handful.training import head_file
-from handful.types import Inspection, Reference
+from handful.types import Reference
 
 Self_ = TypeVar("Self_", bound="Detector")
 Arguments = ParamSpec("Arguments")

@@ -25,10 +25,11 @@ from handful.inspection.evidence import Evidence, regions
 from handful.inspection.gate import Gate
 from handful.ops.frames import whole
 from handful.ops.ignoring_numpy import hidden_levels
+from handful.report.result import Inspection
 from handful.saved import archive
 from handful.saved.archive import STATE_PART
 from handful.saved.manifest import Arrays, gate_of, preprocessing_of, reading, reference_levels, references_of, spec_of
-from handful.types import Inspection, ModelOutput, NearestReference, Reference, Region, Verdict
+from handful.types import ModelOutput, NearestReference, Reference, Region, Verdict
 
 PICTURES_PER_CORE = 2  # that are inspected at once: more would push each other out of the caches
 MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make

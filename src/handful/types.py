@@ -3,10 +3,10 @@
 Letters: B pictures, H W pixels of the model-input frame, h w patch grid, D channels.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,65 +283,3 @@ class Region:
     peak: float
     peak_at: tuple[int, int]
     nearest: NearestReference | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Inspection:
-    """The answer for one picture.
-
-    Attributes:
-        path: the picture's path, or the name given to a picture in memory.
-        verdict: OK, DEFECT, RETAKE or ERROR.
-        score: on one scale for every inspector: 0 a typical good part, 1 the threshold; higher is more anomalous. None
-            for ERROR alone, as the next three.
-        raw_score: the same in the method's own unit.
-        raw_threshold: the raw score above which a picture is a DEFECT.
-        heatmap: (H, W) float32 over the whole picture, calibrated: 0 typical of good parts, 1 the map's threshold. It
-            has the pixels of the model-input frame, or of that of tiles, which the picture fills: all but for a picture
-            of another shape.
-        regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
-        size: width, height of the upright original picture; None for ERROR.
-        reason: a sentence for RETAKE and ERROR, else None.
-        notes: sentences that a person should read beside the verdict: on another depth or shape than the references',
-            and the gate's doubt about a DEFECT; most pictures have none.
-        inspector: the digest that names the inspector with its calibration; None where no inspector was asked.
-        missing: where the verdict is DEFECT, the place of the most alike good picture that is least like anything in
-            this one: what may be missing here. None elsewhere, and where good pictures are not kept.
-    """
-
-    path: str
-    verdict: Verdict
-    score: float | None = None
-    raw_score: float | None = None
-    raw_threshold: float | None = None
-    heatmap: NDArray[np.float32] | None = None
-    regions: tuple[Region, ...] = ()
-    size: tuple[int, int] | None = None
-    reason: str | None = None
-    missing: NearestReference | None = None
-    notes: tuple[str, ...] = ()
-    inspector: str | None = None
-
-    @property
-    def is_defect(self) -> bool:
-        """Whether the verdict is DEFECT."""
-        return self.verdict == Verdict.DEFECT
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the heatmap, ready for JSON; `reason` and `notes` only where there are any."""
-        answer: dict[str, Any] = {
-            "path": self.path,
-            "verdict": self.verdict,
-            "score": self.score,
-            "raw_score": self.raw_score,
-            "raw_threshold": self.raw_threshold,
-            "regions": [asdict(region) for region in self.regions],
-            "missing": asdict(self.missing) if self.missing else None,
-            "size": list(self.size) if self.size else None,
-            "inspector": self.inspector,
-        }
-        if self.reason is not None:
-            answer["reason"] = self.reason
-        if self.notes:
-            answer["notes"] = list(self.notes)
-        return answer

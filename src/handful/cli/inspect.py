@@ -21,7 +21,7 @@ from handful.types import Verdict
 if TYPE_CHECKING:
     from handful.cli.heatmaps import HeatmapNames
     from handful.inspector import Inspector
-    from handful.types import Inspection
+    from handful.report.result import Inspection
 
 
 def inspect(

@@ -24,7 +24,8 @@ from handful.data.images import Picture
 from handful.data.thumbnails import thumbnail
 from handful.files import output_error, replacing
 from handful.report.overlay import CLEAR_UP_TO, NUMBERED_REGIONS, SATURATED_FROM, SCALE, overlay
-from handful.types import Inspection, Verdict
+from handful.report.result import Inspection
+from handful.types import Verdict
 
 VERDICTS = (Verdict.DEFECT, Verdict.OK, Verdict.RETAKE, Verdict.ERROR)  # the order of the page
 
