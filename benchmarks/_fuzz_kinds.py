@@ -37,7 +37,7 @@ from handful.inspector import Inspector
 from handful.report.html import Report
 from handful.report.result import Inspection
 from handful.saved import archive
-from handful.saved.manifest import history_of
+from handful.saved.history import history_of
 from handful.types import Sample, Saturation
 
 POOL = 400  # hostile values, drawn anew for so many inputs

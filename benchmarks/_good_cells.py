@@ -35,8 +35,8 @@ class Cell:
         turned: whether the references were learnt in turned copies.
         prior: that the shipped threshold rests on.
         image, peaks: (k, V) of the references' views, see `handful.fitting.calibration.good_scores`.
-        apart: (k, 3) of every reference by itself, see `Method.score_against_itself`: image score, mean and highest of the map;
-            empty for a method that cannot.
+        apart: (k, 3) of every reference by itself, see `Method.score_against_itself`: image score, mean and highest
+            value of the map; empty for a method that cannot.
         terms: (k, T) of every reference, left out, see `Method.terms`; empty where there are none.
         means: (k,) of every reference's map, left out; empty at one reference.
         pairs: (k, k) score of each reference (row) by a method that has learnt one other alone; 0 on the diagonal.
@@ -157,7 +157,7 @@ def _seen(fitted: InspectorState, path: str) -> tuple[Features, bool]:
     """A picture's features, and whether it fills the frame."""
     picture = fitted.preprocessing.read(path)
     features = fitted.backbone(torch.from_numpy(fitted.preprocessing(picture))[None])
-    return features, fitted.preprocessing.part(picture.size).is_whole
+    return features, fitted.preprocessing.placement(picture.size).is_whole
 
 
 def _score(method: methods.Method, features: Features) -> float:

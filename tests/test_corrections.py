@@ -17,7 +17,7 @@ from handful.fitting.reference_features import ReferenceFeatures
 from handful.inspection.threshold import DEFAULT_RATE
 from handful.methods import HEAD_TRAININGS, METHODS
 from handful.saved import archive
-from handful.saved.manifest import HISTORY_PART
+from handful.saved.history import HISTORY_PART
 from handful.saved.state import _feature_parts, _reference_features
 from handful.training import head_file
 from handful.types import Features
@@ -112,7 +112,7 @@ def test_a_part_that_turns_is_taught_and_untaught_in_turned_copies(fitted, pictu
     for name, tensor in state(detector).items():
         if name.startswith(
             ("rows", "turned")
-        ):  # patches of three pictures and of their copies; lanes are filled up by some again
+        ):  # patches of three pictures and of their copies; groups are filled up by some again
             patches, before_it = (len(of.flatten(0, -2).unique(dim=0)) for of in (tensor, learnt[name]))
             assert patches == pytest.approx(1.5 * before_it, rel=0.01)
     detector.save(tmp_path / "part.handful")

@@ -12,8 +12,9 @@ from handful.data.images import Picture, read_picture
 from handful.detector import Detector
 from handful.graphs.names import SCORING_CONSTANTS_PART, SCORING_PART
 from handful.graphs.openvino import openvino
+from handful.inspection import evidence
 from handful.methods.handful import Handful
-from handful.ops import evidence, least
+from handful.ops import least
 from handful.saved import archive
 from handful.saved.state import InspectorState
 

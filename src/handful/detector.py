@@ -28,7 +28,7 @@ from handful.fitting.visibility import Visibility
 from handful.inspection.gate import CHECKS, Gate, check_names
 from handful.inspection.threshold import DEFAULT_RATE, Calibration, check_rate
 from handful.inspector import Inspector
-from handful.ops.frames import LONGEST, frame_size, part_of, shared_aspect
+from handful.ops.frames import LONGEST, frame_size, placement_of, shared_aspect
 from handful.ops.tiles import Tiles
 from handful.report.result import Inspection
 from handful.saved import archive, scoring_graph
@@ -71,15 +71,16 @@ class Detector:
             may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
         size: of the model's input in pixels. One number N, or None for the backbone's own: about N² pixels at the
             references' aspect, see `handful.ops.frames.frame_size`; square references give N x N. Height and width:
-            exactly these. "auto": as many pixels as the references show, within limits, see `handful.fitting.sizing.choose`.
+            exactly these. "auto": as many pixels as the references show, within limits, see
+            `handful.fitting.sizing.choose`.
             References and pictures of another shape lie in the input as a whole, their aspect kept.
         squeeze: resize every picture to `size`, N x N for one number, whatever its aspect, as papers do. With a head it
             is always so, as in the head's training.
         false_alarm_rate: the share of good parts that the threshold may reject.
-        head: of an auxiliary-trained method: a file that `handful train` wrote, or one read by `handful.training.head_file.read`, to
-            be shared by many detectors.
-        gate: the checks of `handful.inspection.gate.CHECKS` that a picture must pass to be OK: one that fails is a RETAKE, or
-            a DEFECT where its score is beyond the threshold; () for none.
+        head: of an auxiliary-trained method: a file that `handful train` wrote, or a head read by
+            `handful.training.head_file.read`, to be shared by many detectors.
+        gate: the checks of `handful.inspection.gate.CHECKS` that a picture must pass to be OK; a picture that fails is
+            a RETAKE, or a DEFECT where its score is beyond the threshold; () for none.
         max_pixels: that a picture's file may have, told from its header before it is decoded.
 
     Raises:
@@ -269,7 +270,7 @@ class Detector:
         """What it finds of synthetic defects at its threshold, from scores that `fit` kept.
 
         After a correction of what is learnt or ignored these are still the scores of the inspector as it was fitted,
-        see `handful.fitting.visibility.Visibility.changed`. None where `fit` tried none, and for one saved before it did.
+        see `handful.fitting.visibility.Visibility.changed`. None where `fit` planted no defects.
         """
         return self._needed.visibility
 
@@ -298,7 +299,7 @@ class Detector:
         """The references of another shape than the input, which lie in it as a whole or are squeezed to it."""
         fitted = self._needed
         frame = fitted.preprocessing.size
-        return tuple(one.name for one in fitted.references if one.size and not part_of(one.size, frame).is_whole)
+        return tuple(one.name for one in fitted.references if one.size and not placement_of(one.size, frame).is_whole)
 
     @property
     def keeps_aspect(self) -> bool:

@@ -105,7 +105,7 @@ class Inspector:
             object.__setattr__(self, "places", threading.Semaphore(PICTURES_PER_CORE * (os.cpu_count() or 1)))
         if self.evidence is None and self.learnt:
             frame = self.preprocessing.size
-            parts = [self.preprocessing.part(one.size) if one.size else whole(frame) for one in self.references]
+            parts = [self.preprocessing.placement(one.size) if one.size else whole(frame) for one in self.references]
             found = Evidence(self.learnt, [reference.name for reference in self.references], parts)
             object.__setattr__(self, "evidence", found)
 
@@ -249,11 +249,14 @@ class Inspector:
 
     def _inspected(self, picture: Picture) -> Inspection:
         image = self.preprocessing(picture, halves=self.alone)
-        part, notes = self.preprocessing.part(picture.size), self.preprocessing.notes(picture, self.references)
+        placement, notes = (
+            self.preprocessing.placement(picture.size),
+            self.preprocessing.notes(picture, self.references),
+        )
         seen = self.look(image)
         fine = None
         if self.preprocessing.tiles is not None:
-            fine, part = self.preprocessing.in_detail(picture), self.preprocessing.fine_part(picture.size)
+            fine, placement = self.preprocessing.in_detail(picture), self.preprocessing.fine_placement(picture.size)
             seen = self._in_tiles(fine, seen)
         if not math.isfinite(seen.score) or not math.isfinite(float(seen.map.sum(dtype=np.float64))):
             reason = (
@@ -263,7 +266,7 @@ class Inspector:
             return Inspection(picture.name, Verdict.ERROR, reason=reason, inspector=self.digest)
         doubt = self.gate.refuse_image(image, fine) or self.gate.refuse_features(seen.levels, self.learnt)
         sentence = f"{picture.name} {doubt}" if doubt else None
-        heatmap = self.calibration.calibrated_map(part.cut(seen.map))
+        heatmap = self.calibration.calibrated_map(placement.cut(seen.map))
         defect = seen.score > self.calibration.threshold
         regions, missing = self._regions(heatmap, seen.levels, picture) if defect else ((), None)
         return Inspection(
@@ -304,7 +307,7 @@ class Inspector:
             return found, None
         if self.ignored is not None:
             levels = hidden_levels(levels, self.ignored, self.learnt[0])
-        return self.evidence.explain(found, levels, picture.size, self.preprocessing.part(picture.size))
+        return self.evidence.explain(found, levels, picture.size, self.preprocessing.placement(picture.size))
 
 
 def _loaded(content: bytes, threads: int | None) -> Inspector:

@@ -221,7 +221,7 @@ def test_a_picture_of_another_shape_lies_undistorted_in_the_middle_mirrored_arou
     preprocessing = Preprocessing((96, 96), bits=10, keeps_aspect=True)
     picture = read_picture(pixels)
     frame = preprocessing(picture)
-    part = preprocessing.part(picture.size)
+    part = preprocessing.placement(picture.size)
     assert frame.shape == (3, 96, 96) and frame.dtype == np.float32 and frame.flags.c_contiguous
     assert (part.top, part.left, part.size) == (32, 0, (32, 96))
     disc = frame[0, 32:64] > frame.max() / 2

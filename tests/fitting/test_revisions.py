@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from handful.errors import InspectorError
 from handful.fitting.revisions import History, PictureRecord, Revision
 from handful.inspection.threshold import PATCHCORE, Prior, calibrate
-from handful.saved.manifest import HISTORY_PART, history_of, history_part
+from handful.saved.history import HISTORY_PART, history_of, history_part
 
 SCORES = np.array([[1.0, 1.1], [1.05, 1.1], [0.95, 1.0]])
 
@@ -74,7 +75,7 @@ def test_it_comes_back_from_json_as_it_was():
 
 
 def test_an_unknown_kind_of_revision_is_refused():
-    values = history(("rate", {"value": 0.1})).as_dict()
+    values = asdict(history(("rate", {"value": 0.1})))
     values["revisions"][0]["kind"] = "magic"
     with pytest.raises(InspectorError, match="unknown revision 1"):
         history_of({HISTORY_PART: json.dumps(values).encode()})
@@ -94,15 +95,15 @@ def test_the_prior_is_kept_and_was_patchcores_before_it_was():
     kept = history_of({HISTORY_PART: history_part(history)})
     assert kept == history
     assert kept.calibration() == calibrate(SCORES[:1], SCORES[:1], false_alarm_rate=0.01, prior=prior)
-    earlier = history.as_dict()
+    earlier = asdict(history)
     del earlier["prior"]
-    assert History.from_dict(earlier).prior == PATCHCORE
+    assert history_of({HISTORY_PART: json.dumps(earlier).encode()}).prior == PATCHCORE
 
 
 def changed(**fields):
     """The refusal of a history whose file says something else."""
     made = history(("normals", {"pictures": given(1.2)}), ("rate", {"value": 0.1}))
-    part = json.dumps(made.as_dict() | fields).encode()
+    part = json.dumps(asdict(made) | fields).encode()
     with pytest.raises(InspectorError, match=r"^revisions\.json must hold an inspector's revisions, got: ") as error:
         made = history_of({HISTORY_PART: part})
     assert "\n" not in str(error.value)
@@ -152,5 +153,5 @@ def test_a_history_of_another_form_is_refused_in_a_sentence(fields):
     ],
 )
 def test_a_revision_of_another_form_is_refused_in_a_sentence(fields):
-    values = history(("normals", {"pictures": given(1.2)}), ("rate", {"value": 0.1})).as_dict()
+    values = asdict(history(("normals", {"pictures": given(1.2)}), ("rate", {"value": 0.1})))
     changed(revisions=[values["revisions"][0], values["revisions"][1] | fields])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from handful.inspection.evidence import Evidence, _vectors
-from handful.ops.frames import Part, whole
+from handful.ops.frames import Placement, whole
 from handful.ops.patches import level_scales, patch_vectors
 from handful.types import Region
 
@@ -64,7 +64,7 @@ def test_places_are_compared_by_the_vectors_that_methods_know_patches_by(learnt)
 
 def test_a_picture_of_another_shape_is_compared_where_it_lies(learnt):
     """A frame of 80 x 40 pixels: the query fills its middle 40 x 40, the good picture its middle 80 x 20."""
-    query, good = Part(FRAME, 0, 20, 40, 40), Part(FRAME, 10, 0, 20, 80)
+    query, good = Placement(FRAME, 0, 20, 40, 40), Placement(FRAME, 10, 0, 20, 80)
     # The query has 100 x 100 pixels: its lower right one lies in the third patch from the right.
     (found,), _ = Evidence(learnt, NAMES, (good, good)).explain([region(99, 99)], learnt[1], (100, 100), query)
     assert (found.nearest.picture, found.nearest.distance) == ("two.png", 0.0)

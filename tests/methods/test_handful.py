@@ -236,7 +236,7 @@ def test_a_coreset_by_direction_alone_chooses_by_direction():
     }
 
 
-def test_what_was_saved_before_there_were_lanes_scores_as_it_did():
+def test_what_was_saved_before_there_were_groups_scores_as_it_did():
     method, queries = with_turned(0.25), random_features(3, seed=3)
     state = method.state()
     old = {name: rows[0, 0] if name.startswith("rows") else rows[:, 0] for name, rows in state.items() if rows.ndim > 1}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from handful.ops.frames import ALIKE, Part, frame_size, part_of, shared_aspect, whole
+from handful.ops.frames import ALIKE, Placement, frame_size, placement_of, shared_aspect, whole
 
 
 @pytest.mark.parametrize("side", [64, 100, 224, 320, 512])
@@ -27,7 +27,7 @@ def test_rounding_the_sides_keeps_within_what_counts_as_alike(aspect):
     assert abs(math.log(width / height / aspect)) < math.log(1.07)
     assert abs(math.log(height * width / 320**2)) < math.log(1.25)
     assert frame_size(320, 1 / aspect) == (width, height)
-    assert part_of((round(10_000 * aspect), 10_000), (height, width)).is_whole
+    assert placement_of((round(10_000 * aspect), 10_000), (height, width)).is_whole
 
 
 @pytest.mark.parametrize("aspect", [0.4, 1.0, 3.0])
@@ -40,16 +40,21 @@ def test_sides_are_whole_patches_where_a_patch_does_not_divide_32(aspect):
 
 def test_alike_aspects_fill_the_frame_and_others_keep_their_own():
     frame = (320, 320)
-    assert part_of((1000, 1000), frame) == part_of((1099, 1000), frame) == part_of((1000, 1099), frame) == whole(frame)
-    assert part_of((1101, 1000), frame) == Part(frame, 14, 0, 291, 320)
-    assert part_of((100, 300), frame) == Part(frame, 0, 106, 320, 107)
-    assert part_of((10_000, 1), frame).size == (1, 320)
+    assert (
+        placement_of((1000, 1000), frame)
+        == placement_of((1099, 1000), frame)
+        == placement_of((1000, 1099), frame)
+        == whole(frame)
+    )
+    assert placement_of((1101, 1000), frame) == Placement(frame, 14, 0, 291, 320)
+    assert placement_of((100, 300), frame) == Placement(frame, 0, 106, 320, 107)
+    assert placement_of((10_000, 1), frame).size == (1, 320)
     assert ALIKE == 1.1
 
 
 def test_around_a_part_the_picture_is_mirrored_and_cut_it_comes_back():
     values = np.arange(6.0).reshape(2, 3)
-    part = Part((6, 3), 2, 0, 2, 3)
+    part = Placement((6, 3), 2, 0, 2, 3)
     frame = part.mirrored(values)
     np.testing.assert_array_equal(frame, values[[1, 0, 0, 1, 1, 0]])
     np.testing.assert_array_equal(part.cut(frame), values)
@@ -57,12 +62,12 @@ def test_around_a_part_the_picture_is_mirrored_and_cut_it_comes_back():
 
 
 def test_more_than_one_mirror_image_fits_beside_a_narrow_picture():
-    frame = Part((2, 9), 0, 4, 2, 2).mirrored(np.array([[[1.0, 2], [3, 4]]]))
+    frame = Placement((2, 9), 0, 4, 2, 2).mirrored(np.array([[[1.0, 2], [3, 4]]]))
     np.testing.assert_array_equal(frame[0, 0], [1, 2, 2, 1, 1, 2, 2, 1, 1])
 
 
 def test_places_go_from_picture_to_grid_and_back():
-    part = part_of((300, 100), (300, 300))  # rows 100 to 199
+    part = placement_of((300, 100), (300, 300))  # rows 100 to 199
     assert part.cell_of((0, 0), (300, 100), (30, 30)) == (10, 0)
     assert part.cell_of((299, 99), (300, 100), (30, 30)) == (19, 29)
     assert part.in_picture((0.5, 0.5)) == (0.5, 0.5)

@@ -38,7 +38,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 
 @pytest.fixture(params=[in_torch, in_a_graph, pytest.param(on_a_gpu, marks=[pytest.mark.gpu, needs_cuda])])
 def search(request, monkeypatch):
-    monkeypatch.setattr(least, "ELEMENTS", 150)  # several blocks of lanes, the last one smaller
+    monkeypatch.setattr(least, "ELEMENTS", 150)  # several blocks of groups, the last one smaller
     monkeypatch.setattr(least, "ELEMENTS_ON_GPU", 150)
     monkeypatch.setattr(least, "WIDE", 4)
     return request.param
@@ -75,14 +75,14 @@ def test_distances_are_those_computed_one_by_one(search, measures, zeros, parts)
 
 
 @pytest.mark.parametrize("depth", [1, 40])
-def test_rows_in_lanes_are_the_rows_but_for_one_in_a_hundred_of_their_length(depth):
+def test_rows_in_groups_are_the_rows_but_for_one_in_a_hundred_of_their_length(depth):
     torch.manual_seed(0)
     rows = torch.randn(1000, depth) * torch.logspace(-2, 3, 1000)[:, None]
     rows[:3] = 0.0
     groups = in_groups(rows, BOTH)
     assert groups.shape[0] == 7 and groups.shape[1:] == (groups.shape[1], depth)
     lengths = groups.norm(dim=2)
-    assert lengths.T == pytest.approx(lengths.amax(0)[:, None].expand(-1, 7), rel=1e-5)  # one for each lane
+    assert lengths.T == pytest.approx(lengths.amax(0)[:, None].expand(-1, 7), rel=1e-5)  # one for each group
     found, own = groups.flatten(0, 1), every_distance(groups.flatten(0, 1)[None], rows, "euclidean")[0]
     assert (own.amin(1) <= 0.01 * rows.norm(dim=1)).all()  # no row is lost
     assert every_distance(rows[None], found, "cosine")[0].amin(1) == pytest.approx(0, abs=1e-6)  # and none made up
@@ -101,7 +101,7 @@ def test_few_rows_and_those_for_one_measure_stay_as_they_are():
 
 
 @pytest.mark.parametrize("count", [400, 1600, 6400])
-def test_few_rows_come_again_to_fill_lanes_up(count):
+def test_few_rows_come_again_to_fill_groups_up(count):
     generator = torch.Generator().manual_seed(count)
     lengths = 30 * torch.exp(0.3 * torch.randn(count, 1, generator=generator))  # spread as those of pills' features
     groups = in_groups(lengths * F.normalize(torch.randn(count, 40, generator=generator)), BOTH)
@@ -128,7 +128,7 @@ def test_of_parts_that_are_chosen_the_nearest_counts(search, measures, among):
     torch.manual_seed(0)
     rows, queries = torch.randn(5, 3, 37, 6), torch.randn(9, 6)
     if len(measures) > 1:
-        rows *= rows[:, :1].norm(dim=3, keepdim=True) / rows.norm(dim=3, keepdim=True)  # one length in each lane
+        rows *= rows[:, :1].norm(dim=3, keepdim=True) / rows.norm(dim=3, keepdim=True)  # one length in each group
     rows[0, 0, 0] = 0.0
     for found, every in zip(
         search(rows, queries, measures, torch.tensor(among)), in_torch(rows, queries, measures), strict=True

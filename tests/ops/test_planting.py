@@ -7,7 +7,7 @@ import torch
 
 from handful.ops import planting
 from handful.ops.defects import RECIPES
-from handful.ops.frames import Part, whole
+from handful.ops.frames import Placement, whole
 from handful.ops.planting import CLEAR, LENGTHS, LUMA, disc, plan, plant_defect, plant_spot, spot_diameters
 
 
@@ -98,7 +98,7 @@ def test_defects_lie_on_the_part_and_inside_the_picture():
     for one in made[: len(RECIPES)]:
         rows, columns = np.nonzero((one.draw(part) != part).any(0).numpy())
         assert rows.max() >= 20 and rows.min() <= 76 and columns.max() >= 14 and columns.min() <= 82
-    frame = Part((96, 96), 32, 0, 32, 96)  # a wide picture, mirrored above and below
+    frame = Placement((96, 96), 32, 0, 32, 96)  # a wide picture, mirrored above and below
     image = surface(3)
     for one in plan([image], [0], [frame], [(96, 32)], views=7, patch=8):
         if one.diameter is not None:

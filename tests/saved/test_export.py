@@ -72,7 +72,7 @@ def assert_agrees(detector, folder, pixels):
         assert found.shape == (1,) and found_map.shape == (1, *detector.backbone.size)
         assert found.dtype == found_map.dtype == np.float32
         assert found[0] == pytest.approx(inspection.raw_score, rel=1e-4)
-        found_map = preprocessing.part(picture.size).cut(found_map[0])
+        found_map = preprocessing.placement(picture.size).cut(found_map[0])
         assert np.abs(found_map - raw_map(detector, inspection)).max() < 1e-4 * found_map.max()
 
 

@@ -112,7 +112,7 @@ def _listed(paths: list[Path]) -> list[Any]:
 def _read(inspector: Path) -> "tuple[Calibration, History]":
     from handful.inspection.threshold import Calibration
     from handful.saved import archive
-    from handful.saved.manifest import history_of
+    from handful.saved.history import history_of
 
     _, fields, parts = archive.read(inspector)
     return Calibration.from_dict(fields), history_of(parts)

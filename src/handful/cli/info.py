@@ -25,7 +25,8 @@ def info(
     """Say what a saved inspector is and what its threshold rests on."""
     from handful.inspection.threshold import Calibration
     from handful.saved import archive
-    from handful.saved.manifest import history_of, reading, visibility_of
+    from handful.saved.history import history_of
+    from handful.saved.manifest import reading, visibility_of
 
     manifest, fields, parts = archive.read(inspector)
     calibration, history = Calibration.from_dict(fields), history_of(parts)

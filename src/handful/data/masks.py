@@ -14,7 +14,7 @@ from scipy import ndimage
 from handful.data.images import PictureSource, digest, gather, read_picture
 from handful.data.layouts.tree import relative, some
 from handful.errors import ImageError, InputError
-from handful.ops.frames import part_of, whole
+from handful.ops.frames import placement_of, whole
 from handful.types import Dataset, Sample, Saturation, TrueRegion
 
 # How labels are told from soft edges and noise: chosen on masks of real data sets that were enlarged, reduced, blurred,
@@ -87,9 +87,9 @@ def _labels(values: NDArray[np.integer]) -> NDArray[np.bool_]:
     Labels stand alone or touch a few others. A pixel of a soft edge touches its neighbours' other values, and its edge
     goes through many; noise is scattered, of low values.
     """
-    parts, count = ndimage.label(values > 0, EIGHT)
-    pairs = np.unique((parts[parts > 0].astype(np.int64) << 16) + values[parts > 0])
-    kinds = np.bincount(pairs >> 16, minlength=count + 1)[parts]  # (h, w) how many values the connected part holds
+    components, count = ndimage.label(values > 0, EIGHT)
+    pairs = np.unique((components[components > 0].astype(np.int64) << 16) + values[components > 0])
+    kinds = np.bincount(pairs >> 16, minlength=count + 1)[components]  # (h, w) how many values the connected part holds
     largest = int(values.max())
     if largest <= SMALL:
         few: NDArray[np.bool_] = kinds <= TOUCHING
@@ -157,8 +157,8 @@ def read_ignored(
     values = picture.pixels.max(axis=2)
     white_on_black = _below_half(values).any()
     white = marked(values)[0] if white_on_black else values > np.iinfo(values.dtype).max // 2
-    part = part_of(picture.size, size) if keeps_aspect else whole(size)
-    region = part.mirrored(_resize(white, part.size))
+    placement = placement_of(picture.size, size) if keeps_aspect else whole(size)
+    region = placement.mirrored(_resize(white, placement.size))
     if region.all() or not region.any():
         came = "everything" if region.all() else "nothing"
         raise InputError(f"A region to ignore must be white on black, got {came} marked in {name}; correct it.")

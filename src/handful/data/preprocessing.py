@@ -18,7 +18,7 @@ from PIL import Image
 
 from handful.data.depths import bits_of, bright_value, depth_of, own_bits
 from handful.data.images import MAX_PIXELS, Picture, PictureSource, read_picture
-from handful.ops.frames import LONGEST, Part, part_of, whole
+from handful.ops.frames import LONGEST, Placement, placement_of, whole
 from handful.ops.tiles import Tiles
 from handful.types import Reference
 
@@ -42,9 +42,9 @@ class Preprocessing:
     """How a picture becomes a model input.
 
     The whole picture is resized (bicubic, anti-aliased, first across and then down), and nothing is cropped away. With
-    `keeps_aspect` a picture of another shape than the frame lies in it undistorted, see `handful.ops.frames.part_of`,
-    and is mirrored around; else every picture is squeezed to the frame. 8-bit pixels are divided by 255, others by the
-    most that their depth holds, see `depth_of`; pixels beyond that count as that.
+    `keeps_aspect` a picture of another shape than the frame lies in it undistorted and is mirrored around, see
+    `handful.ops.frames.placement_of`; else every picture is squeezed to the frame. 8-bit pixels are divided by 255,
+    others by the highest value of their depth, see `depth_of`; pixels beyond that value count as that value.
 
     Attributes:
         size: (H, W) of the model input.
@@ -96,11 +96,11 @@ class Preprocessing:
         """Read a picture for this frame, see `handful.data.images.read_picture`."""
         return read_picture(source, name=name, detail=self.detail, max_pixels=self.max_pixels)
 
-    def part(self, size: tuple[int, int]) -> Part:
+    def placement(self, size: tuple[int, int]) -> Placement:
         """Where a picture of this width and height lies in the frame."""
-        return part_of(size, self.size) if self.keeps_aspect else whole(self.size)
+        return placement_of(size, self.size) if self.keeps_aspect else whole(self.size)
 
-    def fine_part(self, size: tuple[int, int]) -> Part:
+    def fine_placement(self, size: tuple[int, int]) -> Placement:
         """Where a picture of this width and height lies in the frame of tiles.
 
         Raises:
@@ -108,7 +108,7 @@ class Preprocessing:
         """
         if self.fine is None:
             raise ValueError("Pictures must be looked at in tiles to lie in their frame.")
-        return part_of(size, self.fine) if self.keeps_aspect else whole(self.fine)
+        return placement_of(size, self.fine) if self.keeps_aspect else whole(self.fine)
 
     def in_detail(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Bring a picture into the frame of tiles: (3, H, W), of 8-bit pixels as they are, of others in [0, 1].
@@ -118,14 +118,14 @@ class Preprocessing:
         Raises:
             ValueError: without tiles.
         """
-        part = self.fine_part(picture.size)
+        placement = self.fine_placement(picture.size)
         if picture.pixels.dtype == np.uint8:
             found = picture.pixels
-            if found.shape[:2] != part.size:  # by two steps, in whose order Pillow's versions differ
-                across = Image.fromarray(found).resize((part.width, len(found)), Image.Resampling.BICUBIC)
-                found = np.asarray(across.resize((part.width, part.height), Image.Resampling.BICUBIC))
-            return part.mirrored(found.transpose(2, 0, 1))
-        return part.mirrored(self._deep(picture, part))
+            if found.shape[:2] != placement.size:  # by two steps, in whose order Pillow's versions differ
+                across = Image.fromarray(found).resize((placement.width, len(found)), Image.Resampling.BICUBIC)
+                found = np.asarray(across.resize((placement.width, placement.height), Image.Resampling.BICUBIC))
+            return placement.mirrored(found.transpose(2, 0, 1))
+        return placement.mirrored(self._deep(picture, placement))
 
     def inputs(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """The tiles of a picture that is in their frame (3, H, W), one after the other: (3, h, w) in [0, 1] each.
@@ -140,7 +140,7 @@ class Preprocessing:
 
     def aspect(self, picture: Picture) -> float:
         """What `handful.ops.views.turned_view` takes: width to height of what the picture's frame shows."""
-        return picture.aspect if self.part(picture.size).is_whole else self.size[1] / self.size[0]
+        return picture.aspect if self.placement(picture.size).is_whole else self.size[1] / self.size[0]
 
     def __call__(self, picture: Picture, *, halves: bool = False) -> NDArray[np.float32]:
         """Bring a picture into the model-input frame: (3, H, W) in [0, 1], contiguous.
@@ -150,15 +150,15 @@ class Preprocessing:
             halves: whether 8-bit pixels are resized in two threads: to the same values, in less time where a core is
                 idle.
         """
-        part = self.part(picture.size)
+        placement = self.placement(picture.size)
         if picture.pixels.dtype == np.uint8:
-            return part.mirrored(resize(picture.pixels, part.size, halves=halves))
-        return part.mirrored(self._deep(picture, part))
+            return placement.mirrored(resize(picture.pixels, placement.size, halves=halves))
+        return placement.mirrored(self._deep(picture, placement))
 
-    def _deep(self, picture: Picture, part: Part) -> NDArray[np.float32]:
+    def _deep(self, picture: Picture, placement: Placement) -> NDArray[np.float32]:
         """A picture of 16 bits at the size of its part: (3, h, w) in [0, 1], contiguous."""
         most = 2 ** self.depth_of(picture) - 1
-        deep = np.clip(_resize_deep(np.minimum(picture.pixels, most), part.size) / most, 0, 1)
+        deep = np.clip(_resize_deep(np.minimum(picture.pixels, most), placement.size) / most, 0, 1)
         return np.ascontiguousarray(deep.transpose(2, 0, 1))
 
     def depth_of(self, picture: Picture) -> int:
@@ -178,7 +178,7 @@ class Preprocessing:
 
     def shape_note(self, picture: Picture) -> str | None:
         """A sentence on a picture of another shape than the frame; None for one that fills it."""
-        if self.part(picture.size).is_whole:
+        if self.placement(picture.size).is_whole:
             return None
         (width, height), (down, across) = picture.size, self.size
         return (
@@ -370,9 +370,9 @@ def _axis(length: int, resized: int) -> Axis:
     first = np.maximum(0, centres - reach + 0.5).astype(int)
     end = np.minimum(length, centres + reach + 0.5).astype(int)
     at = first[:, None] + np.arange((end - first).max())  # (n, T)
-    parts = _bicubic((at - centres[:, None] + 0.5) / max(scale, 1.0)) * (at < end[:, None])
-    parts *= 2**BITS / parts.sum(1, keepdims=True)
-    shares = np.trunc(parts + np.copysign(0.5, parts)).astype(np.int64)
+    placements = _bicubic((at - centres[:, None] + 0.5) / max(scale, 1.0)) * (at < end[:, None])
+    placements *= 2**BITS / placements.sum(1, keepdims=True)
+    shares = np.trunc(placements + np.copysign(0.5, placements)).astype(np.int64)
     # One rounding for each of the T values that are summed, of 256 levels or a little more, and one for adding a half.
     doubt = 2.0**-24 * 256 * (float(np.abs(shares).sum(1).max()) / 2**BITS * at.shape[1] + 1)
 

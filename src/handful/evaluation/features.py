@@ -16,7 +16,7 @@ from handful.data.preprocessing import Preprocessing
 from handful.fitting import rotation
 from handful.fitting.calibration import averaged
 from handful.methods import Turn
-from handful.ops.frames import Part
+from handful.ops.frames import Placement
 from handful.ops.views import mild_views, random_views
 from handful.types import Category, Features, Sample, Windows
 
@@ -26,7 +26,7 @@ class LabelledPicture(NamedTuple):
 
     sample: Sample
     digest: str
-    part: Part  # of the frame that the picture fills
+    placement: Placement  # of the frame that the picture fills
     features: dict[Windows | None, Features]  # by the crops that methods want
     truth: metrics.PixelTruth | None  # None for a defect that no mask marks
     seconds: dict[Windows | None, float]  # from the file to the features
@@ -145,7 +145,7 @@ class CategoryFeatures:
             begin = time.perf_counter()
             features[windows] = self.backbone_for(preprocessing.size, windows)(image)
             seconds[windows] = read + time.perf_counter() - begin
-        part = preprocessing.part(picture.size)
-        regions = read_regions(sample, part.size, category.saturation)
-        truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, part.size)
-        return LabelledPicture(sample, images.digest(sample.path, picture), part, features, truth, seconds)
+        placement = preprocessing.placement(picture.size)
+        regions = read_regions(sample, placement.size, category.saturation)
+        truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, placement.size)
+        return LabelledPicture(sample, images.digest(sample.path, picture), placement, features, truth, seconds)

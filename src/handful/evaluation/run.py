@@ -25,7 +25,7 @@ from handful.evaluation.peak_memory import peak_mb, reset_peak
 from handful.evaluation.results import PictureScore, Row
 from handful.fitting.calibration import fit_and_calibrate, view_count
 from handful.methods import parse, parse_tuning
-from handful.ops.frames import Part, shared_aspect
+from handful.ops.frames import Placement, shared_aspect
 from handful.training import head_file
 from handful.training.backbone import BackboneTrainer
 from handful.types import Category
@@ -244,7 +244,7 @@ class _Running:
         self.marked = False  # whether any defect has been seen that a mask marks
         self.scores: list[PictureScore] = []
         self.parts: list[
-            tuple[tuple[Tensor, ...], Part, metrics.PixelTruth | None]
+            tuple[tuple[Tensor, ...], Placement, metrics.PixelTruth | None]
         ] = []  # of a transductive method alone
         self.seconds: list[float] = []
         self.threshold: float | None = None
@@ -314,13 +314,13 @@ class _Running:
         begin = time.perf_counter()
         windows = self.method.windows_wanted
         scores = self.method.score(picture.features[windows])
-        image, values = float(scores.image[0]), picture.part.cut(scores.maps[0].cpu().numpy())
+        image, values = float(scores.image[0]), picture.placement.cut(scores.maps[0].cpu().numpy())
         self.seconds.append(picture.seconds[windows] + time.perf_counter() - begin)
         sample = picture.sample
         self.scores.append(PictureScore(sample.path, bool(sample.anomalous), sample.kind, image))
         self.marked |= picture.truth is not None and bool(sample.anomalous)
         if self.method.transductive:
-            self.parts.append((scores.parts, picture.part, picture.truth))
+            self.parts.append((scores.parts, picture.placement, picture.truth))
         elif picture.truth is not None:
             self.counts.add(values, picture.truth, name=sample.path)
 

@@ -79,7 +79,7 @@ def prior_from(method: methods.Method, references: Sequence[Features]) -> thresh
     return prior_of(method, method.score_against_itself(references[0]) if len(references) == 1 else None)
 
 
-def prior_of(method: methods.Method, apart: Scores | None) -> threshold.Prior:
+def prior_of(method: methods.Method, against_itself: Scores | None) -> threshold.Prior:
     """As `prior_from`, from the scores of a single reference by its places apart; None where there are none such."""
     assumed = threshold.Prior(
         method.good_spread,
@@ -88,9 +88,11 @@ def prior_of(method: methods.Method, apart: Scores | None) -> threshold.Prior:
         falling=method.good_falling,
         ample=method.ample,
     )
-    if apart is None:
+    if against_itself is None:
         return assumed
-    score, mean = (max(float(value), threshold.SMALLEST_SCORE) for value in (apart.image[0], apart.maps.mean()))
+    score, mean = (
+        max(float(value), threshold.SMALLEST_SCORE) for value in (against_itself.image[0], against_itself.maps.mean())
+    )
     uneven = min(UNEVEN * math.log(max(score / mean, 1)), MOST_UNEVEN)
     return replace(assumed, widening_spread=max(method.single_spread, uneven), among_places=True)
 
@@ -111,8 +113,8 @@ def fit_and_calibrate(
         views: of each reference the features of its `view_count` mild variations, the picture itself first.
         augmented: of each reference the `averaged` features of as many `random_views` as the method wants; may be
             left out where it wants none.
-        turned: of each reference what `handful.fitting.rotation` learns from its turned copies; left out where none are to be
-            learnt.
+        turned: of each reference the patches that `handful.fitting.rotation` keeps of its turned copies; left out where
+            none are to be learnt.
         false_alarm_rate: the share of good parts that may be rejected.
         track: shows progress.
     """
@@ -230,8 +232,8 @@ def good_scores(
     out: then its variations, without the unchanged picture itself, are scored by the method that has seen it. That is
     the least that another part may score. Where the method can compare the picture's places with one another, which is
     about the most (see `Method.score_against_itself`), the scores are the geometric means of both.
-    `views`, `augmented` and `turned` are those of `fit_and_calibrate`; the method has been fitted to them. `ignored` is that of
-    `score_ignoring`.
+    `views`, `augmented` and `turned` are those of `fit_and_calibrate`; the method has been fitted to them. `ignored` is
+    that of `score_ignoring`.
     """
     image, peaks, _ = _unseen_scores(method, views, augmented, turned, ignored=ignored, track=track)
     return image, peaks
@@ -257,9 +259,9 @@ def _unseen_scores(
                 of_planted[number] = float(of_views[view].image[0]), float(scorer.score(features).image[0])
 
     if len(views) == 1:
-        apart = method.score_against_itself(views[0][0])
+        against_itself = method.score_against_itself(views[0][0])
         varied = [score_ignoring(method, view, ignored=ignored, good=views[0][0]) for view in views[0][1:]]
-        rows = [varied if apart is None else [halfway(one, apart) for one in varied]]
+        rows = [varied if against_itself is None else [halfway(one, against_itself) for one in varied]]
         try_planted(0, method, dict(enumerate(varied, 1)))
     else:
         by_row: dict[int, list[Scores]] = {}

@@ -94,9 +94,9 @@ def fit(
         [features.arrays() for features in upright],
         fine=[tiling.blocks(picture) for picture in pictures] if tiling else None,
     )
-    parts = [preprocessing.part(picture.size) for picture in pictures]
+    placements = [preprocessing.placement(picture.size) for picture in pictures]
     names, sizes = [picture.name for picture in pictures], [picture.size for picture in pictures]
-    oddities = oddity.find(names, sizes, upright, statistics, parts=parts)
+    oddities = oddity.find(names, sizes, upright, statistics, placements=placements)
     if not accept_odd:
         oddity.check(oddities)
     turning, turned = _turned(method, references, inputs, upright, track=track)
@@ -157,11 +157,13 @@ def _plantings(
 ) -> list[Planting]:
     """The synthetic defects to plant on variations of the references; in tiles on the tiles in the middle."""
     pictures, preprocessing = references.pictures, references.preprocessing
-    parts = [whole(preprocessing.size) if tiling else preprocessing.part(picture.size) for picture in pictures]
+    placements = [
+        whole(preprocessing.size) if tiling else preprocessing.placement(picture.size) for picture in pictures
+    ]
     shown = [tiling.shown(picture) if tiling else picture.size for picture in pictures]
     patch = preprocessing.size[0] / upright[0].levels[0].shape[1]
     first = [of_picture[0] for of_picture in variations]
-    return plan(first, _order(references), parts, shown, views=len(variations[0]), patch=patch)
+    return plan(first, _order(references), placements, shown, views=len(variations[0]), patch=patch)
 
 
 def _order(references: References) -> list[int]:

@@ -11,7 +11,7 @@ from handful.errors import InputError
 from handful.fitting import signs
 from handful.fitting.signs import WARN, Kind, Sign
 from handful.inspection.gate import ReferenceStatistics
-from handful.ops.frames import Part
+from handful.ops.frames import Placement
 from handful.types import Features
 
 MOST = 16  # pictures compared with each other; more are compared in groups
@@ -45,7 +45,7 @@ def find(
     features: Sequence[Features],
     learnt: ReferenceStatistics,
     *,
-    parts: Sequence[Part],
+    placements: Sequence[Placement],
 ) -> tuple[Oddity, ...]:
     """Find the references that are unlike the others; one alone has nothing to be unlike.
 
@@ -68,7 +68,7 @@ def find(
             if sign.strength > WARN[sign.kind] and (
                 row not in found or (signs.is_clear(sign) and not found[row].clear)
             ):
-                found[row] = _oddity(sign, names[row], sizes[row], len(rows), parts[row])
+                found[row] = _oddity(sign, names[row], sizes[row], len(rows), placements[row])
     return tuple(found[row] for row in sorted(found))
 
 
@@ -121,8 +121,8 @@ def sentences(oddities: Sequence[Oddity], *, references: int) -> tuple[str, ...]
     return said
 
 
-def _oddity(sign: Sign, name: str, size: tuple[int, int], count: int, part: Part) -> Oddity:
-    x, y = part.in_picture(sign.at) if sign.at else (0.0, 0.0)
+def _oddity(sign: Sign, name: str, size: tuple[int, int], count: int, placement: Placement) -> Oddity:
+    x, y = placement.in_picture(sign.at) if sign.at else (0.0, 0.0)
     at = (int(x * size[0]), int(y * size[1])) if sign.at else None
     rest = "the other reference" if count == 2 else "the other references"
     words = {

@@ -21,7 +21,8 @@ class ReferenceFeatures:
         learnt: of every picture that the method has learnt, one each: the references, then those taught since.
         augmented: of each of these the averaged features of the random variations that the method wants, as one batch;
             empty where it wants none.
-        turned: of each of these what turned copies show, see `handful.fitting.rotation.turned_patches`; empty where parts do not turn.
+        turned: of each of these the patches of its turned copies, see `handful.fitting.rotation.turned_patches`; empty
+            where parts do not turn.
         defects: of every missed defect, one each.
         masks: (H, W) bool, the ignored regions by the number of their revision.
         tiles: of each picture learnt the patches kept of its tiles, (1, 1, N, D) at every level, which the method has

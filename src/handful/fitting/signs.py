@@ -299,8 +299,8 @@ def _strangeness(pairs: NDArray[np.float32], distances: NDArray[np.float32], row
     logs, uneven = np.array(
         [_scores(pairs[one, [other for other in others if other != one]].min(0)) for one in others]
     ).T
-    apart = distances[np.ix_(others, others)][np.triu_indices(len(others), 1)]
-    steady = math.sqrt(math.exp(float(np.log(np.maximum(apart, 1e-6)).mean())) / TYPICAL)
+    between = distances[np.ix_(others, others)][np.triu_indices(len(others), 1)]
+    steady = math.sqrt(math.exp(float(np.log(np.maximum(between, 1e-6)).mean())) / TYPICAL)
     assumed = UNEVEN * max(float(uneven.mean()), 1e-3) * steady
     freedom = WEIGHT + len(others) - 1
     spread = math.sqrt((WEIGHT * assumed**2 + float(np.square(logs - logs.mean()).sum())) / freedom)

@@ -161,9 +161,9 @@ class Tiling:
 
     def shown(self, picture: Picture) -> tuple[int, int]:
         """How many of a picture's own pixels a tile shows across and down."""
-        part = self.preprocessing.fine_part(picture.size)
+        placement = self.preprocessing.fine_placement(picture.size)
         height, width = self._tiles.tile
-        return round(width * picture.size[0] / part.width), round(height * picture.size[1] / part.height)
+        return round(width * picture.size[0] / placement.width), round(height * picture.size[1] / placement.height)
 
     def fit(
         self,
@@ -183,13 +183,14 @@ class Tiling:
             track: shows progress.
 
         Returns:
-            What was kept of each reference; three as `handful.fitting.calibration.fit_and_try` gives them, where a picture with a
-            defect scores as its own tiles and the one with the defect do; what is assumed of the method's scores.
+            The features kept of each reference; three arrays as `handful.fitting.calibration.fit_and_try` gives them,
+            where a picture with a defect scores as its own tiles and the tile with the defect do; the prior of the
+            method's scores.
         """
         kept = [self.kept(picture) for picture in track(pictures, description="tiles")]
         learnt = [[one.features] for one in kept]
         method.fit(join([one.features for one in kept]))
-        apart = None
+        against_itself = None
         tried = np.zeros((len(planted), 2))
 
         def try_planted(row: int, scorer: methods.Method, of_views: Sequence[Scores]) -> None:
@@ -206,13 +207,13 @@ class Tiling:
                     try_planted(row, blind, rows[row])
             scores = [rows[row] for row in range(len(pictures))]
         else:
-            apart = self.score_against_itself(method, pictures[0], kept[0])
+            against_itself = self.score_against_itself(method, pictures[0], kept[0])
             varied = [self.score(method, view)[0] for view in list(self._views(pictures[0], VIEWS_ALONE))[1:]]
-            try_planted(0, method, [apart, *varied])
-            scores = [[halfway(one, apart) for one in varied]]
+            try_planted(0, method, [against_itself, *varied])
+            scores = [[halfway(one, against_itself) for one in varied]]
         image = np.array([[float(one.image[0]) for one in row] for row in scores])
         peaks = np.array([[float(one.maps.max()) for one in row] for row in scores])
-        return [one.features for one in kept], image, peaks, tried, calibration.prior_of(method, apart)
+        return [one.features for one in kept], image, peaks, tried, calibration.prior_of(method, against_itself)
 
     def _views(self, picture: Picture, count: int) -> Iterator[Image]:
         """The picture itself and mild variations of it, in the frame of tiles."""

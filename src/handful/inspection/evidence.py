@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from handful.ops.frames import Part
+from handful.ops.frames import Placement
 from handful.types import NearestReference, Region
 
 NEIGHBOURHOOD = 3  # patches a side that a place is seen with
@@ -99,8 +99,8 @@ class ReferencePatches:
         second = np.arange(height * width).reshape(height, width)[::2, ::2].ravel()
         distances, bounds = np.zeros(len(patches), np.float32), np.full(len(patches), np.inf)
         distances[second], _ = rows.nearest(patches[second])
-        for places, beside, apart in self._beside:
-            bounds[places] = np.minimum(bounds[places], distances[beside] + apart[alike])
+        for places, beside, between in self._beside:
+            bounds[places] = np.minimum(bounds[places], distances[beside] + between[alike])
         bounds[second] = -np.inf
         left = np.flatnonzero(bounds * ROUNDING >= distances.max())
         distances[left], _ = rows.nearest(patches[left])
@@ -185,13 +185,17 @@ class Evidence:
     """
 
     def __init__(
-        self, learnt: Sequence[Sequence[NDArray[np.float32]]], names: Sequence[str], parts: Sequence[Part]
+        self, learnt: Sequence[Sequence[NDArray[np.float32]]], names: Sequence[str], placements: Sequence[Placement]
     ) -> None:
-        self._names, self._parts, self._learnt = tuple(names), tuple(parts), learnt
+        self._names, self._placements, self._learnt = tuple(names), tuple(placements), learnt
         self._prepared: tuple[list[float], ReferencePatches] | None = None
 
     def explain(
-        self, regions: Sequence[Region], levels: Sequence[NDArray[np.float32]], size: tuple[int, int], part: Part
+        self,
+        regions: Sequence[Region],
+        levels: Sequence[NDArray[np.float32]],
+        size: tuple[int, int],
+        placement: Placement,
     ) -> tuple[tuple[Region, ...], NearestReference]:
         """Add to each region the good patch nearest to its peak; beside them, what may be missing.
 
@@ -204,7 +208,7 @@ class Evidence:
         scales, references = self._search
         query = _vectors(levels, scales)
         height, width, _ = query.shape
-        at = [part.cell_of(region.peak_at, size, (height, width)) for region in regions]
+        at = [placement.cell_of(region.peak_at, size, (height, width)) for region in regions]
         nearest = [self._likeness(place) for place in references.nearest_places(query, at)]
         explained = tuple(replace(region, nearest=one) for region, one in zip(regions, nearest, strict=True))
         return explained, self._likeness(references.least_found(query))
@@ -222,7 +226,7 @@ class Evidence:
 
     def _likeness(self, place: Place) -> NearestReference:
         height, width, _ = self._learnt[0][0].shape
-        at = self._parts[place.picture].in_picture(((place.column + 0.5) / width, (place.row + 0.5) / height))
+        at = self._placements[place.picture].in_picture(((place.column + 0.5) / width, (place.row + 0.5) / height))
         return NearestReference(self._names[place.picture], at, place.distance)
 
 

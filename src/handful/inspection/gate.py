@@ -285,12 +285,12 @@ class Gate:
             distance: that of the picture's mean patch; a place much nearer than that counts, too.
         """
         places = [(_places(of_one), _spread(of_one)) for of_one in good]
-        apart = [
+        to_others = [
             self._to_good(of_one, places[:number] + places[number + 1 :])
             for number, (of_one, _) in enumerate(places[:MOST_COMPARED])
             if len(places) > 1
         ]
-        oddest = float(np.max(apart)) if apart else 0.0
+        oddest = float(np.max(to_others)) if to_others else 0.0
         return float(self._to_good(_places(levels), places).min()) < max(EVENLY * distance, oddest)
 
     def _to_good(

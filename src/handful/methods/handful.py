@@ -53,7 +53,7 @@ from handful.methods.base import Method, Turn, require
 from handful.ops.coreset import greedy_coreset
 from handful.ops.least import CANCELLED, Measure, in_groups, least_distances
 from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_share
-from handful.ops.neighbors import Bank, windows
+from handful.ops.neighbors import Bank, neighbourhoods
 from handful.types import Features, Scores
 
 EXCLUSION_RADIUS = 0.05  # of the side
@@ -104,7 +104,7 @@ class Handful(Method):
     share: float = 0.005
     sigma: float = 4.0
 
-    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (1, K, L, D) of each level: its patches in lanes
+    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (1, K, L, D) of each level: its patches in groups
     turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, K, L, D) of each level: C turned copies, or none
     wide_: Tensor = field(init=False, repr=False)  # (B, h, w, D) of the references on the coarsest grid, or none
     usual_: Tensor = field(init=False, repr=False)  # (3,) S and T of pooled and placed, see above; none before `weigh`
@@ -179,7 +179,7 @@ class Handful(Method):
         """
         patches = _wide_patches(query)[0]
         height, width = patches.shape[:2]
-        near = windows(1, height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
+        near = neighbourhoods(1, height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
         rows = patches.flatten(0, 1)
         known = self.wide_.flatten(1, 2)
         cosines = reduce(torch.maximum, (rows @ one.T for one in known))  # (h·w, h·w), never those of all at once
@@ -226,7 +226,7 @@ class Handful(Method):
         """How strange the wide patches of the single picture that `fit` has seen are to the rest of it, as a score."""
         height, width = self.wide_.shape[1:3]
         rows = self.wide_.flatten(0, 2)
-        around = windows(1, height, width, radius=max(1, round(ELSEWHERE * min(height, width)))).to(rows.device)
+        around = neighbourhoods(1, height, width, radius=max(1, round(ELSEWHERE * min(height, width)))).to(rows.device)
         cosines = (rows @ rows.T).scatter(1, around, -1.0)
         distances = (2 - 2 * cosines.amax(1)).clamp_min(CANCELLED).sqrt().reshape(1, height, width)
         return top_share(distances * edge_weights(height, width, device=rows.device), share=WIDE_SHARE)[0]
@@ -240,14 +240,14 @@ class Handful(Method):
     def score_against_itself(self, reference: Features) -> Scores:
         """Score the single picture that `fit` has seen by comparing its places with one another.
 
-        Each patch is compared with those that lie apart from it, more than `EXCLUSION_RADIUS` of the side: how strange a place
-        is to the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
+        Each patch is compared with patches farther away than `EXCLUSION_RADIUS` of the side: how strange a place is to
+        the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
         all places of the picture count, whatever share of them is kept.
         """
-        scores = self._score_one(reference, apart=True)[None]
+        scores = self._score_one(reference, exclude_near=True)[None]
         return Scores(pixel_map(scores, reference.size, sigma=self.sigma), top_share(scores, share=self.share))
 
-    def _score_one(self, query: Features, *, apart: bool = False) -> Tensor:
+    def _score_one(self, query: Features, *, exclude_near: bool = False) -> Tensor:
         """One picture at a time, so that a batch gives what its pictures give alone: → (h, w)."""
         grid = query.levels[0].shape[1:3]
         product = query.levels[0].new_ones(grid)
@@ -255,16 +255,16 @@ class Handful(Method):
         for number in reversed(range(len(query.levels))):  # the coarsest first: it says which turned copies suit
             level = query.levels[number]
             patches = pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2)
-            if apart:
+            if exclude_near:
                 excluded = _around(*level.shape[1:3]).to(level.device)
                 measured = (Bank(rows) for rows in self._measured(patches))
                 distances = [bank.nearest(bank.rows, excluded=excluded)[0][:, 0] for bank in measured]
             else:
                 distances = [
-                    found[0] for found in least_distances(_by_parts(self.rows_[number]), patches, self._measures)
+                    found[0] for found in least_distances(_by_slices(self.rows_[number]), patches, self._measures)
                 ]
                 if chosen is not None:
-                    turned = _by_parts(self.turned_[number])
+                    turned = _by_slices(self.turned_[number])
                     nearer = least_distances(turned, patches, self._measures, among=chosen)
                     distances = [torch.minimum(one, other[0]) for one, other in zip(distances, nearer, strict=True)]
                 elif len(self.turned_[number]):
@@ -281,7 +281,7 @@ class Handful(Method):
         These are the `copies` that hold a nearest patch, by either measure, of the most places; of copies with as many
         the first, as libraries differ in what they make of equals.
         """
-        turned = _by_parts(self.turned_[-1])
+        turned = _by_slices(self.turned_[-1])
         votes = torch.zeros(len(turned), dtype=torch.int64, device=patches.device)
         distances = []
         by_copy = least_distances(turned, patches, self._measures)
@@ -307,21 +307,21 @@ class Handful(Method):
 
 
 def _stacked(copies: list[Tensor]) -> Tensor:
-    """Lanes (K, L, D) of copies that may have more and fewer, the last ones again: → (C, K, L, D)."""
+    """Groups (K, L, D) of copies that may have more and fewer, the last ones again: → (C, K, L, D)."""
     most = max(groups.shape[1] for groups in copies)
     return torch.stack(
         [torch.cat([groups, groups[:, -1:].expand(-1, most - groups.shape[1], -1)], 1) for groups in copies]
     )
 
 
-def _by_parts(rows: Tensor) -> Tensor:
-    """What was learnt as `least_distances` takes it; an inspector saved before there were lanes has none of those."""
+def _by_slices(rows: Tensor) -> Tensor:
+    """What was learnt as `least_distances` takes it; an inspector saved before there were groups has none of those."""
     return rows if rows.ndim == 4 else rows.view(*(rows.shape[:-2] or (1,)), 1, *rows.shape[-2:])
 
 
 def _around(height: int, width: int) -> Tensor:
     """The patches that do not lie apart from each: (h·w, E)."""
-    return windows(1, height, width, radius=round(EXCLUSION_RADIUS * min(height, width)))
+    return neighbourhoods(1, height, width, radius=round(EXCLUSION_RADIUS * min(height, width)))
 
 
 def _wide_patches(features: Features) -> Tensor:

@@ -41,7 +41,7 @@ def frame_size(side: int, aspect: float, *, patch: int = 1) -> tuple[int, int]:
     return (max(1, round(side / patch)) * patch,) * 2 if height == width else (height, width)
 
 
-class Part(NamedTuple):
+class Placement(NamedTuple):
     """The rectangle of a frame that a picture fills; around it the picture is mirrored.
 
     Attributes:
@@ -106,12 +106,12 @@ class Part(NamedTuple):
         return min(x, 2 - x), min(y, 2 - y)
 
 
-def whole(frame: tuple[int, int]) -> Part:
-    """The part of a picture that fills the frame (H, W)."""
-    return Part(frame, 0, 0, *frame)
+def whole(frame: tuple[int, int]) -> Placement:
+    """The placement of a picture that fills the frame (H, W)."""
+    return Placement(frame, 0, 0, *frame)
 
 
-def part_of(size: tuple[int, int], frame: tuple[int, int]) -> Part:
+def placement_of(size: tuple[int, int], frame: tuple[int, int]) -> Placement:
     """Where a picture lies in a frame: all of it for an aspect that is alike, else centred and as large as fits.
 
     Args:
@@ -123,7 +123,7 @@ def part_of(size: tuple[int, int], frame: tuple[int, int]) -> Part:
         return whole(frame)
     scale = min(across / width, down / height)
     high, wide = max(1, min(down, round(height * scale))), max(1, min(across, round(width * scale)))
-    return Part(frame, (down - high) // 2, (across - wide) // 2, high, wide)
+    return Placement(frame, (down - high) // 2, (across - wide) // 2, high, wide)
 
 
 def shared_aspect(aspects: Sequence[float]) -> float | None:

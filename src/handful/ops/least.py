@@ -1,22 +1,18 @@
-"""How far patches are from the nearest of those learnt, by one product for two measures, and without finding which.
+"""Minimum Euclidean and cosine distance of patches to a bank of rows, without the number of the nearest row.
 
-|q - m|² is |q|² + |m|² - 2 q·m, and that of q and m at length 1 is 2 - 2 q·m / (|q| |m|): products are most of the
-work, and the same ones serve both measures. What cancels leaves a squared distance wrong by some 1e-7 of |q|². So it
-counts as `CANCELLED` of that at least: a patch that is one of the rows is 4e-3 of its length away, where it is 0 by
-`handful.ops.neighbors`. Were it 0 here, then a product of distances would be 0 by one engine and not by another, for
-rounding decides which: on even, white grounds many patches come again nearly to the bit.
+Both distances follow from the same dot products: |q - m|² = |q|² + |m|² - 2 q·m, and at length 1 it is
+2 - 2 q·m / (|q| |m|). Rows are arranged in groups of K rows of nearly equal length, so that the largest dot product of
+a group is the result of a chain of K convolutions with ReLU, as max(a, b) - c = relu(a - b) + b - c: OpenVINO adds to a
+convolution and clips negative values while it writes the output, where writing all products down and searching them
+would cost as much as the products. In a group of one length the same row has the largest product and the largest
+cosine, so that one group serves both distances. Lengths are therefore rounded by 1 % at most, when rows are learnt and
+before anything is calibrated.
 
-This assumes that different patches differ by more than 4e-3 of their length, as networks' features do by far. Those
-that share a constant hundreds of times larger than what tells them apart would all be as far from each other.
-
-Writing all products down and going through them costs as much as multiplying. `in_groups` saves it: since
-
-    max(a, b) - c  =  relu(a - b) + b - c,
-
-one product after another by the differences of K rows, each added to what there is, keeps the largest of their products
-where there were K. OpenVINO adds to a convolution, and cuts off what is negative, while it writes its output. Of rows
-of one length the same has the largest product and the largest cosine: one such lane serves both measures. So lengths
-are rounded a little, when rows are learnt and before anything is calibrated.
+Cancellation leaves a squared distance wrong by about 1e-7 of |q|². Squared distances count as `CANCELLED` of |q|² at
+least: a patch that is a row of the bank is 4e-3 of its length away, where `handful.ops.neighbors` gives 0. A distance
+of 0 by one engine and not by another would let rounding decide on even, white grounds, where many patches recur. The
+bound assumes that different patches differ by more than 4e-3 of their length. Features of networks do by far; rows that
+share a constant hundreds of times larger than their differences would all be equally far from each other.
 """
 
 import math
@@ -33,21 +29,21 @@ from handful.ops.tracing import is_tracing
 Measure = Literal["euclidean", "cosine"]
 
 ELEMENTS = 512_000  # of a block of products: 2 MB of float32, which two cores hold by themselves
-ELEMENTS_ON_GPU = 2**26  # 256 MB, of all rows of the lanes
-WIDE = 32  # lanes of a block, as a multiple: vectors are 16 wide, and several are computed at a time
+ELEMENTS_ON_GPU = 2**26  # 256 MB, of all rows of the groups
+WIDE = 32  # groups of a block, as a multiple: vectors are 16 wide, and several are computed at a time
 CANCELLED = 1.6e-5  # of a squared length: what is left of it after subtracting equals, in float32, and much more
 ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
 FEW = 100  # rows, of which fewer are searched one by one
-LENGTH_RATIO = 1.02  # lengths in one lane, the longest over the shortest: so that they are rounded by 1 % at most
-# A lane of many rows is looked through once for all of them, but some are filled up: their number is best as the square
-# root of that of all rows. Rounding in float32 adds up over a lane.
+LENGTH_RATIO = 1.02  # lengths in one group, the longest over the shortest: so that they are rounded by 1 % at most
+# A group of many rows is searched at once, but some groups are filled up by rows that recur: the best number of groups
+# is the square root of the number of rows. Rounding in float32 adds up over a group.
 ROWS_FOR_ONE, DEEPEST = 16, 16
 
 
 def in_groups(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
-    """Arrange rows to be searched: in lanes, for two measures of one length each.
+    """Arrange rows to be searched: in groups, for two measures of one length each.
 
-    Of `FEW` rows or more those that are about as long go into a lane, filled up by one that comes again. For two
+    Of `FEW` rows or more those that are about as long go into a group, filled up by one that comes again. For two
     measures they are all made as long as the middle of the shortest and the longest, by geometric mean; their
     directions stay. The order of the rows does not matter.
 
@@ -56,7 +52,7 @@ def in_groups(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
         measures: that distances are wanted in.
 
     Returns:
-        (K, L, D), K rows in each of L lanes.
+        (K, L, D), K rows in each of L groups.
     """
     if len(rows) < FEW:
         return rows[None]
@@ -74,7 +70,7 @@ def in_groups(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
 
 
 def _starts(lengths: list[float], each: int) -> list[int]:
-    """Where lanes of lengths in ascending order start: with the first that is too long for the one before, or full."""
+    """Where groups of lengths in ascending order start: with the first that is too long for the one before, or full."""
     starts, end = [], 0
     while end < len(lengths):
         starts.append(end)
@@ -88,17 +84,17 @@ def least_distances(
     """The distance of each query to the nearest row, in each measure.
 
     Args:
-        rows: (P, K, L, D): P parts, each of which counts by itself and is as `in_groups` arranges it.
+        rows: (P, K, L, D): P slices, each of which counts by itself and is as `in_groups` arranges it.
         queries: (N, D).
         measures: Euclidean, and "cosine": Euclidean at length 1. Patches of zeros stay what they are in both.
-        among: (C,) numbers of parts, to take these alone, and together as one part.
+        among: (C,) numbers of slices, to take these alone, and together as one slice.
 
     Returns:
         (P, N) of each measure.
     """
     if among is not None and not is_tracing():  # torch would prepare all the others too, for every picture
         rows, among = rows[among].transpose(0, 1).flatten(1, 2)[None], None
-    if among is not None or len(rows) == 1:  # filled up by the last lane
+    if among is not None or len(rows) == 1:  # filled up by the last group
         wide = WIDE // math.gcd(WIDE, 1 if among is None else len(among))
         rows = torch.cat([rows, rows[:, :, -1:].expand(-1, -1, -rows.shape[2] % wide, -1)], 2)
     prepared = _prepared(rows, measures)
@@ -122,11 +118,11 @@ def least_distances(
 def _prepared(rows: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, ...]:
     """What the search makes of rows (P, K, L, D), whatever is searched for.
 
-    The lanes come before the parts: OpenVINO is slow to find the least of values that lie side by side.
+    The groups come before the slices: OpenVINO is slow to find the least of values that lie side by side.
 
     Returns:
-        What `_largest` multiplies by (K, L, P, D, or one more), the length of each lane's rows but for those of zeros
-        (1, L, P), and 0 where a lane has rows of zeros, else infinity (1, L, P).
+        What `_largest` multiplies by (K, L, P, D, or one more), the length of each group's rows but for those of zeros
+        (1, L, P), and 0 where a group has rows of zeros, else infinity (1, L, P).
     """
     rows = rows.permute(1, 2, 0, 3)
     squares = rows.square().sum(3)
@@ -138,7 +134,7 @@ def _prepared(rows: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, ...]:
 
 
 def _least(steps: Tensor, lengths: Tensor, queries: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, Tensor]:
-    """The least |m|²/2 - q·m and the least -q·m / |m| over the rows m of each part, a block of lanes at a time.
+    """The least |m|²/2 - q·m and the least -q·m / |m| over the rows m of each slice, a block of groups at a time.
 
     Args:
         steps, lengths: as `_prepared` makes them.
@@ -148,17 +144,17 @@ def _least(steps: Tensor, lengths: Tensor, queries: Tensor, measures: Sequence[M
     Returns:
         (P, N) each.
     """
-    each, count, parts, _ = steps.shape
+    each, count, slices, _ = steps.shape
     by_length = "cosine" not in measures
     if by_length:  # the largest q·m - |m|²/2
         queries = F.pad(queries, (0, 1), value=1.0)
     elements = ELEMENTS_ON_GPU / each if steps.is_cuda else ELEMENTS
-    blocks = math.ceil(parts * count * len(queries) / elements)
-    block = math.ceil(count / blocks) if parts > 1 else WIDE * math.ceil(count / blocks / WIDE)
+    blocks = math.ceil(slices * count * len(queries) / elements)
+    block = math.ceil(count / blocks) if slices > 1 else WIDE * math.ceil(count / blocks / WIDE)
     least = []  # of each block
     for start in range(0, count, block):
         some = slice(start, start + block)
-        largest = _largest(steps[:, some].flatten(1, 2), queries).view(1, -1, parts, len(queries))
+        largest = _largest(steps[:, some].flatten(1, 2), queries).view(1, -1, slices, len(queries))
         length = lengths[:, some, :, None]
         nearest = (-largest if by_length else (length / 2 - largest) * length).amin(1)
         # Laid together at once: else a graph comes back to products that no cache holds any more.
@@ -168,7 +164,7 @@ def _least(steps: Tensor, lengths: Tensor, queries: Tensor, measures: Sequence[M
 
 
 def _largest(steps: Tensor, queries: Tensor) -> Tensor:
-    """The largest product of each lane's rows: (K, L, D) differences from row to row, (N, D) → (1, L, 1, N).
+    """The largest product of each group's rows: (K, L, D) differences from row to row, (N, D) → (1, L, 1, N).
 
     On a GPU they are the rows themselves.
     """

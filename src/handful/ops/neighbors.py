@@ -82,7 +82,7 @@ def first_place(order: Tensor) -> Tensor:
     return torch.where(order == order.amin(1, keepdim=True), places, last).amin(1, keepdim=True)
 
 
-def windows(pictures: int, height: int, width: int, *, radius: int) -> Tensor:
+def neighbourhoods(pictures: int, height: int, width: int, *, radius: int) -> Tensor:
     """The rows of the same picture within a radius of each row, its own included: → (B·h·w, (2·radius + 1)²).
 
     Args:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from handful.ops.defects import RECIPES, TO_YIQ, Mask, Pixels, Recipe, make_defect
 from handful.ops.foreground import foreground
-from handful.ops.frames import Part
+from handful.ops.frames import Placement
 from handful.ops.tracing import computing
 
 LENGTHS = (1.0, 0.7, 0.5)  # of the defects of each recipe, as shares of those that `handful.ops.defects` draws
@@ -56,7 +56,7 @@ class Planting:
 def plan(
     images: Sequence[Tensor],
     order: Sequence[int],
-    parts: Sequence[Part],
+    placements: Sequence[Placement],
     sizes: Sequence[tuple[int, int]],
     *,
     views: int,
@@ -76,7 +76,7 @@ def plan(
         views: how many mild variations each has, the picture itself included.
         patch: side of the finest level's patches, in pixels of the frame.
     """
-    allowed = {row: _allowed(images[row], parts[row]) for row in order[: len(RECIPES) * len(LENGTHS) + PLACES]}
+    allowed = {row: _allowed(images[row], placements[row]) for row in order[: len(RECIPES) * len(LENGTHS) + PLACES]}
 
     def taken(number: int) -> tuple[int, int, tuple[int, int]]:
         row = order[number % len(order)]
@@ -89,12 +89,12 @@ def plan(
         draw = partial(plant_defect, allowed=allowed[row], recipe=recipe, length=length, seed=seed)
         made.append(Planting(row, view, recipe.name, draw))
     first = order[0]
-    scale = math.sqrt(math.prod(_scales(parts[first], sizes[first])))
+    scale = math.sqrt(math.prod(_scales(placements[first], sizes[first])))
     for number in range(len(made), len(made) + PLACES):
         row, view, seed = taken(number)
-        down, across = _scales(parts[row], sizes[row])
+        down, across = _scales(placements[row], sizes[row])
         centre = divmod(int(np.random.default_rng(seed).choice(np.flatnonzero(allowed[row]))), allowed[row].shape[1])
-        for diameter in spot_diameters(min(parts[first].size), patch=patch):
+        for diameter in spot_diameters(min(placements[first].size), patch=patch):
             axes = (diameter * math.sqrt(down / across), diameter * math.sqrt(across / down))
             draw = partial(plant_spot, centre=centre, diameters=axes)
             made.append(Planting(row, view, SPOT, draw, diameter / scale))
@@ -199,14 +199,16 @@ def spot_diameters(side: int, *, patch: float) -> list[float]:
     return [SMALLEST * patch * 2**step for step in range(steps + 1)]
 
 
-def _allowed(image: Tensor, part: Part) -> Mask:
+def _allowed(image: Tensor, placement: Placement) -> Mask:
     """Where a defect may be centred: on the part, within the rectangle that the picture fills; else anywhere there."""
     pixels: Pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
-    drawn = np.zeros(part.frame, dtype=bool)
-    drawn[part.top : part.top + part.height, part.left : part.left + part.width] = foreground(part.cut(pixels))
+    drawn = np.zeros(placement.frame, dtype=bool)
+    drawn[placement.top : placement.top + placement.height, placement.left : placement.left + placement.width] = (
+        foreground(placement.cut(pixels))
+    )
     return drawn
 
 
-def _scales(part: Part, size: tuple[int, int]) -> tuple[float, float]:
+def _scales(placement: Placement, size: tuple[int, int]) -> tuple[float, float]:
     """Pixels of the frame for one of a picture of this width and height, down and across."""
-    return part.height / size[1], part.width / size[0]
+    return placement.height / size[1], placement.width / size[0]

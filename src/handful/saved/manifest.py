@@ -1,6 +1,5 @@
 """Reads a saved inspector's manifest and parts; writes its history. Without torch."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +20,6 @@ from handful.inspection.gate import Gate, ReferenceStatistics, check_names
 from handful.inspection.threshold import Calibration
 from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART
 from handful.types import Reference
-
-HISTORY_PART = "revisions.json"
 
 Arrays = tuple[NDArray[np.float32], ...]  # the levels of one picture, (h, w, D) each
 
@@ -78,26 +75,6 @@ def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> Gate:
     statistics = safetensors.numpy.load(parts[GATE_PART])
     unknown = np.full(len(statistics["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
     return Gate(check_names(manifest["gate"]), ReferenceStatistics(**{"detail": unknown, **statistics}))
-
-
-def history_part(history: History) -> bytes:
-    """The scores of the references and all revisions, as they are saved."""
-    return json.dumps(history.as_dict(), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
-
-
-def history_of(parts: Mapping[str, bytes]) -> History:
-    """The scores of the references and all revisions of a saved inspector.
-
-    Raises:
-        InspectorError: if they are missing or cannot be read.
-    """
-    try:
-        return History.from_dict(json.loads(parts[HISTORY_PART]))
-    except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:
-        said = str(error).rstrip(".")
-        raise InspectorError(
-            f"{HISTORY_PART} must hold an inspector's revisions, got: {said}; fit it again."
-        ) from error
 
 
 def visibility_of(manifest: Mapping[str, Any], calibration: Calibration, history: History) -> Visibility | None:

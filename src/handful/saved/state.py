@@ -31,11 +31,9 @@ from handful.inspection.gate import Gate
 from handful.inspection.threshold import Calibration
 from handful.saved import archive, scoring_graph
 from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART, STATE_PART
+from handful.saved.history import HISTORY_PART, history_of, history_part
 from handful.saved.manifest import (
-    HISTORY_PART,
     gate_of,
-    history_of,
-    history_part,
     preprocessing_of,
     references_of,
     spec_of,
@@ -145,6 +143,7 @@ class InspectorState:
             "method": {"name": self.method.name, "settings": self.method.settings},
             "backbone": asdict(self.backbone.spec),
             "preprocessing": _preprocessing(self.preprocessing),
+            "contrast": float(self.gate.statistics.contrast.min()),  # unused; the digest of earlier files holds it
             "gate": list(self.gate.checks),
             "turning": asdict(self.turning) if self.turning else None,
             "evidence": self.evidence,

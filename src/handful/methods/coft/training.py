@@ -1,4 +1,4 @@
-"""COFT-AD's first half: fine-tune the backbone on the references by contrast; `handful.methods.coft.scoring` is the second.
+"""COFT-AD's first half: fine-tune the backbone on the references by contrast; the second is `methods/coft/scoring.py`.
 
 Paper: Liao et al., COFT-AD: COntrastive Fine-Tuning for Few-Shot Anomaly Detection, IEEE Transactions on Image
 Processing, 2024, https://arxiv.org/abs/2402.18998. There is no public code, and we know the paper by its abstract and

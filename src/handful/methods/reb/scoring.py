@@ -38,7 +38,7 @@ from torch import Tensor
 
 from handful.methods.base import Method, require
 from handful.ops.maps import pixel_map, top_share
-from handful.ops.neighbors import Bank, windows
+from handful.ops.neighbors import Bank, neighbourhoods
 from handful.ops.patches import LevelWeights, level_scales, patch_vectors
 from handful.types import Features, Scores
 
@@ -167,7 +167,7 @@ def squares_to_others(patches: Tensor, *, neighbours: int, exclude_radius: int) 
         (B·h·w, K).
     """
     rows = patches.flatten(0, 2)
-    excluded = windows(*patches.shape[:3], radius=exclude_radius).to(patches.device)
+    excluded = neighbourhoods(*patches.shape[:3], radius=exclude_radius).to(patches.device)
     distances, _ = Bank(rows).nearest(rows, neighbours=neighbours, excluded=excluded)
     return distances.square()
 
