@@ -117,7 +117,7 @@ def _picture(shop: Workshop, random: Random) -> Question:
     reported = random.random() < 0.1
 
     def question() -> None:
-        inspection, picture = shop.inspector.inspect_source(path, name=str(path))
+        inspection, picture = shop.inspector._inspect_source(path, name=str(path))
         check_inspection(inspection, picture)
         if reported:
             with Report(shop.folder / "report", {}, []) as report:
@@ -192,7 +192,7 @@ def _use(shop: Workshop, path: Path) -> None:
     inspector = Inspector.load(path)
     source = shop.folder / "good.png"
     source.write_bytes(shop.pictures["rgb.png"])
-    inspection, picture = inspector.inspect_source(source, name="good.png")
+    inspection, picture = inspector._inspect_source(source, name="good.png")
     check_inspection(inspection, picture)
 
 

@@ -109,7 +109,7 @@ def measure(kind: str, megapixels: int) -> list[dict[str, Any]]:
             one, at = picture(kind, 100 + 10 * group + number, wanted, diameter=diameter)
             for inspector, row in zip(inspectors, rows, strict=True):
                 begin = time.process_time()
-                found = inspector.inspect_picture(one)
+                found = inspector(one)
                 row["seconds"].append(time.process_time() - begin)
                 row["good"] += diameter == 0 and found.verdict == "DEFECT"
                 if diameter and found.verdict == "DEFECT":

@@ -16,7 +16,7 @@ from PIL import Image
 
 from handful import Detector, Inspector
 from handful.data import preprocessing
-from handful.errors import InspectorError, SettingError
+from handful.errors import InputError, InspectorError, SettingError
 from handful.inspector import MANY
 from handful.saved import archive, scoring_graph
 from handful.saved.scoring_graph import FOLLOWED, TOLERANCE
@@ -135,7 +135,7 @@ def test_one_without_a_graph_says_so(good_folder, tmp_path):
     fit(good_folder, "patchcore", engine="torch").save(tmp_path / "part.handful")
     manifest, _, _ = archive.read(tmp_path / "part.handful")
     assert manifest["graph"]["why"].startswith("The engine must be openvino for a graph, got torch")
-    assert Inspector.load_graph(tmp_path / "part.handful") is None
+    assert Inspector._load_graph(tmp_path / "part.handful") is None
     with pytest.raises(InspectorError, match="must hold a graph of its method .* use `Detector.load`"):
         Inspector.load(tmp_path / "part.handful")
 
@@ -159,7 +159,7 @@ def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_pa
     detector = Detector.load(saved)
     detector.teach(picture_factory(11))
     detector.save(tmp_path / "part.handful", graph=False)
-    assert Inspector.load_graph(tmp_path / "part.handful") is None
+    assert Inspector._load_graph(tmp_path / "part.handful") is None
     assert "before its graph was made" in archive.read(tmp_path / "part.handful")[0]["graph"]["why"]
     Detector.load(tmp_path / "part.handful").save(tmp_path / "part.handful")
     (by_torch,), (by_graph,) = (
@@ -227,13 +227,13 @@ def test_many_pictures_are_inspected_side_by_side_in_their_order(saved, picture_
     alone = inspector.inspect(tmp_path)
     monkeypatch.setattr("handful.inspector.MANY", 5)
     threads = set()
-    look = Inspector.inspect_source
+    look = Inspector._inspect_source
 
     def noted(self, source, *, name):
         threads.add(threading.current_thread().name)
         return look(self, source, name=name)
 
-    monkeypatch.setattr(Inspector, "inspect_source", noted)
+    monkeypatch.setattr(Inspector, "_inspect_source", noted)
     many = inspector.inspect(tmp_path)
     assert threads and threading.main_thread().name not in threads
     assert [one.path for one in many] == [one.path for one in alone]
@@ -269,10 +269,54 @@ def test_a_stream_of_many_may_be_left_early(saved, picture_factory, monkeypatch)
 def test_a_score_that_is_not_finite_is_no_verdict(saved, picture_factory, place):
     inspector = Inspector.load(saved)
 
-    def look(image):
-        seen = inspector.look(image)
+    def forward(image):
+        seen = inspector._forward(image)
         return replace(seen, **{place: seen.score * np.nan if place == "score" else seen.map * np.nan})
 
-    (answer,) = replace(inspector, look=look).inspect(picture_factory(9))
+    (answer,) = replace(inspector, _forward=forward).inspect(picture_factory(9))
     assert answer.verdict == "ERROR" and answer.raw_score is None
     assert re.fullmatch(r".* must get finite scores, got .*; copy the inspector, or fit it again\.", answer.reason)
+
+
+def test_one_picture_in_is_one_answer_out(saved, small, picture_factory, tmp_path):
+    pixels, path = picture_factory(9, defect=True), tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    inspector = Inspector.load(saved)
+    alone, (among,) = inspector(path), inspector.inspect([path])
+    assert alone.path == among.path == str(path)
+    for other in (among, inspector(pixels), inspector(inspector.preprocessing.read(path))):
+        assert other.raw_score == alone.raw_score and np.array_equal(other.heatmap, alone.heatmap)
+    assert_same(small(pixels), alone, inspector.calibration)
+    assert inspector(pixels).path == "picture"
+    missing = inspector(tmp_path / "b.png")
+    assert missing.verdict == "ERROR" and "b.png" in missing.reason
+
+
+def test_an_iterator_is_asked_for_the_next_picture_after_the_answer(saved, picture_factory):
+    given = []
+
+    def camera():
+        for seed in (9, 10, 11):
+            given.append(seed)
+            yield picture_factory(seed)
+
+    answers = Inspector.load(saved).stream(camera())
+    assert given == []
+    assert [(next(answers).path, len(given)) for _ in range(2)] == [("picture 0", 1), ("picture 1", 2)]
+
+
+def test_a_stack_of_arrays_is_as_many_pictures(saved, picture_factory):
+    pixels = np.stack([picture_factory(seed) for seed in (9, 10)])
+    inspector = Inspector.load(saved)
+    assert [one.raw_score for one in inspector.inspect(pixels)] == [inspector(each).raw_score for each in pixels]
+
+
+def test_an_iterator_without_a_picture_is_refused(saved):
+    with pytest.raises(InputError, match="At least one picture is needed, got none"):
+        Inspector.load(saved).inspect(iter([]))
+
+
+def test_only_what_a_user_needs_is_public():
+    public = {name for name in {*dir(Inspector), *Inspector.__dataclass_fields__} if not name.startswith("_")}
+    fields = {"method", "backbone", "preprocessing", "calibration", "references", "gate", "digest"}
+    assert public == fields | {"load", "inspect", "stream", "workers"}

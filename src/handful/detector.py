@@ -333,8 +333,8 @@ class Detector:
         if state.graph is not None:
             graph = scoring_graph.opened(state.graph.parts, state.method, features, state.backbone)
         return Inspector(
-            look=graph or state.forward,
-            side_by_side=graph.several if graph else None,
+            _forward=graph or state.forward,
+            _side_by_side=graph.several if graph else None,
             method=state.method.name,
             backbone=state.backbone.spec,
             preprocessing=state.preprocessing,
@@ -342,9 +342,9 @@ class Detector:
             references=state.references,
             gate=state.gate,
             digest=state.digest,
-            again=lambda: (_inspector_again, self._packed(state)),
-            learnt=tuple(one.arrays() for one in features.learnt),
-            ignored=features.ignored,
+            _again=lambda: (_inspector_again, self._packed(state)),
+            _learnt=tuple(one.arrays() for one in features.learnt),
+            _ignored=features.ignored,
         )
 
     @property
@@ -378,6 +378,19 @@ class Detector:
         """The bytes of its file, its head, and where torch runs; no graph is made for it."""
         return archive.pack(*state.packed(make_graph=False)), self.head, self._backbone_options["device"]
 
+    def __call__(self, picture: PictureSource | Picture) -> Inspection:
+        """Inspect one picture; one that cannot be read gets the verdict ERROR.
+
+            detector("part.png").score
+
+        Args:
+            picture: as `handful.data.images.read_picture` takes it, or one that it has read.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        return self.inspector(picture)
+
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
 
@@ -390,16 +403,8 @@ class Detector:
         return self.inspector.inspect(pictures)
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps."""
+        """As `inspect`, one answer at a time, see `Inspector.stream`."""
         return self.inspector.stream(pictures)
-
-    def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
-        """As `Inspector.inspect_source`."""
-        return self.inspector.inspect_source(source, name=name)
-
-    def inspect_picture(self, picture: Picture) -> Inspection:
-        """Inspect a picture that has been read."""
-        return self.inspector.inspect_picture(picture)
 
     @property
     def has_graph(self) -> bool:

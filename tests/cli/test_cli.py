@@ -1051,13 +1051,13 @@ def test_a_reader_that_has_gone_is_no_noise_when_the_program_ends(saved, gone):
 
 
 def test_each_answer_is_out_before_the_next_picture_is_read(run, ready_backbone, lenient, incoming, monkeypatch):
-    flushes, seen, kept = [], [], Inspector.inspect_source
+    flushes, seen, kept = [], [], Inspector._inspect_source
 
     def inspect_source(inspector, source, **options):
         seen.append(len(flushes))
         return kept(inspector, source, **options)
 
-    monkeypatch.setattr(Inspector, "inspect_source", inspect_source)
+    monkeypatch.setattr(Inspector, "_inspect_source", inspect_source)
     monkeypatch.setattr(sys.stdout, "flush", lambda: flushes.append(True))
     assert run("inspect", lenient, incoming, "--json").code == 0
     assert [count - seen[0] for count in seen] == [0, 1, 2]
@@ -1068,7 +1068,7 @@ def test_an_interrupt_is_no_verdict(run, ready_backbone, lenient, incoming, monk
     def interrupt(*_, **__):
         raise interruption
 
-    monkeypatch.setattr(Inspector, "inspect_picture", interrupt)
+    monkeypatch.setattr(Inspector, "_inspect_picture", interrupt)
     assert run("inspect", lenient, incoming).code not in (0, 1)
 
 
@@ -1076,7 +1076,7 @@ def test_what_should_not_happen_is_one_line_and_exit_2(run, ready_backbone, leni
     def break_down(*_, **__):
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(Inspector, "inspect_picture", break_down)
+    monkeypatch.setattr(Inspector, "_inspect_picture", break_down)
     ran = run("inspect", lenient, incoming)
     assert ran.code == 2
     assert ran.err == [

@@ -52,7 +52,7 @@ def inspect(
     with ExitStack() as stack:
         page = stack.enter_context(_page(report, inspector, opened)) if report else None
         names = _names(pictures, heatmaps) if heatmaps else None
-        answers = opened.stream_sources(sources)
+        answers = opened._stream(sources)
         for inspection, picture in stack.enter_context(progress(answers, count=len(sources))):
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
             print_json(inspection.as_dict()) if as_json else say(_line(inspection))
@@ -77,7 +77,7 @@ def _opened(path: Path, engine: str | None, device: str, head: Path | None) -> "
     from handful.inspector import Inspector
 
     if engine in (None, "auto", "openvino") and device in ("auto", "cpu") and head is None:
-        opened = Inspector.load_graph(path)
+        opened = Inspector._load_graph(path)
         if opened is not None:
             return opened
 

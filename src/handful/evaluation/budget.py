@@ -129,12 +129,12 @@ def _milliseconds(detector: Detector, references: Pictures) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "part.handful")
         detector.save(path)
-        inspector = Inspector.load_graph(path) or detector.inspector
+        inspector = Inspector._load_graph(path) or detector.inspector
     picture = inspector.preprocessing.read(source, name)
     seconds = []
     for _ in range(INSPECTIONS + 1):
         begin = time.perf_counter()
-        inspector.inspect_picture(picture)
+        inspector(picture)
         seconds.append(time.perf_counter() - begin)
     return 1000 * statistics.median(seconds[1:])
 

@@ -159,7 +159,7 @@ def _figure(
 def _draw(axes: Axes, record: Record, sample: Sample, detector: Detector, fits: int) -> None:
     """One picture with its heatmap, the outline of its masks, and its record."""
     picture = read_picture(sample.path)
-    inspection = detector.inspect_picture(picture)
+    inspection = detector(picture)
     shown = overlay(thumbnail(picture, longest=LONGEST), replace(inspection, regions=()))
     axes.imshow(shown)
     for region in read_regions(sample, shown.shape[:2]):

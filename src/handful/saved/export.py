@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from handful import backbones
 from handful.data import images
-from handful.data.images import PictureSource
+from handful.data.images import Pictures
 from handful.data.thumbnails import thumbnail_picture
 from handful.data.writing import new_folder
 from handful.errors import OutputError, SettingError
@@ -92,7 +92,7 @@ def export(
     fitted: InspectorState,
     *,
     formats: Sequence[GraphFormat],
-    check: PictureSource | Sequence[PictureSource] | None,
+    check: Pictures | None,
 ) -> Export:
     """Write an inspector as graphs, and `DESCRIPTION` with what a program needs besides.
 
@@ -171,7 +171,7 @@ def _writer(kind: GraphFormat) -> Callable[[nn.Module, Tensor, Path], Graph]:
     return openvino_writer.write_graph
 
 
-def _check_images(fitted: InspectorState, check: PictureSource | Sequence[PictureSource] | None) -> list[Tensor]:
+def _check_images(fitted: InspectorState, check: Pictures | None) -> list[Tensor]:
     """Model inputs (1, 3, H, W) of the references' thumbnails, and of the pictures given."""
     pictures = [thumbnail_picture(reference.thumbnail, name=reference.name) for reference in fitted.references]
     given = [] if check is None else images.gather(check, recursive=True)
