@@ -5,7 +5,7 @@
 DIR holds data sets in any layout that `handful data check` knows, one a folder. The raw scores of every cell (category,
 number of references, draw) go to good_scores/METHOD.jsonl as they come; killed, it goes on where it was, and without
 --data the page is worked out anew from that file. The tables of good pictures use no defects: they are where the
-assumptions at the top of handful/decision.py come from. Labels measure the threshold and choose nothing.
+assumptions at the top of handful/inspection/threshold.py come from. Labels measure the threshold and choose nothing.
 """
 
 import argparse

@@ -25,7 +25,10 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 # What inspecting a picture needs, but for backbone and method.
-INSPECTING = "capture evidence ops.cells data.images data.preprocessing artifact decision revisions heatmap report"
+INSPECTING = (
+    "inspection.gate inspection.evidence inspection.threshold data.images data.preprocessing saved.archive "
+    "saved.manifest saved.history report.overlay report.html"
+)
 
 
 @pytest.mark.parametrize("modules", ["", "cli", INSPECTING])

@@ -397,7 +397,7 @@ def test_a_computation_that_has_not_begun_waits_for_a_fork_that_waits(folder):
     found = run(
         folder,
         """
-        from handful.processes import undisturbed
+        from handful.backbones.processes import undisturbed
 
         order, first, end = [], threading.Event(), threading.Event()
 

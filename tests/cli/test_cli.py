@@ -108,8 +108,8 @@ def strict(saved, rezip) -> Path:
 def test_help_takes_under_half_a_second_and_no_torch():
     code = (
         "import sys; sys.argv = ['handful', '--help']\n"
-        "from handful import cli\n"
-        "try:\n    cli.main()\n"
+        "from handful.cli import main\n"
+        "try:\n    main.main()\n"
         "finally:\n"
         "    heavy = {'torch', 'numpy', 'PIL', 'timm', 'openvino'}\n"
         "    print(sorted(heavy & sys.modules.keys()), file=sys.stderr)"
@@ -859,7 +859,7 @@ def test_picture_of_another_depth_that_is_taught_is_named(run, ready_backbone, g
         ("picture", "got a file of another kind"),
         ("cut", "must be whole, got a damaged inspector; copy or fit it again"),
         ("changed", "got a changed method.safetensors"),
-        ("newer", "must be of format 4 or older, got 9, saved by handful 9; upgrade handful"),
+        ("newer", "must be of format 2 to 4, got 9, saved by handful 9; upgrade handful"),
         ("string threshold", "threshold must be a number, got 'high'; correct it"),
         ("no threshold", "difference in threshold; correct it"),
     ],

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handful.fitting import revisions
 from handful.saved import archive
+from handful.saved.history import history_of
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_teach_does_one_thing_at_a_time(command_line, own, arguments):
 
 def test_teach_takes_several_pictures_after_one_option(command_line, own, more):
     command_line("teach", own, "--good", *sorted(more.iterdir())[:2], "--json")
-    history = revisions.from_parts(archive.read(own)[2])
+    history = history_of(archive.read(own)[2])
     assert len(history.revisions[0].pictures) == 2
 
 
@@ -142,22 +142,8 @@ def test_info_tells_of_revisions(command_line, own, odd):
 @pytest.mark.parametrize("verb", ["threshold", "teach"])
 def test_help_needs_no_torch(verb):
     code = (
-        f"import sys; sys.argv = ['handful', {verb!r}, '--help']\nfrom handful import cli\n"
-        "try:\n    cli.main()\nfinally:\n    print('torch' in sys.modules, file=sys.stderr)"
+        f"import sys; sys.argv = ['handful', {verb!r}, '--help']\nfrom handful.cli import main\n"
+        "try:\n    main.main()\nfinally:\n    print('torch' in sys.modules, file=sys.stderr)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stderr.strip() == "False" and "Usage:" in ran.stdout
-
-
-def test_an_inspector_of_format_1_is_shown_and_says_why_it_cannot_be_corrected(command_line, own, odd, monkeypatch):
-    manifest, calibration, parts = archive.read(own)
-    manifest.pop("format_version")
-    old = {name: part for name, part in parts.items() if name not in ("features.safetensors", revisions.PART)}
-    with monkeypatch.context() as patched:
-        patched.setattr(archive, "FORMAT_VERSION", 1)
-        archive.write(own, manifest, calibration, old)
-    code, out, _ = command_line("info", own)
-    assert code == 0 and any(line.startswith("threshold ") for line in out)
-    assert any(re.match(r"revisions +none kept: fit it again", line) for line in out)
-    for arguments in (("threshold", own), ("threshold", own, "--rate", "0.1"), ("teach", own, "--good", odd)):
-        refused(command_line(*arguments), "fit it again")

@@ -20,7 +20,7 @@ MAX_SCORED_VIEWS = 56  # over all references: what calibration may cost
 MAX_FOLDS = 8
 
 # Of a single reference: how uneven it is says how far another part may differ, see `prior_from`. Measured on good test
-# pictures of the development categories, as the assumptions in handful/decision.py were.
+# pictures of the development categories, as the assumptions in handful/inspection/threshold.py were.
 UNEVEN = 0.1
 MOST_UNEVEN = 0.2
 

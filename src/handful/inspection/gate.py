@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful.errors import SettingError
+from handful.ops.places import nearest_distances, place_means
 from handful.ops.registration import correlation, correlations
 
 CHECKS = ("blank", "exposure", "blur", "shift", "product")
@@ -284,26 +285,16 @@ class Gate:
             levels, good: see `refuse_features`.
             distance: that of the picture's mean patch; a place much nearer than that counts, too.
         """
-        places = [(_places(of_one), _spread(of_one)) for of_one in good]
+        depths = self.statistics.depths
+        places = [(place_means(of_one, PLACES), _spread(of_one)) for of_one in good]
         to_others = [
-            self._to_good(of_one, places[:number] + places[number + 1 :])
+            nearest_distances(of_one, places[:number] + places[number + 1 :], depths)
             for number, (of_one, _) in enumerate(places[:MOST_COMPARED])
             if len(places) > 1
         ]
         oddest = float(np.max(to_others)) if to_others else 0.0
-        return float(self._to_good(_places(levels), places).min()) < max(EVENLY * distance, oddest)
-
-    def _to_good(
-        self, places: NDArray[np.float32], good: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
-    ) -> NDArray[np.float32]:
-        """How far each place lies from the nearest place of any good picture, as `_distances` measures: (places,)."""
-        ends = np.cumsum(self.statistics.depths)[:-1]
-        found = []
-        for others, spread in good:
-            pairs = zip(np.split(places, ends, 1), np.split(others, ends, 1), np.maximum(spread, 1e-6), strict=True)
-            found.append(np.mean([_pairwise(one, two) / length for one, two, length in pairs], 0).min(1))
-        nearest: NDArray[np.float32] = np.min(found, 0)
-        return nearest
+        nearest = nearest_distances(place_means(levels, PLACES), places, depths)
+        return float(nearest.min()) < max(EVENLY * distance, oddest)
 
     @property
     def _have_a_layout(self) -> bool:
@@ -353,32 +344,6 @@ def _middle(values: NDArray[np.floating[Any]]) -> float:
 def _mean_patch(levels: Levels) -> NDArray[np.float32]:
     """The mean of one picture's patches, all levels in a row: (sum of D,)."""
     return np.concatenate([np.einsum("hwd->d", level) / np.float32(level[..., 0].size) for level in levels])
-
-
-def _places(levels: Levels) -> NDArray[np.float32]:
-    """The mean patch of each of one picture's `PLACES` x `PLACES` places, fewer where a level has fewer patches.
-
-    Returns:
-        (places, sum of D), all levels in a row.
-    """
-    grid = [min(PLACES, *(level.shape[axis] for level in levels)) for axis in (0, 1)]
-    return np.concatenate([_pooled(level, grid) for level in levels], 1)
-
-
-def _pooled(level: NDArray[np.float32], grid: Sequence[int]) -> NDArray[np.float32]:
-    """The mean patch of each cell: (h, w, D) → (cells, D)."""
-    starts = [np.arange(cells) * length // cells for cells, length in zip(grid, level.shape, strict=False)]
-    rows, columns = (np.diff(first, append=length) for first, length in zip(starts, level.shape, strict=False))
-    sums = np.add.reduceat(np.add.reduceat(level, starts[0], axis=0), starts[1], axis=1)
-    means: NDArray[np.float32] = (sums / np.outer(rows, columns)[..., None]).astype(np.float32)
-    return means.reshape(-1, level.shape[2])
-
-
-def _pairwise(one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The Euclidean distance of every row of one from every row of the other: (n, D), (m, D) → (n, m)."""
-    squares = np.square(one).sum(1)[:, None] + np.square(two).sum(1) - 2 * one @ two.T
-    distances: NDArray[np.float32] = np.sqrt(np.maximum(squares, 0))
-    return distances
 
 
 def _spread(levels: Levels) -> NDArray[np.float32]:
