@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import handful
 from handful import Detector, Inspector
 from handful.data import preprocessing
 from handful.errors import InputError, InspectorError, SettingError
@@ -320,3 +321,18 @@ def test_only_what_a_user_needs_is_public():
     public = {name for name in {*dir(Inspector), *Inspector.__dataclass_fields__} if not name.startswith("_")}
     fields = {"method", "backbone", "preprocessing", "calibration", "references", "gate", "digest"}
     assert public == fields | {"load", "inspect", "stream", "workers"}
+
+
+def test_load_opens_whatever_there_is(saved, good_folder, picture_factory, tmp_path):
+    torch_alone = tmp_path / "part.handful"
+    fit(good_folder, "patchcore", engine="torch").save(torch_alone)
+    pixels = picture_factory(9, defect=True)
+    for path, opens in ((saved, Inspector.load), (torch_alone, Detector.load)):
+        for source in (path, path.read_bytes()):
+            assert handful.load(source)(pixels).raw_score == opens(path)(pixels).raw_score
+    assert (
+        handful.load(saved, engine="torch")(pixels).raw_score == Detector.load(saved, engine="torch")(pixels).raw_score
+    )
+    with pytest.raises(SettingError, match="`threads` must be left out where torch inspects, got 2"):
+        handful.load(torch_alone, threads=2)
+    assert handful.load(saved, threads=1)(pixels).is_defect

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import handful
 from handful.cli.options import (
     DeviceOption,
     EngineOption,
@@ -45,7 +46,7 @@ def inspect(
     """
     found = pictures_of(pictures, recursive=True)
     sources = found.sources
-    opened = _opened(inspector, engine, device, head)
+    opened = handful.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]  # it checks them
     if max_pixels is not None:
         opened = replace(opened, preprocessing=replace(opened.preprocessing, max_pixels=max_pixels))
     counts: dict[Verdict, int] = {}
@@ -70,20 +71,6 @@ def inspect(
     print(said + (f"; report: {one_line(str(page.path))}" if page else ""), file=sys.stderr)
     failed = counts.keys() & {Verdict.RETAKE, Verdict.ERROR}
     raise typer.Exit(FAILED if failed else DEFECT if Verdict.DEFECT in counts else OK)
-
-
-def _opened(path: Path, engine: str | None, device: str, head: Path | None) -> "Inspector":
-    """What inspects: without torch, which takes more than a second to import, where the inspector has its own graph."""
-    from handful.inspector import Inspector
-
-    if engine in (None, "auto", "openvino") and device in ("auto", "cpu") and head is None:
-        opened = Inspector._load_graph(path)
-        if opened is not None:
-            return opened
-
-    from handful.detector import Detector
-
-    return Detector.load(path, engine=engine, device=device, head=head).inspector  # type: ignore[arg-type]
 
 
 def _line(inspection: "Inspection") -> str:
