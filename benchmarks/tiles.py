@@ -99,7 +99,7 @@ def measure(kind: str, megapixels: int) -> list[dict[str, Any]]:
         detector = Detector(size=size, engine="openvino").fit(references)
         row: dict[str, Any] = {"kind": kind, "megapixels": megapixels, "size": size, "seconds": [], "good": 0}
         row |= {"fit": time.process_time() - begin, "found": dict.fromkeys(map(str, DIAMETERS), 0)}
-        row |= {"frame": detector.tiles.frame if detector.tiles else detector.backbone.size}
+        row |= {"frame": detector.tiles.frame if detector.tiles else detector.backbone_spec.size}
         rows.append(
             row | {"tiles": len(detector.tiles) if detector.tiles else 1, "memory": peak(detector, references[0])}
         )

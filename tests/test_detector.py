@@ -117,7 +117,7 @@ def test_saved_and_loaded_it_answers_bit_for_bit_equal(method, settings, tmp_pat
     pictures = [disc(50), disc(51, defect=(40, 55, 14))]
     assert all(same(a, b) for a, b in zip(fitted.inspect(pictures), loaded.inspect(pictures), strict=True))
     assert loaded.calibration == fitted.calibration
-    assert loaded.backbone == fitted.backbone
+    assert loaded.backbone_spec == fitted.backbone_spec
     assert loaded.references == fitted.references
     assert loaded.method.settings == fitted.method.settings
     loaded.save(tmp_path / "again.handful")
@@ -127,7 +127,7 @@ def test_saved_and_loaded_it_answers_bit_for_bit_equal(method, settings, tmp_pat
 def test_a_loaded_inspector_is_fitted_anew_on_its_own_backbone(detector, tmp_path):
     detector.save(tmp_path / "part.handful")
     again = Detector.load(tmp_path / "part.handful", device="cpu").fit([disc(seed) for seed in range(10, 13)])
-    assert again.backbone == detector.backbone  # 64 pixels and torch, not the defaults
+    assert again.backbone_spec == detector.backbone_spec  # 64 pixels and torch, not the defaults
     assert len(again.references) == 3
     assert again.inspect(disc(10))[0].raw_score < 0.1 * again.calibration.typical  # it is among them
 
@@ -137,7 +137,7 @@ def test_both_engines_give_the_same_scores(method, tmp_path):
     fitted = Detector(method, size=64, engine="openvino").fit([disc(seed) for seed in range(3)])
     fitted.save(tmp_path / "part.handful")
     other = Detector.load(tmp_path / "part.handful", engine="torch", device="cpu")
-    assert (fitted.backbone.engine, other.backbone.engine) == ("openvino", "torch")
+    assert (fitted.backbone_spec.engine, other.backbone_spec.engine) == ("openvino", "torch")
     for seed in range(50, 54):
         (one,), (two,) = fitted.inspect(disc(seed, defect=(40, 55, 14))), other.inspect(disc(seed, defect=(40, 55, 14)))
         assert two.raw_score == pytest.approx(one.raw_score, rel=1e-4)  # float32 sums in another order
@@ -154,7 +154,7 @@ def test_bf16_is_recorded_and_calibrated_at_or_refused_where_the_cpu_lacks_it(tm
         return
     bf16.save(tmp_path / "part.handful")
     loaded = Detector.load(tmp_path / "part.handful")
-    assert loaded.backbone.precision == "bf16"
+    assert loaded.backbone_spec.precision == "bf16"
     (one,), (two,) = bf16.inspect(disc(51)), loaded.inspect(disc(51))
     assert two.raw_score == pytest.approx(one.raw_score, rel=1e-4) and one.verdict == two.verdict == "OK"
     exact = Detector(size=64, engine="openvino").fit([disc(seed) for seed in range(3)]).inspect(disc(51))[0]
@@ -325,8 +325,8 @@ def test_winclip_saved_and_loaded_inspects_alike_without_a_text_tower(
         parts = {name for name in zipped.namelist() if name.startswith("backbone.")}
     assert parts == {"backbone.safetensors", "backbone.text.safetensors"}
     loaded = Detector.load(tmp_path / "part.handful", device="cpu")
-    assert loaded.backbone == detector.backbone
-    assert (loaded.backbone.object_name, loaded.backbone.size) == ("disc", (32, 32))
+    assert loaded.backbone_spec == detector.backbone_spec
+    assert (loaded.backbone_spec.object_name, loaded.backbone_spec.size) == ("disc", (32, 32))
     one, other = (d.inspect(picture_factory(9, defect=True))[0] for d in (detector, loaded))
     assert one.raw_score == other.raw_score and np.array_equal(one.heatmap, other.heatmap)
 
@@ -344,8 +344,8 @@ def test_what_the_part_is_called_matters_to_winclip(good_folder, picture_factory
 
 def test_clips_blocks_serve_other_methods(good_folder, picture_factory, tiny_clip):
     detector = Detector(backbone=tiny_clip, levels=[1, 3], size=48, weights="random", device="cpu").fit(good_folder)
-    assert detector.backbone.levels == ("block1", "block3")
-    assert detector.backbone.object_name is None
+    assert detector.backbone_spec.levels == ("block1", "block3")
+    assert detector.backbone_spec.object_name is None
     assert detector.inspect(picture_factory(9, defect=True))[0].raw_score > 0
 
 
@@ -373,7 +373,7 @@ def long():
 
 
 def test_long_references_make_a_long_input(long):
-    assert long.backbone.size == (32, 96)
+    assert long.backbone_spec.size == (32, 96)
     assert long.reshaped == ()
     good, bad = long.inspect([strip(50), strip(51, defect=(205, 30, 18))])
     assert good.notes == bad.notes == ()
@@ -387,7 +387,7 @@ def test_long_references_make_a_long_input(long):
 def test_square_references_answer_to_the_bit_as_squeezed(detector):
     squeezed = Detector(**QUICK, squeeze=True).fit([disc(seed) for seed in range(3)])
     followed = Detector(**QUICK).fit([disc(seed) for seed in range(3)])
-    assert followed.backbone.size == squeezed.backbone.size == (64, 64)
+    assert followed.backbone_spec.size == squeezed.backbone_spec.size == (64, 64)
     pictures = [disc(50), disc(51, defect=(30, 30, 20))]
     for one, other in zip(followed.inspect(pictures), squeezed.inspect(pictures), strict=True):
         assert same(one, other)
@@ -408,16 +408,16 @@ def test_a_picture_of_another_shape_has_a_note_and_its_regions_lie_right(detecto
 
 def test_references_of_mixed_shapes_are_named_and_squeezed():
     mixed = Detector(**QUICK).fit([strip(0), strip(1), disc(2)], accept_odd=True)
-    assert mixed.backbone.size == (64, 64) and not mixed.keeps_aspect
+    assert mixed.backbone_spec.size == (64, 64) and not mixed.keeps_aspect
     assert mixed.reshaped == ("picture 0", "picture 1")
     assert mixed.inspect(strip(3))[0].notes == ()
     again = copy.deepcopy(mixed).fit([strip(seed) for seed in range(3)])  # copied as it is saved and loaded
-    assert again.backbone.size == (32, 96) and again.keeps_aspect
+    assert again.backbone_spec.size == (32, 96) and again.keeps_aspect
 
 
 def test_fitted_again_the_input_follows_the_new_references(long):
     again = copy.deepcopy(long).fit([disc(seed) for seed in range(3)])
-    assert again.backbone.size == (64, 64)
+    assert again.backbone_spec.size == (64, 64)
     fresh = Detector(**QUICK).fit([disc(seed) for seed in range(3)])
     assert same(*(one.inspect(disc(51))[0] for one in (again, fresh)))
 
@@ -443,8 +443,8 @@ def test_an_inspector_of_format_2_squeezes_as_before(long, tmp_path, monkeypatch
 
 def test_corrections_of_a_long_inspector_take_pictures_and_masks_of_any_shape(long):
     own = copy.deepcopy(long)
-    own.teach(strip(60), accept_odd=True)
-    own.teach(disc(61), accept_odd=True)
+    own.teach_good(strip(60), accept_odd=True)
+    own.teach_good(disc(61), accept_odd=True)
     assert [one.size for one in own.references] == [(240, 80)] * 4 + [(96, 96)]
     assert own.reshaped == ("picture 0",)
     mask = np.zeros((80, 240), np.uint8)
@@ -506,7 +506,7 @@ def test_another_threshold_finds_another_share_from_the_scores_kept(detector, tm
 def test_corrections_of_what_is_learnt_are_said_until_they_are_undone(detector, tmp_path):
     detector.save(tmp_path / "part.handful")
     corrected = Detector.load(tmp_path / "part.handful", device="cpu")
-    corrected.teach(disc(90))
+    corrected.teach_good(disc(90))
     assert corrected.visibility == dataclasses.replace(detector.visibility, changed=1)
     mask = np.zeros((96, 96), np.uint8)
     mask[:20] = 255
@@ -529,3 +529,29 @@ def test_a_score_is_on_the_common_scale_and_a_raw_score_on_the_methods_own(detec
         assert inspection.score == calibration.calibrated(inspection.raw_score)
         assert inspection.raw_threshold == calibration.threshold
         assert inspection.is_defect == (inspection.score > 1) == (inspection.raw_score > inspection.raw_threshold)
+
+
+def test_a_detector_says_whether_it_is_fitted_and_where_its_threshold_lies(detector):
+    new = Detector(**QUICK)
+    assert detector.is_fitted and not new.is_fitted
+    assert detector.raw_threshold == detector.calibration.threshold == detector.basis.raw_threshold
+    with pytest.raises(NotFittedError):
+        new.raw_threshold  # noqa: B018 - the access is the test
+
+
+def test_detector_and_inspector_call_the_same_thing_by_the_same_word(detector):
+    inspector = detector.inspector
+    for name in ("backbone_spec", "calibration", "digest", "gate", "references"):
+        assert getattr(inspector, name) == getattr(detector, name)
+    assert inspector.method_name == detector.method.name
+
+
+def test_a_bar_shows_progress_where_it_is_asked_for(ready_backbone, monkeypatch):
+    shown = []
+    monkeypatch.setattr("handful.detector.bar", lambda items, description: shown.append(description) or items)
+    detector = Detector(**QUICK).fit([disc(0), disc(1)], try_defects=False)
+    assert shown == []
+    detector.add_normals(disc(2), accept_odd=True, progress=True)
+    assert shown == ["pictures"]
+    detector.fit([disc(0), disc(1)], try_defects=False, progress=True)
+    assert {"features", "threshold"} <= set(shown)

@@ -99,9 +99,9 @@ def test_saved_again_it_is_the_same_file(saved, tmp_path):
 
 def test_it_knows_what_it_is(small, saved):
     inspector = Inspector.load(saved)
-    assert (inspector.method, inspector.backbone, inspector.calibration) == (
+    assert (inspector.method_name, inspector.backbone_spec, inspector.calibration) == (
         "handful",
-        small.backbone,
+        small.backbone_spec,
         small.calibration,
     )
     assert inspector.references == small.references
@@ -116,7 +116,7 @@ def test_corrections_reach_it(good_folder, picture_factory, tmp_path):
     fit(good_folder).save(tmp_path / "part.handful")
     before = Inspector.load(tmp_path / "part.handful").inspect(pixels)[0]
     detector = Detector.load(tmp_path / "part.handful")
-    detector.teach(picture_factory(11))
+    detector.teach_good(picture_factory(11))
     detector.ignore(tmp_path / "mask.png")
     detector.save(tmp_path / "part.handful")
     (after,) = Inspector.load(tmp_path / "part.handful").inspect(pixels)
@@ -158,7 +158,7 @@ def test_at_bf16_the_backbone_alone_computes_in_it(good_folder, picture_factory,
 
 def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_path):
     detector = Detector.load(saved)
-    detector.teach(picture_factory(11))
+    detector.teach_good(picture_factory(11))
     detector.save(tmp_path / "part.handful", graph=False)
     assert Inspector._load_graph(tmp_path / "part.handful") is None
     assert "before its graph was made" in archive.read(tmp_path / "part.handful")[0]["graph"]["why"]
@@ -319,7 +319,7 @@ def test_an_iterator_without_a_picture_is_refused(saved):
 
 def test_only_what_a_user_needs_is_public():
     public = {name for name in {*dir(Inspector), *Inspector.__dataclass_fields__} if not name.startswith("_")}
-    fields = {"method", "backbone", "preprocessing", "calibration", "references", "gate", "digest"}
+    fields = {"method_name", "backbone_spec", "preprocessing", "calibration", "references", "gate", "digest"}
     assert public == fields | {"load", "inspect", "stream", "workers"}
 
 

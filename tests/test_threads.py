@@ -196,7 +196,7 @@ def test_no_call_changes_the_process(_good_pictures, picture_factory, tmp_path):
     detector = Detector(engine="openvino", **NETWORK).fit(_good_pictures)
     detector.inspect(picture_factory(30, defect=True))
     detector.save(tmp_path / "part.handful")
-    detector.teach(picture_factory(31))
+    detector.teach_good(picture_factory(31))
     detector.export(tmp_path / "graph")
     inspector = Inspector.load(tmp_path / "part.handful")
     with ThreadPoolExecutor(4) as pool:

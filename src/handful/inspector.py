@@ -67,22 +67,21 @@ class Inspector:
     loaded before answers in the forked process, with one thread; `load` raises ProcessError there.
 
     Attributes:
-        method: the method's name.
-        backbone: computes the features.
+        method_name: of the method.
+        backbone_spec: describes what computes the features.
         preprocessing: from pixels to the model's input.
         calibration: the threshold and its basis.
         references: the good pictures that were learnt from.
-        gate: says which pictures are doubtful, and why.
         digest: names the inspector with its calibration: sha256 in hex, another one wherever an answer may be another.
     """
 
-    method: str
-    backbone: BackboneSpec
+    method_name: str
+    backbone_spec: BackboneSpec
     preprocessing: Preprocessing
     calibration: threshold.Calibration
     references: tuple[Reference, ...] = field(repr=False)
-    gate: Gate = field(repr=False)
     digest: str
+    _gate: Gate = field(repr=False)  # says which pictures are doubtful, and why
     _forward: Forward = field(repr=False)  # backbone and method
     # Makes the inspector again in another process: a function and its arguments, all of which can be pickled.
     _again: Callable[[], tuple[Callable[..., "Inspector"], tuple[Any, ...]]] = field(repr=False)
@@ -156,18 +155,23 @@ class Inspector:
             return cls(
                 _forward=graph,
                 _side_by_side=graph.several,
-                method=manifest["method"]["name"],
-                backbone=spec,
+                method_name=manifest["method"]["name"],
+                backbone_spec=spec,
                 preprocessing=preprocessing_of(manifest),
                 calibration=threshold.Calibration.from_dict(calibration),
                 references=references_of(manifest, parts),
-                gate=gate_of(manifest, parts),
+                _gate=gate_of(manifest, parts),
                 digest=manifest["digest"],
                 _again=lambda: (_loaded, (content, threads)),
                 _learnt=learnt,
                 _ignored=ignored,
                 _alone=threads != 1,
             )
+
+    @property
+    def gate(self) -> tuple[str, ...]:
+        """The names of the checks that a picture must pass to be OK, as `Detector.gate`."""
+        return self._gate.checks
 
     def workers(self, count: int | None = None) -> tuple["Inspector", ...]:
         """As many inspectors as may work at once, for a thread each; graph and good pictures are shared by all.
@@ -281,7 +285,7 @@ class Inspector:
                 "numbers are too large for this picture; copy the inspector, or fit it again."
             )
             return Inspection(picture.name, Verdict.ERROR, reason=reason, inspector=self.digest)
-        doubt = self.gate.refuse_image(image, fine) or self.gate.refuse_features(seen.levels, self._learnt)
+        doubt = self._gate.refuse_image(image, fine) or self._gate.refuse_features(seen.levels, self._learnt)
         sentence = f"{picture.name} {doubt}" if doubt else None
         heatmap = self.calibration.calibrated_map(placement.cut(seen.map))
         defect = seen.score > self.calibration.threshold

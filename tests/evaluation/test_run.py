@@ -227,7 +227,7 @@ def test_transductive_scores_are_named_and_have_no_threshold(parts, backbone, tm
 
 
 def test_the_label_tells_when_weights_are_not_the_real_ones(fitted):
-    spec = fitted.backbone
+    spec = fitted.backbone_spec
     assert backbone_label(spec) == "tf_efficientnet_lite0"
     assert backbone_label(replace(spec, weights="random")) == "tf_efficientnet_lite0 (random weights)"
     assert backbone_label(replace(spec, weights="file my.pth")) == "tf_efficientnet_lite0 (weights file my.pth)"
@@ -402,7 +402,7 @@ def test_a_cell_of_oblong_pictures_gives_what_a_detector_gives(oblong, backbone,
     assert [(s.path, s.raw_score) for s in written] == [(i.path, i.raw_score) for i in inspections]
     assert row.threshold == detector.calibration.threshold
     assert row.size == {"references": "64", "exact": "64x64 padded", "squeezed": "64x64"}[frames]
-    assert detector.backbone.size == ((32, 96) if frames == "references" else (64, 64))
+    assert detector.backbone_spec.size == ((32, 96) if frames == "references" else (64, 64))
     # Pixels are counted on each picture's own part of the frame, as the heatmaps are cut.
     masks, maps = [], [inspection.heatmap for inspection in inspections]
     for sample, heatmap in zip(category.test, maps, strict=True):

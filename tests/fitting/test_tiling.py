@@ -52,7 +52,7 @@ def detector():
 
 
 def test_auto_takes_tiles_and_says_so(detector):
-    assert detector.tiles.frame == (608, 800) and detector.backbone.size == detector.tiles.tile
+    assert detector.tiles.frame == (608, 800) and detector.backbone_spec.size == detector.tiles.tile
     assert detector.sizing.startswith("auto: 697² pixels in tiles of about 320², as the references have 697²")
     assert detector.evidence == EVIDENCE_OF_TILES
     assert not detector.turning.turned
@@ -150,7 +150,7 @@ def test_a_blurred_picture_is_to_be_taken_again(detector):
     found = detector.inspect([soft])[0]
     assert found.verdict == "RETAKE" and "must be as sharp as the references" in found.reason
     with pytest.raises(InputError, match="must be as sharp as the references"):
-        copy.deepcopy(detector).teach([soft], accept_odd=True)
+        copy.deepcopy(detector).teach_good([soft], accept_odd=True)
 
 
 def test_a_single_reference_serves(detector):
@@ -164,7 +164,7 @@ def test_corrections_count_in_tiles(detector):
     corrected = copy.deepcopy(detector)
     before = corrected.calibration
     alarm = fabric(30, defects=[(300, 300)])
-    done = corrected.teach([alarm], accept_odd=True)
+    done = corrected.teach_good([alarm], accept_odd=True)
     (was, now) = done.scores[0]
     assert was > 1 > now and corrected.inspect([alarm])[0].verdict == "OK"
     digest = corrected.digest
@@ -185,7 +185,7 @@ def test_a_missed_defect_lowers_the_threshold_and_is_seen_again(detector):
     corrected.set_threshold(corrected.calibration.threshold * 3)
     missed = fabric(40, defects=[(300, 300)])
     assert corrected.inspect([missed])[0].verdict == "OK"
-    corrected.report_defect([missed], accept_cost=True)
+    corrected.teach_defect([missed], accept_cost=True)
     assert corrected.inspect([missed])[0].verdict == "DEFECT"
     kept = corrected._state.features.defects[0]
     score = float(corrected.method.score(kept).maps.max())

@@ -69,7 +69,7 @@ def assert_agrees(detector, folder, pixels):
     image = preprocessing(picture)[None]
     for found_map, found in run_files(folder, image):
         # Sums of float32 in another order; inputs and networks of this size lie within 1e-5.
-        assert found.shape == (1,) and found_map.shape == (1, *detector.backbone.size)
+        assert found.shape == (1,) and found_map.shape == (1, *detector.backbone_spec.size)
         assert found.dtype == found_map.dtype == np.float32
         assert found[0] == pytest.approx(inspection.raw_score, rel=1e-4)
         found_map = preprocessing.placement(picture.size).cut(found_map[0])
@@ -217,7 +217,7 @@ def test_inspector_json_says_what_a_program_needs(small, exported):
         assert described[name] == getattr(calibration, name)
     assert described["handful"] == __version__
     assert described["method"] == {"name": "handful", "settings": small.method.settings}
-    assert described["backbone"]["weights_sha256"] == small.backbone.weights_sha256
+    assert described["backbone"]["weights_sha256"] == small.backbone_spec.weights_sha256
     assert described["input"] == {"name": "image", "shape": [1, 3, 64, 64], "type": "float32", "range": [0, 1]}
     assert [output["shape"] for output in described["outputs"].values()] == [[1, 64, 64], [1]]
     assert described["batch"].startswith("one picture at a time")

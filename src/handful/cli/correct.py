@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handful.cli.options import DeviceOption, HeadOption, JsonOption
-from handful.cli.output import complain, pictures_of, print_json, say, track
+from handful.cli.output import complain, pictures_of, print_json, say
 from handful.errors import SettingError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def threshold(
     detector = _load(inspector, device, head)
     made = []
     if normals:
-        made.append(detector.add_normals(_listed(normals), accept_odd=accept_odd, track=track))
+        made.append(detector.add_normals(_listed(normals), accept_odd=accept_odd, progress=True))
     if rate is not None:
         made.append(detector.set_rate(rate))
     if set_ is not None:
@@ -83,11 +83,11 @@ def teach(
     """Correct an inspector: a false alarm, a region that does not count, a missed defect. Every step can be undone."""
     ways: list[Callable[[Detector], Correction]] = []
     if good:
-        ways.append(lambda detector: detector.teach(_listed(good), accept_odd=accept_odd))
+        ways.append(lambda detector: detector.teach_good(_listed(good), accept_odd=accept_odd))
     if ignore is not None:
         ways.append(lambda detector: detector.ignore(ignore, accept_odd=accept_odd))
     if defect:
-        ways.append(lambda detector: detector.report_defect(_listed(defect), accept_cost=accept_cost))
+        ways.append(lambda detector: detector.teach_defect(_listed(defect), accept_cost=accept_cost))
     if undo is not None:
         ways.append(lambda detector: detector.undo(undo))
     if len(ways) + log != 1:

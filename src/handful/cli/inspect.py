@@ -95,8 +95,8 @@ def _page(folder: Path, inspector: Path, opened: "Inspector") -> Any:
 
     facts = {
         "Inspector": str(inspector),
-        "Method": opened.method,
-        "Backbone": f"{opened.backbone.name}, weights {opened.backbone.weights}",
+        "Method": opened.method_name,
+        "Backbone": f"{opened.backbone_spec.name}, weights {opened.backbone_spec.weights}",
         "Threshold": f"{opened.calibration.threshold:.4g}",
         "Rests on": opened.calibration.rests_on,
     }
