@@ -34,7 +34,8 @@ SHOTS = (3, 4, 5, 6, 7, 8)
 CLEAN_DRAWS = 100  # of each category and number of references
 DRAWS = 2  # for each picture that does not belong
 TAUGHT = 20  # good, and defective, test pictures of a category
-# What share of clean draws each kind of sign may warn of, and refuse: how the bounds in handful/fitting/signs.py were chosen.
+# The share of clean draws that each kind of sign may warn of, and refuse: the bounds in handful/fitting/signs.py were
+# chosen by these.
 WARNED: Strengths = {"darker": 0.002, "brighter": 0.002, "softer": 0.004, "product": 0.009, "place": 0.035}
 REFUSED: Strengths = {"darker": 0.0003, "brighter": 0.0003, "softer": 0.0006, "product": 0.0018, "place": 0.0015}
 

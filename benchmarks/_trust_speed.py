@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,25 @@ Detector(settings={settings}).fit(sys.argv[2:]).save(sys.argv[1])
 SETTINGS = {"before": "{}", "now": "{'wide': False}"}  # that method had single patches alone
 
 
-def measure(data: Path) -> dict[str, Any]:
-    """Ratios of the median seconds of one inspection, a pair of processes each, of a good and a defective picture."""
+def measure(data: Path, before: str = BEFORE, settings: Mapping[str, str] = SETTINGS) -> dict[str, Any]:
+    """Ratios of the median seconds of one inspection, a pair of processes each, of a good and a defective picture.
+
+    Args:
+        data: the folder of data sets.
+        before: the commit that the working tree is compared with.
+        settings: of the method, as Python text, before and now.
+    """
     category, _ = read_category(data / CATEGORY)
     references = [str(path) for path in draw(category.train, shots=SHOTS, seed=0)]
     good, bad = (next(one.path for one in category.test if one.anomalous is kind) for kind in (False, True))
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "before.tar")
-        subprocess.run(["git", "archive", "-o", archive, BEFORE, "src"], cwd=ROOT, check=True)
+        subprocess.run(["git", "archive", "-o", archive, before, "src"], cwd=ROOT, check=True)
         with tarfile.open(archive) as file:
             file.extractall(Path(folder, "before"), filter="data")
         sources = {"before": Path(folder, "before", "src"), "now": ROOT / "src"}
         for name, source in sources.items():
-            _run(source, FIT.replace("{settings}", SETTINGS[name]), f"{folder}/{name}.handful", *references)
+            _run(source, FIT.replace("{settings}", settings[name]), f"{folder}/{name}.handful", *references)
         seconds: dict[str, list[list[float]]] = {name: [] for name in sources}
         for _ in range(PROCESSES):
             for name, source in sources.items():

@@ -19,8 +19,10 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import _trust_speed
 from _equal_answers import Answer, Job, differences
 from _tables import chosen, evenly
 from handful.data.shots import draw
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=2)
     parser.add_argument("--pictures", type=int, help="at most so many test pictures of a category; default: all")
     parser.add_argument("--categories", nargs="+", help="only these, by name")
+    parser.add_argument("--times", action="store_true", help="compare the seconds of one inspection too")
     parser.add_argument("--keep", type=Path, help="folder to keep the answers of commits in")
     options = parser.parse_args()
     old, new = _git("rev-parse", "--short=10", f"{options.against}^{{commit}}").decode().strip(), commit()
@@ -59,8 +62,25 @@ def main() -> None:
     words += f" --categories {' '.join(options.categories)}" if options.categories else ""
     command = f"python3 scripts/bench equal --data DIR --against {old} --shots {options.shots}{words}"
     text = page(command, old, new, jobs, before, now).replace(str(options.data.resolve()), "DIR")
+    if options.times:
+        text += "\n" + "\n\n".join(_times(options.data, old)) + "\n"
     Path(__file__).with_suffix(".md").write_text(text)
     print(text)
+
+
+def _times(data: Path, old: str) -> list[str]:
+    """The section of the page about times, by the default settings in both."""
+    found = _trust_speed.measure(data, old, {"before": "{}", "now": "{}"})
+    rows = [
+        f"| {kind} | {median(ratios):.3f} | {min(ratios):.2f} to {max(ratios):.2f} |" for kind, ratios in found.items()
+    ]
+    return [
+        "## Times",
+        f"Seconds of one inspection over those at {old}: {_trust_speed.CATEGORY} at {_trust_speed.SHOTS} references, "
+        f"medians of {_trust_speed.INSPECTIONS - 5} inspections in each of {_trust_speed.PROCESSES} pairs of processes "
+        "that take turns.",
+        "\n".join(["| picture | median ratio | of the pairs |", "|---|---|---|", *rows]),
+    ]
 
 
 def _git(*words: str) -> bytes:

@@ -64,6 +64,13 @@ def test_other_parts_turn_where_turning_brings_them_nearer():
     )
 
 
+@pytest.mark.parametrize(("nearer", "turned"), [(1.02, False), (1.04, True)])
+def test_how_much_nearer_turned_parts_must_be_that_turn(monkeypatch, nearer, turned):
+    # Between what parts that do not turn reached on the development categories, and the screws' 1.10.
+    monkeypatch.setattr(rotation, "nearer_turned", lambda *given, **options: (nearer, 90.0))
+    assert decide("auto", [square(0)] * 2).turned == turned
+
+
 def test_parts_that_lie_alike_do_not_turn():
     generator = torch.Generator().manual_seed(0)
     images = [(bar(30) + 0.02 * torch.rand(3, SIDE, SIDE, generator=generator)).clamp(0, 1) for _ in range(3)]
@@ -106,7 +113,7 @@ def test_what_is_learnt_is_what_the_upright_picture_lacks():
     upright = backbone(image[None])
     learnt = rotation.turned_patches(image, upright, backbone, aspect=1.0)
     patches = upright.levels[0].shape[1] * upright.levels[0].shape[2]
-    assert learnt.levels[0].shape == (1, rotation.TURNS - 1, round(rotation.KEPT * patches), 192)
+    assert learnt.levels[0].shape == (1, rotation.TURNS - 1, patches // 2, 192)
     # Every patch of a copy is near one that was kept or one of the upright picture.
     copy = backbone(turned_view(image, 90.0, aspect=1.0)[None]).levels[0].flatten(0, 2)
     known = torch.cat([upright.levels[0].flatten(0, 2), learnt.levels[0].flatten(0, 2)])

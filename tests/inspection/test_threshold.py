@@ -19,8 +19,8 @@ def good_scores(count, views=5, *, seed=0, spread=0.08):
 def test_the_threshold_is_the_predictive_quantile():
     scores = np.array([[1.0, 1.0], [math.e, math.e]])  # logs 0 and 1, no spread between views
     calibration = calibrate(scores, scores, false_alarm_rate=0.05)
-    freedom = threshold.PRIOR_WEIGHT + 1
-    between = (threshold.PRIOR_WEIGHT * threshold.PATCHCORE.spread**2 + 0.5) / freedom
+    freedom = 12 + 1  # the prior spread is worth twelve pictures
+    between = (12 * threshold.PATCHCORE.spread**2 + 0.5) / freedom
     expected = 0.5 + stats.t.ppf(0.95, freedom) * math.sqrt(between * 1.5)
     assert math.log(calibration.threshold) == pytest.approx(expected)
     # Each was scored by one reference instead of two, which gives scores 2 to the power 0.08 times as high.

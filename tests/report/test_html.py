@@ -284,6 +284,21 @@ def test_regions_stand_beside_the_good_places_that_they_were_compared_with(tmp_p
     assert np.all(crops[1] == (200, 0, 0)) and np.all(crops[2] == 0)  # the good one is red on the right
 
 
+@pytest.mark.parametrize(("side", "fills"), [(84, True), (76, False)])
+def test_the_crop_of_a_small_region_shows_a_fifth_of_the_picture(tmp_path, side, fills):
+    pixels, (start, end) = grey(400, 400), ((400 - side) // 2, (400 + side) // 2)
+    pixels[start:end, start:end] = (200, 0, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    region = Region((190, 190, 20, 20), 400, 1.9, (200, 200), NearestReference("good.png", (0.5, 0.5), 0.3))
+    with Report(tmp_path, FACTS, [("good.png", file.getvalue())]) as report:
+        report.add(defect(regions=(region,), size=(400, 400)), picture(pixels=pixels))
+    page = report.path.read_text("utf-8")
+    embedded = re.findall('base64,([^"]*)"', page[page.index('class="evidence"') :])
+    crops = [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in embedded]
+    assert [np.all(crop == (200, 0, 0)) for crop in crops] == [fills, fills]  # 80 of 400 pixels a side
+
+
 def test_without_kept_good_pictures_there_is_no_evidence(tmp_path):
     nearest = NearestReference("gone.png", (0.5, 0.5), 0.3)
     assert 'class="evidence"' not in written(

@@ -24,9 +24,9 @@ where LDKNN matters little: with α 0 the image AUROC is 85.5 %, and ours adds 0
   errors.
 - `dimensions` None and `level_weights` "equal", as PatchCore's; the authors re-sample every window to 512 values.
 
-Ours too: thresholds are set on logarithms of distances, and their assumptions (handful/inspection/threshold.py) were measured on
-PatchCore's. So every patch score is moved up by α times the highest LD in the bank, and of the final map and image
-score the root is taken. Neither changes an order. How the threshold then does has not been measured at size.
+Ours too: thresholds are set on logarithms of distances, and their assumptions (handful/inspection/threshold.py) were
+measured on PatchCore's. So every patch score is moved up by α times the highest LD in the bank, and of the final map
+and image score the root is taken. Neither changes an order. How the threshold then does has not been measured at size.
 """
 
 from dataclasses import dataclass, field
