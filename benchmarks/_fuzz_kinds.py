@@ -35,9 +35,10 @@ from handful.errors import ImageError
 from handful.inspection.threshold import Calibration
 from handful.inspector import Inspector
 from handful.report.html import Report
+from handful.report.result import Inspection
 from handful.saved import archive
 from handful.saved.history import history_of
-from handful.types import Inspection, Sample, Saturation
+from handful.types import Sample, Saturation
 
 POOL = 400  # hostile values, drawn anew for so many inputs
 SIZE = (64, 64)
@@ -116,7 +117,7 @@ def _picture(shop: Workshop, random: Random) -> Question:
     reported = random.random() < 0.1
 
     def question() -> None:
-        inspection, picture = shop.inspector.inspect_source(path, name=str(path))
+        inspection, picture = shop.inspector._inspect_source(path, name=str(path))
         check_inspection(inspection, picture)
         if reported:
             with Report(shop.folder / "report", {}, []) as report:
@@ -191,7 +192,7 @@ def _use(shop: Workshop, path: Path) -> None:
     inspector = Inspector.load(path)
     source = shop.folder / "good.png"
     source.write_bytes(shop.pictures["rgb.png"])
-    inspection, picture = inspector.inspect_source(source, name="good.png")
+    inspection, picture = inspector._inspect_source(source, name="good.png")
     check_inspection(inspection, picture)
 
 

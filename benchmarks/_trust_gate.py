@@ -87,12 +87,12 @@ def _count(category: Category, inspector: Inspector, shots: int, counts: dict[st
     """Count verdicts, and say which defects are a RETAKE; where the control is one too, that is said."""
     defective, controls = [], set()
     for group, key, picture in _pictures(category):
-        doubted = doubt(inspector.gate, picture, inspector.learnt)
+        doubted = doubt(inspector._gate, picture, inspector._learnt)
         counted = counts[f"{group} | {shots}"]
         counted["pictures"] += 1
         if doubted is None:
             continue
-        retake = not inspector.look(picture.image.numpy()).score > inspector.calibration.threshold
+        retake = not inspector._forward(picture.image.numpy()).score > inspector.calibration.threshold
         counted["doubted"] += 1
         counted["retakes"] += retake
         if retake and large_name(WHOLE) in group:

@@ -111,7 +111,7 @@ def _masks(data: Path) -> dict[str, int]:
 def _batches(detector: Detector, folder: Path) -> dict[str, dict[str, int]]:
     """For each format, how often a graph that was reshaped answered right, answered wrong, and refused."""
     detector.export(folder, formats=("openvino", "onnx"))
-    height, width = detector.backbone.size
+    height, width = detector.backbone_spec.size
     batch = np.random.default_rng(0).random((2, 3, height, width), dtype=np.float32)
     inputs = [batch[:1], batch, batch[:1].reshape(1, 3, height // 2, 2 * width), batch[:, :, ::2, ::2], batch[:0]]
     shapes: list[list[int]] = [[-1, 3, height, width], [-1, -1, -1, -1], *(list(given.shape) for given in inputs)]
@@ -138,7 +138,7 @@ def _run_openvino(folder: Path, shape: list[int], given: NDArray[np.float32]) ->
     model = core.read_model(folder / "model.xml")
     model.reshape(shape)
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    answer: NDArray[np.float32] = compiled({"image": given})["score"]
+    answer: NDArray[np.float32] = compiled({"image": given})["raw_score"]
     return answer
 
 
@@ -154,7 +154,7 @@ def _run_onnx(folder: Path, shape: list[int], given: NDArray[np.float32]) -> NDA
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    answer: NDArray[np.float32] = session.run(["score"], {"image": given})[0]
+    answer: NDArray[np.float32] = session.run(["raw_score"], {"image": given})[0]
     return answer
 
 

@@ -117,7 +117,7 @@ def taught(data: Path) -> dict[str, int]:
         for kind in (False, True):
             some = spread([sample for sample in category.test if sample.anomalous is kind], TAUGHT)
             for sample, inspection in zip(some, detector.inspect([one.path for one in some]), strict=True):
-                score = inspection.calibrated_score
+                score = inspection.score
                 name = "good" if not kind else "glance" if at_a_glance(sample) else "other defect"
                 if score is not None and score > 1:
                     counts[name] += 1

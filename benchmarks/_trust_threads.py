@@ -13,7 +13,7 @@ from handful.data.layouts.tree import read_category
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.inspector import Inspector
-from handful.types import Inspection
+from handful.report.result import Inspection
 
 CATEGORY, SHOTS = "mvtec_ad/bottle", 4
 THREADS, ANSWERS = 4, 5000  # of each engine

@@ -185,7 +185,7 @@ def weigh(category: Category, backbone: Backbone, shots: int) -> Weighed:
     for _ in range(ROUNDS):
         for picture in pictures:
             for share, (inspector, _) in saved.items():
-                seconds[share].append(timed(inspector.inspect_picture, picture))
+                seconds[share].append(timed(inspector, picture))
             image = torch.from_numpy(saved[1.0][0].preprocessing(picture))[None]
             bare.append(timed(backbone, image))
     medians = {share: statistics.median(those) for share, those in seconds.items()}

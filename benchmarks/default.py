@@ -256,8 +256,8 @@ def verdicts(rows: Sequence[Row], out: Path) -> list[str]:
 def least_misses(out: Path, row: Row) -> float:
     """The misses, in percent, of the threshold that gives the rate asked for on the test pictures themselves."""
     scores = results.read_scores(results.scores_path(out, row))
-    good = np.array([one.score for one in scores if not one.anomalous])
-    bad = np.array([one.score for one in scores if one.anomalous])
+    good = np.array([one.raw_score for one in scores if not one.anomalous])
+    bad = np.array([one.raw_score for one in scores if one.anomalous])
     return 100 * float((bad <= np.quantile(good, 1 - RATE, method="higher")).mean())
 
 

@@ -159,8 +159,7 @@ def _strip(category: Category) -> Image.Image:
             marked[region.mask] = 0
         tiles += [(TRUTHS[not sample.masks], marked)]
         tiles += [
-            (name, overlay(ground, detector.inspect_picture(picture)))
-            for name, detector in (("before", before), ("after", after))
+            (name, overlay(ground, detector(picture))) for name, detector in (("before", before), ("after", after))
         ]
     gap, head = 6, 18
     strip = Image.new(

@@ -138,7 +138,7 @@ def times(folder: Path, shots: int) -> list[str]:
         detector = Detector.load(inspector)
         detector.inspect(category.test[0].path)
         backbone = backbones.create()
-    image = torch.from_numpy(Preprocessing(detector.backbone.size)(read_picture(category.test[0].path)))[None]
+    image = torch.from_numpy(Preprocessing(detector.backbone_spec.size)(read_picture(category.test[0].path)))[None]
     shares = []
     for sample in category.test[:30]:
         begin = time.perf_counter()

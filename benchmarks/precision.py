@@ -22,7 +22,8 @@ from handful.detector import Detector
 from handful.evaluation.environment import commit
 from handful.inspector import Inspector
 from handful.metrics import image_auroc
-from handful.types import Category, Inspection
+from handful.report.result import Inspection
+from handful.types import Category
 
 SIZE = 320
 OUT = Path(__file__).with_suffix(".md")
@@ -104,9 +105,9 @@ class Pair:
 
 def calibrated(inspections: Sequence[Inspection]) -> list[float]:
     """The scores of pictures; one that cannot be read has none, and ends the benchmark."""
-    found = [one.calibrated_score for one in inspections if one.calibrated_score is not None]
+    found = [one.score for one in inspections if one.score is not None]
     if len(found) < len(inspections):
-        sys.exit(next(one.reason or one.path for one in inspections if one.calibrated_score is None))
+        sys.exit(next(one.reason or one.path for one in inspections if one.score is None))
     return found
 
 

@@ -59,7 +59,7 @@ def cells(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         scores = results.read_scores(results.scores_path(OUT, row))
         good, defective = (
-            np.log([one.score for one in scores if one.anomalous == anomalous]) for anomalous in (False, True)
+            np.log([one.raw_score for one in scores if one.anomalous == anomalous]) for anomalous in (False, True)
         )
         apart.append(float(np.median(defective) - np.median(good)))
         spread.append(float(np.std(good)))

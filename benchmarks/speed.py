@@ -142,10 +142,10 @@ def inspections(references: Sequence[str], pictures: Sequence[Path], size: int) 
         inspector = loaded(detector)
         for verdict, paths in judged(inspector, pictures).items():
             ready = [read_picture(path, detail=size) for path in paths]
-            found[f"{name}{at}: {verdict}"] = each(inspector.inspect_picture, ready)
+            found[f"{name}{at}: {verdict}"] = each(inspector, ready)
             if verdict == "OK" and not at:
                 found[f"{name}: {verdict}, from a JPEG"] = each(inspector.inspect, paths)
-                found[f"{name}: {verdict}, in torch"] = each(detector.inspect_picture, ready)
+                found[f"{name}: {verdict}, in torch"] = each(detector, ready)
     return found
 
 
@@ -203,7 +203,7 @@ def on_gpu(references: Sequence[str], pictures: Sequence[Path], size: int, *, pe
         detector = Detector(method, settings=settings, backbone=backbone).fit(references)
         for verdict, paths in judged(detector.inspector, pictures).items():
             ready = [read_picture(path, detail=size) for path in paths]
-            found[f"{name}: {verdict}"] = each(detector.inspect_picture, ready)
+            found[f"{name}: {verdict}"] = each(detector, ready)
         found[f"{name}{FIT}"] = each(Detector(method, settings=settings, backbone=backbone).fit, [references])
     if peer:
         model = _peer.patchcore().cuda()

@@ -99,7 +99,7 @@ def measure(kind: str, megapixels: int) -> list[dict[str, Any]]:
         detector = Detector(size=size, engine="openvino").fit(references)
         row: dict[str, Any] = {"kind": kind, "megapixels": megapixels, "size": size, "seconds": [], "good": 0}
         row |= {"fit": time.process_time() - begin, "found": dict.fromkeys(map(str, DIAMETERS), 0)}
-        row |= {"frame": detector.tiles.frame if detector.tiles else detector.backbone.size}
+        row |= {"frame": detector.tiles.frame if detector.tiles else detector.backbone_spec.size}
         rows.append(
             row | {"tiles": len(detector.tiles) if detector.tiles else 1, "memory": peak(detector, references[0])}
         )
@@ -109,7 +109,7 @@ def measure(kind: str, megapixels: int) -> list[dict[str, Any]]:
             one, at = picture(kind, 100 + 10 * group + number, wanted, diameter=diameter)
             for inspector, row in zip(inspectors, rows, strict=True):
                 begin = time.process_time()
-                found = inspector.inspect_picture(one)
+                found = inspector(one)
                 row["seconds"].append(time.process_time() - begin)
                 row["good"] += diameter == 0 and found.verdict == "DEFECT"
                 if diameter and found.verdict == "DEFECT":

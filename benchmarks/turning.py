@@ -140,9 +140,7 @@ def darkness(categories: Sequence[Category], backbone: Backbone) -> list[str]:
             medians = []
             for light in LIGHT:
                 found = detector.inspect([(light * one).astype(one.dtype) for one in pixels])
-                medians.append(
-                    float(np.median([one.calibrated_score for one in found if one.calibrated_score is not None]))
-                )
+                medians.append(float(np.median([one.score for one in found if one.score is not None])))
             lines.append(f"| {category.name} | {judge} | {' | '.join(f'{value:.1f}' for value in medians)} |")
     note = (
         "Calibrated scores (0 a typical good part, above 1 a defect): the median of ten good pictures; 4 references, "

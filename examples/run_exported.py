@@ -33,6 +33,6 @@ top, left = (height - part_height) // 2, (width - part_width) // 2
 around = (top, height - part_height - top), (left, width - part_width - left), (0, 0)
 resized = np.pad(resized, around, "symmetric")  # mirrored around
 session = onnxruntime.InferenceSession(folder / "model.onnx")
-heatmap, (score,) = session.run(["map", "score"], {"image": resized.transpose(2, 0, 1)[None] / 255})
-calibrated = (float(score) - inspector["typical"]) / (inspector["threshold"] - inspector["typical"])
-print("DEFECT" if float(score) > inspector["threshold"] else "OK", f"{calibrated:.4f}")
+raw_map, (raw_score,) = session.run(["raw_map", "raw_score"], {"image": resized.transpose(2, 0, 1)[None] / 255})
+score = (float(raw_score) - inspector["typical"]) / (inspector["threshold"] - inspector["typical"])
+print("DEFECT" if float(raw_score) > inspector["threshold"] else "OK", f"{score:.4f}")

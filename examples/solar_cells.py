@@ -34,7 +34,7 @@ def main() -> int:
     *inspections, _ = (json.loads(line) for line in answer.splitlines())  # the last line counts them
     for inspection in inspections:
         path = Path(inspection["path"])
-        print(f"{inspection['verdict']:<6} {inspection['calibrated_score']:6.2f}  {path.parent.name}/{path.name}")
+        print(f"{inspection['verdict']:<6} {inspection['score']:6.2f}  {path.parent.name}/{path.name}")
 
     truth = ["defective" in inspection["path"] for inspection in inspections]
     rejected = [inspection["verdict"] == "DEFECT" for inspection in inspections]

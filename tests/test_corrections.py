@@ -61,7 +61,10 @@ def detector(make):
 
 
 def answers(detector, pictures):
-    return [(i.score, i.verdict, i.heatmap.tobytes(), i.threshold, i.regions) for i in detector.inspect(pictures)]
+    return [
+        (one.raw_score, one.verdict, one.heatmap.tobytes(), one.raw_threshold, one.regions)
+        for one in detector.inspect(pictures)
+    ]
 
 
 def state(detector):
@@ -88,7 +91,7 @@ def test_undoing_gives_every_score_back_to_the_bit(name, make, picture):
     before, learnt, calibration = answers(detector, pictures), state(detector), detector.calibration
     seen = detector.visibility
     assert (seen.tried, seen.changed) == (18, 0) and seen.found <= seen.counted
-    detector.teach([picture(60), picture(61, defect=True)], accept_odd=True)
+    detector.teach_good([picture(60), picture(61, defect=True)], accept_odd=True)
     if name not in LOOKS_BEYOND_PATCHES:
         detector.ignore(half_mask())
     assert not same_state(state(detector), learnt)
@@ -108,7 +111,7 @@ def test_a_part_that_turns_is_taught_and_untaught_in_turned_copies(fitted, pictu
     detector.fit([picture(seed) for seed in range(2)])
     learnt, pictures = state(detector), [picture(50), picture(51, defect=True)]
     before = answers(detector, pictures)
-    detector.teach(picture(60))
+    detector.teach_good(picture(60))
     for name, tensor in state(detector).items():
         if name.startswith(
             ("rows", "turned")
@@ -126,16 +129,16 @@ def test_a_part_that_turns_is_taught_and_untaught_in_turned_copies(fitted, pictu
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_what_was_taught_is_a_fit_of_references_and_it(name, make, picture):
     detector = make(name, 3)
-    detector.teach(picture(3))
+    detector.teach_good(picture(3))
     assert same_state(state(detector), state(make(name, 4)))
 
 
 def test_undoing_the_first_of_two_leaves_the_second(make, picture):
     both, second = make(), make()
-    both.teach(picture(60))
-    both.teach(picture(61))
+    both.teach_good(picture(60))
+    both.teach_good(picture(61))
     both.undo(1)
-    second.teach(picture(61))
+    second.teach_good(picture(61))
     assert same_state(state(both), state(second))
     assert [one.sha256 for one in both.references] == [one.sha256 for one in second.references]
 
@@ -144,12 +147,12 @@ def test_a_taught_picture_is_ok_from_then_on_and_the_threshold_stays(detector, p
     odd = picture(51, defect=True)
     assert detector.inspect(odd)[0].verdict == "DEFECT"
     threshold = detector.calibration.threshold
-    correction = detector.teach(odd, accept_odd=True)
+    correction = detector.teach_good(odd, accept_odd=True)
     assert detector.inspect(odd)[0].verdict == "OK"
     assert detector.calibration.threshold == threshold
     ((before, after),) = correction.scores
     assert before > 1 > after
-    assert correction.revision.pictures[0].score > threshold
+    assert correction.revision.pictures[0].raw_score > threshold
 
 
 def test_a_picture_far_from_good_is_learnt_only_if_a_person_insists(detector, picture):
@@ -158,20 +161,20 @@ def test_a_picture_far_from_good_is_learnt_only_if_a_person_insists(detector, pi
     with pytest.raises(
         InputError, match=r"got picture 1, which scores [\d.]+, where .* the threshold is 1.*accept-odd"
     ):
-        detector.teach([picture(60), noise])
+        detector.teach_good([picture(60), noise])
     assert same_state(state(detector), before) and detector.revisions == ()
-    (warning,) = detector.teach(noise, accept_odd=True).warnings
+    (warning,) = detector.teach_good(noise, accept_odd=True).warnings
     assert "far from good" in warning and "undo revision 1" in warning
 
 
 def test_a_good_picture_is_taught_unasked(detector, picture):
-    assert detector.inspect(picture(60))[0].calibrated_score < oddity.FAR
-    assert detector.teach(picture(60)).warnings == ()
+    assert detector.inspect(picture(60))[0].score < oddity.FAR
+    assert detector.teach_good(picture(60)).warnings == ()
 
 
 def test_a_taught_picture_of_another_depth_is_told_so(detector, picture):
     deep = np.rint(picture(7) / 255 * 4095).astype(np.uint16)
-    (said,) = detector.teach([deep], accept_odd=True).warnings
+    (said,) = detector.teach_good([deep], accept_odd=True).warnings
     assert "holds values of 12 bits where the references have 8" in said
     assert [reference.bits for reference in detector.references] == [8, 8, 8, 12]
     assert detector.add_normals([deep[:, ::-1]], accept_odd=True).warnings == ()  # of a depth that is known by now
@@ -180,34 +183,34 @@ def test_a_taught_picture_of_another_depth_is_told_so(detector, picture):
 def test_recorded_defects_are_part_of_what_an_odd_picture_costs(detector, picture):
     missed = picture(51, defect=True)
     detector.set_threshold(detector.calibration.typical * 1.2)  # so low that whatever is taught is far from good
-    detector.set_threshold(detector.inspect(missed)[0].score * 1.01)
-    detector.report_defect(missed, accept_cost=True)
+    detector.set_threshold(detector.inspect(missed)[0].raw_score * 1.01)
+    detector.teach_defect(missed, accept_cost=True)
     detector.set_threshold(detector.calibration.typical * 1.2)
     near = missed.copy()
     near[0, 0] += 1
     with pytest.raises(InputError, match="1 recorded defect would be missed"):
-        detector.teach(near)
+        detector.teach_good(near)
 
 
 @pytest.mark.parametrize("seed", [0, 60])
 def test_a_picture_is_not_taught_twice(detector, picture, seed):
-    detector.teach(picture(60))
+    detector.teach_good(picture(60))
     before = state(detector), detector.calibration, detector.revisions
     with pytest.raises(InputError, match="must not be given twice"):
-        detector.teach([picture(61), picture(seed)])
+        detector.teach_good([picture(61), picture(seed)])
     assert same_state(before[0], state(detector))
     assert (detector.calibration, detector.revisions) == before[1:]
 
 
 def test_an_undone_picture_may_be_taught_again(detector, picture):
-    detector.teach(picture(60))
+    detector.teach_good(picture(60))
     detector.undo(1)
-    assert detector.teach(picture(60)).revision.number == 3
+    assert detector.teach_good(picture(60)).revision.number == 3
 
 
 def test_a_picture_that_shows_nothing_or_cannot_be_read_is_refused(detector, tmp_path):
     with pytest.raises(InputError, match="almost uniform"):
-        detector.teach(np.full((50, 50, 3), 9, dtype=np.uint8))
+        detector.teach_good(np.full((50, 50, 3), 9, dtype=np.uint8))
     with pytest.raises(ImageError, match="nowhere"):
         detector.add_normals(tmp_path / "nowhere.png")
     assert detector.revisions == ()
@@ -215,7 +218,7 @@ def test_a_picture_that_shows_nothing_or_cannot_be_read_is_refused(detector, tmp
 
 @pytest.mark.parametrize("number", [0, 2, 3, -1])
 def test_only_a_standing_revision_is_undone(detector, picture, number):
-    detector.teach(picture(60))
+    detector.teach_good(picture(60))
     detector.undo(1)
     with pytest.raises(SettingError, match=r"those that stand \(none\)"):
         detector.undo(number if number != 3 else 1)
@@ -239,10 +242,10 @@ def test_what_an_ignored_region_shows_changes_nothing_but_beside_it(name, make, 
     stained[40:56, 76:88] = (255, 0, 255)
     mask = np.zeros((96, 96), dtype=np.uint8)
     mask[20:76, 48:] = 255
-    open_eyed = [i.score for i in detector.inspect([part, stained])]
+    open_eyed = [i.raw_score for i in detector.inspect([part, stained])]
     detector.ignore(mask)
     plain, hidden = detector.inspect([part, stained])
-    assert abs(hidden.score - plain.score) <= 0.35 * abs(open_eyed[1] - open_eyed[0])
+    assert abs(hidden.raw_score - plain.raw_score) <= 0.35 * abs(open_eyed[1] - open_eyed[0])
     inside, small = mask[::3, ::3] > 0, hidden.heatmap[::2, ::2]  # 96 and 64 pixels wide
     assert np.all(small[inside] == hidden.heatmap.min())
 
@@ -367,26 +370,26 @@ def test_a_threshold_by_hand_says_what_the_scores_predict(detector):
 
 def test_a_missed_defect_costs_false_alarms_and_is_found_then(detector, picture):
     missed = picture(51, defect=True)
-    detector.set_threshold(detector.inspect(missed)[0].score * 1.5)
+    detector.set_threshold(detector.inspect(missed)[0].raw_score * 1.5)
     with pytest.raises(
         SettingError, match=r"10 000 good parts would be rejected instead of fewer than 1 of 10 000.*accept"
     ):
-        detector.report_defect(missed)
+        detector.teach_defect(missed)
     assert len(detector.revisions) == 1 and detector.inspect(missed)[0].verdict == "OK"
-    detector.report_defect(missed, accept_cost=True)
+    detector.teach_defect(missed, accept_cost=True)
     assert detector.inspect(missed)[0].verdict == "DEFECT"
     assert "missed defect of revision 2" in detector.calibration.rests_on
     with pytest.raises(SettingError, match="must not be a DEFECT already"):
-        detector.report_defect(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8))
+        detector.teach_defect(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8))
     with pytest.raises(InputError, match="must not be given twice"):
-        detector.teach(missed)
+        detector.teach_good(missed)
 
 
 def test_a_missed_defect_that_the_gate_doubts_is_recorded_and_found_then(detector):
     empty = np.full((96, 96, 3), 200, dtype=np.uint8)
-    detector.set_threshold(detector.inspect(empty)[0].score * 1.5)
+    detector.set_threshold(detector.inspect(empty)[0].raw_score * 1.5)
     assert detector.inspect(empty)[0].verdict == "RETAKE"
-    detector.report_defect(empty, accept_cost=True)
+    detector.teach_defect(empty, accept_cost=True)
     (found,) = detector.inspect(empty)
     assert found.verdict == "DEFECT" and "almost uniform" in found.notes[0]
     with pytest.raises(InputError, match="almost uniform"):
@@ -394,33 +397,33 @@ def test_a_missed_defect_that_the_gate_doubts_is_recorded_and_found_then(detecto
 
 
 def test_a_defect_like_a_good_part_cannot_be_bought(detector, picture):
-    good = min((picture(seed) for seed in range(50, 60)), key=lambda pixels: detector.inspect(pixels)[0].score)
+    good = min((picture(seed) for seed in range(50, 60)), key=lambda pixels: detector.inspect(pixels)[0].raw_score)
     darker = (good * 0.98).astype(np.uint8)
-    if detector.inspect(darker)[0].score > detector.calibration.typical:
+    if detector.inspect(darker)[0].raw_score > detector.calibration.typical:
         pytest.skip("it scores above a typical good part")
     with pytest.raises(SettingError, match="to be told from it"):
-        detector.report_defect(darker, accept_cost=True)
+        detector.teach_defect(darker, accept_cost=True)
 
 
 def test_a_defect_that_is_missed_again_is_named(detector, picture):
     missed = picture(51, defect=True)
-    detector.set_threshold(detector.inspect(missed)[0].score * 1.5)
-    detector.report_defect(missed, accept_cost=True)
+    detector.set_threshold(detector.inspect(missed)[0].raw_score * 1.5)
+    detector.teach_defect(missed, accept_cost=True)
     near = missed.copy()
     near[0, 0] += 1
-    assert any("is missed now" in warning for warning in detector.teach(near, accept_odd=True).warnings)
+    assert any("is missed now" in warning for warning in detector.teach_good(near, accept_odd=True).warnings)
 
 
 # --- the file
 
 
 def test_all_corrections_come_back_from_the_file(detector, picture, tmp_path):
-    detector.teach(picture(60))
+    detector.teach_good(picture(60))
     detector.ignore(half_mask())
     detector.add_normals([picture(50), picture(52)], accept_odd=True)
     missed = picture(51, defect=True)
     detector.set_threshold(1e3)
-    detector.report_defect(missed, accept_cost=True)
+    detector.teach_defect(missed, accept_cost=True)
     detector.save(tmp_path / "part.handful")
     loaded = Detector.load(tmp_path / "part.handful", device="cpu")
     pictures = [picture(53), missed]
@@ -440,7 +443,7 @@ def test_all_corrections_come_back_from_the_file(detector, picture, tmp_path):
 def test_a_threshold_edited_in_the_file_is_a_revision_of_its_own(saved, rezip, picture):
     calibration = archive.read(saved)[1] | {"threshold": 123.0}
     edited = Detector.load(rezip(saved, {"calibration.json": json.dumps(calibration).encode()}), device="cpu")
-    edited.teach(picture(60))
+    edited.teach_good(picture(60))
     assert [one.kind for one in edited.revisions] == ["threshold", "good"]
     assert edited.calibration.threshold == 123
     edited.undo(1)
@@ -470,7 +473,7 @@ def test_a_correction_that_cannot_be_saved_leaves_the_old_file(detector, picture
     path = tmp_path / "part.handful"
     detector.save(path)
     before = path.read_bytes()
-    detector.teach(picture(60))
+    detector.teach_good(picture(60))
 
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -484,7 +487,7 @@ def test_a_correction_that_cannot_be_saved_leaves_the_old_file(detector, picture
 
 def test_the_features_are_kept_as_the_backbone_gave_them(detector, picture, tmp_path, fitted):
     Image.fromarray(picture(60)).save(tmp_path / "taught.png")
-    detector.teach(tmp_path / "taught.png")
+    detector.teach_good(tmp_path / "taught.png")
     detector.save(tmp_path / "part.handful")
     loaded = Detector.load(tmp_path / "part.handful", device="cpu")
     kept = loaded._needed.features.learnt

@@ -37,7 +37,7 @@ def detector():
 
 def same(one, other):
     return (
-        one.score == other.score
+        one.raw_score == other.raw_score
         and np.array_equal(one.heatmap, other.heatmap)
         and one.regions == other.regions
         and one.verdict == other.verdict
@@ -47,7 +47,7 @@ def same(one, other):
 def test_a_defect_is_rejected_at_its_place_and_a_good_part_is_not(detector):
     good, bad = detector.inspect([disc(50), disc(51, defect=(40, 55, 14))])
     assert (good.verdict, bad.verdict) == ("OK", "DEFECT")
-    assert good.regions == () and good.calibrated_score < 1 < bad.calibrated_score
+    assert good.regions == () and good.score < 1 < bad.score
     left, top, width, height = bad.regions[0].box
     assert left < 47 < left + width and top < 62 < top + height
     assert bad.size == (96, 96)
@@ -75,7 +75,7 @@ def test_an_unreadable_picture_is_an_error_and_the_others_go_on(detector, tmp_pa
     (tmp_path / "a.png").write_text("no picture")
     Image.fromarray(disc(50)).save(tmp_path / "b.png")
     broken, fine = detector.inspect(tmp_path)
-    assert broken.verdict == "ERROR" and "a.png" in broken.reason and broken.score is None
+    assert broken.verdict == "ERROR" and "a.png" in broken.reason and broken.raw_score is None
     assert fine.verdict == "OK"
 
 
@@ -117,7 +117,7 @@ def test_saved_and_loaded_it_answers_bit_for_bit_equal(method, settings, tmp_pat
     pictures = [disc(50), disc(51, defect=(40, 55, 14))]
     assert all(same(a, b) for a, b in zip(fitted.inspect(pictures), loaded.inspect(pictures), strict=True))
     assert loaded.calibration == fitted.calibration
-    assert loaded.backbone == fitted.backbone
+    assert loaded.backbone_spec == fitted.backbone_spec
     assert loaded.references == fitted.references
     assert loaded.method.settings == fitted.method.settings
     loaded.save(tmp_path / "again.handful")
@@ -127,9 +127,9 @@ def test_saved_and_loaded_it_answers_bit_for_bit_equal(method, settings, tmp_pat
 def test_a_loaded_inspector_is_fitted_anew_on_its_own_backbone(detector, tmp_path):
     detector.save(tmp_path / "part.handful")
     again = Detector.load(tmp_path / "part.handful", device="cpu").fit([disc(seed) for seed in range(10, 13)])
-    assert again.backbone == detector.backbone  # 64 pixels and torch, not the defaults
+    assert again.backbone_spec == detector.backbone_spec  # 64 pixels and torch, not the defaults
     assert len(again.references) == 3
-    assert again.inspect(disc(10))[0].score < 0.1 * again.calibration.typical  # it is among them
+    assert again.inspect(disc(10))[0].raw_score < 0.1 * again.calibration.typical  # it is among them
 
 
 @pytest.mark.parametrize("method", ["patchcore", "fastrecon"])
@@ -137,10 +137,10 @@ def test_both_engines_give_the_same_scores(method, tmp_path):
     fitted = Detector(method, size=64, engine="openvino").fit([disc(seed) for seed in range(3)])
     fitted.save(tmp_path / "part.handful")
     other = Detector.load(tmp_path / "part.handful", engine="torch", device="cpu")
-    assert (fitted.backbone.engine, other.backbone.engine) == ("openvino", "torch")
+    assert (fitted.backbone_spec.engine, other.backbone_spec.engine) == ("openvino", "torch")
     for seed in range(50, 54):
         (one,), (two,) = fitted.inspect(disc(seed, defect=(40, 55, 14))), other.inspect(disc(seed, defect=(40, 55, 14)))
-        assert two.score == pytest.approx(one.score, rel=1e-4)  # the stated tolerance: float32 sums in another order
+        assert two.raw_score == pytest.approx(one.raw_score, rel=1e-4)  # float32 sums in another order
         assert np.abs(one.heatmap - two.heatmap).max() < 1e-2
         assert one.verdict == two.verdict
 
@@ -154,12 +154,12 @@ def test_bf16_is_recorded_and_calibrated_at_or_refused_where_the_cpu_lacks_it(tm
         return
     bf16.save(tmp_path / "part.handful")
     loaded = Detector.load(tmp_path / "part.handful")
-    assert loaded.backbone.precision == "bf16"
+    assert loaded.backbone_spec.precision == "bf16"
     (one,), (two,) = bf16.inspect(disc(51)), loaded.inspect(disc(51))
-    assert two.score == pytest.approx(one.score, rel=1e-4) and one.verdict == two.verdict == "OK"
+    assert two.raw_score == pytest.approx(one.raw_score, rel=1e-4) and one.verdict == two.verdict == "OK"
     exact = Detector(size=64, engine="openvino").fit([disc(seed) for seed in range(3)]).inspect(disc(51))[0]
-    assert one.score != exact.score  # it really is another precision
-    assert one.score == pytest.approx(exact.score, rel=0.1)
+    assert one.raw_score != exact.raw_score  # it really is another precision
+    assert one.raw_score == pytest.approx(exact.raw_score, rel=0.1)
 
 
 def test_a_picture_and_its_sixteen_bit_copy_score_alike(detector):
@@ -167,7 +167,7 @@ def test_a_picture_and_its_sixteen_bit_copy_score_alike(detector):
     deep = pixels.astype(np.uint16) * 257
     fitted = Detector(**QUICK).fit([disc(seed).astype(np.uint16) * 257 for seed in range(4)])
     (shallow,), (same_part,) = detector.inspect(pixels), fitted.inspect(deep)
-    assert same_part.score == pytest.approx(shallow.score, rel=0.02)  # 8-bit resizing rounds, 16-bit does not
+    assert same_part.raw_score == pytest.approx(shallow.raw_score, rel=0.02)  # 8-bit resizing rounds, 16-bit does not
 
 
 def test_twelve_bits_in_a_sixteen_bit_file_are_no_dark_picture(detector):
@@ -175,12 +175,12 @@ def test_twelve_bits_in_a_sixteen_bit_file_are_no_dark_picture(detector):
     fitted = Detector(**QUICK).fit(references)
     good, bad = fitted.inspect([disc(50).astype(np.uint16) * 16, disc(51, defect=(40, 55, 14)).astype(np.uint16) * 16])
     assert (good.verdict, bad.verdict) == ("OK", "DEFECT")
-    assert bad.score == pytest.approx(detector.inspect(disc(51, defect=(40, 55, 14)))[0].score, rel=0.05)
+    assert bad.raw_score == pytest.approx(detector.inspect(disc(51, defect=(40, 55, 14)))[0].raw_score, rel=0.05)
 
 
 def test_the_order_of_references_does_not_matter(detector):
     other = Detector(**QUICK).fit([disc(seed) for seed in (2, 0, 3, 1)])
-    assert other.inspect(disc(50))[0].score == pytest.approx(detector.inspect(disc(50))[0].score, rel=1e-5)
+    assert other.inspect(disc(50))[0].raw_score == pytest.approx(detector.inspect(disc(50))[0].raw_score, rel=1e-5)
     assert other.calibration.threshold == pytest.approx(detector.calibration.threshold, rel=1e-5)
 
 
@@ -193,8 +193,8 @@ def test_the_same_fit_twice_is_the_same_to_the_byte(detector, tmp_path):
 def test_a_threshold_never_sees_the_reference_it_scores(detector):
     # A picture's own patches are as near to it as can be; the references' calibration scores are those of strangers.
     inside = detector.inspect(disc(0))[0]
-    assert inside.score < 0.1 * detector.calibration.typical
-    assert detector.calibration.typical > 0.5 * np.mean([i.score for i in detector.inspect([disc(50), disc(51)])])
+    assert inside.raw_score < 0.1 * detector.calibration.typical
+    assert detector.calibration.typical > 0.5 * np.mean([i.raw_score for i in detector.inspect([disc(50), disc(51)])])
 
 
 def labelled(row, count=1):
@@ -298,9 +298,9 @@ def test_options_out_of_bounds_are_refused_before_anything_is_loaded(options, se
 def test_an_inspection_is_frozen_and_ready_for_json(detector):
     (inspection,) = detector.inspect(disc(51, defect=(40, 55, 14)))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        inspection.score = 0
+        inspection.raw_score = 0
     fields = inspection.as_dict()
-    scores, places = {"score", "calibrated_score", "threshold"}, {"regions", "missing"}
+    scores, places = {"score", "raw_score", "raw_threshold"}, {"regions", "missing"}
     assert set(fields) == {"path", "verdict", "size", "inspector"} | scores | places
     assert set(fields["regions"][0]) == {"box", "area", "peak", "peak_at", "nearest"}
     assert set(fields["missing"]) == set(fields["regions"][0]["nearest"]) == {"picture", "at", "distance"}
@@ -313,7 +313,7 @@ def test_fitted_on_cuda_it_answers_on_the_cpu(tmp_path):
     fitted.save(tmp_path / "part.handful")
     on_cpu = Detector.load(tmp_path / "part.handful", device="cpu")
     (one,), (two,) = fitted.inspect(disc(50)), on_cpu.inspect(disc(50))
-    assert two.score == pytest.approx(one.score, rel=5e-3)  # cuDNN may take TF32's shorter mantissa
+    assert two.raw_score == pytest.approx(one.raw_score, rel=5e-3)  # cuDNN may take TF32's shorter mantissa
 
 
 def test_winclip_saved_and_loaded_inspects_alike_without_a_text_tower(
@@ -325,10 +325,10 @@ def test_winclip_saved_and_loaded_inspects_alike_without_a_text_tower(
         parts = {name for name in zipped.namelist() if name.startswith("backbone.")}
     assert parts == {"backbone.safetensors", "backbone.text.safetensors"}
     loaded = Detector.load(tmp_path / "part.handful", device="cpu")
-    assert loaded.backbone == detector.backbone
-    assert (loaded.backbone.object_name, loaded.backbone.size) == ("disc", (32, 32))
+    assert loaded.backbone_spec == detector.backbone_spec
+    assert (loaded.backbone_spec.object_name, loaded.backbone_spec.size) == ("disc", (32, 32))
     one, other = (d.inspect(picture_factory(9, defect=True))[0] for d in (detector, loaded))
-    assert one.score == other.score and np.array_equal(one.heatmap, other.heatmap)
+    assert one.raw_score == other.raw_score and np.array_equal(one.heatmap, other.heatmap)
 
 
 def test_what_the_part_is_called_matters_to_winclip(good_folder, picture_factory, tiny_clip):
@@ -336,7 +336,7 @@ def test_what_the_part_is_called_matters_to_winclip(good_folder, picture_factory
         Detector("winclip", backbone=tiny_clip, weights="random", device="cpu", object_name=name)
         .fit(good_folder)
         .inspect(picture_factory(9))[0]
-        .score
+        .raw_score
         for name in ("disc", "metal nut")
     ]
     assert scores[0] != scores[1]
@@ -344,9 +344,9 @@ def test_what_the_part_is_called_matters_to_winclip(good_folder, picture_factory
 
 def test_clips_blocks_serve_other_methods(good_folder, picture_factory, tiny_clip):
     detector = Detector(backbone=tiny_clip, levels=[1, 3], size=48, weights="random", device="cpu").fit(good_folder)
-    assert detector.backbone.levels == ("block1", "block3")
-    assert detector.backbone.object_name is None
-    assert detector.inspect(picture_factory(9, defect=True))[0].score > 0
+    assert detector.backbone_spec.levels == ("block1", "block3")
+    assert detector.backbone_spec.object_name is None
+    assert detector.inspect(picture_factory(9, defect=True))[0].raw_score > 0
 
 
 def test_winclip_on_a_backbone_without_texts_says_what_it_needs(good_folder, ready_backbone):
@@ -373,7 +373,7 @@ def long():
 
 
 def test_long_references_make_a_long_input(long):
-    assert long.backbone.size == (32, 96)
+    assert long.backbone_spec.size == (32, 96)
     assert long.reshaped == ()
     good, bad = long.inspect([strip(50), strip(51, defect=(205, 30, 18))])
     assert good.notes == bad.notes == ()
@@ -387,7 +387,7 @@ def test_long_references_make_a_long_input(long):
 def test_square_references_answer_to_the_bit_as_squeezed(detector):
     squeezed = Detector(**QUICK, squeeze=True).fit([disc(seed) for seed in range(3)])
     followed = Detector(**QUICK).fit([disc(seed) for seed in range(3)])
-    assert followed.backbone.size == squeezed.backbone.size == (64, 64)
+    assert followed.backbone_spec.size == squeezed.backbone_spec.size == (64, 64)
     pictures = [disc(50), disc(51, defect=(30, 30, 20))]
     for one, other in zip(followed.inspect(pictures), squeezed.inspect(pictures), strict=True):
         assert same(one, other)
@@ -408,16 +408,16 @@ def test_a_picture_of_another_shape_has_a_note_and_its_regions_lie_right(detecto
 
 def test_references_of_mixed_shapes_are_named_and_squeezed():
     mixed = Detector(**QUICK).fit([strip(0), strip(1), disc(2)], accept_odd=True)
-    assert mixed.backbone.size == (64, 64) and not mixed.keeps_aspect
+    assert mixed.backbone_spec.size == (64, 64) and not mixed.keeps_aspect
     assert mixed.reshaped == ("picture 0", "picture 1")
     assert mixed.inspect(strip(3))[0].notes == ()
     again = copy.deepcopy(mixed).fit([strip(seed) for seed in range(3)])  # copied as it is saved and loaded
-    assert again.backbone.size == (32, 96) and again.keeps_aspect
+    assert again.backbone_spec.size == (32, 96) and again.keeps_aspect
 
 
 def test_fitted_again_the_input_follows_the_new_references(long):
     again = copy.deepcopy(long).fit([disc(seed) for seed in range(3)])
-    assert again.backbone.size == (64, 64)
+    assert again.backbone_spec.size == (64, 64)
     fresh = Detector(**QUICK).fit([disc(seed) for seed in range(3)])
     assert same(*(one.inspect(disc(51))[0] for one in (again, fresh)))
 
@@ -443,8 +443,8 @@ def test_an_inspector_of_format_2_squeezes_as_before(long, tmp_path, monkeypatch
 
 def test_corrections_of_a_long_inspector_take_pictures_and_masks_of_any_shape(long):
     own = copy.deepcopy(long)
-    own.teach(strip(60), accept_odd=True)
-    own.teach(disc(61), accept_odd=True)
+    own.teach_good(strip(60), accept_odd=True)
+    own.teach_good(disc(61), accept_odd=True)
     assert [one.size for one in own.references] == [(240, 80)] * 4 + [(96, 96)]
     assert own.reshaped == ("picture 0",)
     mask = np.zeros((80, 240), np.uint8)
@@ -506,7 +506,7 @@ def test_another_threshold_finds_another_share_from_the_scores_kept(detector, tm
 def test_corrections_of_what_is_learnt_are_said_until_they_are_undone(detector, tmp_path):
     detector.save(tmp_path / "part.handful")
     corrected = Detector.load(tmp_path / "part.handful", device="cpu")
-    corrected.teach(disc(90))
+    corrected.teach_good(disc(90))
     assert corrected.visibility == dataclasses.replace(detector.visibility, changed=1)
     mask = np.zeros((96, 96), np.uint8)
     mask[:20] = 255
@@ -521,3 +521,37 @@ def test_a_fit_that_tries_no_defects_gives_the_same_inspector(detector):
     plain = Detector(**QUICK).fit([disc(seed) for seed in range(4)], try_defects=False)
     assert plain.visibility is None
     assert plain.digest == detector.digest and plain.calibration == detector.calibration
+
+
+def test_a_score_is_on_the_common_scale_and_a_raw_score_on_the_methods_own(detector):
+    calibration = detector.calibration
+    for inspection in detector.inspect([disc(50), disc(51, defect=(40, 55, 14))]):
+        assert inspection.score == calibration.calibrated(inspection.raw_score)
+        assert inspection.raw_threshold == calibration.threshold
+        assert inspection.is_defect == (inspection.score > 1) == (inspection.raw_score > inspection.raw_threshold)
+
+
+def test_a_detector_says_whether_it_is_fitted_and_where_its_threshold_lies(detector):
+    new = Detector(**QUICK)
+    assert detector.is_fitted and not new.is_fitted
+    assert detector.raw_threshold == detector.calibration.threshold == detector.basis.raw_threshold
+    with pytest.raises(NotFittedError):
+        new.raw_threshold  # noqa: B018 - the access is the test
+
+
+def test_detector_and_inspector_call_the_same_thing_by_the_same_word(detector):
+    inspector = detector.inspector
+    for name in ("backbone_spec", "calibration", "digest", "gate", "references"):
+        assert getattr(inspector, name) == getattr(detector, name)
+    assert inspector.method_name == detector.method.name
+
+
+def test_a_bar_shows_progress_where_it_is_asked_for(ready_backbone, monkeypatch):
+    shown = []
+    monkeypatch.setattr("handful.detector.bar", lambda items, description: shown.append(description) or items)
+    detector = Detector(**QUICK).fit([disc(0), disc(1)], try_defects=False)
+    assert shown == []
+    detector.add_normals(disc(2), accept_odd=True, progress=True)
+    assert shown == ["pictures"]
+    detector.fit([disc(0), disc(1)], try_defects=False, progress=True)
+    assert {"features", "threshold"} <= set(shown)

@@ -4,13 +4,19 @@ import sys
 import pytest
 
 import handful
+from handful import errors
 
 
 def test_public_names_are_sorted_complete_and_there():
     assert handful.__all__ == sorted(handful.__all__)
-    assert set(handful.__all__) == {*handful._HOMES, "__version__"}
+    assert set(handful._HOMES) < set(handful.__all__) == set(dir(handful))
     for name in handful.__all__:
         assert getattr(handful, name) is not None
+
+
+def test_every_error_is_public():
+    raised = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+    assert raised == {name for name in handful.__all__ if name.endswith("Error")}
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+import handful
 from handful import Detector, Inspector
 from handful.data import preprocessing
-from handful.errors import InspectorError, SettingError
+from handful.errors import InputError, InspectorError, SettingError
 from handful.inspector import MANY
 from handful.methods import METHODS
 from handful.saved import archive, scoring_graph
@@ -55,7 +56,7 @@ def assert_same(one, other, calibration):
     """Two answers for one picture, within the tolerance that a graph must keep."""
     scale = calibration.threshold - calibration.typical
     assert one.verdict == other.verdict and one.size == other.size and one.reason == other.reason
-    assert abs(one.score - other.score) <= TOLERANCE * max(scale, abs(one.score - calibration.typical))
+    assert abs(one.raw_score - other.raw_score) <= TOLERANCE * max(scale, abs(one.raw_score - calibration.typical))
     assert np.abs(one.heatmap - other.heatmap).max() <= TOLERANCE * max(1, np.abs(one.heatmap).max())
     assert [region.box for region in one.regions] == [region.box for region in other.regions]
     assert [region.nearest for region in one.regions] == [region.nearest for region in other.regions]
@@ -82,10 +83,10 @@ def test_it_answers_as_the_detector(method, settings, good_folder, picture_facto
 def test_a_loaded_detector_inspects_by_the_graph(saved, picture_factory):
     pixels = picture_factory(9, defect=True)
     (by_detector,), (by_inspector,) = (loads(saved).inspect(pixels) for loads in (Detector.load, Inspector.load))
-    assert by_detector.score == by_inspector.score
+    assert by_detector.raw_score == by_inspector.raw_score
     assert np.array_equal(by_detector.heatmap, by_inspector.heatmap)
     (by_torch,) = Detector.load(saved, engine="torch").inspect(pixels)
-    assert by_torch.score == pytest.approx(by_detector.score, rel=1e-4)
+    assert by_torch.raw_score == pytest.approx(by_detector.raw_score, rel=1e-4)
 
 
 def test_saved_again_it_is_the_same_file(saved, tmp_path):
@@ -95,9 +96,9 @@ def test_saved_again_it_is_the_same_file(saved, tmp_path):
 
 def test_it_knows_what_it_is(small, saved):
     inspector = Inspector.load(saved)
-    assert (inspector.method, inspector.backbone, inspector.calibration) == (
+    assert (inspector.method_name, inspector.backbone_spec, inspector.calibration) == (
         "handful",
-        small.backbone,
+        small.backbone_spec,
         small.calibration,
     )
     assert inspector.references == small.references
@@ -112,11 +113,11 @@ def test_corrections_reach_it(good_folder, picture_factory, tmp_path):
     fit(good_folder).save(tmp_path / "part.handful")
     before = Inspector.load(tmp_path / "part.handful").inspect(pixels)[0]
     detector = Detector.load(tmp_path / "part.handful")
-    detector.teach(picture_factory(11))
+    detector.teach_good(picture_factory(11))
     detector.ignore(tmp_path / "mask.png")
     detector.save(tmp_path / "part.handful")
     (after,) = Inspector.load(tmp_path / "part.handful").inspect(pixels)
-    assert after.score != pytest.approx(before.score, rel=1e-3)
+    assert after.raw_score != pytest.approx(before.raw_score, rel=1e-3)
     assert_same(detector.inspect(pixels)[0], after, detector.calibration)
 
 
@@ -132,7 +133,7 @@ def test_one_without_a_graph_says_so(good_folder, tmp_path):
     fit(good_folder, "patchcore", engine="torch").save(tmp_path / "part.handful")
     manifest, _, _ = archive.read(tmp_path / "part.handful")
     assert manifest["graph"]["why"].startswith("The engine must be openvino for a graph, got torch")
-    assert Inspector.load_graph(tmp_path / "part.handful") is None
+    assert Inspector._load_graph(tmp_path / "part.handful") is None
     with pytest.raises(InspectorError, match="must hold a graph of its method .* use `Detector.load`"):
         Inspector.load(tmp_path / "part.handful")
 
@@ -149,14 +150,14 @@ def test_at_bf16_the_backbone_alone_computes_in_it(good_folder, picture_factory,
     inspector, pixels = Inspector.load(tmp_path / "part.handful"), picture_factory(9, defect=True)
     assert_same(detector.inspect(pixels)[0], inspector.inspect(pixels)[0], detector.calibration)
     (alone,), (beside, *_) = inspector.inspect(pixels), inspector.inspect([pixels] * MANY)
-    assert beside.score == alone.score and np.array_equal(beside.heatmap, alone.heatmap)
+    assert beside.raw_score == alone.raw_score and np.array_equal(beside.heatmap, alone.heatmap)
 
 
 def test_a_correction_need_not_wait_for_the_graph(saved, picture_factory, tmp_path):
     detector = Detector.load(saved)
-    detector.teach(picture_factory(11))
+    detector.teach_good(picture_factory(11))
     detector.save(tmp_path / "part.handful", graph=False)
-    assert Inspector.load_graph(tmp_path / "part.handful") is None
+    assert Inspector._load_graph(tmp_path / "part.handful") is None
     assert "before its graph was made" in archive.read(tmp_path / "part.handful")[0]["graph"]["why"]
     Detector.load(tmp_path / "part.handful").save(tmp_path / "part.handful")
     (by_torch,), (by_graph,) = (
@@ -224,20 +225,20 @@ def test_many_pictures_are_inspected_side_by_side_in_their_order(saved, picture_
     alone = inspector.inspect(tmp_path)
     monkeypatch.setattr("handful.inspector.MANY", 5)
     threads = set()
-    look = Inspector.inspect_source
+    look = Inspector._inspect_source
 
     def noted(self, source, *, name):
         threads.add(threading.current_thread().name)
         return look(self, source, name=name)
 
-    monkeypatch.setattr(Inspector, "inspect_source", noted)
+    monkeypatch.setattr(Inspector, "_inspect_source", noted)
     many = inspector.inspect(tmp_path)
     assert threads and threading.main_thread().name not in threads
     assert [one.path for one in many] == [one.path for one in alone]
     assert [one.verdict for one in many] == [one.verdict for one in alone] and many[4].verdict == "ERROR"
     for one, other in zip(many, alone, strict=True):
-        if one.score is not None:
-            assert one.score == pytest.approx(other.score, rel=1e-5)
+        if one.raw_score is not None:
+            assert one.raw_score == pytest.approx(other.raw_score, rel=1e-5)
             assert [region.nearest for region in one.regions] == [region.nearest for region in other.regions]
 
 
@@ -266,10 +267,69 @@ def test_a_stream_of_many_may_be_left_early(saved, picture_factory, monkeypatch)
 def test_a_score_that_is_not_finite_is_no_verdict(saved, picture_factory, place):
     inspector = Inspector.load(saved)
 
-    def look(image):
-        seen = inspector.look(image)
+    def forward(image):
+        seen = inspector._forward(image)
         return replace(seen, **{place: seen.score * np.nan if place == "score" else seen.map * np.nan})
 
-    (answer,) = replace(inspector, look=look).inspect(picture_factory(9))
-    assert answer.verdict == "ERROR" and answer.score is None
+    (answer,) = replace(inspector, _forward=forward).inspect(picture_factory(9))
+    assert answer.verdict == "ERROR" and answer.raw_score is None
     assert re.fullmatch(r".* must get finite scores, got .*; copy the inspector, or fit it again\.", answer.reason)
+
+
+def test_one_picture_in_is_one_answer_out(saved, small, picture_factory, tmp_path):
+    pixels, path = picture_factory(9, defect=True), tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    inspector = Inspector.load(saved)
+    alone, (among,) = inspector(path), inspector.inspect([path])
+    assert alone.path == among.path == str(path)
+    for other in (among, inspector(pixels), inspector(inspector.preprocessing.read(path))):
+        assert other.raw_score == alone.raw_score and np.array_equal(other.heatmap, alone.heatmap)
+    assert_same(small(pixels), alone, inspector.calibration)
+    assert inspector(pixels).path == "picture"
+    missing = inspector(tmp_path / "b.png")
+    assert missing.verdict == "ERROR" and "b.png" in missing.reason
+
+
+def test_an_iterator_is_asked_for_the_next_picture_after_the_answer(saved, picture_factory):
+    given = []
+
+    def camera():
+        for seed in (9, 10, 11):
+            given.append(seed)
+            yield picture_factory(seed)
+
+    answers = Inspector.load(saved).stream(camera())
+    assert given == []
+    assert [(next(answers).path, len(given)) for _ in range(2)] == [("picture 0", 1), ("picture 1", 2)]
+
+
+def test_a_stack_of_arrays_is_as_many_pictures(saved, picture_factory):
+    pixels = np.stack([picture_factory(seed) for seed in (9, 10)])
+    inspector = Inspector.load(saved)
+    assert [one.raw_score for one in inspector.inspect(pixels)] == [inspector(each).raw_score for each in pixels]
+
+
+def test_an_iterator_without_a_picture_is_refused(saved):
+    with pytest.raises(InputError, match="At least one picture is needed, got none"):
+        Inspector.load(saved).inspect(iter([]))
+
+
+def test_only_what_a_user_needs_is_public():
+    public = {name for name in {*dir(Inspector), *Inspector.__dataclass_fields__} if not name.startswith("_")}
+    fields = {"method_name", "backbone_spec", "preprocessing", "calibration", "references", "gate", "digest"}
+    assert public == fields | {"load", "inspect", "stream", "workers"}
+
+
+def test_load_opens_whatever_there_is(saved, good_folder, picture_factory, tmp_path):
+    torch_alone = tmp_path / "part.handful"
+    fit(good_folder, "patchcore", engine="torch").save(torch_alone)
+    pixels = picture_factory(9, defect=True)
+    for path, opens in ((saved, Inspector.load), (torch_alone, Detector.load)):
+        for source in (path, path.read_bytes()):
+            assert handful.load(source)(pixels).raw_score == opens(path)(pixels).raw_score
+    assert (
+        handful.load(saved, engine="torch")(pixels).raw_score == Detector.load(saved, engine="torch")(pixels).raw_score
+    )
+    with pytest.raises(SettingError, match="`threads` must be left out where torch inspects, got 2"):
+        handful.load(torch_alone, threads=2)
+    assert handful.load(saved, threads=1)(pixels).is_defect

@@ -60,11 +60,11 @@ def defect(picture_factory):
 def costs_of(detector: Detector, picture: Picture) -> Costs:
     """Of an inspection that is not the first: what serves all is made by then."""
     detector._inspector = None  # so that what is patched is what looks
-    detector.inspect_picture(picture)
+    detector(picture)
     with pytest.MonkeyPatch.context() as patch:
         passes, searches = (counted(patch, *method) for method in COUNTED)
         with FlopCounterMode(display=False) as whole:
-            verdict = detector.inspect_picture(picture).verdict
+            verdict = detector(picture).verdict
     with FlopCounterMode(display=False) as alone:
         detector._needed.backbone(torch.zeros(1, 3, SIDE, SIDE))
     return Costs(verdict, len(passes), searches, whole.get_total_flops() / alone.get_total_flops())
@@ -97,7 +97,7 @@ def test_an_inspection_of_a_good_part_computes_everything_once(detector, good):
 def test_a_defects_evidence_compares_few_patches(detector, defect):
     """Fewer than all of the picture with all of a good one would be."""
     with pytest.MonkeyPatch.context() as patch:
-        detector.inspect_picture(defect)
+        detector(defect)
         comparisons = []
         nearest = evidence.Rows.nearest
         patch.setattr(
@@ -105,7 +105,7 @@ def test_a_defects_evidence_compares_few_patches(detector, defect):
             "nearest",
             lambda rows, queries: comparisons.append(len(rows._rows) * len(queries)) or nearest(rows, queries),
         )
-        assert detector.inspect_picture(defect).verdict == "DEFECT"
+        assert detector(defect).verdict == "DEFECT"
     assert len(comparisons) == 4
     assert sum(comparisons) < 0.8 * PATCHES**2  # 0.74; the places of defects, the likest picture, and twice in it
     costs = costs_of(detector, defect)

@@ -95,8 +95,8 @@ def test_streams_side_by_side_answer_as_alone(path, pictures, monkeypatch):
 
 def test_threads_that_meet_share_one_further_graph(path, pictures, monkeypatch):
     inspector = Inspector.load(path)
-    made, compile_ = [], type(inspector.look)._compile
-    monkeypatch.setattr(type(inspector.look), "_compile", lambda *given: made.append(given) or compile_(*given))
+    made, compile_ = [], type(inspector._forward)._compile
+    monkeypatch.setattr(type(inspector._forward), "_compile", lambda *given: made.append(given) or compile_(*given))
     inspector.inspect(pictures[0])
     assert not made  # a single thread needs none
     answers(lambda picture: inspector.inspect(picture), pictures)
@@ -109,7 +109,7 @@ def test_workers_share_the_graph_and_answer_as_the_inspector(path, pictures):
     inspector = Inspector.load(path)
     workers = inspector.workers(3)
     assert len(workers) == len({id(worker) for worker in workers}) == 3
-    assert len({id(worker.look) for worker in workers}) == len({id(worker.evidence) for worker in workers}) == 1
+    assert len({id(worker._forward) for worker in workers}) == len({id(worker._evidence) for worker in workers}) == 1
     alone = [described(inspector.inspect(picture)[0]) for picture in pictures]
     with ThreadPoolExecutor(3) as pool:
         told = list(pool.map(lambda worker: [described(worker.inspect(one)[0]) for one in pictures], workers))
@@ -196,7 +196,7 @@ def test_no_call_changes_the_process(_good_pictures, picture_factory, tmp_path):
     detector = Detector(engine="openvino", **NETWORK).fit(_good_pictures)
     detector.inspect(picture_factory(30, defect=True))
     detector.save(tmp_path / "part.handful")
-    detector.teach(picture_factory(31))
+    detector.teach_good(picture_factory(31))
     detector.export(tmp_path / "graph")
     inspector = Inspector.load(tmp_path / "part.handful")
     with ThreadPoolExecutor(4) as pool:

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 import torch
 
-from handful.types import Features, Inspection
+from handful.report.result import Inspection
+from handful.types import Features, Verdict
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -26,3 +29,11 @@ def test_finite_values_whose_sum_overflows_are_finite():
 def test_notes_stand_in_json_only_where_there_are_any():
     assert "notes" not in Inspection("a.png", "OK").as_dict()
     assert Inspection("a.png", "OK", notes=("Look twice.",)).as_dict()["notes"] == ["Look twice."]
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_a_verdict_is_its_name_as_text(verdict):
+    inspection = Inspection("a.png", verdict)
+    assert verdict == verdict.name == f"{verdict}" and inspection.as_dict()["verdict"] == verdict.name
+    assert json.loads(json.dumps(inspection.as_dict()))["verdict"] == verdict.name
+    assert inspection.is_defect == (verdict.name == "DEFECT")

@@ -80,7 +80,7 @@ class ScoredPicture:
 Corrected = tuple[InspectorState, Correction]
 
 
-def teach(state: InspectorState, good: Pictures, *, accept_odd: bool) -> Corrected:
+def teach_good(state: InspectorState, good: Pictures, *, accept_odd: bool) -> Corrected:
     """Learn pictures as good; the threshold stays."""
     pictures = _scored(state, good)
     _history(state).check_new(_records(pictures), _learnt(state), "good", "defect")
@@ -136,7 +136,7 @@ def ignore(state: InspectorState, mask: PictureSource, *, accept_odd: bool) -> C
     return _revised(state, replace(state, features=features), "ignore", records=records, value=float(region.mean()))
 
 
-def report_defect(state: InspectorState, defects: Pictures, *, accept_cost: bool) -> Corrected:
+def teach_defect(state: InspectorState, defects: Pictures, *, accept_cost: bool) -> Corrected:
     """Record defects that were missed, and lower the threshold below their scores."""
     pictures = _scored(state, defects, gated=False)
     _history(state).check_new(_records(pictures), _learnt(state), "good", "defect", "normals")
@@ -317,9 +317,10 @@ def _learnt(state: InspectorState) -> dict[str, str]:
 def _ask(after: Basis, before: Basis) -> None:
     """Raise the sentence with the cost of a lower threshold."""
     raise SettingError(
-        f"To find the missed defect the threshold must fall from {before.threshold:.4g} to {after.threshold:.4g}, and "
-        f"{of_parts(after.predicted_rate)} good parts would be rejected instead of {of_parts(before.predicted_rate)}; "
-        f"accept that cost (`--accept-cost`), or fit with more pixels or other references."
+        f"To find the missed defect the threshold must fall from {before.raw_threshold:.4g} to "
+        f"{after.raw_threshold:.4g}, and {of_parts(after.predicted_rate)} good parts would be rejected instead of "
+        f"{of_parts(before.predicted_rate)}; accept that cost (`--accept-cost`), or fit with more pixels or other "
+        f"references."
     )
 
 

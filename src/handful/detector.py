@@ -18,9 +18,10 @@ from handful.data.preprocessing import Preprocessing
 from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import NotFittedError, SettingError
 from handful.fitting import sizing
-from handful.fitting.calibration import Track, quietly
+from handful.fitting.calibration import quietly
 from handful.fitting.fit import References, fit
 from handful.fitting.oddity import Oddity
+from handful.fitting.progress import bar
 from handful.fitting.revisions import Basis, Revision
 from handful.fitting.rotation import Rotation
 from handful.fitting.sizing import Sizing
@@ -30,12 +31,13 @@ from handful.inspection.threshold import DEFAULT_RATE, Calibration, check_rate
 from handful.inspector import Inspector
 from handful.ops.frames import LONGEST, frame_size, placement_of, shared_aspect
 from handful.ops.tiles import Tiles
+from handful.report.result import Inspection
 from handful.saved import archive, scoring_graph
 from handful.saved.export import Export, GraphFormat, export
 from handful.saved.manifest import reading
 from handful.saved.state import InspectorState, method_of
 from handful.training import head_file
-from handful.types import Inspection, Reference
+from handful.types import Reference
 
 Self_ = TypeVar("Self_", bound="Detector")
 Arguments = ParamSpec("Arguments")
@@ -61,7 +63,7 @@ class Detector:
         detector = Detector().fit("good/")
         detector.save("bottle.handful")
         for inspection in Detector.load("bottle.handful").inspect("incoming/"):
-            print(inspection.path, inspection.verdict, inspection.calibrated_score)
+            print(inspection.path, inspection.verdict, inspection.score)
 
     Args:
         method: a name in `handful.methods.METHODS`, or an object of any class derived from `handful.methods.Method`;
@@ -140,7 +142,7 @@ class Detector:
 
     @one_at_a_time
     def fit(
-        self, references: Pictures, *, accept_odd: bool = False, try_defects: bool = True, track: Track = quietly
+        self, references: Pictures, *, accept_odd: bool = False, try_defects: bool = True, progress: bool = False
     ) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
 
@@ -150,7 +152,7 @@ class Detector:
             accept_odd: whether references may be learnt that are clearly unlike the others, see `oddities`.
             try_defects: whether to measure `visibility`, which takes as long as about 33 inspections and changes
                 nothing else.
-            track: shows progress.
+            progress: whether to show a bar on stderr, where that is a terminal, or in a notebook.
 
         Raises:
             InputError: without a picture, with the same picture twice, or with one that is clearly unlike the others
@@ -175,7 +177,7 @@ class Detector:
             rate=self.false_alarm_rate,
             accept_odd=accept_odd,
             try_defects=try_defects,
-            track=track,
+            track=bar if progress else quietly,
         )
         self._state = InspectorState(
             method=method,
@@ -251,6 +253,16 @@ class Detector:
         return backbone, pictures, preprocessing
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether it has been fitted, or loaded."""
+        return self._state is not None
+
+    @property
+    def raw_threshold(self) -> float:
+        """The raw score above which a picture is a DEFECT: 1 on the scale of `Inspection.score`."""
+        return self._needed.calibration.threshold
+
+    @property
     def calibration(self) -> Calibration:
         """The threshold and what it rests on."""
         return self._needed.calibration
@@ -312,8 +324,8 @@ class Detector:
         return self._needed.preprocessing.bits
 
     @property
-    def backbone(self) -> BackboneSpec:
-        """What computes the features."""
+    def backbone_spec(self) -> BackboneSpec:
+        """Describes what computes the features: name, levels, size, weights, engine."""
         return self._needed.backbone.spec
 
     @property
@@ -333,18 +345,18 @@ class Detector:
         if state.graph is not None:
             graph = scoring_graph.opened(state.graph.parts, state.method, features, state.backbone)
         return Inspector(
-            look=graph or state.forward,
-            side_by_side=graph.several if graph else None,
-            method=state.method.name,
-            backbone=state.backbone.spec,
+            _forward=graph or state.forward,
+            _side_by_side=graph.several if graph else None,
+            method_name=state.method.name,
+            backbone_spec=state.backbone.spec,
             preprocessing=state.preprocessing,
             calibration=state.calibration,
             references=state.references,
-            gate=state.gate,
+            _gate=state.gate,
             digest=state.digest,
-            again=lambda: (_inspector_again, self._packed(state)),
-            learnt=tuple(one.arrays() for one in features.learnt),
-            ignored=features.ignored,
+            _again=lambda: (_inspector_again, self._packed(state)),
+            _learnt=tuple(one.arrays() for one in features.learnt),
+            _ignored=features.ignored,
         )
 
     @property
@@ -378,6 +390,19 @@ class Detector:
         content = archive.pack(*state.packed(make_graph=False))
         return content, type(state.method), self.head, self._backbone_options["device"]
 
+    def __call__(self, picture: PictureSource | Picture) -> Inspection:
+        """Inspect one picture; one that cannot be read gets the verdict ERROR.
+
+            detector("part.png").score
+
+        Args:
+            picture: as `handful.data.images.read_picture` takes it, or one that it has read.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        return self.inspector(picture)
+
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
 
@@ -390,16 +415,8 @@ class Detector:
         return self.inspector.inspect(pictures)
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps."""
+        """As `inspect`, one answer at a time, see `Inspector.stream`."""
         return self.inspector.stream(pictures)
-
-    def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
-        """As `Inspector.inspect_source`."""
-        return self.inspector.inspect_source(source, name=name)
-
-    def inspect_picture(self, picture: Picture) -> Inspection:
-        """Inspect a picture that has been read."""
-        return self.inspector.inspect_picture(picture)
 
     @property
     def has_graph(self) -> bool:
@@ -447,7 +464,7 @@ class Detector:
         return corrections.basis(self._needed)
 
     @one_at_a_time
-    def teach(self, good: Pictures, *, accept_odd: bool = False) -> Correction:
+    def teach_good(self, good: Pictures, *, accept_odd: bool = False) -> Correction:
         """Learn pictures as good, false alarms say; the threshold stays.
 
         Args:
@@ -459,7 +476,7 @@ class Detector:
             InputError: for a picture that was given before or that the gate doubts, or one far from good without
                 `accept_odd`; ImageError for one that cannot be read.
         """
-        return self._corrected(corrections.teach(self._needed, good, accept_odd=accept_odd))
+        return self._corrected(corrections.teach_good(self._needed, good, accept_odd=accept_odd))
 
     @one_at_a_time
     def ignore(self, mask: PictureSource, *, accept_odd: bool = False) -> Correction:
@@ -481,7 +498,7 @@ class Detector:
         return self._corrected(corrections.ignore(self._needed, mask, accept_odd=accept_odd))
 
     @one_at_a_time
-    def report_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
+    def teach_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
         """Record defects that were missed, and lower the threshold below their scores.
 
         A defect that was a RETAKE is recorded as any other.
@@ -495,21 +512,22 @@ class Detector:
             SettingError: without `accept_cost`, with the cost in false alarms; for a picture that is a DEFECT already;
                 and for one that scores no higher than a typical good part.
         """
-        return self._corrected(corrections.report_defect(self._needed, pictures, accept_cost=accept_cost))
+        return self._corrected(corrections.teach_defect(self._needed, pictures, accept_cost=accept_cost))
 
     @one_at_a_time
-    def add_normals(self, good: Pictures, *, accept_odd: bool = False, track: Track = quietly) -> Correction:
+    def add_normals(self, good: Pictures, *, accept_odd: bool = False, progress: bool = False) -> Correction:
         """Sharpen the threshold by further good pictures, which are not learnt.
 
         Args:
             good: one or several, or a folder: all that came by, not a choice of those that score high.
             accept_odd: whether pictures may count whose scores are unlike those of good pictures.
-            track: shows progress.
+            progress: whether to show a bar on stderr, where that is a terminal, or in a notebook.
 
         Raises:
             InputError: for a picture that was given before or that the gate doubts, or an odd one without
                 `accept_odd`; ImageError for one that cannot be read.
         """
+        track = bar if progress else quietly
         return self._corrected(corrections.add_normals(self._needed, good, accept_odd=accept_odd, track=track))
 
     @one_at_a_time
@@ -522,13 +540,13 @@ class Detector:
         return self._corrected(corrections.set_rate(self._needed, false_alarm_rate))
 
     @one_at_a_time
-    def set_threshold(self, threshold: float) -> Correction:
+    def set_threshold(self, raw_threshold: float) -> Correction:
         """Set the raw threshold by hand; it stays until another rate is set or further good pictures are added.
 
         Raises:
             SettingError: if it does not lie above the typical score.
         """
-        return self._corrected(corrections.set_threshold(self._needed, threshold))
+        return self._corrected(corrections.set_threshold(self._needed, raw_threshold))
 
     @one_at_a_time
     def undo(self, number: int) -> Correction:

@@ -25,10 +25,11 @@ from handful.inspection.evidence import Evidence, regions
 from handful.inspection.gate import Gate
 from handful.ops.frames import whole
 from handful.ops.ignoring_numpy import hidden_levels
+from handful.report.result import Inspection
 from handful.saved import archive
 from handful.saved.archive import STATE_PART
 from handful.saved.manifest import Arrays, gate_of, preprocessing_of, reading, reference_levels, references_of, spec_of
-from handful.types import Inspection, ModelOutput, NearestReference, Reference, Region
+from handful.types import ModelOutput, NearestReference, Reference, Region, Verdict
 
 PICTURES_PER_CORE = 2  # that are inspected at once: more would push each other out of the caches
 MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
@@ -54,8 +55,9 @@ class Inspector:
     """Inspects pictures and learns nothing: for a program that needs no more, and starts in a moment.
 
         inspector = Inspector.load("bottle.handful")
+        print(inspector("incoming/1.png").verdict)
         for inspection in inspector.stream("incoming/"):
-            print(inspection.path, inspection.verdict, inspection.calibrated_score)
+            print(inspection.path, inspection.verdict, inspection.score)
 
     `Detector` inspects by an inspector too.
 
@@ -65,52 +67,45 @@ class Inspector:
     loaded before answers in the forked process, with one thread; `load` raises ProcessError there.
 
     Attributes:
-        look: backbone and method.
-        method: its name.
-        backbone: computes the features.
-        preprocessing: from pixels to the input of `look`.
+        method_name: of the method.
+        backbone_spec: describes what computes the features.
+        preprocessing: from pixels to the model's input.
         calibration: the threshold and its basis.
         references: the good pictures that were learnt from.
-        gate: says which pictures are doubtful, and why.
         digest: names the inspector with its calibration: sha256 in hex, another one wherever an answer may be another.
-        again: makes the inspector again in another process: a function and its arguments, all of which can be pickled.
-        learnt: the levels of each good picture, to look up the good places beside a defect; empty where not kept.
-        ignored: (H, W) bool, the region that does not count; None for none.
-        side_by_side: makes a `look` for several pictures at once, of so many, or as many as are quickest; None where
-            `look` itself is.
-        alone: whether no other works beside it, so that a second core is idle while it prepares a picture.
-        evidence: looks up the good places beside a defect; None where `learnt` is empty.
-        places: one for each picture that is inspected at once; further threads wait.
     """
 
-    look: Forward = field(repr=False)
-    method: str
-    backbone: BackboneSpec
+    method_name: str
+    backbone_spec: BackboneSpec
     preprocessing: Preprocessing
     calibration: threshold.Calibration
     references: tuple[Reference, ...] = field(repr=False)
-    gate: Gate = field(repr=False)
     digest: str
-    again: Callable[[], tuple[Callable[..., "Inspector"], tuple[Any, ...]]] = field(repr=False)
-    learnt: tuple[Arrays, ...] = field(default=(), repr=False)
-    ignored: NDArray[np.bool_] | None = field(default=None, repr=False)
-    side_by_side: Callable[[int | None], SideBySide] | None = field(default=None, repr=False)
-    alone: bool = field(default=True, repr=False)
-    evidence: Evidence | None = field(default=None, repr=False)
-    places: threading.Semaphore | None = field(default=None, repr=False)
+    _gate: Gate = field(repr=False)  # says which pictures are doubtful, and why
+    _forward: Forward = field(repr=False)  # backbone and method
+    # Makes the inspector again in another process: a function and its arguments, all of which can be pickled.
+    _again: Callable[[], tuple[Callable[..., "Inspector"], tuple[Any, ...]]] = field(repr=False)
+    # The levels of each good picture, to look up the good places beside a defect; empty where not kept.
+    _learnt: tuple[Arrays, ...] = field(default=(), repr=False)
+    _ignored: NDArray[np.bool_] | None = field(default=None, repr=False)  # (H, W), the region that does not count
+    # Makes a `Forward` for so many pictures at once, or as many as are quickest; None where `_forward` itself is.
+    _side_by_side: Callable[[int | None], SideBySide] | None = field(default=None, repr=False)
+    _alone: bool = field(default=True, repr=False)  # so that a second core is idle while it prepares a picture
+    _evidence: Evidence | None = field(default=None, repr=False)  # None where `_learnt` is empty
+    _places: threading.Semaphore | None = field(default=None, repr=False)  # of pictures at once; further threads wait
 
     def __post_init__(self) -> None:
-        if self.places is None:
-            object.__setattr__(self, "places", threading.Semaphore(PICTURES_PER_CORE * (os.cpu_count() or 1)))
-        if self.evidence is None and self.learnt:
+        if self._places is None:
+            object.__setattr__(self, "_places", threading.Semaphore(PICTURES_PER_CORE * (os.cpu_count() or 1)))
+        if self._evidence is None and self._learnt:
             frame = self.preprocessing.size
             parts = [self.preprocessing.placement(one.size) if one.size else whole(frame) for one in self.references]
-            found = Evidence(self.learnt, [reference.name for reference in self.references], parts)
-            object.__setattr__(self, "evidence", found)
+            found = Evidence(self._learnt, [reference.name for reference in self.references], parts)
+            object.__setattr__(self, "_evidence", found)
 
     def __reduce__(self) -> tuple[Callable[..., "Inspector"], tuple[Any, ...]]:
         """Pickle and copy by way of the saved file."""
-        return self.again()
+        return self._again()
 
     @classmethod
     def load(cls, source: archive.Source, *, threads: int | None = None) -> Self:
@@ -128,7 +123,7 @@ class Inspector:
             SettingError: if this CPU does not compute in its precision, or for less than one thread.
             ProcessError: in a process that was forked after OpenVINO had run.
         """
-        loaded = cls.load_graph(source, threads=threads)
+        loaded = cls._load_graph(source, threads=threads)
         if loaded is None:
             name = archive.content_of(source)[1]
             raise InspectorError(
@@ -139,7 +134,7 @@ class Inspector:
         return loaded
 
     @classmethod
-    def load_graph(cls, source: archive.Source, *, threads: int | None = None) -> Self | None:
+    def _load_graph(cls, source: archive.Source, *, threads: int | None = None) -> Self | None:
         """As `load`, but None for an inspector without a graph."""
         if threads is not None and threads < 1:
             raise SettingError(f"`threads` must be at least 1, got {threads}; leave it out for one a core.")
@@ -158,20 +153,25 @@ class Inspector:
 
             graph = WholeGraph(spec, parts, given, threads=threads)
             return cls(
-                look=graph,
-                side_by_side=graph.several,
-                method=manifest["method"]["name"],
-                backbone=spec,
+                _forward=graph,
+                _side_by_side=graph.several,
+                method_name=manifest["method"]["name"],
+                backbone_spec=spec,
                 preprocessing=preprocessing_of(manifest),
                 calibration=threshold.Calibration.from_dict(calibration),
                 references=references_of(manifest, parts),
-                gate=gate_of(manifest, parts),
+                _gate=gate_of(manifest, parts),
                 digest=manifest["digest"],
-                again=lambda: (_loaded, (content, threads)),
-                learnt=learnt,
-                ignored=ignored,
-                alone=threads != 1,
+                _again=lambda: (_loaded, (content, threads)),
+                _learnt=learnt,
+                _ignored=ignored,
+                _alone=threads != 1,
             )
+
+    @property
+    def gate(self) -> tuple[str, ...]:
+        """The names of the checks that a picture must pass to be OK, as `Detector.gate`."""
+        return self._gate.checks
 
     def workers(self, count: int | None = None) -> tuple["Inspector", ...]:
         """As many inspectors as may work at once, for a thread each; graph and good pictures are shared by all.
@@ -184,15 +184,31 @@ class Inspector:
         """
         if count is not None and count < 1:
             raise SettingError(f"`count` must be at least 1, got {count}; leave it out for as many as are quickest.")
-        if self.side_by_side is None:
-            return tuple(replace(self, alone=False) for _ in range(count or 1))
-        look = self.side_by_side(count)
-        return tuple(replace(self, look=look, alone=False, places=None) for _ in range(count or look.count))
+        if self._side_by_side is None:
+            return tuple(replace(self, _alone=False) for _ in range(count or 1))
+        forward = self._side_by_side(count)
+        workers = range(count or forward.count)
+        return tuple(replace(self, _forward=forward, _alone=False, _places=None) for _ in workers)
+
+    def __call__(self, picture: PictureSource | Picture) -> Inspection:
+        """Inspect one picture; one that cannot be read gets the verdict ERROR.
+
+            inspector("part.png").score
+
+        Args:
+            picture: as `handful.data.images.read_picture` takes it, or one that it has read.
+        """
+        if isinstance(picture, Picture):
+            return self._inspect_picture(picture)
+        return self._inspect_source(picture, name=images.name_of(picture) or "picture")[0]
 
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
 
         A picture that cannot be read gets the verdict ERROR and the others go on.
+
+        Args:
+            pictures: as `handful.data.images.gather` takes them: any iterable, or a stack (B, h, w, 3) or (B, h, w).
 
         Raises:
             InputError: if there is no picture at all.
@@ -200,59 +216,65 @@ class Inspector:
         return list(self.stream(pictures))
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps."""
-        for inspection, _ in self.stream_sources(images.gather(pictures, recursive=True)):
+        """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps.
+
+        An iterator, such as a generator that takes pictures from a camera, is asked for the next picture only after the
+        answer for the one before was taken. Of a list or folder many pictures are inspected side by side.
+        """
+        if isinstance(pictures, Iterator):
+            for source, name in images.stream(pictures, recursive=True):
+                yield self._inspect_source(source, name=name)[0]
+            return
+        for inspection, _ in self._stream(images.gather(pictures, recursive=True)):
             yield inspection
 
-    def stream_sources(
-        self, sources: Sequence[tuple[PictureSource, str]]
-    ) -> Iterator[tuple[Inspection, Picture | None]]:
-        """As `inspect_source` for each source and name, in their order; many are read and inspected side by side.
+    def _stream(self, sources: Sequence[tuple[PictureSource, str]]) -> Iterator[tuple[Inspection, Picture | None]]:
+        """As `_inspect_source` for each source and name, in their order; many are read and inspected side by side.
 
         As many are held at a time as are under way, however many there are; of large ones, in tiles, one.
         """
-        if self.side_by_side is None or len(sources) < MANY or self.preprocessing.tiles is not None:
+        if self._side_by_side is None or len(sources) < MANY or self.preprocessing.tiles is not None:
             for source, name in sources:
-                yield self.inspect_source(source, name=name)
+                yield self._inspect_source(source, name=name)
             return
-        look = self.side_by_side(None)
-        worker = replace(self, look=look, alone=False)
+        forward = self._side_by_side(None)
+        worker = replace(self, _forward=forward, _alone=False)
         under_way: deque[Future[tuple[Inspection, Picture | None]]] = deque()
-        with ThreadPoolExecutor(look.count) as pool:
+        with ThreadPoolExecutor(forward.count) as pool:
             for source, name in sources:
-                under_way.append(pool.submit(worker.inspect_source, source, name=name))
-                if len(under_way) > 2 * look.count:
+                under_way.append(pool.submit(worker._inspect_source, source, name=name))
+                if len(under_way) > 2 * forward.count:
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()
 
     @undisturbed()
-    def inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
+    def _inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
         """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""
         try:
             picture = self.preprocessing.read(source, name)
-            return self.inspect_picture(picture), picture
+            return self._inspect_picture(picture), picture
         except InputError as error:
-            return Inspection(name, "ERROR", reason=str(error), inspector=self.digest), None
+            return Inspection(name, Verdict.ERROR, reason=str(error), inspector=self.digest), None
 
     @undisturbed()
-    def inspect_picture(self, picture: Picture) -> Inspection:
+    def _inspect_picture(self, picture: Picture) -> Inspection:
         """Inspect a picture that has been read.
 
         Every picture is scored. A picture that the gate doubts is a DEFECT, with the gate's sentence as a note, where
         its score is beyond the threshold, and a RETAKE elsewhere.
         """
-        assert self.places is not None  # `__post_init__` has made them
-        with self.places:
+        assert self._places is not None  # `__post_init__` has made them
+        with self._places:
             return self._inspected(picture)
 
     def _inspected(self, picture: Picture) -> Inspection:
-        image = self.preprocessing(picture, halves=self.alone)
+        image = self.preprocessing(picture, halves=self._alone)
         placement, notes = (
             self.preprocessing.placement(picture.size),
             self.preprocessing.notes(picture, self.references),
         )
-        seen = self.look(image)
+        seen = self._forward(image)
         fine = None
         if self.preprocessing.tiles is not None:
             fine, placement = self.preprocessing.in_detail(picture), self.preprocessing.fine_placement(picture.size)
@@ -262,18 +284,18 @@ class Inspector:
                 f"{picture.name} must get finite scores, got {seen.score:g}, as the inspector's file is damaged or its "
                 "numbers are too large for this picture; copy the inspector, or fit it again."
             )
-            return Inspection(picture.name, "ERROR", reason=reason, inspector=self.digest)
-        doubt = self.gate.refuse_image(image, fine) or self.gate.refuse_features(seen.levels, self.learnt)
+            return Inspection(picture.name, Verdict.ERROR, reason=reason, inspector=self.digest)
+        doubt = self._gate.refuse_image(image, fine) or self._gate.refuse_features(seen.levels, self._learnt)
         sentence = f"{picture.name} {doubt}" if doubt else None
         heatmap = self.calibration.calibrated_map(placement.cut(seen.map))
         defect = seen.score > self.calibration.threshold
         regions, missing = self._regions(heatmap, seen.levels, picture) if defect else ((), None)
         return Inspection(
             path=picture.name,
-            verdict="DEFECT" if defect else "RETAKE" if sentence else "OK",
-            score=seen.score,
-            calibrated_score=self.calibration.calibrated(seen.score),
-            threshold=self.calibration.threshold,
+            verdict=Verdict.DEFECT if defect else Verdict.RETAKE if sentence else Verdict.OK,
+            score=self.calibration.calibrated(seen.score),
+            raw_score=seen.score,
+            raw_threshold=self.calibration.threshold,
             heatmap=heatmap,
             regions=regions,
             missing=missing,
@@ -289,7 +311,7 @@ class Inspector:
 
         def maps() -> Iterator[NDArray[np.float32]]:
             for tile in self.preprocessing.inputs(fine):
-                found = self.look(tile).map
+                found = self._forward(tile).map
                 peaks.append(found.max())
                 yield found
 
@@ -302,11 +324,11 @@ class Inspector:
     ) -> tuple[tuple[Region, ...], NearestReference | None]:
         """The regions of a defect, each beside what it was compared with, and what may be missing."""
         found = regions(heatmap, picture.size)
-        if self.evidence is None:
+        if self._evidence is None:
             return found, None
-        if self.ignored is not None:
-            levels = hidden_levels(levels, self.ignored, self.learnt[0])
-        return self.evidence.explain(found, levels, picture.size, self.preprocessing.placement(picture.size))
+        if self._ignored is not None:
+            levels = hidden_levels(levels, self._ignored, self._learnt[0])
+        return self._evidence.explain(found, levels, picture.size, self.preprocessing.placement(picture.size))
 
 
 def _loaded(content: bytes, threads: int | None) -> Inspector:

@@ -3,9 +3,10 @@
 Letters: B pictures, H W pixels of the model-input frame, h w patch grid, D channels.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,21 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # torch takes a second to import, and verdicts need none of it
     from torch import Tensor
 
-VerdictName = Literal["OK", "DEFECT", "RETAKE", "ERROR"]
+
+class Verdict(StrEnum):
+    """The answer for one picture in one word; each is equal to its name as text.
+
+    Attributes:
+        OK: the score is not above the threshold.
+        DEFECT: the score is above the threshold.
+        RETAKE: the score is not above the threshold, but the gate doubts the picture: take it again.
+        ERROR: the picture cannot be read, or gets no finite score.
+    """
+
+    OK = "OK"
+    DEFECT = "DEFECT"
+    RETAKE = "RETAKE"
+    ERROR = "ERROR"
 
 
 @dataclass(frozen=True)
@@ -268,61 +283,3 @@ class Region:
     peak: float
     peak_at: tuple[int, int]
     nearest: NearestReference | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Inspection:
-    """The answer for one picture.
-
-    Attributes:
-        path: the picture's path, or the name given to a picture in memory.
-        verdict: DEFECT (the score is beyond the threshold), RETAKE (the score is not, and the gate doubts the picture:
-            take it again), OK, or ERROR (the picture cannot be read, or gets no
-            finite score).
-        score: the method's raw image score, higher is more anomalous; None for ERROR alone, as the next three.
-        calibrated_score: the same on one scale for every inspector: 0 a typical good part, 1 the threshold.
-        threshold: the raw score above which a picture is a DEFECT.
-        heatmap: (H, W) float32 over the whole picture, calibrated: 0 typical of good parts, 1 the map's threshold. It
-            has the pixels of the model-input frame, or of that of tiles, which the picture fills: all but for a picture
-            of another shape.
-        regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
-        size: width, height of the upright original picture; None for ERROR.
-        reason: a sentence for RETAKE and ERROR, else None.
-        notes: sentences that a person should read beside the verdict: on another depth or shape than the references',
-            and the gate's doubt about a DEFECT; most pictures have none.
-        inspector: the digest that names the inspector with its calibration; None where no inspector was asked.
-        missing: where the verdict is DEFECT, the place of the most alike good picture that is least like anything in
-            this one: what may be missing here. None elsewhere, and where good pictures are not kept.
-    """
-
-    path: str
-    verdict: VerdictName
-    score: float | None = None
-    calibrated_score: float | None = None
-    threshold: float | None = None
-    heatmap: NDArray[np.float32] | None = None
-    regions: tuple[Region, ...] = ()
-    size: tuple[int, int] | None = None
-    reason: str | None = None
-    missing: NearestReference | None = None
-    notes: tuple[str, ...] = ()
-    inspector: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the heatmap, ready for JSON; `reason` and `notes` only where there are any."""
-        answer: dict[str, Any] = {
-            "path": self.path,
-            "verdict": self.verdict,
-            "score": self.score,
-            "calibrated_score": self.calibrated_score,
-            "threshold": self.threshold,
-            "regions": [asdict(region) for region in self.regions],
-            "missing": asdict(self.missing) if self.missing else None,
-            "size": list(self.size) if self.size else None,
-            "inspector": self.inspector,
-        }
-        if self.reason is not None:
-            answer["reason"] = self.reason
-        if self.notes:
-            answer["notes"] = list(self.notes)
-        return answer

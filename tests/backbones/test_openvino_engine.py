@@ -193,7 +193,7 @@ def test_a_picture_scored_while_another_thread_exports_gets_its_own_score(good_f
     detector = Detector(**SMALL | {"engine": "torch", "device": "cpu"}).fit(good_folder)
     image = torch.from_numpy(detector._needed.preprocessing(read_picture(picture_factory(9))))[None]
     done, different = threading.Event(), []
-    backbone = backbones.load(detector.backbone, detector._needed.backbone.parts, device="cpu")
+    backbone = backbones.load(detector.backbone_spec, detector._needed.backbone.parts, device="cpu")
     alone = backbone(image).levels
 
     def score():

@@ -27,7 +27,7 @@ def folder(_good_pictures, picture_factory, tmp_path_factory):
     for number in range(4):
         Image.fromarray(picture_factory(50 + number, defect=bool(number % 2))).save(folder / f"{number}.png")
     inspector = Inspector.load(folder / "part.handful")
-    scores = [inspector.inspect(folder / f"{number}.png")[0].score for number in range(4)]
+    scores = [inspector.inspect(folder / f"{number}.png")[0].raw_score for number in range(4)]
     (folder / "scores.json").write_text(json.dumps(scores))
     return folder
 
@@ -43,7 +43,7 @@ PRELUDE = """
     expected = json.loads((folder / "scores.json").read_text())
 
     def scores(inspector):
-        return [inspector.inspect(path)[0].score for path in paths]
+        return [inspector.inspect(path)[0].raw_score for path in paths]
 
     def forked(job, *, patience=60):
         # Run a job in a forked process; its exit code, None where it hangs. The process ends in the ordinary way.
@@ -93,7 +93,7 @@ def test_after_a_fork_an_inspector_that_was_used_answers_as_before(folder):
             return told != [expected] * 4
 
         def streamed():
-            return [one.score for one in inspector.stream(paths * 15)] != expected * 15
+            return [one.raw_score for one in inspector.stream(paths * 15)] != expected * 15
 
         def released():
             global inspector, workers
@@ -203,7 +203,7 @@ def test_an_inspector_is_pickled_and_copied_as_its_saved_bytes(folder, again):
     inspector = Inspector.load(folder / "part.handful")
     other = again(inspector)
     assert other is not inspector and other.digest == inspector.digest
-    assert [other.inspect(folder / f"{n}.png")[0].score for n in range(4)] == json.loads(
+    assert [other.inspect(folder / f"{n}.png")[0].raw_score for n in range(4)] == json.loads(
         (folder / "scores.json").read_text()
     )
 
@@ -227,11 +227,11 @@ def test_a_detector_is_pickled_and_copied_whole(_good_pictures, picture_factory,
     picture = picture_factory(60, defect=True)
     before = detector.inspect(picture)[0]
     for other in (pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
-        assert other.digest == detector.digest and other.inspect(picture)[0].score == before.score
+        assert other.digest == detector.digest and other.inspect(picture)[0].raw_score == before.raw_score
         other.set_rate(0.1)
         assert other.digest != detector.digest  # a copy of its own
     inspector = pickle.loads(pickle.dumps(detector.inspector))
-    assert inspector.inspect(picture)[0].score == before.score
+    assert inspector.inspect(picture)[0].raw_score == before.raw_score
 
 
 def test_a_detector_is_pickled_before_it_is_fitted(_good_pictures):
@@ -285,7 +285,7 @@ def test_joblib_carries_an_inspector(folder):
         """
         from joblib import Parallel, delayed
         inspector = Inspector.load(folder / "part.handful")
-        ask = delayed(lambda inspector, path: inspector.inspect(path)[0].score)
+        ask = delayed(lambda inspector, path: inspector.inspect(path)[0].raw_score)
         print(Parallel(n_jobs=2)(ask(inspector, path) for path in paths) == expected)
         """,
     )
@@ -303,7 +303,7 @@ def test_a_process_pool_carries_an_inspector(folder):
 
             def ask(given):
                 inspector, path = given
-                return inspector.inspect(path)[0].score
+                return inspector.inspect(path)[0].raw_score
 
             if __name__ == "__main__":
                 inspector = Inspector.load(folder / "part.handful")
@@ -333,7 +333,7 @@ def test_workers_of_a_data_loader_carry_an_inspector(folder, start):
                     return len(self.paths)
 
                 def __getitem__(self, number):
-                    return self.inspector.inspect(self.paths[number])[0].score
+                    return self.inspector.inspect(self.paths[number])[0].raw_score
 
             if __name__ == "__main__":
                 inspector = Inspector.load(folder / "part.handful")
@@ -368,7 +368,7 @@ def test_celery_workers_that_are_forked_answer(folder, tmp_path):
 
             @app.task
             def score(path):
-                return inspector.inspect(path)[0].score
+                return inspector.inspect(path)[0].raw_score
             """
         )
     )

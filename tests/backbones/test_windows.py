@@ -71,10 +71,10 @@ def test_an_inspector_with_crops_scores_as_saved(plain, good_folder, tmp_path, p
     settings = {"winmode": "mul", "win_size": 4}
     detector = Detector("fasl", settings=settings, backbone=plain, head=read(tmp_path / "head.safetensors"))
     picture = picture_factory(50, side=64)
-    expected = detector.fit(good_folder).inspect(picture)[0].score
-    assert detector.fit(good_folder).inspect(picture)[0].score == expected  # fitted again, on the same backbone
+    expected = detector.fit(good_folder).inspect(picture)[0].raw_score
+    assert detector.fit(good_folder).inspect(picture)[0].raw_score == expected  # fitted again, on the same backbone
     detector.save(tmp_path / "part.handful")
     loaded = Detector.load(tmp_path / "part.handful", engine="torch", device="cpu")
-    assert loaded.inspect(picture)[0].score == expected
+    assert loaded.inspect(picture)[0].raw_score == expected
     with pytest.raises(SettingError, match="`win_size` must be at most the 8 patches"):
         Detector("fasl", settings={"winmode": "only"}, backbone=plain, head=detector.head).fit(good_folder)

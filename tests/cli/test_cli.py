@@ -201,7 +201,7 @@ def test_fit_answers_in_json(run, good_folder, tmp_path):
     assert answer["method"] == "fastrecon"
     assert len(answer["references"]) == 2
     assert answer["seconds"] > 0
-    assert answer["threshold"] == archive.read(output)[1]["threshold"]
+    assert answer["raw_threshold"] == archive.read(output)[1]["threshold"]
     assert archive.read(output)[0]["backbone"]["size"] == [96, 64]  # height, width
     assert (answer["input"], len(answer["reshaped"])) == ([64, 96], 2)
     assert len(archive.read(output)[0]["backbone"]["levels"]) == 2
@@ -674,16 +674,16 @@ def test_json_is_one_object_a_line_of_known_fields(run, ready_backbone, saved, i
         "c.png": "OK",
         "blank.png": "DEFECT",
     }
-    fields = {"path", "verdict", "score", "calibrated_score", "threshold", "regions", "missing", "size", "inspector"}
+    fields = {"path", "verdict", "score", "raw_score", "raw_threshold", "regions", "missing", "size", "inspector"}
     further = {"aa.png": {"reason"}, "blank.png": {"notes"}, "b.png": {"notes"}}
     for name, answer in answers.items():
         assert set(answer) == fields | further.get(name, set())
         judged = answer["verdict"] != "ERROR"
-        for field in ("score", "calibrated_score", "threshold"):
+        for field in ("score", "raw_score", "raw_threshold"):
             assert isinstance(answer[field], float) if judged else answer[field] is None
         assert bool(answer["regions"]) == (answer["verdict"] == "DEFECT")
         if judged:
-            assert (answer["score"] > answer["threshold"]) == (answer["calibrated_score"] > 1)
+            assert (answer["raw_score"] > answer["raw_threshold"]) == (answer["score"] > 1)
     assert "almost uniform" in answers["blank.png"]["notes"][0]
     assert "192 x 48 pixels, another shape than the input's 64 x 64" in answers["b.png"]["notes"][0]
     assert answers["b.png"]["size"] == [192, 48]
@@ -699,7 +699,7 @@ def test_json_of_a_retake_has_its_score(run, ready_backbone, lenient, incoming):
     Image.new("RGB", (96, 96), (90, 90, 90)).save(incoming / "b.png")
     ran = run("inspect", lenient, incoming, "--json")
     (answer,) = (answer for answer in ran.json[:-1] if answer["verdict"] == "RETAKE")
-    assert 0 < answer["score"] <= answer["threshold"] and answer["calibrated_score"] <= 1
+    assert 0 < answer["raw_score"] <= answer["raw_threshold"] and answer["score"] <= 1
     assert answer["regions"] == [] and "almost uniform" in answer["reason"] and "notes" not in answer
 
 
@@ -999,7 +999,7 @@ def test_info_answers_in_json(run, saved):
     manifest, calibration, _ = archive.read(saved)
     (answer,) = ran.json
     assert answer.pop("revisions") == []
-    assert answer.pop("basis")["threshold"] == calibration["threshold"]
+    assert answer.pop("basis")["raw_threshold"] == calibration["threshold"]
     seen = answer.pop("visibility")
     assert (seen["tried"], seen["changed"], seen["size"]) == (18, 0, [96, 96])
     manifest.pop("visibility")  # the scores that this rests on
@@ -1057,13 +1057,13 @@ def test_a_reader_that_has_gone_is_no_noise_when_the_program_ends(saved, gone):
 
 
 def test_each_answer_is_out_before_the_next_picture_is_read(run, ready_backbone, lenient, incoming, monkeypatch):
-    flushes, seen, kept = [], [], Inspector.inspect_source
+    flushes, seen, kept = [], [], Inspector._inspect_source
 
     def inspect_source(inspector, source, **options):
         seen.append(len(flushes))
         return kept(inspector, source, **options)
 
-    monkeypatch.setattr(Inspector, "inspect_source", inspect_source)
+    monkeypatch.setattr(Inspector, "_inspect_source", inspect_source)
     monkeypatch.setattr(sys.stdout, "flush", lambda: flushes.append(True))
     assert run("inspect", lenient, incoming, "--json").code == 0
     assert [count - seen[0] for count in seen] == [0, 1, 2]
@@ -1074,7 +1074,7 @@ def test_an_interrupt_is_no_verdict(run, ready_backbone, lenient, incoming, monk
     def interrupt(*_, **__):
         raise interruption
 
-    monkeypatch.setattr(Inspector, "inspect_picture", interrupt)
+    monkeypatch.setattr(Inspector, "_inspect_picture", interrupt)
     assert run("inspect", lenient, incoming).code not in (0, 1)
 
 
@@ -1082,7 +1082,7 @@ def test_what_should_not_happen_is_one_line_and_exit_2(run, ready_backbone, leni
     def break_down(*_, **__):
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(Inspector, "inspect_picture", break_down)
+    monkeypatch.setattr(Inspector, "_inspect_picture", break_down)
     ran = run("inspect", lenient, incoming)
     assert ran.code == 2
     assert ran.err == [

@@ -49,7 +49,7 @@ def test_threshold_alone_shows_what_it_rests_on_without_changing_the_file(comman
     assert [line[:11].strip() for line in out] == ["threshold", "rejects", "range", "rests on"]
     assert "about 3 of 100 good parts, as 4 good pictures predict" in out[1]
     (answer,) = map(json.loads, command_line("threshold", own, "--json")[1])
-    assert answer["low"] < answer["threshold"] < answer["high"] and answer["pictures"] == 4 and not answer["edited"]
+    assert answer["low"] < answer["raw_threshold"] < answer["high"] and answer["pictures"] == 4 and not answer["edited"]
     assert own.read_bytes() == before
 
 

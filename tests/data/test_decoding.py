@@ -84,7 +84,7 @@ def test_gather_names_bytes_and_open_files(tmp_path):
 
 def test_inspector_takes_bytes_and_open_files(fitted, picture_factory):
     data = encoded(picture_factory(20), "PNG")
-    scores = {inspection.score for inspection in fitted.inspect([data, io.BytesIO(data), picture_factory(20)])}
+    scores = {inspection.raw_score for inspection in fitted.inspect([data, io.BytesIO(data), picture_factory(20)])}
     assert len(scores) == 1
 
 

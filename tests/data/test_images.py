@@ -103,7 +103,7 @@ def test_path_image_array_and_tensor_score_the_same(fitted, picture_factory, tmp
         pixels,
         torch.from_numpy(pixels).permute(2, 0, 1),
     ]
-    assert len({inspection.score for inspection in fitted.inspect(sources)}) == 1
+    assert len({inspection.raw_score for inspection in fitted.inspect(sources)}) == 1
 
 
 def test_reading_changes_no_input():
@@ -550,6 +550,33 @@ def test_gather_flattens_folders_and_names_pictures_in_memory(tmp_path):
 @pytest.mark.parametrize("source", [RGB, Image.fromarray(RGB), torch.zeros(3, 4, 5)], ids=["array", "image", "tensor"])
 def test_gather_takes_one_picture(source):
     assert gather(source, recursive=False) == [(source, "picture 0")]
+
+
+@pytest.mark.parametrize(
+    ("stack", "shapes"),
+    [
+        (np.zeros((2, 40, 50, 3), np.uint8), [(40, 50, 3)] * 2),
+        (np.zeros((5, 40, 50), np.uint8), [(40, 50)] * 5),
+        (np.zeros((40, 50, 4), np.uint8), [(40, 50, 4)]),
+        (np.zeros((40, 50, 5), np.uint8), [(40, 50, 5)]),  # five channels, which are refused when they are read
+        (torch.zeros(2, 3, 40, 50), [(3, 40, 50)] * 2),
+        (torch.zeros(5, 40, 50), [(40, 50)] * 5),
+        (torch.zeros(3, 40, 50), [(3, 40, 50)]),
+    ],
+    ids=lambda value: str(getattr(value, "shape", "")),
+)
+def test_a_stack_is_as_many_pictures_and_an_array_of_channels_one(stack, shapes):
+    found = gather(stack, recursive=False)
+    assert [tuple(source.shape) for source, _ in found] == shapes
+    assert [name for _, name in found] == [f"picture {number}" for number in range(len(shapes))]
+
+
+@pytest.mark.parametrize(
+    "kind", [iter, tuple, lambda given: (one for one in given)], ids=["iter", "tuple", "generator"]
+)
+def test_gather_takes_any_iterable(kind, tmp_path):
+    path = saved_as(tmp_path / "a.png", Image.fromarray(RGB))
+    assert [name for _, name in gather(kind([RGB, path]), recursive=False)] == ["picture 0", str(path)]
 
 
 @pytest.mark.parametrize("nothing", [[], ()])

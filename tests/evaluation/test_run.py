@@ -96,14 +96,14 @@ def test_a_cell_gives_what_a_detector_gives(parts, backbone, tmp_path):
         assert row.references == "|".join(Path(path).name for path in references)
         assert row.threshold == detector.calibration.threshold
         inspections = detector.inspect([sample.path for sample in category.test])
-        truth, scores = [s.anomalous for s in category.test], [i.score for i in inspections]
+        truth, scores = [s.anomalous for s in category.test], [i.raw_score for i in inspections]
         assert row.image_auroc == pytest.approx(100 * roc_auc_score(truth, scores))
         assert row.image_ap == pytest.approx(100 * average_precision_score(truth, scores))
         rejected = np.array([inspection.verdict == "DEFECT" for inspection in inspections])
         assert row.false_alarm_rate == pytest.approx(100 * rejected[~np.array(truth)].mean())
         assert row.miss_rate == pytest.approx(100 - 100 * rejected[np.array(truth)].mean())
         written = results.read_scores(results.scores_path(tmp_path / "out", row))
-        assert [(s.path, s.score) for s in written] == [(i.path, i.score) for i in inspections]
+        assert [(s.path, s.raw_score) for s in written] == [(i.path, i.raw_score) for i in inspections]
 
 
 def test_pixel_metrics_are_those_of_the_masks(parts, backbone, tmp_path):
@@ -140,7 +140,7 @@ def test_a_method_gets_the_variations_it_wants_and_they_are_computed_once(parts,
     assert row.threshold == detector.calibration.threshold
     written = results.read_scores(results.scores_path(tmp_path, row))
     inspections = detector.inspect([sample.path for sample in disc.test])
-    assert [(s.path, s.score) for s in written] == [(i.path, i.score) for i in inspections]
+    assert [(s.path, s.raw_score) for s in written] == [(i.path, i.raw_score) for i in inspections]
 
 
 def test_a_category_in_parts_gives_the_same(parts, backbone, tmp_path, monkeypatch):
@@ -227,7 +227,7 @@ def test_transductive_scores_are_named_and_have_no_threshold(parts, backbone, tm
 
 
 def test_the_label_tells_when_weights_are_not_the_real_ones(fitted):
-    spec = fitted.backbone
+    spec = fitted.backbone_spec
     assert backbone_label(spec) == "tf_efficientnet_lite0"
     assert backbone_label(replace(spec, weights="random")) == "tf_efficientnet_lite0 (random weights)"
     assert backbone_label(replace(spec, weights="file my.pth")) == "tf_efficientnet_lite0 (weights file my.pth)"
@@ -352,7 +352,7 @@ def test_winclip_needs_no_reference_and_then_has_no_threshold(parts, tiny_clip, 
     method = methods.create("winclip", {}).fit(features(torch.zeros(1, 3, 32, 32))[[]])
     inputs = [frame(sample.path) for sample in category.test]
     scores = [float(method.score(features(image)).image[0]) for image in inputs]
-    assert [s.score for s in results.read_scores(results.scores_path(tmp_path, without))] == scores
+    assert [s.raw_score for s in results.read_scores(results.scores_path(tmp_path, without))] == scores
 
 
 def test_each_category_is_spoken_of_by_its_name(tree, tiny_clip, tmp_path):
@@ -369,7 +369,7 @@ def test_each_category_is_spoken_of_by_its_name(tree, tiny_clip, tmp_path):
         method = methods.create("winclip", {}).fit(features(torch.zeros(1, 3, 32, 32))[[]])
         return float(method.score(features(frame(kept[0].path))).image[0])
 
-    assert score("metal disc") == kept[0].score != score("object")
+    assert score("metal disc") == kept[0].raw_score != score("object")
 
 
 @pytest.mark.parametrize("names", [("patchcore",), ("winclip", "patchcore"), ("winclip@reb",)])
@@ -399,10 +399,10 @@ def test_a_cell_of_oblong_pictures_gives_what_a_detector_gives(oblong, backbone,
     detector.fit(draw(category.train, shots=2, seed=1))
     inspections = detector.inspect([sample.path for sample in category.test])
     written = results.read_scores(results.scores_path(tmp_path / "out", row))
-    assert [(s.path, s.score) for s in written] == [(i.path, i.score) for i in inspections]
+    assert [(s.path, s.raw_score) for s in written] == [(i.path, i.raw_score) for i in inspections]
     assert row.threshold == detector.calibration.threshold
     assert row.size == {"references": "64", "exact": "64x64 padded", "squeezed": "64x64"}[frames]
-    assert detector.backbone.size == ((32, 96) if frames == "references" else (64, 64))
+    assert detector.backbone_spec.size == ((32, 96) if frames == "references" else (64, 64))
     # Pixels are counted on each picture's own part of the frame, as the heatmaps are cut.
     masks, maps = [], [inspection.heatmap for inspection in inspections]
     for sample, heatmap in zip(category.test, maps, strict=True):

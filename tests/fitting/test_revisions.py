@@ -85,7 +85,7 @@ def test_the_basis_predicts_the_rate_that_was_asked_for():
     made = history()
     basis = made.basis(made.calibration())
     assert basis.predicted_rate == pytest.approx(0.01)
-    assert basis.low < basis.threshold < basis.high
+    assert basis.low < basis.raw_threshold < basis.high
     assert made.basis(BY_HAND).predicted_rate < 1e-6
 
 

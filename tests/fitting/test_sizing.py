@@ -70,20 +70,20 @@ def test_an_inspector_has_the_size_that_came_out_and_says_why(tmp_path):
     references = [noise(416, 384, seed=seed) for seed in range(2)]
     detector = Detector(size="auto", **QUICK).fit(references, accept_odd=True)
     given = Detector(size=384, **QUICK).fit(references, accept_odd=True)  # sqrt(416 * 384) = 400, rounded
-    assert detector.backbone.size == given.backbone.size == (384, 416)
+    assert detector.backbone_spec.size == given.backbone_spec.size == (384, 416)
     assert detector.sizing == "auto: 384² pixels, as the references have 400² pixels" and given.sizing is None
-    assert detector.inspect(references[0])[0].score == given.inspect(references[0])[0].score
+    assert detector.inspect(references[0])[0].raw_score == given.inspect(references[0])[0].raw_score
     path = tmp_path / "part.handful"
     detector.save(path)
     assert archive.read(path)[0]["preprocessing"]["size"] == [384, 416]
     for again in (Detector.load(path), pickle.loads(pickle.dumps(detector))):
-        assert again.sizing == detector.sizing and again.backbone.size == (384, 416)
+        assert again.sizing == detector.sizing and again.backbone_spec.size == (384, 416)
     # Fitted again, an inspector that was loaded keeps the size; a detector that was asked for auto chooses anew.
     others = [noise(512, 512, seed=seed) for seed in range(2, 4)]
     again.fit(others, accept_odd=True)
     detector.fit(others, accept_odd=True)
-    assert again.backbone.size == (384, 384) and again.sizing is None
-    assert detector.backbone.size == (512, 512)
+    assert again.backbone_spec.size == (384, 384) and again.sizing is None
+    assert detector.backbone_spec.size == (512, 512)
 
 
 def test_file_objects_serve_though_they_are_read_twice():
@@ -93,7 +93,7 @@ def test_file_objects_serve_though_they_are_read_twice():
         Image.fromarray(noise(330, 320, seed=seed)).save(files[-1], "PNG")
         files[-1].seek(0)
     detector = Detector(size="auto", **QUICK).fit(files, accept_odd=True)
-    assert detector.backbone.size == (320, 320)
+    assert detector.backbone_spec.size == (320, 320)
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_inspecting_without_torch_takes_the_size(tmp_path):
     detector = Detector(size="auto", **{**QUICK, "engine": "openvino"}).fit([noise(340, 320)])
     detector.save(tmp_path / "part.handful")
     loaded = Inspector.load(tmp_path / "part.handful")
-    assert loaded.preprocessing.size == detector.backbone.size == (320, 352)
+    assert loaded.preprocessing.size == detector.backbone_spec.size == (320, 352)

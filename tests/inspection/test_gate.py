@@ -84,7 +84,7 @@ def doubt(detector, picture):
 
 def at_threshold(detector, times, picture):
     """A detector whose threshold is so many times the picture's score."""
-    (score,) = (one.score for one in detector.inspect(picture))
+    (score,) = (one.raw_score for one in detector.inspect(picture))
     fitted = detector._state
     other = Detector(**QUICK)
     other.method = detector.method
@@ -101,8 +101,8 @@ def test_a_doubted_picture_up_to_the_threshold_is_a_retake_with_score_and_heatma
     (inspection,) = lenient.inspect(spoilt)
     assert (inspection.verdict, inspection.notes, inspection.regions) == ("RETAKE", (), ())
     assert "as sharp as the references" in inspection.reason
-    assert inspection.score == inspection.threshold == lenient.calibration.threshold
-    assert inspection.calibrated_score == pytest.approx(1)
+    assert inspection.raw_score == inspection.raw_threshold == lenient.calibration.threshold
+    assert inspection.score == pytest.approx(1)
     assert inspection.heatmap.shape == (64, 64) and inspection.size == (SIDE, SIDE)
 
 
@@ -118,7 +118,7 @@ def test_a_doubted_picture_beyond_the_threshold_is_a_defect_with_the_doubt_as_a_
 def test_an_even_picture_has_a_finite_score(detector, alone, value):
     for one in (detector, alone):
         (inspection,) = one.inspect(np.full((SIDE, SIDE, 3), value, dtype=np.uint8))
-        assert math.isfinite(inspection.score) and np.isfinite(inspection.heatmap).all()
+        assert math.isfinite(inspection.raw_score) and np.isfinite(inspection.heatmap).all()
         assert inspection.verdict in ("RETAKE", "DEFECT")
 
 

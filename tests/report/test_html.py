@@ -12,8 +12,9 @@ from PIL import Image
 from handful.data.images import Picture
 from handful.errors import OutputError
 from handful.report.html import Report
-from handful.report.overlay import CLEAR_UP_TO, SATURATED_FROM, overlay, write_heatmap
-from handful.types import Inspection, NearestReference, Region
+from handful.report.overlay import CLEAR_UP_TO, SATURATED_FROM, overlay
+from handful.report.result import Inspection
+from handful.types import NearestReference, Region
 
 FACTS = {"Inspector": "pill.handful", "Threshold": "2.5"}
 REGIONS = (Region((20, 20, 10, 10), 90, 1.9, (25, 25)),)
@@ -29,15 +30,15 @@ def flat(value, size=(16, 16)):
 
 
 def ok(name="a.png", score=0.2, heatmap=None, size=(60, 60)):
-    return Inspection(name, "OK", 1 + score, score, 2.0, flat(0.1) if heatmap is None else heatmap, (), size)
+    return Inspection(name, "OK", score, 1 + score, 2.0, flat(0.1) if heatmap is None else heatmap, (), size)
 
 
 def defect(name="b.png", score=1.8, regions=REGIONS, heatmap=None, size=(60, 60)):
-    return Inspection(name, "DEFECT", 1 + score, score, 2.0, flat(1.5) if heatmap is None else heatmap, regions, size)
+    return Inspection(name, "DEFECT", score, 1 + score, 2.0, flat(1.5) if heatmap is None else heatmap, regions, size)
 
 
 def retake(name="c.png", reason="Too dark."):
-    return Inspection(name, "RETAKE", 1.9, 0.9, 2.0, flat(1.5), size=(60, 60), reason=reason)
+    return Inspection(name, "RETAKE", 0.9, 1.9, 2.0, flat(1.5), size=(60, 60), reason=reason)
 
 
 def picture(name="a.png", pixels=None):
@@ -150,7 +151,7 @@ def test_overlay_changes_nothing_that_it_was_given():
 def test_written_heatmap_is_the_overlay_at_most_1024_pixels_long(tmp_path):
     pixels = grey(600, 2048)
     inspection = defect(heatmap=flat(1.5), size=(2048, 600))
-    write_heatmap(tmp_path / "b.png", picture("b", pixels), inspection)
+    inspection.save(tmp_path / "b.png", picture("b", pixels))
     with Image.open(tmp_path / "b.png") as image:
         assert image.format == "PNG" and image.size == (1024, 300)
         assert np.array_equal(np.asarray(image), overlay(grey(300, 1024), inspection))
@@ -160,15 +161,15 @@ def test_written_heatmap_is_the_overlay_at_most_1024_pixels_long(tmp_path):
 def test_heatmap_that_cannot_be_written_is_an_output_error(tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(OutputError, match=r"taken must be writable, got: .+; choose another place\.$"):
-        write_heatmap(tmp_path / "taken", picture(), defect())
+        defect().save(tmp_path / "taken", picture())
     (tmp_path / "file").write_text("kept")
     with pytest.raises(OutputError, match="must be writable"):
-        write_heatmap(tmp_path / "file" / "b.png", picture(), defect())
+        defect().save(tmp_path / "file" / "b.png", picture())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
 
 
 def test_heatmap_makes_its_folder(tmp_path):
-    write_heatmap(tmp_path / "crack" / "new" / "b.png", picture(), defect())
+    defect().save(tmp_path / "crack" / "new" / "b.png", picture())
     assert (tmp_path / "crack" / "new" / "b.png").exists()
 
 

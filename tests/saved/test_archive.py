@@ -397,12 +397,12 @@ def test_an_edited_threshold_is_loaded_and_used(saved, rezip, picture_factory):
     picture = picture_factory(30)
     (before,) = Detector.load(saved).inspect(picture)
     assert before.verdict == "OK"
-    low = before.score * 0.9
+    low = before.raw_score * 0.9
     (after,) = Detector.load(edited(saved, rezip, threshold=low, typical=low / 2)).inspect(picture)
     assert after.verdict == "DEFECT"
-    assert after.threshold == low
-    assert after.score == before.score
-    assert after.calibrated_score == pytest.approx((before.score - low / 2) / (low / 2))
+    assert after.raw_threshold == low
+    assert after.raw_score == before.raw_score
+    assert after.score == pytest.approx((before.raw_score - low / 2) / (low / 2))
 
 
 def test_a_calibration_may_be_laid_out_otherwise(saved, rezip):
@@ -526,7 +526,7 @@ def forged(saved: Path, rezip, change) -> Path:
         ("preprocessing", {"size": [64, 64], "bits": True}, "preprocessing.bits must be a whole number from 1 to 16"),
         ("turning", {"turned": 1, "why": ""}, "turning.turned must be true or false"),
         ("gate", "blank", "gate must be a list"),
-        ("graph", {"score": "0", "map": 0}, "graph.score must be a number"),
+        ("graph", {"score": "0", "map": 0}, "graph.raw_score must be a number"),
         ("handful", None, "handful must be text"),
         ("visibility", {"trials": [{"kind": "spot", "clean": "1"}]}, "visibility.trials[0].clean must be a number"),
         ("visibility", {"trials": [], "size": [9], "single": True}, "visibility.size must be a list of 2"),

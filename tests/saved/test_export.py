@@ -66,7 +66,7 @@ def run_files(folder, image):
     model = openvino.Core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     answer = model({"image": image})
-    return [(answer["map"], answer["score"]), session.run(["map", "score"], {"image": image})]
+    return [(answer["raw_map"], answer["raw_score"]), session.run(["raw_map", "raw_score"], {"image": image})]
 
 
 def raw_map(detector, inspection):
@@ -80,9 +80,9 @@ def assert_agrees(detector, folder, pixels):
     image = preprocessing(picture)[None]
     for found_map, found in run_files(folder, image):
         # Sums of float32 in another order; inputs and networks of this size lie within 1e-5.
-        assert found.shape == (1,) and found_map.shape == (1, *detector.backbone.size)
+        assert found.shape == (1,) and found_map.shape == (1, *detector.backbone_spec.size)
         assert found.dtype == found_map.dtype == np.float32
-        assert found[0] == pytest.approx(inspection.score, rel=1e-4)
+        assert found[0] == pytest.approx(inspection.raw_score, rel=1e-4)
         found_map = preprocessing.placement(picture.size).cut(found_map[0])
         assert np.abs(found_map - raw_map(detector, inspection)).max() < 1e-4 * found_map.max()
 
@@ -108,10 +108,10 @@ def test_an_ignored_region_is_part_of_the_graph(good_folder, picture_factory, tm
     Image.fromarray(mask).save(tmp_path / "mask.png")
     detector = fit(good_folder)
     defect = picture_factory(9, defect=True)
-    before = detector.inspect(defect)[0].score
+    before = detector.inspect(defect)[0].raw_score
     detector.ignore(tmp_path / "mask.png")
     detector.export(tmp_path / "out", formats=BOTH)
-    assert detector.inspect(defect)[0].score != before
+    assert detector.inspect(defect)[0].raw_score != before
     assert_agrees(detector, tmp_path / "out", defect)
     assert json.loads((tmp_path / "out" / "inspector.json").read_text())["ignores_a_region"] is True
 
@@ -132,7 +132,7 @@ def test_exporting_leaves_the_inspector_as_it_was(small, picture_factory, tmp_pa
     _enlargement.cache_clear()  # what is remembered must not be what torch.export computes with
     small.export(tmp_path / "out")
     (after,) = small.inspect(picture_factory(9))
-    assert after.score == before.score and np.array_equal(after.heatmap, before.heatmap)
+    assert after.raw_score == before.raw_score and np.array_equal(after.heatmap, before.heatmap)
 
 
 def test_the_default_is_openvino_and_nothing_else(small, tmp_path):
@@ -172,7 +172,7 @@ def test_a_graph_for_openvino_refuses_another_shape_however_it_was_reshaped(expo
         model.reshape(shape)
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         own = run_files(exported.folder, image)[0][1]
-        assert compiled({"image": image})["score"][0] == pytest.approx(own[0], rel=1e-5)
+        assert compiled({"image": image})["raw_score"][0] == pytest.approx(own[0], rel=1e-5)
         with pytest.raises(RuntimeError):
             compiled({"image": other})
 
@@ -200,7 +200,7 @@ def test_a_graph_for_onnx_refuses_another_shape_however_it_was_edited(exported, 
         if isinstance(sides[0], str):
             session = onnxruntime.InferenceSession(edited, options, providers=["CPUExecutionProvider"])
             own = run_files(exported.folder, image)[1][1]
-            assert session.run(["score"], {"image": image})[0] == pytest.approx(own, rel=1e-5)
+            assert session.run(["raw_score"], {"image": image})[0] == pytest.approx(own, rel=1e-5)
         with pytest.raises(Exception, match=r"image_of_1x3x64x64_alone|invalid dimensions|Incompatible dimensions"):
             onnxruntime.InferenceSession(edited, options, providers=["CPUExecutionProvider"]).run(
                 None, {"image": other}
@@ -214,7 +214,7 @@ def test_inspector_json_says_what_a_program_needs(small, exported):
         assert described[name] == getattr(calibration, name)
     assert described["handful"] == __version__
     assert described["method"] == {"name": "handful", "settings": small.method.settings}
-    assert described["backbone"]["weights_sha256"] == small.backbone.weights_sha256
+    assert described["backbone"]["weights_sha256"] == small.backbone_spec.weights_sha256
     assert described["input"] == {"name": "image", "shape": [1, 3, 64, 64], "type": "float32", "range": [0, 1]}
     assert [output["shape"] for output in described["outputs"].values()] == [[1, 64, 64], [1]]
     assert described["batch"].startswith("one picture at a time")
@@ -388,7 +388,7 @@ def test_the_example_judges_as_handful_without_handful_and_torch(small, exported
         assert done.returncode == 0, done.stderr
         verdict, calibrated = done.stdout.split()
         assert verdict == inspection.verdict
-        assert float(calibrated) == pytest.approx(inspection.calibrated_score, abs=1e-3)  # printed with four digits
+        assert float(calibrated) == pytest.approx(inspection.score, abs=1e-3)  # printed with four digits
 
 
 def test_the_example_refuses_what_it_cannot_read_as_handful(exported, tmp_path):

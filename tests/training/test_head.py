@@ -144,9 +144,10 @@ def test_an_inspector_names_its_head_and_finds_it_beside_itself(head, backbone, 
         assert set(safetensors.torch.load(archive.read("method.safetensors"))) == {"depths", "rows.0", "rows.1"}
         assert json.loads(archive.read("manifest.json"))["head"]["sha256"] == head_file.read(head).sha256
     pixels = picture_factory(50, side=64)
-    expected = detector.inspect(pixels)[0].score
+    expected = detector.inspect(pixels)[0].raw_score
     for given in (None, head, head_file.read(head)):
-        assert Detector.load(inspector, engine="torch", device="cpu", head=given).inspect(pixels)[0].score == expected
+        loaded = Detector.load(inspector, engine="torch", device="cpu", head=given)
+        assert loaded.inspect(pixels)[0].raw_score == expected
 
 
 def test_many_inspectors_share_one_head_in_memory(head, backbone, good_folder):
@@ -195,7 +196,7 @@ def test_the_command_line_trains_fits_and_inspects(command_line, ready_backbone,
     assert any(line.startswith("head") and "h.safetensors, sha256" in line for line in lines)
     code, lines, _ = command_line("inspect", inspector, good_folder, "--json")
     assert code in (0, 1)
-    assert len(lines) == 5 and json.loads(lines[0])["score"] > 0  # four pictures, and the last line counts them
+    assert len(lines) == 5 and json.loads(lines[0])["raw_score"] > 0  # four pictures, and the last line counts them
 
 
 def test_the_benchmark_refuses_what_the_head_has_seen(command_line, ready_backbone, head, data, tmp_path):
@@ -281,5 +282,5 @@ def test_a_head_trained_on_cuda_serves_on_the_cpu(data, backbone, tmp_path, name
         Detector(name, backbone=one, head=tmp_path / "head.safetensors").fit(data / "disc/train/good")
         for one in (there, backbone)
     ]
-    on_gpu, on_cpu = (detector.inspect(data / "disc/test/good/0.png")[0].score for detector in detectors)
+    on_gpu, on_cpu = (detector.inspect(data / "disc/test/good/0.png")[0].raw_score for detector in detectors)
     assert on_cpu == pytest.approx(on_gpu, rel=5e-3)  # cuDNN may take TF32's shorter mantissa

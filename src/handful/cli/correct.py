@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handful.cli.options import DeviceOption, HeadOption, JsonOption
-from handful.cli.output import complain, pictures_of, print_json, say, track
+from handful.cli.output import complain, pictures_of, print_json, say
 from handful.errors import SettingError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def threshold(
     detector = _load(inspector, device, head)
     made = []
     if normals:
-        made.append(detector.add_normals(_listed(normals), accept_odd=accept_odd, track=track))
+        made.append(detector.add_normals(_listed(normals), accept_odd=accept_odd, progress=True))
     if rate is not None:
         made.append(detector.set_rate(rate))
     if set_ is not None:
@@ -83,11 +83,11 @@ def teach(
     """Correct an inspector: a false alarm, a region that does not count, a missed defect. Every step can be undone."""
     ways: list[Callable[[Detector], Correction]] = []
     if good:
-        ways.append(lambda detector: detector.teach(_listed(good), accept_odd=accept_odd))
+        ways.append(lambda detector: detector.teach_good(_listed(good), accept_odd=accept_odd))
     if ignore is not None:
         ways.append(lambda detector: detector.ignore(ignore, accept_odd=accept_odd))
     if defect:
-        ways.append(lambda detector: detector.report_defect(_listed(defect), accept_cost=accept_cost))
+        ways.append(lambda detector: detector.teach_defect(_listed(defect), accept_cost=accept_cost))
     if undo is not None:
         ways.append(lambda detector: detector.undo(undo))
     if len(ways) + log != 1:
@@ -124,7 +124,7 @@ def basis_rows(basis: "Basis") -> dict[str, str]:
 
     asked = f"for {of_parts(basis.false_alarm_rate)}"
     return {
-        "threshold": f"{basis.threshold:.4g} (typical good part {basis.typical:.4g})",
+        "threshold": f"{basis.raw_threshold:.4g} (typical good part {basis.typical:.4g})",
         "rejects": f"{of_parts(basis.predicted_rate)} good parts, as {basis.pictures} good pictures predict",
         "range": f"{basis.low:.4g} to {basis.high:.4g}: where the threshold {asked} lies, nine times in ten",
         "rests on": basis.rests_on,
@@ -205,7 +205,7 @@ def _say_scores(correction: "Correction") -> None:
 def _say_change(before: "Basis", after: "Basis") -> None:
     """What became of the threshold."""
     if before == after:
-        say(f"threshold {after.threshold:.4g}, as before")
+        say(f"threshold {after.raw_threshold:.4g}, as before")
         return
     old, new = basis_rows(before), basis_rows(after)
     for label in new:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handful.cli.options import JsonOption, ManyValues, NewFolderOption
-from handful.cli.output import FAILED, complain, print_json, say, track
+from handful.cli.output import FAILED, complain, print_json, say
+from handful.fitting.progress import bar
 
 if TYPE_CHECKING:
     from handful.types import Category, Dataset
@@ -94,7 +95,7 @@ def corrupt(
     from handful.data import corruption
 
     dataset = corruption.write_task(
-        source, output, kinds=kinds or corruption.KINDS, severity=severity, seed=seed, layout=layout, track=track
+        source, output, kinds=kinds or corruption.KINDS, severity=severity, seed=seed, layout=layout, track=bar
     )
     _print_written(output, dataset, as_json=as_json)
 
@@ -110,7 +111,7 @@ def defects(
     """Make a data set from good pictures alone: every second one is tested with synthetic defects and their masks."""
     from handful.data.synthetic import write_defects
 
-    dataset = write_defects(good, output, per_image=per_image, seed=seed, track=track)
+    dataset = write_defects(good, output, per_image=per_image, seed=seed, track=bar)
     _print_written(output, dataset, as_json=as_json)
 
 

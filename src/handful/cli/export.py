@@ -52,7 +52,7 @@ def export(
         print_json({"path": str(output), "seconds": seconds, "files": written.files, "agreements": agreements})
         return
     files = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in written.files.items() if name != DESCRIPTION)
-    say(f"{output}: {detector.method.name} on {detector.backbone.name}, {files}, {seconds:.1f} s")
+    say(f"{output}: {detector.method.name} on {detector.backbone_spec.name}, {files}, {seconds:.1f} s")
     for one in written.agreements:
         say(
             f"{one.format}: within {one.score:.1g} of the inspector's scores and {one.map:.1g} of its heatmaps on "

@@ -26,7 +26,7 @@ from handful.cli.options import (
     parse_gate,
     parse_levels,
 )
-from handful.cli.output import complain, mixed_depths, pictures_of, print_json, say, track
+from handful.cli.output import complain, mixed_depths, pictures_of, print_json, say
 from handful.files import check_place
 
 if TYPE_CHECKING:
@@ -116,9 +116,9 @@ def fit(
         references = draw(references, shots=shots, seed=seed)
     kept = None
     if limits == budget.Budget():
-        detector.fit(references, accept_odd=accept_odd, track=track)
+        detector.fit(references, accept_odd=accept_odd, progress=True)
     else:
-        kept = budget.fit(detector, references, limits, accept_odd=accept_odd, track=track)
+        kept = budget.fit(detector, references, limits, accept_odd=accept_odd, progress=True)
     detector.save(output)
     graph = archive.read(output)[0]["graph"]
     seconds = time.perf_counter() - start
@@ -137,12 +137,12 @@ def fit(
         pictures += f", {mixed}"
     elif detector.bits > 8:
         pictures += f" of {detector.bits} bits"
-    height, width = detector.backbone.size
+    height, width = detector.backbone_spec.size
     if detector.reshaped:
         way = "lying whole in it" if detector.keeps_aspect else "squeezed to it"
         pictures += f", {len(detector.reshaped)} of another shape than the input's {width} x {height} and {way}"
     without = f"; no graph, so inspecting needs torch: {graph['why']}" if "why" in graph else ""
-    say(f"{output}: {detector.method.name} on {detector.backbone.name}, {pictures}, {seconds:.1f} s{without}")
+    say(f"{output}: {detector.method.name} on {detector.backbone_spec.name}, {pictures}, {seconds:.1f} s{without}")
     say(f"threshold {detector.calibration.threshold:.4g}: {detector.calibration.rests_on}")
     if detector.sizing:
         say(f"size {detector.sizing}")
@@ -175,19 +175,19 @@ def _facts_json(detector: "Detector") -> dict[str, Any]:
     return {
         "method": detector.method.name,
         "settings": detector.method.settings,
-        "backbone": detector.backbone.name,
-        "weights_sha256": detector.backbone.weights_sha256,
-        "engine": detector.backbone.engine,
-        "precision": detector.backbone.precision,
-        "object": detector.backbone.object_name,
+        "backbone": detector.backbone_spec.name,
+        "weights_sha256": detector.backbone_spec.weights_sha256,
+        "engine": detector.backbone_spec.engine,
+        "precision": detector.backbone_spec.precision,
+        "object": detector.backbone_spec.object_name,
         "references": [reference.name for reference in detector.references],
         "bits": detector.bits,
         "depths": [reference.bits for reference in detector.references],
-        "input": list(detector.backbone.size[::-1]),
+        "input": list(detector.backbone_spec.size[::-1]),
         "sizing": detector.sizing,
         "tiles": {"frame": list(tiles.frame[::-1]), "count": len(tiles)} if (tiles := detector.tiles) else None,
         "reshaped": list(detector.reshaped),
-        "threshold": calibration.threshold,
+        "raw_threshold": calibration.threshold,
         "false_alarm_rate": calibration.false_alarm_rate,
         "rests_on": calibration.rests_on,
         "turning": asdict(detector.turning) if detector.turning else None,

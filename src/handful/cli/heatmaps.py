@@ -10,7 +10,7 @@ from handful.data.listing import is_folder
 
 if TYPE_CHECKING:
     from handful.data.images import Picture
-    from handful.types import Inspection
+    from handful.report.result import Inspection
 
 LONGEST_NAME, LONGEST_PATH = 200, 2000  # bytes of a heatmap's name and path before they are shortened
 
@@ -27,7 +27,6 @@ class HeatmapNames:
     def write(self, picture: "Picture", inspection: "Inspection") -> None:
         """Write one picture's heatmap laid over it."""
         from handful.files import sweep
-        from handful.report.overlay import write_heatmap
 
         path = Path(picture.name)
         inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))
@@ -42,7 +41,7 @@ class HeatmapNames:
         if file.parent not in self.swept:  # once: the folder may hold a million heatmaps
             sweep(file.parent)
             self.swept.add(file.parent)
-        write_heatmap(file, picture, inspection)
+        inspection.save(file, picture)
 
 
 def _shortened(path: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import handful
 from handful.cli.options import (
     DeviceOption,
     EngineOption,
@@ -16,11 +17,12 @@ from handful.cli.options import (
     MaxPixelsOption,
 )
 from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say
+from handful.types import Verdict
 
 if TYPE_CHECKING:
     from handful.cli.heatmaps import HeatmapNames
     from handful.inspector import Inspector
-    from handful.types import Inspection
+    from handful.report.result import Inspection
 
 
 def inspect(
@@ -44,14 +46,14 @@ def inspect(
     """
     found = pictures_of(pictures, recursive=True)
     sources = found.sources
-    opened = _opened(inspector, engine, device, head)
+    opened = handful.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]  # it checks them
     if max_pixels is not None:
         opened = replace(opened, preprocessing=replace(opened.preprocessing, max_pixels=max_pixels))
-    counts: dict[str, int] = {}
+    counts: dict[Verdict, int] = {}
     with ExitStack() as stack:
         page = stack.enter_context(_page(report, inspector, opened)) if report else None
         names = _names(pictures, heatmaps) if heatmaps else None
-        answers = opened.stream_sources(sources)
+        answers = opened._stream(sources)
         for inspection, picture in stack.enter_context(progress(answers, count=len(sources))):
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
             print_json(inspection.as_dict()) if as_json else say(_line(inspection))
@@ -65,29 +67,15 @@ def inspect(
     if as_json:
         left_out = [asdict(one) for one in found.left_out]
         print_json({"pictures": len(sources), "verdicts": counts, "left_out": left_out})
-    order = ("OK", "DEFECT", "RETAKE", "ERROR")
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if verdict in counts)
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if verdict in counts)
     print(said + (f"; report: {one_line(str(page.path))}" if page else ""), file=sys.stderr)
-    raise typer.Exit(FAILED if counts.keys() & {"RETAKE", "ERROR"} else DEFECT if "DEFECT" in counts else OK)
-
-
-def _opened(path: Path, engine: str | None, device: str, head: Path | None) -> "Inspector":
-    """What inspects: without torch, which takes more than a second to import, where the inspector has its own graph."""
-    from handful.inspector import Inspector
-
-    if engine in (None, "auto", "openvino") and device in ("auto", "cpu") and head is None:
-        opened = Inspector.load_graph(path)
-        if opened is not None:
-            return opened
-
-    from handful.detector import Detector
-
-    return Detector.load(path, engine=engine, device=device, head=head).inspector  # type: ignore[arg-type]
+    failed = counts.keys() & {Verdict.RETAKE, Verdict.ERROR}
+    raise typer.Exit(FAILED if failed else DEFECT if Verdict.DEFECT in counts else OK)
 
 
 def _line(inspection: "Inspection") -> str:
-    """One answer for people: verdict, calibrated score, path, regions."""
-    score = "" if inspection.calibrated_score is None else f"{inspection.calibrated_score:.2f}"
+    """One answer for people: verdict, score, path, regions."""
+    score = "" if inspection.score is None else f"{inspection.score:.2f}"
     line = f"{inspection.verdict:<6} {score:>6}  {inspection.path}"
     if inspection.regions:
         x, y, width, height = inspection.regions[0].box
@@ -107,8 +95,8 @@ def _page(folder: Path, inspector: Path, opened: "Inspector") -> Any:
 
     facts = {
         "Inspector": str(inspector),
-        "Method": opened.method,
-        "Backbone": f"{opened.backbone.name}, weights {opened.backbone.weights}",
+        "Method": opened.method_name,
+        "Backbone": f"{opened.backbone_spec.name}, weights {opened.backbone_spec.weights}",
         "Threshold": f"{opened.calibration.threshold:.4g}",
         "Rests on": opened.calibration.rests_on,
     }

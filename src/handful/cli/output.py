@@ -74,15 +74,6 @@ def progress(items: Iterable[Item], *, count: int) -> Iterator[Iterable[Item]]:
         yield bar.track(items, total=count, description="inspecting")
 
 
-def track(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Pass work on, with a bar on stderr where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(items, description, console=console, transient=True, disable=not console.is_terminal)
-
-
 def mixed_depths(references: list[tuple[str, int | None]]) -> str | None:
     """How many references, by name and bits, have which depth, and which are not of the usual one; None if all are."""
     from handful.data.layouts.tree import some

@@ -20,9 +20,10 @@ from handful.cli.options import (
     create_backbone,
     open_datasets,
 )
-from handful.cli.output import pictures_of, print_json, say, track
+from handful.cli.output import pictures_of, print_json, say
 from handful.errors import SettingError
 from handful.files import check_place
+from handful.fitting.progress import bar
 
 if TYPE_CHECKING:
     from handful.training.backbone import Progress
@@ -132,7 +133,7 @@ def train_head(
     datasets = open_datasets(data, categories, layout)  # before the backbone, which takes seconds
     network = create_backbone(backbone, levels=levels, size=size, weights=weights, engine=engine, device=device)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
-    auxiliary = HeadTrainer(training, datasets, network, seed=seed, checkpoint=checkpoint, track=track)
+    auxiliary = HeadTrainer(training, datasets, network, seed=seed, checkpoint=checkpoint, track=bar)
     for _ in _shown(auxiliary.run(), training.updates):
         pass
     auxiliary.save(output)

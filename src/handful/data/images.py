@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, Union
@@ -37,14 +37,17 @@ __all__ = [
     "gather",
     "held",
     "list_pictures",
+    "name_of",
     "read_picture",
+    "stream",
 ]
 
 PictureSource = Union[
     str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO, Image.Image, NDArray[Any], "Tensor"
 ]
-Pictures = PictureSource | Sequence[PictureSource]
+Pictures = PictureSource | Iterable[PictureSource]  # one, or several: a stack of arrays or tensors too
 
+_NARROWEST = 32  # pixels of the last axis of a stack of grey arrays: a shorter one would count channels
 _NUMBERED = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)  # FILE#2: the second picture of a file
 
 
@@ -88,6 +91,9 @@ class Gathered:
 def gather(pictures: Pictures, *, recursive: bool) -> list[tuple[PictureSource, str]]:
     """One picture, several, or folders of them, as a flat list of (picture, name).
 
+    Several are any iterable of pictures, or a stack: an array (B, h, w, 3) or (B, h, w) of at least 32 pixels across,
+    a tensor (B, 3, h, w) or (B, h, w), of which (1, h, w), (3, h, w) and (4, h, w) are one picture.
+
     Raises:
         InputError: as `find`.
     """
@@ -100,22 +106,61 @@ def find(pictures: Pictures, *, recursive: bool) -> Gathered:
     Raises:
         InputError: if there is no picture, a folder holds none, or a folder cannot be read.
     """
-    alone = not isinstance(pictures, Sequence) or isinstance(pictures, (str, bytes, bytearray, memoryview))
     found: list[tuple[PictureSource, str]] = []
     left_out: list[LeftOut] = []
-    sources: Sequence[Any] = [pictures] if alone else pictures  # type: ignore[assignment]
-    for source in sources:
-        if not isinstance(source, (str, os.PathLike)):
-            found.append((source, _name_of(source) or f"picture {len(found)}"))
-        elif is_folder(Path(source)):
-            listed = find_pictures(source, recursive=recursive)
-            found += [(path, str(path)) for path in listed.pictures]
-            left_out += listed.left_out
-        else:
-            found.append((Path(source), str(Path(source))))
-    if not found:
-        raise InputError("At least one picture is needed, got none; name pictures or a folder.")
+    for source in _several(pictures):
+        gathered = _gathered(source, len(found), recursive=recursive)
+        found += gathered.sources
+        left_out += gathered.left_out
+    _check_any(len(found))
     return Gathered(found, tuple(left_out))
+
+
+def stream(pictures: Iterable[PictureSource], *, recursive: bool) -> Iterator[tuple[PictureSource, str]]:
+    """As `gather`, from an iterator that is asked for each picture only when the one before was taken."""
+    count = 0
+    for source in pictures:
+        found = _gathered(source, count, recursive=recursive).sources
+        count += len(found)
+        yield from found
+    _check_any(count)
+
+
+def name_of(source: object) -> str | None:
+    """What a path or an open file is called; None for anything else."""
+    if isinstance(source, (str, os.PathLike)):
+        return str(Path(source))
+    name = getattr(source, "name", None) if hasattr(source, "read") else None
+    return name if isinstance(name, str) else None
+
+
+def _several(pictures: Any) -> Iterable[Any]:
+    """The pictures that an argument stands for."""
+    if isinstance(pictures, np.ndarray):
+        stack = pictures.ndim == 4 or (pictures.ndim == 3 and pictures.shape[2] >= _NARROWEST)
+        return pictures if stack else (pictures,)
+    if _is_tensor(pictures):
+        stack = pictures.ndim == 4 or (pictures.ndim == 3 and pictures.shape[0] not in (1, 3, 4))
+        return pictures if stack else (pictures,)
+    kinds = (str, bytes, bytearray, memoryview, os.PathLike)
+    alone = isinstance(pictures, kinds) or hasattr(pictures, "read") or not isinstance(pictures, Iterable)
+    return (pictures,) if alone else pictures
+
+
+def _gathered(source: Any, number: int, *, recursive: bool) -> Gathered:
+    """One picture, or those of a folder; a picture in memory is named by its number."""
+    if not isinstance(source, (str, os.PathLike)):
+        return Gathered([(source, name_of(source) or f"picture {number}")])
+    if is_folder(Path(source)):
+        listed = find_pictures(source, recursive=recursive)
+        return Gathered([(path, str(path)) for path in listed.pictures], tuple(listed.left_out))
+    return Gathered([(Path(source), str(Path(source)))])
+
+
+def _check_any(count: int) -> None:
+    """Raise InputError for no picture at all."""
+    if not count:
+        raise InputError("At least one picture is needed, got none; name pictures or a folder.")
 
 
 def read_picture(
@@ -143,7 +188,7 @@ def read_picture(
     """
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source), Wanted(detail, max_pixels))
-    name = name or _name_of(source) or "picture"
+    name = name or name_of(source) or "picture"
     try:
         if isinstance(source, (bytes, bytearray, memoryview)):
             return _picture(name, decode(bytes(source), Wanted(detail, max_pixels)))
@@ -179,7 +224,7 @@ def held(source: PictureSource) -> PictureSource:
     try:
         return _content(source)
     except RefusedError as refused:
-        raise ImageError(f"{_name_of(source) or 'picture'} {refused}") from refused
+        raise ImageError(f"{name_of(source) or 'picture'} {refused}") from refused
 
 
 def digest(source: PictureSource, picture: Picture) -> str:
@@ -209,12 +254,6 @@ def check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
                 f"leave one out."
             )
         seen[digest] = picture.name
-
-
-def _name_of(source: object) -> str | None:
-    """What an open file is called; None for anything else."""
-    name = getattr(source, "name", None) if hasattr(source, "read") else None
-    return name if isinstance(name, str) else None
 
 
 def _is_tensor(source: object) -> "TypeGuard[Tensor]":

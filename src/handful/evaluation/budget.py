@@ -17,7 +17,6 @@ from handful.data import images
 from handful.data.images import Pictures
 from handful.detector import Detector
 from handful.errors import SettingError
-from handful.fitting.calibration import Track, quietly
 from handful.inspector import Inspector
 from handful.saved import archive
 from handful.saved.archive import LEARNT_PART, STATE_PART
@@ -67,7 +66,7 @@ class Kept:
 
 
 def fit(
-    detector: Detector, references: Pictures, budget: Budget, *, accept_odd: bool = False, track: Track = quietly
+    detector: Detector, references: Pictures, budget: Budget, *, accept_odd: bool = False, progress: bool = False
 ) -> Kept:
     """Fit a detector with as many of its method's good patches as a budget allows.
 
@@ -77,7 +76,7 @@ def fit(
         detector: fitted in place; its method must keep a share of the good patches, as `SETTING`.
         references, accept_odd: as `Detector.fit` takes them.
         budget: of the file and of an inspection.
-        track: shows progress, once for each share.
+        progress: whether to show a bar, once for each share.
 
     Raises:
         SettingError: for a method that keeps no share of the good patches, and where the least share does not do.
@@ -94,7 +93,7 @@ def fit(
     alone = len(images.gather(references, recursive=False)) == 1
     for share in (whole, *(less for less in SHARES if less < whole and not alone)):
         detector.method = type(asked)(**{**asked.settings, SETTING: share}).take_head(asked.head_)
-        detector.fit(references, accept_odd=accept_odd, track=track)
+        detector.fit(references, accept_odd=accept_odd, progress=progress)
         if share == whole:
             before = detector.calibration
         parts = None if budget.max_mb is None else _megabytes(detector)
@@ -129,12 +128,12 @@ def _milliseconds(detector: Detector, references: Pictures) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "part.handful")
         detector.save(path)
-        inspector = Inspector.load_graph(path) or detector.inspector
+        inspector = Inspector._load_graph(path) or detector.inspector
     picture = inspector.preprocessing.read(source, name)
     seconds = []
     for _ in range(INSPECTIONS + 1):
         begin = time.perf_counter()
-        inspector.inspect_picture(picture)
+        inspector(picture)
         seconds.append(time.perf_counter() - begin)
     return 1000 * statistics.median(seconds[1:])
 

@@ -75,12 +75,12 @@ _FORMATS = {"threshold": ".6g", "fit_s": ".3f", "peak_rss_mb": ".0f"}  # the oth
 
 @dataclass(frozen=True)
 class PictureScore:
-    """One test picture's image score in one cell."""
+    """One test picture's raw image score in one cell."""
 
     path: str
     anomalous: bool
     kind: str
-    score: float
+    raw_score: float
 
 
 def read(path: Path) -> list[Row]:
@@ -127,7 +127,7 @@ def write_scores(path: Path, scores: Sequence[PictureScore]) -> None:
     Raises:
         OutputError: if it cannot be written.
     """
-    lines = [[score.path, str(int(score.anomalous)), score.kind, repr(score.score)] for score in scores]
+    lines = [[score.path, str(int(score.anomalous)), score.kind, repr(score.raw_score)] for score in scores]
     _write(path, [field.name for field in fields(PictureScore)], lines)
 
 
@@ -135,7 +135,7 @@ def read_scores(path: Path) -> list[PictureScore]:
     """What `write_scores` wrote."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            PictureScore(line["path"], line["anomalous"] == "1", line["kind"], float(line["score"]))
+            PictureScore(line["path"], line["anomalous"] == "1", line["kind"], float(line["raw_score"]))
             for line in csv.DictReader(file)
         ]
 

@@ -272,7 +272,7 @@ class _Running:
     def finish(self) -> Outcome:
         """The row and the scores by picture."""
         truth = [score.anomalous for score in self.scores]
-        image = [score.score for score in self.scores]
+        image = [score.raw_score for score in self.scores]
         names = [score.path for score in self.scores]
         decided: dict[str, float] = self._rates()
         if self.method.transductive:
@@ -350,7 +350,7 @@ class _Running:
         if self.threshold is None:
             return {}
         rejected = {
-            anomalous: [score.score > self.threshold for score in self.scores if score.anomalous == anomalous]
+            anomalous: [score.raw_score > self.threshold for score in self.scores if score.anomalous == anomalous]
             for anomalous in (False, True)
         }
         shares = {anomalous: 100 * sum(those) / max(1, len(those)) for anomalous, those in rejected.items()}

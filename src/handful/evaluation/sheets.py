@@ -55,7 +55,7 @@ def records(rows: Sequence[Row], scores: Sequence[Sequence[PictureScore]]) -> li
     """
     most = max(row.shots for row in rows)
     thresholds = np.array([row.threshold for row in rows])
-    ratios = np.array([[score.score for score in of_row] for of_row in scores]) / thresholds[:, None]
+    ratios = np.array([[score.raw_score for score in of_row] for of_row in scores]) / thresholds[:, None]
     means = ratios[[row.shots == most for row in rows]].mean(0)
     rejected = (ratios > 1).sum(0)
     return [
@@ -166,7 +166,7 @@ def _figure(
 def _draw(axes: Axes, record: Record, sample: Sample, detector: Detector, fits: int) -> None:
     """One picture with its heatmap, the outline of its masks, and its record."""
     picture = read_picture(sample.path)
-    inspection = detector.inspect_picture(picture)
+    inspection = detector(picture)
     shown = overlay(thumbnail(picture, longest=LONGEST), replace(inspection, regions=()))
     axes.imshow(shown)
     for region in read_regions(sample, shown.shape[:2]):

@@ -39,13 +39,13 @@ class PictureRecord:
     Attributes:
         name: its path, or the name given to a picture in memory.
         sha256: of its file, or of its pixels.
-        score: its raw image score by the inspector as it was before; None for a mask.
+        raw_score: its image score by the inspector as it was before; None for a mask.
         map_peak: the highest raw value of its map, likewise.
     """
 
     name: str
     sha256: str
-    score: float | None = None
+    raw_score: float | None = None
     map_peak: float | None = None
 
 
@@ -98,16 +98,16 @@ class Basis:
     """A threshold and what it rests on.
 
     Attributes:
-        threshold: raw.
+        raw_threshold: above it a picture is a DEFECT.
         typical: the raw score of a typical good part.
         false_alarm_rate: the share of good parts that it was meant to reject.
         predicted_rate: the share that the kept scores predict.
-        low, high: where the threshold for `false_alarm_rate` truly lies, nine times in ten.
+        low, high: where the raw threshold for `false_alarm_rate` truly lies, nine times in ten.
         pictures: how many good pictures it rests on.
         rests_on: in words.
     """
 
-    threshold: float
+    raw_threshold: float
     typical: float
     false_alarm_rate: float
     predicted_rate: float
@@ -179,7 +179,7 @@ class History:
     def prediction(self) -> Prediction:
         """Of the next good picture's image score."""
         scores = self._scores(self.image_scores, self.image_factors)
-        return predict(scores, _values(self.further, "score"), prior=self.prior)
+        return predict(scores, _values(self.further, "raw_score"), prior=self.prior)
 
     def calibration(self) -> Calibration:
         """The thresholds that follow.
@@ -200,7 +200,7 @@ class History:
                 self._scores(self.image_scores, self.image_factors),
                 self._scores(self.map_peaks, self.map_factors),
                 false_alarm_rate=self.asked_rate,
-                further_scores=_values(self.further, "score"),
+                further_scores=_values(self.further, "raw_score"),
                 further_peaks=_values(self.further, "map_peak"),
                 prior=self.prior,
             )
@@ -211,7 +211,7 @@ class History:
 
     def _below(self, calibration: Calibration, defect: Revision) -> Calibration:
         """A calibration with a threshold that a missed defect exceeds."""
-        bound = BELOW_DEFECT * min(_values(defect.pictures, "score"))
+        bound = BELOW_DEFECT * min(_values(defect.pictures, "raw_score"))
         if bound >= calibration.threshold:
             return calibration
         if bound <= calibration.typical:
@@ -288,7 +288,7 @@ class History:
         Raises:
             InputError: if some do not.
         """
-        rates = [(one.name, self.prediction.rate(one.score)) for one in pictures if one.score is not None]
+        rates = [(one.name, self.prediction.rate(one.raw_score)) for one in pictures if one.raw_score is not None]
         odd = [(name, rate) for name, rate in rates if not ODD <= rate <= 1 - ODD]
         if odd:
             name, rate = odd[0]
@@ -309,6 +309,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
-def _values(pictures: tuple[PictureRecord, ...], name: Literal["score", "map_peak"]) -> list[float]:
+def _values(pictures: tuple[PictureRecord, ...], name: Literal["raw_score", "map_peak"]) -> list[float]:
     found = [getattr(picture, name) for picture in pictures]
     return [value for value in found if value is not None]

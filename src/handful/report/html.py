@@ -24,9 +24,10 @@ from handful.data.images import Picture
 from handful.data.thumbnails import thumbnail
 from handful.files import output_error, replacing
 from handful.report.overlay import CLEAR_UP_TO, NUMBERED_REGIONS, SATURATED_FROM, SCALE, overlay
-from handful.types import Inspection, VerdictName
+from handful.report.result import Inspection
+from handful.types import Verdict
 
-VERDICTS: tuple[VerdictName, ...] = ("DEFECT", "OK", "RETAKE", "ERROR")
+VERDICTS = (Verdict.DEFECT, Verdict.OK, Verdict.RETAKE, Verdict.ERROR)  # the order of the page
 
 _CARD_LONGEST = 420  # pixels of the longer side
 _TINY = 105  # up to this longer side a picture in the page is enlarged by a whole factor, and a PNG
@@ -60,7 +61,7 @@ class Report:
         self.path = folder / "index.html"
         self._facts = dict(facts)
         self._references = tuple(references)
-        self._counts: Counter[VerdictName] = Counter()
+        self._counts: Counter[Verdict] = Counter()
         self._made: list[Path] = []  # folders, innermost first
 
     def __enter__(self) -> Self:

@@ -1,15 +1,13 @@
 """The heatmap laid over its picture, in the one colour scale of all reports."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from handful.data.images import Picture
-from handful.data.thumbnails import thumbnail
-from handful.files import replacing
-from handful.types import Inspection
+if TYPE_CHECKING:
+    from handful.report.result import Inspection
 
 # The one colour scale, the same for every picture: at a calibrated value, its red, green, blue (0 to 255) and opacity.
 # It darkens and turns towards blue as it rises, so that the order shows without telling red from green.
@@ -29,13 +27,13 @@ _VALUES = np.linspace(CLEAR_UP_TO, SATURATED_FROM, _STEPS + 1)
 _RAMP = np.stack([np.interp(_VALUES, SCALE[:, 0], channel) for channel in SCALE.T[1:]], 1)  # (256, 4), row 0 is clear
 
 NUMBERED_REGIONS = 12  # how many get a number
-_FILE_LONGEST = 1024  # pixels of the longer side of a heatmap's file
+_LARGE = 1024  # pixels of the longer side of a map, beyond which it is made smaller by its highest values
 
 _WHITE, _DARK = (255, 255, 255), (20, 20, 20)
 _Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two not included
 
 
-def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uint8]:
+def overlay(pixels: NDArray[np.uint8], inspection: "Inspection") -> NDArray[np.uint8]:
     """Lay the heatmap and the outlines of the regions over a picture, in the one colour scale of all reports.
 
     The scale is never fitted to a picture: it is fully transparent up to `CLEAR_UP_TO`, faint up to 1 (the threshold),
@@ -51,8 +49,7 @@ def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uin
     laid = pixels.copy()
     height, width = laid.shape[:2]
     if inspection.heatmap is not None:
-        shown_map = Image.fromarray(_highest(inspection.heatmap, (height, width)))
-        heatmap = np.asarray(shown_map.resize((width, height), Image.Resampling.BILINEAR))
+        heatmap = resized(inspection.heatmap, (width, height))
         level = (heatmap - CLEAR_UP_TO) * (_STEPS / (SATURATED_FROM - CLEAR_UP_TO))
         step = np.clip(np.rint(level), 0, _STEPS).astype(np.uint8)  # (h, w)
         shown = step > 0
@@ -66,14 +63,18 @@ def overlay(pixels: NDArray[np.uint8], inspection: Inspection) -> NDArray[np.uin
     return laid
 
 
-def _highest(heatmap: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A large map about as small as its display (h, w), by the highest value of each block: a small peak stays one."""
-    block = min(length // shown for length, shown in zip(heatmap.shape, size, strict=True))
-    if max(heatmap.shape) <= _FILE_LONGEST or block < 2:
-        return heatmap
-    rows, columns = (np.arange(0, length, block) for length in heatmap.shape)
-    highest: NDArray[np.float32] = np.maximum.reduceat(np.maximum.reduceat(heatmap, rows, axis=0), columns, axis=1)
-    return highest
+def resized(heatmap: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A map (H, W) in as many pixels as wanted: (height, width), from a large map by each block's highest value.
+
+    Args:
+        heatmap: calibrated.
+        size: width, height.
+    """
+    block = min(length // shown for length, shown in zip(heatmap.shape, size[::-1], strict=True))
+    if max(heatmap.shape) > _LARGE and block > 1:  # a small peak stays one
+        rows, columns = (np.arange(0, length, block) for length in heatmap.shape)
+        heatmap = np.maximum.reduceat(np.maximum.reduceat(heatmap, rows, axis=0), columns, axis=1)
+    return np.asarray(Image.fromarray(heatmap).resize(size, Image.Resampling.BILINEAR))
 
 
 def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]:
@@ -118,14 +119,6 @@ def _room(
     return None
 
 
-def write_heatmap(file: Path, picture: Picture, inspection: Inspection) -> None:
-    """Write the picture with its overlay as a PNG, its longer side at most 1024 pixels; makes the folder where missing.
-
-    It does not look for what killed processes left in the folder, which may hold millions: `handful.files.sweep` does.
-
-    Raises:
-        OutputError: if it cannot be written; a file that was there before is then left as it was.
-    """
-    laid = Image.fromarray(overlay(thumbnail(picture, longest=_FILE_LONGEST), inspection))
-    with replacing(file, make_folder=True, sweeping=False) as output:
-        laid.save(output, "PNG")
+def write_png(pixels: NDArray[np.uint8], file: BinaryIO) -> None:
+    """Write (h, w, 3) as a PNG."""
+    Image.fromarray(pixels).save(file, "PNG")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from handful import backbones
 from handful.data import images
-from handful.data.images import PictureSource
+from handful.data.images import Pictures
 from handful.data.thumbnails import thumbnail_picture
 from handful.data.writing import new_folder
 from handful.errors import OutputError, SettingError
@@ -33,7 +33,7 @@ from handful.version import __version__
 
 GraphFormat = Literal["openvino", "onnx"]
 DESCRIPTION = "inspector.json"
-DESCRIPTION_VERSION = 2  # 1 squeezed every picture to the input
+DESCRIPTION_VERSION = 3  # 1 squeezed every picture to the input; 2 called the raw score `score`
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def export(
     fitted: InspectorState,
     *,
     formats: Sequence[GraphFormat],
-    check: PictureSource | Sequence[PictureSource] | None,
+    check: Pictures | None,
 ) -> Export:
     """Write an inspector as graphs, and `DESCRIPTION` with what a program needs besides.
 
@@ -168,7 +168,7 @@ def _writer(kind: GraphFormat) -> Callable[[nn.Module, Tensor, Path], Graph]:
     return openvino_writer.write_graph
 
 
-def _check_images(fitted: InspectorState, check: PictureSource | Sequence[PictureSource] | None) -> list[Tensor]:
+def _check_images(fitted: InspectorState, check: Pictures | None) -> list[Tensor]:
     """Model inputs (1, 3, H, W) of the references' thumbnails, and of the pictures given."""
     pictures = [thumbnail_picture(reference.thumbnail, name=reference.name) for reference in fitted.references]
     given = [] if check is None else images.gather(check, recursive=True)
@@ -214,9 +214,9 @@ def _describe(fitted: InspectorState, folder: Path, agreements: Sequence[Agreeme
         "format_version": DESCRIPTION_VERSION,
         "handful": __version__,
         **calibration,
-        "verdict": "DEFECT where score > threshold, else OK",
-        "calibrated_score": "(score - typical) / (threshold - typical): 0 a typical good part, 1 the threshold",
-        "calibrated_map": "(map - map_typical) / (map_threshold - map_typical): above 1 a pixel is part of a defect",
+        "verdict": "DEFECT where raw_score > threshold, else OK",
+        "score": "(raw_score - typical) / (threshold - typical): 0 a typical good part, 1 the threshold",
+        "map": "(raw_map - map_typical) / (map_threshold - map_typical): above 1 a pixel is part of a defect",
         "input": {"name": GRAPH_INPUT, "shape": [1, 3, height, width], "type": "float32", "range": [0, 1]},
         "batch": "one picture at a time; reshaped or edited to another shape, the graph refuses to run",
         "outputs": {

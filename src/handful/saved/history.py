@@ -80,11 +80,12 @@ def _revision(values: Any) -> Revision:
 
 
 def _given(values: Any) -> PictureRecord:
-    given = PictureRecord(**values)
+    # Earlier, `score` was the name of the raw score.
+    given = PictureRecord(**{"raw_score" if name == "score" else name: value for name, value in values.items()})
     if not isinstance(given.name, str) or not isinstance(given.sha256, str):
         raise ValueError("a picture whose name or digest is no text")
-    score, peak = (None if value is None else _number(value) for value in (given.score, given.map_peak))
-    return replace(given, score=score, map_peak=peak)
+    score, peak = (None if value is None else _number(value) for value in (given.raw_score, given.map_peak))
+    return replace(given, raw_score=score, map_peak=peak)
 
 
 def _rate(value: Any) -> float:

@@ -16,7 +16,7 @@ from handful import backbones
 from handful.backbones import timm
 from handful.data import images
 from handful.data.depths import bits_of
-from handful.data.images import Picture, PictureSource
+from handful.data.images import Picture, Pictures
 from handful.data.preprocessing import Preprocessing
 from handful.errors import SettingError
 from handful.files import replacing
@@ -97,7 +97,7 @@ class BackboneTrainer:
     def __init__(
         self,
         tuning: Tuning,
-        references: PictureSource | Sequence[PictureSource],
+        references: Pictures,
         *,
         backbone: str = backbones.DEFAULT_BACKBONE,
         weights: str = "auto",
