@@ -1,0 +1,216 @@
+"""Kinds of evidence that the default might join, weighed by the synthetic defects that each sees on the references.
+
+Pictures are scored once, by each term, and kept in a file; how terms are joined is tried on the scores that were kept.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from _tables import evenly
+from handful.backbones.base import Backbone
+from handful.benchmark.environment import commit
+from handful.data.images import read_picture
+from handful.data.shots import draw
+from handful.detector import Detector
+from handful.learning import join, view_count
+from handful.methods import handful
+from handful.methods.fastrecon import reconstruction_solver
+from handful.ops.coreset import greedy_coreset
+from handful.ops.maps import resize_grid, top_share
+from handful.ops.neighbors import windows
+from handful.ops.planting import plan
+from handful.ops.views import mild_views
+from handful.types import Category, Dataset, Features
+
+PICTURES = 40  # good, and as many defective, of a category
+LAM = 0.5  # how strongly a reconstruction is held to the mean of its place, as in FastRecon
+CELLS = 5  # cells a side that the whole picture's parts are averaged over
+SHIPPED = ("pooled", "placed")
+ADDED = {
+    "residual": "distance of wide patches from their reconstruction out of good ones, held to the mean of their place",
+    "residual, loose": "the same, held to nothing",
+    "missing": "distance of a reference's wide patches to the nearest near their place in the picture",
+    "cells": f"distance of the mean patches of {CELLS} x {CELLS} cells to those of the same cell, the largest",
+    "means": "distance of the picture's mean patch",
+    "covariance": "distance of the covariance of the picture's channels",
+}
+TERMS = ("single", *SHIPPED, *ADDED)
+
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A draw of references and what each term makes of pictures; N numbers of `TERMS` for each.
+
+    Attributes:
+        commit: of the code that measured it.
+        dataset, category, shots, seed: of the references.
+        anomalous: of each test picture.
+        test: of each test picture.
+        good: of each reference, by a method that has learnt the others; its mild variations, the picture first.
+        planted: of each synthetic defect that is no spot, likewise; before these the reference's row.
+        turned: whether the part is learnt in turned copies: then single patches count alone, and only `test` is filled.
+    """
+
+    commit: str
+    dataset: str
+    category: str
+    shots: int
+    seed: int
+    anomalous: list[bool]
+    test: list[list[float]]
+    good: list[list[list[float]]]
+    planted: list[tuple[int, list[float]]]
+    turned: bool
+
+
+class Terms:
+    """All terms of a picture by what some references show."""
+
+    def __init__(self, references: Features, turned: Features | None) -> None:
+        self.method = handful.Handful().fit(references, turned=turned)
+        wide = handful._wide_patches(references)  # (B, h, w, D)
+        rows = wide.flatten(0, 2)
+        self.coreset = rows[greedy_coreset(rows, rows.shape[1] // 2)]
+        self.solver = reconstruction_solver(self.coreset)
+        self.wide, self.mean = wide, wide.mean(0).flatten(0, 1)
+        height, width = wide.shape[1:3]
+        self.near = windows(1, height, width, radius=max(1, round(handful.NEAR * min(height, width))))
+        self.weights = handful.edge_weights(height, width)
+        self.whole = [_whole(references[[row]]) for row in range(len(references))]
+
+    @torch.inference_mode()
+    def __call__(self, query: Features) -> list[float]:
+        """The scores of one picture, of each of `TERMS`; of single patches alone where the part turns."""
+        single = top_share(self.method._score_one(query)[None], share=self.method.share)
+        if len(self.method.turned_[0]):
+            return [round(float(single), 6)]
+        pooled, placed = self.method._wide_one(query)
+        wide = handful._wide_patches(query)[0].flatten(0, 1)
+        places = [pooled, placed, *(self._residual(wide, lam) for lam in (LAM, 0.0))]
+        whole = _whole(query)
+        scores = [
+            single,
+            *(top_share(one[None], share=handful.WIDE_SHARE) for one in places),
+            self._missing(wide),
+            *(reduce(torch.minimum, (_apart(one[kind], whole[kind]) for one in self.whole)) for kind in range(3)),
+        ]
+        return [float(f"{float(score):.5g}") for score in scores]
+
+    def _residual(self, wide: Tensor, lam: float) -> Tensor:
+        made = (wide + lam * self.mean) / (1 + lam) @ self.solver @ self.coreset
+        lengths: Tensor = torch.linalg.vector_norm(wide - made, dim=1).reshape(self.weights.shape)
+        return lengths * self.weights
+
+    def _missing(self, wide: Tensor) -> Tensor:
+        """The least, over references, of how far their patches lie from the picture's near the same place."""
+        found = []
+        for one in self.wide:
+            cosines = (one.flatten(0, 1) @ wide.T).gather(1, self.near).amax(1)
+            distances = (2 - 2 * cosines).clamp_min(1e-6).sqrt().reshape(self.weights.shape)
+            found.append(top_share((distances * self.weights)[None], share=handful.WIDE_SHARE))
+        return reduce(torch.minimum, found)
+
+
+def _whole(features: Features) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Of one picture's levels: mean patches of cells, (CELLS², D); the mean patch; the covariance of channels."""
+    levels = [level[0] for level in features.levels]
+    cells = [resize_grid(level[None], (CELLS, CELLS), mode="area")[0].flatten(0, 1) for level in levels]
+    rows = [level.flatten(0, 1) for level in levels]
+    return cells, [one.mean(0, keepdim=True) for one in rows], [one.T.cov().flatten()[None] for one in rows]
+
+
+def _apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """The largest distance of two pictures' rows at length 1, the mean of levels."""
+    pairs = zip(one, other, strict=True)
+    return torch.stack(
+        [torch.linalg.vector_norm(F.normalize(a, dim=1) - F.normalize(b, dim=1), dim=1).max() for a, b in pairs]
+    ).mean()
+
+
+def measured(datasets: Mapping[str, Dataset], *, shots: Sequence[int], seeds: Sequence[int], file: Path) -> list[Cell]:
+    """Every cell, those that a killed run has measured read back."""
+    kept = [Cell(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+    done = {(cell.dataset, cell.category, cell.shots, cell.seed) for cell in kept}
+    here = commit()
+    for name, dataset in datasets.items():
+        for category in dataset.categories:
+            seen: dict[tuple[str, tuple[int, int]], Features] = {}
+            for count, seed in product(shots, seeds):
+                if (name, category.name, count, seed) in done or count > len(category.train):
+                    continue
+                cell = _measure(here, name, category, count, seed, seen)
+                with file.open("a") as lines:
+                    lines.write(json.dumps(asdict(cell)) + "\n")
+                kept.append(cell)
+                print(name, category.name, count, seed, file=sys.stderr, flush=True)
+    return kept
+
+
+def _measure(
+    here: str,
+    name: str,
+    category: Category,
+    shots: int,
+    seed: int,
+    seen: dict[tuple[str, tuple[int, int]], Features],
+) -> Cell:
+    references = draw(category.train, shots=shots, seed=seed)
+    detector = Detector(gate=()).fit(list(references), accept_odd=True, try_defects=False)
+    fitted = detector._needed
+    assert fitted.memory is not None
+    backbone, preprocessing = fitted.backbone, fitted.preprocessing
+    learnt, turned = fitted.memory.learnt, fitted.memory.turned
+    of_all = Terms(join(learnt), join(turned) if turned else None)
+    samples = list(_spread(category))
+    test = []
+    for path, _ in samples:
+        key = path, backbone.spec.size
+        if key not in seen:
+            seen[key] = backbone(torch.from_numpy(preprocessing(read_picture(path)))[None])
+        test.append(of_all(seen[key]))
+    labels = [anomalous for _, anomalous in samples]
+    if turned:
+        return Cell(here, name, category.name, shots, seed, labels, test, [], [], True)
+    blind = [Terms(join([one for other, one in enumerate(learnt) if other != row]), None) for row in range(shots)]
+    pictures = [read_picture(path) for path in references]
+    views = [mild_views(torch.from_numpy(preprocessing(one)), view_count(shots)) for one in pictures]
+    good = [[blind[row](backbone(view[None])) for view in views[row]] for row in range(shots)]
+    planned = plan(
+        [of_one[0] for of_one in views],
+        sorted(range(shots), key=lambda row: fitted.references[row].sha256),
+        [preprocessing.part(one.size) for one in pictures],
+        [one.size for one in pictures],
+        views=len(views[0]),
+        patch=views[0][0].shape[1] / learnt[0].levels[0].shape[1],
+    )
+    planted = [
+        (one.row, _planted(one.draw(views[one.row][0]), backbone, blind[one.row]))
+        for one in planned
+        if one.diameter is None
+    ]
+    return Cell(here, name, category.name, shots, seed, labels, test, good, planted, False)
+
+
+def _planted(image: Tensor, backbone: Backbone, terms: Terms) -> list[float]:
+    return terms(backbone(image[None]))
+
+
+def _spread(category: Category) -> Iterator[tuple[str, bool]]:
+    """At most `PICTURES` good and as many defective pictures, from all over the list."""
+    for kind in (False, True):
+        paths = [sample.path for sample in category.test if bool(sample.anomalous) is kind]
+        for path in evenly(paths, PICTURES):
+            yield path, kind
