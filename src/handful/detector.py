@@ -161,7 +161,7 @@ class Detector(Corrections):
                 `handful.data.images.read_picture`.
             accept_odd: whether references may be learnt that are clearly unlike the others, see `oddities`.
             try_defects: whether to measure `visibility`, which takes as long as about 33 inspections and changes
-                nothing else.
+                nothing else; 18 of them are needed anyway where the method weighs its evidence by synthetic defects.
             track: shows progress.
 
         Raises:
@@ -214,20 +214,30 @@ class Detector(Corrections):
         shown = [in_tiles.shown(picture) if in_tiles else picture.size for picture in pictures]
         patch = inputs[0].shape[1] / upright[0].levels[0].shape[1]
         planned = [of_one[0] for of_one in variations]
-        plantings = plan(planned, order, parts, shown, views=len(variations[0]), patch=patch) if try_defects else []
+        weighs = method.weighs_defects and len(inputs) > 1 and not in_tiles and not turned
+        plantings = []
+        if try_defects or weighs:
+            plantings = plan(planned, order, parts, shown, views=len(variations[0]), patch=patch, spots=try_defects)
         planted = [
             (one.row, one.view, backbone(one.draw(variations[one.row][one.view])[None]))
             for one in track(plantings, description="defects")
+        ]
+        defects = [
+            (row, features)
+            for one, (row, _, features) in zip(plantings, planted, strict=True)
+            if weighs and one.diameter is None
         ]
         tiles: list[Features] = []
         if in_tiles:
             tiles, *good, tried, prior = in_tiles.fit(method, pictures, planted=planted, track=track)
         else:
-            *good, tried = learning.fit_and_try(method, views, augmented, turned, planted=planted, track=track)
+            *good, tried = learning.fit_and_try(
+                method, views, augmented, turned, defects=defects, planted=planted if try_defects else (), track=track
+            )
             prior = learning.prior(method, upright)
         trials = tuple(
             Trial(one.kind, clean, found, one.diameter)
-            for one, (clean, found) in zip(plantings, tried.tolist(), strict=True)
+            for one, (clean, found) in zip(plantings if try_defects else (), tried.tolist(), strict=True)
         )
         history = History.start(*good, rate=self.false_alarm_rate, prior=prior)
         self._fitted = Fitted(

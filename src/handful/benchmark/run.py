@@ -26,7 +26,7 @@ from handful.learning import learn, view_count
 from handful.methods import parse, parse_tuning
 from handful.ops.frames import Part, shared_aspect
 from handful.training import Training
-from handful.types import Category
+from handful.types import Category, Features
 
 FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
 
@@ -301,8 +301,14 @@ class _Running:
             augmented.append(random)
             seconds += shared.picture(path)[2] + mild_seconds + random_seconds
         turned, turned_seconds = shared.turned(self.method.turn_wanted, self.references, self.preprocessing)
+        defects: list[tuple[int, Features]] = []
+        if self.method.weighs_defects and len(self.references) > 1 and not turned:
+            defects, defects_seconds = shared.defects(self.references, self.preprocessing)
+            seconds += defects_seconds
         begin = time.perf_counter()
-        calibration = learn(self.method, views, augmented, turned, false_alarm_rate=self.category.false_alarm_rate)
+        calibration = learn(
+            self.method, views, augmented, turned, defects=defects, false_alarm_rate=self.category.false_alarm_rate
+        )
         self.fit_seconds = time.perf_counter() - begin + seconds + turned_seconds
         self.threshold = calibration.threshold
 
