@@ -5,9 +5,10 @@ Pictures are scored once, by each term, and kept in a file; how terms are joined
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
+from functools import cached_property, partial, reduce
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from _tables import evenly
+from handful import metrics
 from handful.backbones.base import Backbone
 from handful.benchmark.environment import commit
 from handful.data.images import read_picture
@@ -36,6 +38,10 @@ from handful.types import Category, Dataset, Features
 PICTURES = 40  # good, and as many defective, of a category
 LAM = 0.5  # how strongly a reconstruction is held to the mean of its place, as in FastRecon
 CELLS = 5  # cells a side that the whole picture's parts are averaged over
+FRESH = 2  # the first seed of draws that no choice was made on
+SLACKS = (0.0, 0.01, 0.05)  # shares of a measure that do not count as a difference
+RISE = 0.02  # of a measure, that a further term must bring
+GAINS = ((0.0, 1.0), (0.95, 1.0, 1.04), handful.GAINS)  # how many times as much as shipped wide patches count
 SHIPPED = ("pooled", "placed")
 ADDED = {
     "residual": "distance of wide patches from their reconstruction out of good ones, held to the mean of their place",
@@ -74,6 +80,51 @@ class Cell:
     good: list[list[list[float]]]
     planted: list[tuple[int, list[float]]]
     turned: bool
+
+    @property
+    def shipped(self) -> tuple[int, ...]:
+        """The numbers of the terms that count beside single patches without synthetic defects."""
+        if self.turned:
+            return ()
+        return (1, 2) if self.usual[2] <= handful.STILL * self.usual[1] else ()
+
+    @cached_property
+    def usual(self) -> Reals:
+        """The typical score of each term, by references left out: (T,)."""
+        means: Reals = np.exp(np.log(np.maximum(np.array(self.good)[:, 0], 1e-9)).mean(0))
+        return means
+
+    def joined(self, scores: Reals, terms: Sequence[int], gain: float = 1.0) -> Reals:
+        """The scores (…) of pictures (…, T) by single patches and these terms, counted as the default counts its."""
+        joined: Reals = scores[..., 0]
+        for term in terms:
+            weighed = self.usual[0] * (scores[..., term] / self.usual[term]) ** handful.STEEP
+            joined = np.maximum(joined, gain * handful.LEAD * weighed)
+        return joined
+
+    def auroc(self, terms: Sequence[int], gain: float = 1.0) -> float:
+        """Image AUROC in percent on the test pictures."""
+        scores = self.joined(np.array(self.test), terms, gain) if terms else np.array(self.test)[:, 0]
+        return 100 * metrics.image_auroc(self.anomalous, scores.tolist())
+
+    def seen(self, measure: str, terms: Sequence[int], gain: float = 1.0) -> float:
+        """What is seen of the synthetic defects by one of `MEASURES`, higher is more."""
+        good = np.log(self.joined(np.array(self.good), terms, gain))  # (k, V)
+        planted = np.log(self.joined(np.array([scores for _, scores in self.planted]), terms, gain))
+        rows = [row for row, _ in self.planted]
+        if measure == "AUROC":
+            labels = [False] * good.size + [True] * len(planted)
+            return metrics.image_auroc(labels, [*good.ravel().tolist(), *planted.tolist()])
+        if measure == "found":
+            return float((planted > good.max()).mean())
+        return float((planted - good[rows, 0]).mean())
+
+
+MEASURES = {
+    "AUROC": "of defects against references left out and their mild variations",
+    "found": "the share of defects that score higher than each of these",
+    "lift": "how many times as high a reference left out scores with a defect as without, a logarithm, the mean",
+}
 
 
 class Terms:
@@ -214,3 +265,122 @@ def _spread(category: Category) -> Iterator[tuple[str, bool]]:
         paths = [sample.path for sample in category.test if bool(sample.anomalous) is kind]
         for path in evenly(paths, PICTURES):
             yield path, kind
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of joining terms.
+
+    Attributes:
+        name: for people.
+        family: ways of which one is chosen without each data set in turn.
+        choose: the terms of a cell that counts more than single patches, and how much they count.
+    """
+
+    name: str
+    family: str
+    choose: Callable[[Cell], tuple[tuple[int, ...], float]]
+
+
+def _ways() -> Iterator[Way]:
+    yield Way("single patches alone", "", lambda cell: ((), 1.0))
+    yield Way("wide patches as if no defects were planted", "", lambda cell: (cell.shipped, 1.0))
+    for measure, slack in product(MEASURES, SLACKS):
+        said = f"each dropped where {measure} falls by more than {100 * slack:g} %"
+        yield Way(said, f"dropped, {measure}", partial(_dropped, measure=measure, slack=slack))
+    for measure, gains, slack in product(MEASURES, GAINS, SLACKS):
+        said = f"{', '.join(f'{gain:g}' for gain in gains)} times as much, the highest {measure} to {100 * slack:g} %"
+        yield Way(said, f"weighed, {measure}", partial(_weighed, measure=measure, gains=gains, slack=slack))
+    for term in range(1 + len(SHIPPED), len(TERMS)):
+        yield Way(f"+ {TERMS[term]}", "", partial(_added, term=term, measure=None, slack=0.0))
+        for measure in MEASURES:
+            said = f"+ {TERMS[term]} where {measure} rises by {100 * RISE:g} % or more"
+            yield Way(said, "", partial(_added, term=term, measure=measure, slack=RISE))
+
+
+def _weighed_as_shipped() -> Way:
+    choose = partial(_weighed, measure="lift", gains=handful.GAINS, slack=handful.ALIKE)
+    return Way("as shipped", "", choose)
+
+
+def _dropped(cell: Cell, *, measure: str, slack: float) -> tuple[tuple[int, ...], float]:
+    least = (1 - slack) * cell.seen(measure, ())
+    return tuple(term for term in cell.shipped if cell.seen(measure, (term,)) >= least), 1.0
+
+
+def _weighed(cell: Cell, *, measure: str, gains: Sequence[float], slack: float) -> tuple[tuple[int, ...], float]:
+    found = {gain: cell.seen(measure, cell.shipped, gain) for gain in gains}
+    enough = (1 - slack) * max(found.values())
+    return cell.shipped, min((gain for gain in gains if found[gain] >= enough), key=lambda gain: abs(gain - 1))
+
+
+def _added(cell: Cell, *, term: int, measure: str | None, slack: float) -> tuple[tuple[int, ...], float]:
+    more = (*cell.shipped, term)
+    if measure and cell.seen(measure, more) < (1 + slack) * cell.seen(measure, cell.shipped):
+        more = cell.shipped
+    return more, 1.0
+
+
+def page(cells: Sequence[Cell]) -> list[str]:
+    """The tables as Markdown lines, those of `FRESH` draws apart."""
+    measures = ", ".join(f"*{name}*, {said}" for name, said in MEASURES.items())
+    added = "; ".join(f"*{name}*, {said}" for name, said in ADDED.items())
+    lines = [
+        f"Image AUROC on at most {PICTURES} good and as many defective pictures of each category, by what is seen of "
+        f"the 18 synthetic defects that `fit` plants, on references left out: {measures}. Terms besides pooled and "
+        f"placed wide patches, brought to one scale as these are: {added}. Where the part turns or does not lie still, "
+        "single patches count alone.",
+    ]
+    for title, some in (
+        ("Draws that the way was chosen on", [cell for cell in cells if cell.seed < FRESH]),
+        ("Fresh draws", [cell for cell in cells if cell.seed >= FRESH]),
+    ):
+        if some:
+            lines += [f"## {title}", *_tables(some)]
+    return lines
+
+
+def _tables(cells: Sequence[Cell]) -> list[str]:
+    ways = list(_ways())
+    found = {way.name: np.array([_auroc(cell, way) for cell in cells]) for way in ways}
+    before = found[ways[1].name]
+    names, categories = (np.array([getattr(cell, name) for cell in cells]) for name in ("dataset", "category"))
+    rows = ["| way | image AUROC | by category where it changes by 0.3 or more |", "|---|---|---|"]
+    for way in ways:
+        changes = {
+            one: float((found[way.name] - before)[categories == one].mean()) for one in dict.fromkeys(categories)
+        }
+        order = sorted(changes.items(), key=lambda item: item[1])
+        told = [f"{one} {change:+.1f}" for one, change in order if abs(change) >= 0.3]
+        rows.append(f"| {way.name} | {found[way.name].mean():.2f} | {', '.join(told)} |")
+    left = ["| ways | chosen on other data sets | the best of all | chosen most often |", "|---|---|---|---|"]
+    for family in dict.fromkeys(way.family for way in ways if way.family):
+        some = [way.name for way in ways if way.family == family or way is ways[1]]
+        picks = {
+            one: max(some, key=lambda name, one=one: found[name][names != one].mean())  # type: ignore[misc]
+            for one in dict.fromkeys(names)
+        }
+        outside = np.concatenate([found[pick][names == one] for one, pick in picks.items()])
+        often, times = Counter(picks.values()).most_common(1)[0]
+        best = found[max(some, key=lambda name: found[name].mean())].mean()
+        left.append(f"| {family} | {outside.mean():.2f} | {best:.2f} | {often}, {times} of {len(picks)} |")
+    shipped = _weighed_as_shipped()
+    by_category = {
+        one: sorted({shipped.choose(cell)[1] for cell in cells if cell.category == one and cell.shipped})
+        for one in dict.fromkeys(categories)
+    }
+    told = [f"{one} {' to '.join(f'{gain:g}' for gain in {g[0]: 0, g[-1]: 0})}" for one, g in by_category.items() if g]
+    return [
+        f"Code of {', '.join(sorted({cell.commit for cell in cells}))}; means over "
+        f"{len(set(zip(names, categories, strict=True)))} categories at "
+        f"{' and '.join(map(str, sorted({cell.shots for cell in cells})))} references, seeds "
+        f"{', '.join(map(str, sorted({cell.seed for cell in cells})))}.",
+        "\n".join(rows),
+        "One way of a kind, or none, chosen without each data set in turn:",
+        "\n".join(left),
+        f"How many times as much wide patches count as shipped, by category: {'; '.join(told)}.",
+    ]
+
+
+def _auroc(cell: Cell, way: Way) -> float:
+    return cell.auroc(*way.choose(cell)) if cell.shipped else cell.auroc(())

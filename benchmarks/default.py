@@ -7,7 +7,9 @@ method, its ablations where wished (--ablations) and PatchCore as shipped; anoma
 patch kept) sees the same pictures, references, backbone weights and size in the same run, and both are measured by the
 same metrics. Killed, it goes on where it was. A smaller table: --categories, --shots, --seeds; without the peer:
 --alone, and then on another backbone or at another size too: --backbone, --size. With --leave-out the constants
-are chosen again without each data set in turn instead: writes leave_out.md there, or only these parts of it anew.
+are chosen again without each data set in turn instead: writes leave_out.md there, or only these parts of it anew. With
+--terms further kinds of evidence are tried, and all weighed by synthetic defects: writes terms.md there, of all cells
+in terms.jsonl, from which a killed run goes on.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 
 import _leave_out
 import _peer
+import _terms
 from _peer import PEER
 from _tables import chosen, over_seeds, spread
 from handful import backbones, metrics
@@ -73,6 +76,7 @@ def main() -> None:
     parser.add_argument(
         "--leave-out", nargs="*", choices=_leave_out.PARTS, help="choose constants without each data set"
     )
+    parser.add_argument("--terms", action="store_true", help="try kinds of evidence weighed by synthetic defects")
     options = parser.parse_args()
     if not options.alone and (options.backbone, options.size) != (backbones.DEFAULT_BACKBONE, SIZE):
         parser.error("another backbone or size needs --alone")
@@ -90,6 +94,13 @@ def main() -> None:
             shots=options.shots,
             seeds=options.seeds,
         )
+        print(written)
+        return
+    if options.terms:
+        file = options.out / "terms.jsonl"
+        cells = _terms.measured(datasets, shots=options.shots, seeds=options.seeds, file=file)
+        written = "\n\n".join(["# Terms weighed by synthetic defects", *_terms.page(cells)])
+        file.with_suffix(".md").write_text(written + "\n")
         print(written)
         return
     backbone = backbones.create(options.backbone, size=(options.size, options.size))
