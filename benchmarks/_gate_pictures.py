@@ -118,19 +118,19 @@ def strangers_of(folders: Sequence[Path], backbone: Backbone) -> dict[Path, list
     return {folder: read(spread(_tested(folder, anomalous=False), STRANGERS), backbone) for folder in folders}
 
 
-def category_of(folder: Path, backbone: Backbone, strangers: dict[Path, list[Seen]]) -> Category:
-    """All pictures of a category."""
-    good = _tested(folder, anomalous=False)
+def category_of(folder: Path, backbone: Backbone, strangers: dict[Path, list[Seen]], *, every: int = 1) -> Category:
+    """All pictures of a category, or every so many-th of each kind but for those of other categories."""
+    good, defective = (_tested(folder, anomalous=anomalous) for anomalous in (False, True))
     seen = {
-        GOOD: read(spread(good, MOST_GOOD), backbone),
-        DEFECTS: read(_tested(folder, anomalous=True), backbone),
+        GOOD: read(spread(good, MOST_GOOD // every), backbone),
+        DEFECTS: read(spread(defective, -(-len(defective) // every)), backbone),
         WRONG: [one for other, some in strangers.items() if other != folder for one in some],
     }
-    numbers = [int(number) for number in spread([str(number) for number in range(len(seen[GOOD]))], SPOILT)]
+    numbers = [int(number) for number in spread([str(number) for number in range(len(seen[GOOD]))], SPOILT // every)]
     for way, spoil in SPOILERS.items():
         seen[way] = [look(spoil(seen[GOOD][number].image), backbone, str(number)) for number in numbers]
     others = [path for other in strangers if other != folder for path in _tested(other, anomalous=False)[:1]]
-    large = _large(spread(good, DAMAGED), others, backbone)
+    large = _large(spread(good, DAMAGED // every), others, backbone)
     train = read_category(folder)[0].train
     return Category(f"{folder.parent.name}/{folder.name}", train, seen, large)
 

@@ -15,6 +15,7 @@ from handful.backbones.base import Backbone
 from handful.capture import Gate, Levels
 
 SEED = 0
+EVERY = 3  # of the gate's pictures, the one that is taken
 # The check of each bound, and its values: each doubts no picture that the one before does not.
 GRID: dict[str, tuple[str, tuple[float, ...]]] = {
     "BLANK": ("blank", (0.3, 0.2, 0.1, 0.05)),
@@ -71,7 +72,7 @@ def page(data: Path, *, shots: Sequence[int]) -> list[str]:
     strangers = strangers_of(folders, backbone)
     cells: list[Cell] = []
     for folder in folders:
-        category = category_of(folder, backbone, strangers)
+        category = category_of(folder, backbone, strangers, every=EVERY)
         cells += _cells(folder.parent.name, category, backbone, shots)
         print(category.name, *cells[-1].whole(), file=sys.stderr, flush=True)
     shipped = {name: getattr(capture, name) for name in GRID}
@@ -96,8 +97,9 @@ def page(data: Path, *, shots: Sequence[int]) -> list[str]:
         for name, (_, values) in GRID.items()
     )
     return [
-        f"The pictures of [the gate's page](../capture.md) at {', '.join(map(str, shots))} references of seed {SEED}. "
-        "The shipped bounds are priors, argued from photography and widened until no good or defective picture was "
+        f"Every third of the pictures of [the gate's page](../capture.md) at {', '.join(map(str, shots))} references "
+        f"of seed {SEED}. The shipped bounds are priors, argued from photography and widened until no good or "
+        "defective picture was "
         "doubted. So each bound by itself, the others as shipped, is here the one of its values by which its check "
         "doubts the fewest good and defective pictures (large defects made from good ones too) of the other data "
         "sets, of these the most spoilt pictures and ones of other categories, of these the widest. In percent of the "
