@@ -54,7 +54,7 @@ GOOD, DEFECTS, WRONG = "good", "defects", "another category"
 
 
 @dataclass(frozen=True)
-class ModelOutput:
+class GatePicture:
     """A picture as the gate sees it.
 
     Attributes:
@@ -81,8 +81,8 @@ class Category:
 
     name: str
     train: tuple[str, ...]
-    seen: dict[str, list[ModelOutput]]
-    large: dict[tuple[str, float], list[ModelOutput]]
+    seen: dict[str, list[GatePicture]]
+    large: dict[tuple[str, float], list[GatePicture]]
 
 
 def large_name(share: float) -> str:
@@ -101,46 +101,48 @@ def spread(items: Sequence[str], most: int) -> list[str]:
     return [items[round(number * (len(items) - 1) / max(1, count - 1))] for number in range(count)]
 
 
-def look(image: Tensor | NDArray[np.float32], backbone: Backbone, name: str) -> ModelOutput:
+def look(image: Tensor | NDArray[np.float32], backbone: Backbone, name: str) -> GatePicture:
     """Round a picture (3, H, W) to 8 bits, as on file, and compute its features."""
     image = (torch.as_tensor(image).clamp(0, 1) * 255).round() / 255
-    return ModelOutput(image, tuple(level.copy() for level in backbone(image[None]).arrays(0)), name)
+    return GatePicture(image, tuple(level.copy() for level in backbone(image[None]).arrays(0)), name)
 
 
-def read(paths: Sequence[str], backbone: Backbone) -> list[ModelOutput]:
+def read(paths: Sequence[str], backbone: Backbone) -> list[GatePicture]:
     """Pictures as they are."""
     preprocessing = Preprocessing(backbone.spec.size)
     return [look(preprocessing(read_picture(path)), backbone, path) for path in paths]
 
 
-def strangers_of(folders: Sequence[Path], backbone: Backbone) -> dict[Path, list[ModelOutput]]:
+def strangers_of(folders: Sequence[Path], backbone: Backbone) -> dict[Path, list[GatePicture]]:
     """Good test pictures of every category, for the other ones."""
     return {folder: read(spread(_tested(folder, anomalous=False), STRANGERS), backbone) for folder in folders}
 
 
-def category_of(folder: Path, backbone: Backbone, strangers: dict[Path, list[ModelOutput]]) -> Category:
-    """All pictures of a category."""
-    good = _tested(folder, anomalous=False)
+def category_of(
+    folder: Path, backbone: Backbone, strangers: dict[Path, list[GatePicture]], *, every: int = 1
+) -> Category:
+    """All pictures of a category, or every so many-th of each kind but for those of other categories."""
+    good, defective = (_tested(folder, anomalous=anomalous) for anomalous in (False, True))
     seen = {
-        GOOD: read(spread(good, MOST_GOOD), backbone),
-        DEFECTS: read(_tested(folder, anomalous=True), backbone),
+        GOOD: read(spread(good, MOST_GOOD // every), backbone),
+        DEFECTS: read(spread(defective, -(-len(defective) // every)), backbone),
         WRONG: [one for other, some in strangers.items() if other != folder for one in some],
     }
-    numbers = [int(number) for number in spread([str(number) for number in range(len(seen[GOOD]))], SPOILT)]
+    numbers = [int(number) for number in spread([str(number) for number in range(len(seen[GOOD]))], SPOILT // every)]
     for way, spoil in SPOILERS.items():
         seen[way] = [look(spoil(seen[GOOD][number].image), backbone, str(number)) for number in numbers]
     others = [path for other in strangers if other != folder for path in _tested(other, anomalous=False)[:1]]
-    large = _large(spread(good, DAMAGED), others, backbone)
+    large = _large(spread(good, DAMAGED // every), others, backbone)
     train = read_category(folder)[0].train
     return Category(f"{folder.parent.name}/{folder.name}", train, seen, large)
 
 
 def _large(
     good: Sequence[str], others: Sequence[str], backbone: Backbone
-) -> dict[tuple[str, float], list[ModelOutput]]:
+) -> dict[tuple[str, float], list[GatePicture]]:
     preprocessing = Preprocessing(backbone.spec.size)
     generator = np.random.default_rng(0)
-    made: dict[tuple[str, float], list[ModelOutput]] = {
+    made: dict[tuple[str, float], list[GatePicture]] = {
         (kind, share): [] for kind in KINDS for share in (*SHARES, WHOLE)
     }
     for number, path in enumerate(good):
@@ -167,7 +169,7 @@ def gate_of(train: Sequence[str], shots: int, seed: int, backbone: Backbone) -> 
     return Gate(CHECKS, learn_statistics(taken, good)), good
 
 
-def doubt(gate: Gate, picture: ModelOutput, good: Sequence[Levels]) -> str | None:
+def doubt(gate: Gate, picture: GatePicture, good: Sequence[Levels]) -> str | None:
     """The check that doubts the picture first, None where none does."""
     image, levels = picture.image.numpy(), picture.levels
     if not (gate.refuse_image(image) or gate.refuse_features(levels, good)):

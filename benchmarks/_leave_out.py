@@ -1,10 +1,14 @@
-"""The default's constants, chosen again without each data set in turn, and what they give on the one left out."""
+"""The default's constants, chosen again without each data set in turn, and what they give on the one left out.
+
+The page has a part for each group of constants; each part names the command and the code that made it.
+"""
 
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -12,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import _leave_out_gate
+import _leave_out_turning
 from _tables import evenly
 from handful import metrics
 from handful.data.images import read_picture
@@ -28,6 +34,12 @@ SHARES, WIDE_SHARES, NEARS = (0.0025, 0.005, 0.01), (0.01, 0.02, 0.04), (0.05, 0
 STEEPS, LEADS, STILLS = (0.6, 0.75, 0.9), (0.88, 0.93, 0.97, 1.0), (1.1, 1.2, 1.3, math.inf)
 ALONES, DISTINCTS = (0.93, 1.0, 1.075, 1.15, 1.25), (0.0, 3.4, 3.8, 4.2, 4.6, 5.0, math.inf)
 PICTURES = 60  # good, and as many defective, of a category
+PARTS = {"evidence": "Kinds of evidence", "gate": "The gate", "turning": "Turning"}
+HEAD = """# The default's constants, each data set left out in turn
+
+Every group of constants that was read off data, chosen by its rule without each data set in turn, and what comes of
+it there. Two groups have pages of their own: what thresholds assume of good parts' scores is on
+[the page about these](../good_scores_handful.md), bounds for odd references on [the one about trust](../trust.md)."""
 
 Reals = NDArray[np.float64]
 Choice = TypeVar("Choice", bound=tuple[float, ...])
@@ -98,8 +110,40 @@ class Cell:
         return 100 * metrics.image_auroc(self.anomalous.tolist(), scores.tolist())
 
 
-def page(datasets: dict[str, Dataset], *, shots: Sequence[int], seeds: Sequence[int]) -> list[str]:
-    """The tables as Markdown lines, over all numbers of references and draws."""
+def write(
+    file: Path,
+    parts: Sequence[str],
+    head: str,
+    *,
+    data: Path,
+    datasets: dict[str, Dataset],
+    shots: Sequence[int],
+    seeds: Sequence[int],
+) -> str:
+    """Write the page with these parts made anew, and the others as they stand there.
+
+    Args:
+        file: the page.
+        parts: names in `PARTS`.
+        head: the command and the code, for each part that is made.
+        data: the folder of the data sets.
+        datasets, shots, seeds: what is measured; the gate has a draw of its own.
+    """
+    _, *sections = (file.read_text() if file.exists() else "").split("\n## ")
+    texts = dict(section.rstrip().split("\n\n", 1) for section in sections)
+    for part in parts:
+        if part == "gate":
+            lines = _leave_out_gate.page(data, shots=shots)
+        else:
+            lines = (evidence if part == "evidence" else _leave_out_turning.page)(datasets, shots=shots, seeds=seeds)
+        texts[PARTS[part]] = "\n\n".join([head, *lines])
+        made = [f"## {title}\n\n{texts[title]}" for title in PARTS.values() if title in texts]
+        file.write_text("\n\n".join([HEAD, *made]) + "\n")
+    return file.read_text()
+
+
+def evidence(datasets: dict[str, Dataset], *, shots: Sequence[int], seeds: Sequence[int]) -> list[str]:
+    """The part about the kinds of evidence as Markdown lines, over all numbers of references and draws."""
     cells = []
     for name, dataset in datasets.items():
         for category in dataset.categories:
@@ -146,7 +190,7 @@ def _single(cells: Sequence[Cell], seeds: Sequence[int]) -> list[str]:
             distinct.setdefault(cell.category, []).append(cell.apart)
     ranges = sorted(((max(values), min(values), name) for name, values in distinct.items()))
     return [
-        "## One reference",
+        "### One reference",
         f"{_means_over(cells, 'at 1 reference', seeds)}: **{outside:.2f}** with constants chosen on other data sets, "
         f"{found[shipped].mean():.2f} as shipped, {found[tuned].mean():.2f} with the best of all {len(SINGLE_GRID)} "
         f"choices (alone {tuned[0]:g}, distinct {tuned[1]:g}); single patches alone "

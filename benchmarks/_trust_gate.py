@@ -13,7 +13,7 @@ from _gate_pictures import (
     GOOD,
     WHOLE,
     Category,
-    ModelOutput,
+    GatePicture,
     category_of,
     doubt,
     folders_of,
@@ -75,7 +75,7 @@ def _measure(data: Path) -> dict[str, Any]:
     }
 
 
-def _pictures(category: Category) -> Iterator[tuple[str, str, ModelOutput]]:
+def _pictures(category: Category) -> Iterator[tuple[str, str, GatePicture]]:
     """The group that a picture counts in, its key within the category, and the picture."""
     for column, some in category.seen.items():
         yield from ((column, one.name, one) for one in some)

@@ -7,7 +7,9 @@ method, its ablations where wished (--ablations) and PatchCore as shipped; anoma
 patch kept) sees the same pictures, references, backbone weights and size in the same run, and both are measured by the
 same metrics. Killed, it goes on where it was. A smaller table: --categories, --shots, --seeds; without the peer:
 --alone, and then on another backbone or at another size too: --backbone, --size. With --leave-out the constants
-are chosen again without each data set in turn instead: writes leave_out.md there.
+are chosen again without each data set in turn instead: writes leave_out.md there, or only these parts of it anew. With
+--terms further kinds of evidence are tried, and all weighed by synthetic defects: writes terms.md there, of all cells
+in terms.jsonl, from which a killed run goes on.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 
 import _leave_out
 import _peer
+import _terms
 from _peer import PEER
 from _tables import chosen, over_seeds, spread
 from handful import backbones, metrics
@@ -70,19 +73,35 @@ def main() -> None:
     parser.add_argument("--backbone", default=backbones.DEFAULT_BACKBONE, help="timm's name; default: %(default)s")
     parser.add_argument("--size", type=int, default=SIZE, help="of the input; default: %(default)s")
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--leave-out", action="store_true", help="choose constants without each data set in turn")
+    parser.add_argument(
+        "--leave-out", nargs="*", choices=_leave_out.PARTS, help="choose constants without each data set"
+    )
+    parser.add_argument("--terms", action="store_true", help="try kinds of evidence weighed by synthetic defects")
     options = parser.parse_args()
     if not options.alone and (options.backbone, options.size) != (backbones.DEFAULT_BACKBONE, SIZE):
         parser.error("another backbone or size needs --alone")
     datasets = chosen(options.data, options.categories)
     folders = {str(options.data): "DIR", str(options.out): "OUT"}
     command = " ".join(["python3 scripts/bench default", *(folders.get(word, word) for word in sys.argv[1:])])
-    if options.leave_out:
+    if options.leave_out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        head = ["# The default's constants, each data set left out in turn", f"`{command}`, code of {commit()}."]
-        lines = [*head, *_leave_out.page(datasets, shots=options.shots, seeds=options.seeds)]
-        (options.out / "leave_out.md").write_text("\n\n".join(lines) + "\n")
-        print("\n\n".join(lines))
+        written = _leave_out.write(
+            options.out / "leave_out.md",
+            options.leave_out or list(_leave_out.PARTS),
+            f"`{command}`, code of {commit()}.",
+            data=options.data,
+            datasets=datasets,
+            shots=options.shots,
+            seeds=options.seeds,
+        )
+        print(written)
+        return
+    if options.terms:
+        file = options.out / "terms.jsonl"
+        cells = _terms.measured(datasets, shots=options.shots, seeds=options.seeds, file=file)
+        written = "\n\n".join(["# Terms weighed by synthetic defects", *_terms.page(cells)])
+        file.with_suffix(".md").write_text(written + "\n")
+        print(written)
         return
     backbone = backbones.create(options.backbone, size=(options.size, options.size))
     methods = [describe(parse(text)) for text in (DEFAULT, *(ABLATIONS if options.ablations else ()))]

@@ -151,7 +151,7 @@ class Detector:
                 `handful.data.images.read_picture`.
             accept_odd: whether references may be learnt that are clearly unlike the others, see `oddities`.
             try_defects: whether to measure `visibility`, which takes as long as about 33 inspections and changes
-                nothing else.
+                nothing else; a method that weighs its evidence by synthetic defects needs 18 of them anyway.
             progress: whether to show a bar on stderr, where that is a terminal, or in a notebook.
 
         Raises:

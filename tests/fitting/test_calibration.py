@@ -5,6 +5,7 @@ import torch
 
 from handful.fitting import calibration
 from handful.methods import create
+from handful.methods.handful import Handful
 from handful.types import Features
 
 PLAIN = {"measures": "euclidean", "damped": False, "sigma": 0.0, "share": 0.02}
@@ -47,6 +48,20 @@ def test_what_is_assumed_without_a_comparison_of_places_is_the_methods_alone():
         made = create(method, {})
         assumed = calibration.prior_from(made.fit(calibration.join(references)), references)
         assert assumed.widening_spread == made.single_spread and not assumed.among_places
+
+
+def test_evidence_is_weighed_by_defects_as_a_method_that_has_not_seen_their_reference_scores_them(monkeypatch):
+    views = [[row_of(*(value + shift for value in range(0, 80, 2)))] for shift in (0.0, 0.3, 0.5)]
+    defect, method = row_of(*range(0, 78, 2), 500), create("handful", PLAIN)
+    weighed = []
+    monkeypatch.setattr(Handful, "weigh", lambda self, terms, planted=None: weighed.append((terms, planted)))
+    calibration.fit_and_try(method, views, defects=[(1, defect), (2, defect)])
+    ((terms, planted),) = weighed
+    for number, row in enumerate((1, 2)):
+        others = [views[other][0] for other in range(3) if other != row]
+        blind = create("handful", PLAIN).fit(calibration.join(others))
+        assert torch.equal(terms[[row]], blind.terms(views[row][0]))
+        assert torch.equal(planted[number], torch.cat([blind.terms(views[row][0]), blind.terms(defect)]))
 
 
 def test_planted_defects_are_scored_by_a_method_that_has_not_seen_their_reference():

@@ -294,6 +294,46 @@ def test_terms_count_by_what_they_make_of_pictures_left_out(monkeypatch):
     assert method.score(odd).image.item() == pytest.approx(alone)
 
 
+SINGLE_RISE = 1.5  # in single patches
+
+
+@pytest.mark.parametrize(
+    ("without", "found", "gain"),
+    [
+        (0.1, 3.0, 1.13),  # far stranger with a defect, and quiet without: any gain raises the score, the largest most
+        (0.1, 0.1, 1.0),  # blind to it
+        (3.0, 3.0, 1.0),  # as strange without
+        (3.0, 3.1, 1.0),  # single patches see more of it than wide ones
+        (0.965, 1.55, 1.04),  # a larger gain would raise scores without a defect too
+    ],
+)
+def test_wide_patches_count_by_what_they_make_of_synthetic_defects(without, found, gain):
+    method = create("handful", {}).fit(random_features(3, seed=1))
+    # A score of wide patches counts as LEAD times itself to the power STEEP, as all means over pictures left out are 1.
+    scores = [(score / handful.LEAD) ** (1 / handful.STEEP) for score in (without, found)]
+    method.weigh(torch.ones(3, 3), torch.tensor([[[1.0, scores[0], 0.01], [SINGLE_RISE, 0.01, scores[1]]]] * 4))
+    assert method.usual_.tolist() == pytest.approx([1, 1, 1, gain])
+    assert (f"counted {gain:g} times as much as synthetic defects" in method.evidence) == (gain != 1)
+
+
+def test_a_gain_counts_in_score_and_map_and_can_be_asked_for():
+    references, queries = random_features(3, seed=1), random_features(2, seed=2)
+    methods = {
+        gain: create("handful", {"gain": gain, "sigma": 0.0}).fit(references) for gain in (0.0, 1.0, 1000.0, 2000.0)
+    }
+    for method in methods.values():
+        method.weigh(torch.ones(3, 3), torch.tensor([[[1.0, 0.1, 0.1], [1.0, 9.0, 9.0]]]))
+    assert methods[0.0].usual_[3].item() == pytest.approx(1.13) and methods[1.0].usual_[3].item() == 1
+    assert methods[0.0].weighs_defects and not methods[1.0].weighs_defects
+    assert "2e+03 times as much as asked for" in methods[2000.0].evidence
+    half, whole = (methods[gain].score(queries) for gain in (1000.0, 2000.0))  # so large that wide patches count alone
+    assert torch.allclose(whole.image, 2 * half.image) and torch.allclose(whole.maps, 2 * half.maps)
+    # One that was saved before there was a gain counts as with 1.
+    state = methods[0.0].state()
+    old = create("handful", {"sigma": 0.0}).load_state({**state, "usual": state["usual"][:3]})
+    assert torch.equal(old.score(queries).maps, methods[1.0].score(queries).maps) and "times" not in old.evidence
+
+
 def test_wide_patches_do_not_count_where_references_do_not_lie_still():
     references, queries = random_features(3, seed=1), random_features(2, seed=2)
     single = create("handful", {"wide": False}).fit(references).score(queries)
@@ -341,7 +381,7 @@ def test_wide_patches_of_a_single_picture_count_where_its_places_differ(monkeypa
         assert (method.terms(single) is not None) == counts
         assert ("in their place" in method.evidence) == counts
     method.fit(single).weigh_alone(torch.tensor([[0.1, 0.01, 0.3], [0.4, 0.01, 0.3]]))
-    assert method.usual_.tolist() == pytest.approx([handful.ALONE * 0.2, 0.01, 0.3])
+    assert method.usual_.tolist() == pytest.approx([handful.ALONE * 0.2, 0.01, 0.3, 1])
     method.fit(row_of(*([0] * 15 + [1] * 15))).weigh_alone(torch.tensor([[0.1, 0.01, 0.3]]))  # every place comes again
     assert method.terms(single) is None
 

@@ -17,6 +17,7 @@ from handful.fitting import rotation
 from handful.fitting.calibration import averaged
 from handful.methods import Turn
 from handful.ops.frames import Placement
+from handful.ops.planting import plan
 from handful.ops.views import mild_views, random_views
 from handful.types import Category, Features, Sample, Windows
 
@@ -108,6 +109,24 @@ class CategoryFeatures:
                 self._turned[path, preprocessing] = learnt, time.perf_counter() - begin
         kept = [self._turned[path, preprocessing] for path in paths]
         return [features for features, _ in kept], seconds + sum(seconds for _, seconds in kept)
+
+    def defects(self, paths: Sequence[str], preprocessing: Preprocessing) -> tuple[list[tuple[int, Features]], float]:
+        """References with the synthetic defects that `fit` weighs evidence by: row and features; seconds likewise."""
+        begin = time.perf_counter()
+        pictures, digests = zip(*(self.picture(path)[:2] for path in paths), strict=True)
+        images = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
+        backbone, (upright,) = self.backbone_for(preprocessing.size), self.views(paths[0], preprocessing, 1, None)[0]
+        planned = plan(
+            images,
+            sorted(range(len(paths)), key=digests.__getitem__),
+            [preprocessing.placement(picture.size) for picture in pictures],
+            [picture.size for picture in pictures],
+            views=1,
+            patch=preprocessing.size[0] / upright.levels[0].shape[1],
+            spots=False,
+        )
+        made = [(one.row, backbone(one.draw(images[one.row])[None])) for one in planned]
+        return made, time.perf_counter() - begin
 
     def _computed(
         self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool

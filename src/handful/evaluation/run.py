@@ -28,7 +28,7 @@ from handful.methods import Method, parse_tuning
 from handful.ops.frames import Placement, shared_aspect
 from handful.training import head_file
 from handful.training.backbone import BackboneTrainer
-from handful.types import Category
+from handful.types import Category, Features
 
 FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
 
@@ -304,9 +304,13 @@ class _Running:
             augmented.append(random)
             seconds += shared.picture(path)[2] + mild_seconds + random_seconds
         turned, turned_seconds = shared.turned(self.method.turn_wanted, self.references, self.preprocessing)
+        defects: list[tuple[int, Features]] = []
+        if self.method.weighs_defects and len(self.references) > 1 and not turned:
+            defects, defects_seconds = shared.defects(self.references, self.preprocessing)
+            seconds += defects_seconds
         begin = time.perf_counter()
         calibration = fit_and_calibrate(
-            self.method, views, augmented, turned, false_alarm_rate=self.category.false_alarm_rate
+            self.method, views, augmented, turned, defects=defects, false_alarm_rate=self.category.false_alarm_rate
         )
         self.fit_seconds = time.perf_counter() - begin + seconds + turned_seconds
         self.threshold = calibration.threshold

@@ -103,6 +103,7 @@ def fit_and_calibrate(
     augmented: Sequence[Sequence[Features]] = (),
     turned: Sequence[Features] = (),
     *,
+    defects: Sequence[tuple[int, Features]] = (),
     false_alarm_rate: float,
     track: Track = quietly,
 ) -> threshold.Calibration:
@@ -115,10 +116,12 @@ def fit_and_calibrate(
             left out where it wants none.
         turned: of each reference the patches that `handful.fitting.rotation` keeps of its turned copies; left out where
             none are to be learnt.
+        defects: the row of a reference, and the features of the picture with a synthetic defect, where the method
+            weighs its evidence by these.
         false_alarm_rate: the share of good parts that may be rejected.
         track: shows progress.
     """
-    image_scores, map_peaks = fit(method, views, augmented, turned, track=track)
+    image_scores, map_peaks, _ = fit_and_try(method, views, augmented, turned, defects=defects, track=track)
     assumed = prior_from(method, [of_picture[0] for of_picture in views])
     return threshold.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate, prior=assumed)
 
@@ -142,13 +145,14 @@ def fit_and_try(
     augmented: Sequence[Sequence[Features]] = (),
     turned: Sequence[Features] = (),
     *,
+    defects: Sequence[tuple[int, Features]] = (),
     planted: Sequence[tuple[int, int, Features]] = (),
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """As `fit`, and score references on which defects were planted, by a method that has not seen them.
 
     Args:
-        method, views, augmented, turned, track: as `fit_and_calibrate` takes them.
+        method, views, augmented, turned, defects, track: as `fit_and_calibrate` takes them.
         planted: the row of a reference, the number of its view that a defect was planted on, and the features of that
             picture with the defect; of a single reference a view other than the first.
 
@@ -158,7 +162,7 @@ def fit_and_try(
         method itself, places of the picture not compared with one another.
     """
     _fit(method, views, augmented, turned, rows=range(len(views)))
-    _weigh(method, views, augmented, turned)
+    _weigh(method, views, augmented, turned, defects)
     return _unseen_scores(method, views, augmented, turned, planted=planted, track=track)
 
 
@@ -168,6 +172,7 @@ def _weigh(
     views: Sequence[Sequence[Features]],
     augmented: Sequence[Sequence[Features]],
     turned: Sequence[Features],
+    defects: Sequence[tuple[int, Features]],
 ) -> None:
     """Bring the kinds of evidence that a fitted method joins to one scale, see `Method.weigh` and `weigh_alone`."""
     pictures = [of_picture[0] for of_picture in views]
@@ -177,12 +182,16 @@ def _weigh(
         varied = [method.terms(view) for view in views[0][1:]]
         method.weigh_alone(torch.cat([found for found in varied if found is not None]))
         return
-    terms = [
-        blind.terms(pictures[row])
-        for rows, blind in blind_methods(method, views, augmented, turned, track=quietly)
-        for row in rows
-    ]
-    method.weigh(torch.cat([found for found in terms if found is not None]))
+    terms, planted = [], []
+    for rows, blind in blind_methods(method, views, augmented, turned, track=quietly):
+        for row in rows:
+            good = blind.terms(pictures[row])
+            with_defects = [blind.terms(features) for of_row, features in defects if of_row == row]
+            terms.append(good)
+            planted += [
+                torch.stack([good, found], 1) for found in with_defects if good is not None and found is not None
+            ]
+    method.weigh(torch.cat([found for found in terms if found is not None]), torch.cat(planted) if planted else None)
 
 
 def blind_methods(

@@ -102,16 +102,28 @@ def fit(
     turning, turned = _turned(method, references, inputs, upright, track=track)
     if tiling and try_defects:
         variations = [tiling.middles(picture, alone=len(pictures) == 1) for picture in pictures]
-    plantings = _plantings(references, upright, variations, tiling) if try_defects else []
+    weighs = method.weighs_defects and len(pictures) > 1 and not (tiling or turned)
+    plantings = []
+    if try_defects or weighs:
+        plantings = _plantings(references, upright, variations, tiling, spots=try_defects)
     planted = [
         (one.row, one.view, backbone(one.draw(variations[one.row][one.view])[None]))
         for one in track(plantings, description="defects")
     ]
+    defects = [
+        (row, features)
+        for one, (row, _, features) in zip(plantings, planted, strict=True)
+        if weighs and one.diameter is None
+    ]
+    if not try_defects:
+        plantings, planted = [], []
     tiles: list[Features] = []
     if tiling:
         tiles, *good, tried, prior = tiling.fit(method, pictures, planted=planted, track=track)
     else:
-        *good, tried = calibration.fit_and_try(method, views, augmented, turned, planted=planted, track=track)
+        *good, tried = calibration.fit_and_try(
+            method, views, augmented, turned, defects=defects, planted=planted, track=track
+        )
         prior = calibration.prior_from(method, upright)
     trials = tuple(
         Trial(one.kind, clean, found, one.diameter)
@@ -154,6 +166,8 @@ def _plantings(
     upright: Sequence[Features],
     variations: Sequence[Sequence[torch.Tensor]],
     tiling: Tiling | None,
+    *,
+    spots: bool,
 ) -> list[Planting]:
     """The synthetic defects to plant on variations of the references; in tiles on the tiles in the middle."""
     pictures, preprocessing = references.pictures, references.preprocessing
@@ -163,7 +177,7 @@ def _plantings(
     shown = [tiling.shown(picture) if tiling else picture.size for picture in pictures]
     patch = preprocessing.size[0] / upright[0].levels[0].shape[1]
     first = [of_picture[0] for of_picture in variations]
-    return plan(first, _order(references), placements, shown, views=len(variations[0]), patch=patch)
+    return plan(first, _order(references), placements, shown, views=len(variations[0]), patch=patch, spots=spots)
 
 
 def _order(references: References) -> list[int]:

@@ -111,6 +111,11 @@ class Method(Configured, ABC):
         return "never"
 
     @property
+    def weighs_defects(self) -> bool:
+        """Whether `weigh` looks at synthetic defects too."""
+        return False
+
+    @property
     def takes_loose_patches(self) -> bool:
         """Whether `fit` also takes patches without their grid, (B, 1, N, D) at every level: those kept of tiles."""
         return False
@@ -183,11 +188,12 @@ class Method(Configured, ABC):
         """
         return None
 
-    def weigh(self, terms: Tensor) -> None:
+    def weigh(self, terms: Tensor, planted: Tensor | None = None) -> None:
         """Bring all kinds of evidence to one scale by what they make of good pictures that were not learnt.
 
         Args:
             terms: (B, T) of each reference, two or more, by a method that has learnt the others.
+            planted: (N, 2, T) of references without and with a synthetic defect, likewise; None where none are planted.
         """
         raise NotImplementedError
 

@@ -26,6 +26,10 @@ patches than in wide ones; below 1 the leads favour single patches, so that a te
 by far: a term that varies with good pictures has a large T and seldom counts. Where good parts do not lie still,
 "placed" T is more than `STILL` times "pooled" T, and neither counts.
 
+Both leads are raised where the product's references say so: synthetic defects are planted on the references left out,
+and of `GAINS` the one is taken with which they raise these pictures' scores the most, on the mean of logarithms, and of
+those within `ALIKE` of that the least. Where wide patches see the defects no better than single ones, it is 1.
+
 One reference cannot be left out. There T and S are those of its mild variations, S times `ALONE`, as other good parts
 are stranger in wide patches too. Whether its places have an order at all shows in how strange each is to the rest of
 the picture, more than `ELSEWHERE` of the side away: for a texture, or a crop of a board, not much stranger than to a
@@ -62,6 +66,7 @@ WIDE = 3  # patches, the side of the neighbourhood that wide patches are pooled 
 WIDE_SHARE = 0.02  # of the wide patches, whose mean score is the picture's
 STEEP = 0.75
 LEAD, MAP_LEAD = 0.93, 0.8
+GAINS, ALIKE = (1.0, 1.04, 1.08, 1.13), 0.01  # benchmarks/default/terms.md has what else was tried
 STILL = 1.2  # measured by product in benchmarks/default/leave_out.md: more for crops that show another place each
 ALONE = 1.075  # with `LEAD` 1
 ELSEWHERE = 0.15  # of the side
@@ -82,6 +87,7 @@ class Handful(Method):
             go with turned copies, of which single patches are kept: `turn` must be "never".
         damped: whether distances along the picture's edge are.
         wide: whether wide patches count too, where parts are not learnt in turned copies.
+        gain: how many times as much they count; 0 for as many as synthetic defects on the references say.
         coreset_ratio: share of the good patches kept at each level, and of those of each turned copy.
         share: of the patches, whose mean score is the picture's.
         sigma: of the map's Gaussian blur, in model-input pixels.
@@ -101,6 +107,7 @@ class Handful(Method):
     neighbourhood: int = 1
     damped: bool = True
     wide: bool = True
+    gain: float = 0.0
     coreset_ratio: float = 1.0
     share: float = 0.005
     sigma: float = 4.0
@@ -108,7 +115,7 @@ class Handful(Method):
     rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (1, K, L, D) of each level: its patches in groups
     turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, K, L, D) of each level: C turned copies, or none
     wide_: Tensor = field(init=False, repr=False)  # (B, h, w, D) of the references on the coarsest grid, or none
-    usual_: Tensor = field(init=False, repr=False)  # (3,) S and T of pooled and placed, see above; none before `weigh`
+    usual_: Tensor = field(init=False, repr=False)  # (4,) S, T of pooled and placed, the gain; none before `weigh`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,11 +125,16 @@ class Handful(Method):
         require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
         require(self.copies >= 1, "copies", "at least 1", self.copies)
         require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)
+        require(self.gain >= 0, "gain", "at least 0", self.gain)
         require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
 
     @property
     def turn_wanted(self) -> Turn:
         return self.turn
+
+    @property
+    def weighs_defects(self) -> bool:
+        return self.wide and self.gain == 0
 
     @property
     def takes_loose_patches(self) -> bool:
@@ -170,7 +182,8 @@ class Handful(Method):
 
     def _weighed(self, scores: Tensor, number: int) -> Tensor:
         """The scores of a term, pooled or placed, in the unit of single patches."""
-        return self.usual_[0] * (scores / self.usual_[1 + number]).pow(STEEP)
+        gain = self.usual_[3] if len(self.usual_) > 3 else 1.0  # none where saved before there was
+        return gain * self.usual_[0] * (scores / self.usual_[1 + number]).pow(STEEP)
 
     def _wide_one(self, query: Features) -> tuple[Tensor, Tensor]:
         """Of one picture's wide patches, the distance to the nearest good one, and to the nearest in its place.
@@ -192,7 +205,10 @@ class Handful(Method):
     @property
     def evidence(self) -> str:
         if len(self.wide_) and len(self.usual_):
-            return "single patches; wide patches, compared anywhere and in their place"
+            gain = float(self.usual_[3]) if len(self.usual_) > 3 else 1.0
+            why = "as synthetic defects on the references show" if self.weighs_defects else "as asked for"
+            more = f", counted {gain:.3g} times as much {why}" if gain != 1 else ""
+            return f"single patches; wide patches, compared anywhere and in their place{more}"
         if len(self.usual_):
             return "single patches; wide ones do not count, as the references do not lie still"
         if not self.wide:
@@ -211,17 +227,31 @@ class Handful(Method):
         wide = [top_share(one[None], share=WIDE_SHARE) for one in self._wide_one(query)]
         return torch.stack([single, *wide], 1)
 
-    def weigh(self, terms: Tensor) -> None:
-        self.usual_ = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
-        if self.usual_[2] > STILL * self.usual_[1]:
+    def weigh(self, terms: Tensor, planted: Tensor | None = None) -> None:
+        usual = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
+        self.usual_ = torch.cat([usual, usual.new_tensor([self.gain or 1.0])])
+        if usual[2] > STILL * usual[1]:
             self.wide_ = self.wide_[:0]
+        elif self.weighs_defects and planted is not None:
+            self.usual_[3] = self._best_gain(planted)
+
+    def _best_gain(self, planted: Tensor) -> float:
+        """The one of `GAINS` that raises the scores of pictures (N, without and with a synthetic defect, T) most."""
+        planted = planted.clamp_min(torch.finfo(planted.dtype).tiny)
+        wide = LEAD * torch.stack([self._weighed(planted[..., 1 + number], number) for number in range(2)]).amax(0)
+        raised = []
+        for gain in GAINS:
+            without, found = torch.maximum(planted[..., 0], gain * wide).log().unbind(1)
+            raised.append(float((found - without).mean()))
+        enough = max(raised) - ALIKE * abs(max(raised))
+        return next(gain for gain, much in zip(GAINS, raised, strict=True) if much >= enough)
 
     def weigh_alone(self, terms: Tensor) -> None:
         usual = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
         if self._wide_apart() < DISTINCT * usual[1]:
             self.wide_ = self.wide_[:0]
         else:
-            self.usual_ = torch.cat([ALONE * usual[:1], usual[1:]])
+            self.usual_ = torch.cat([ALONE * usual[:1], usual[1:], usual.new_tensor([self.gain or 1.0])])
 
     def _wide_apart(self) -> Tensor:
         """How strange the wide patches of the single picture that `fit` has seen are to the rest of it, as a score."""

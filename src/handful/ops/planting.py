@@ -61,6 +61,7 @@ def plan(
     *,
     views: int,
     patch: float,
+    spots: bool = True,
 ) -> list[Planting]:
     """Plan a defect of every recipe and length, and `PLACES` spots of every diameter, on good pictures in turn.
 
@@ -75,6 +76,7 @@ def plan(
         sizes: width, height of each original picture.
         views: how many mild variations each has, the picture itself included.
         patch: side of the finest level's patches, in pixels of the frame.
+        spots: whether there are to be any.
     """
     allowed = {row: _allowed(images[row], placements[row]) for row in order[: len(RECIPES) * len(LENGTHS) + PLACES]}
 
@@ -90,7 +92,7 @@ def plan(
         made.append(Planting(row, view, recipe.name, draw))
     first = order[0]
     scale = math.sqrt(math.prod(_scales(placements[first], sizes[first])))
-    for number in range(len(made), len(made) + PLACES):
+    for number in range(len(made), len(made) + PLACES) if spots else ():
         row, view, seed = taken(number)
         down, across = _scales(placements[row], sizes[row])
         centre = divmod(int(np.random.default_rng(seed).choice(np.flatnonzero(allowed[row]))), allowed[row].shape[1])
