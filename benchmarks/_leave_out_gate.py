@@ -76,26 +76,26 @@ def page(data: Path, *, shots: Sequence[int]) -> list[str]:
         category = category_of(folder, backbone, strangers, every=EVERY)
         cells += _cells(folder.parent.name, category, backbone, shots)
         print(category.name, *cells[-1].whole(), file=sys.stderr, flush=True)
-    shipped = {name: getattr(gate_module, name) for name in GRID}
-    rows = ["| left out | bounds chosen otherwise than shipped | good | defective | spoilt and others |"]
+    names = [name for name in GRID if 1 in shots or not name.endswith("_ALONE")]  # these count with one reference
+    everywhere = {name: _best(name, cells) for name in names}
+    rows = ["| left out | bounds chosen otherwise than on all | good | defective | spoilt and others |"]
     rows += ["|---|---|---|---|---|"]
     sums = np.zeros((3, len(KINDS)), np.int64)  # chosen elsewhere, shipped, all pictures
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         here = [cell for cell in cells if cell.dataset == dataset]
-        chosen = {name: _best(name, [cell for cell in cells if cell.dataset != dataset]) for name in GRID}
+        chosen = {name: _best(name, [cell for cell in cells if cell.dataset != dataset]) for name in names}
         with _set(chosen):
             found = sum((cell.whole() for cell in here), np.zeros(len(KINDS), np.int64))
         before = sum((cell.whole() for cell in here), np.zeros(len(KINDS), np.int64))
         every = sum((_counted(cell.pictures) for cell in here), np.zeros(len(KINDS), np.int64))
         sums += np.stack([found, before, every])
-        differ = ", ".join(f"{name} {value:g}" for name, value in chosen.items() if value != shipped[name])
+        differ = ", ".join(f"{name} {value:g}" for name, value in chosen.items() if value != everywhere[name])
         shares = [_share(*counts) for counts in zip(found, before, every, strict=True)]
         rows.append(f"| {dataset} | {differ or 'none'} | {' | '.join(shares)} |")
     rows.append(f"| all | | {' | '.join(_share(*counts) for counts in sums.T)} |")
-    everywhere = {name: _best(name, cells) for name in GRID}
     bounds = "; ".join(
-        f"{name} {everywhere[name]:g} of {', '.join(f'{value:g}' for value in values)} (shipped {shipped[name]:g})"
-        for name, (_, values) in GRID.items()
+        f"{name} {value:g} of {', '.join(f'{one:g}' for one in GRID[name][1])} (shipped {getattr(gate_module, name):g})"
+        for name, value in everywhere.items()
     )
     return [
         f"Every third of the pictures of [the gate's page](../capture.md) at {', '.join(map(str, shots))} references "

@@ -87,9 +87,9 @@ def _nearer(cells: Sequence[Cell], names: Sequence[str], shots: Sequence[int], s
     return [
         f"At {' and '.join(str(count) for count in shots if count > 1)} references, seeds {', '.join(map(str, seeds))}."
         f" `NEARER` by its rule: the least bound, in hundredths, below which all draws of parts that lie still are, in "
-        f"the other data sets ({', '.join(TURN)} turn, and {', '.join(ELSEWHERE)}, whose crops show another place "
-        f"each, do not count); shipped {rotation.NEARER:g}. At most {PICTURES} good and as many defective pictures of "
-        "each category.",
+        f"the other data sets ({', '.join(TURN)}, which turns, and {', '.join(ELSEWHERE)}, whose crops show other "
+        f"places each, do not count); shipped {rotation.NEARER:g}. At most {PICTURES} good and as many defective "
+        "pictures of each category.",
         "\n".join(rows),
         "How many times as near the first reference is turned, by category, from the least to the most: "
         + "; ".join(f"{name} {min(some):.3f} to {max(some):.3f}" for name, some in order)
