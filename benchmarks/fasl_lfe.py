@@ -37,7 +37,7 @@ from handful.data.preprocessing import Preprocessing
 from handful.evaluation.environment import commit
 from handful.evaluation.peak_memory import peak_mb, reset_peak
 from handful.fitting.calibration import join
-from handful.methods.fasl import FASL, feature_discrepancy, unit
+from handful.methods.fasl.scoring import FASL, feature_discrepancy, unit
 from handful.ops.residuals import ResidualBank
 from handful.ops.windows import WindowBank
 from handful.version import __version__

@@ -23,8 +23,11 @@ from handful.training import head_file
 from handful.types import Features
 
 SETTINGS = {"coft": {"views": 3}, "fasl": {"winmode": "mul", "win_size": 4, "win_stride": 2}}
-LOOKS_BEYOND_PATCHES = ("fasl", "winclip")  # with the settings above
-TRAINING = {"resad": {"blocks": 1, "condition": 8}, "fasl": {}}
+LOOKS_BEYOND_PATCHES = [
+    name
+    for name, method in sorted(METHODS.items())
+    if method.needs_text or method(**SETTINGS.get(name, {})).windows_wanted is not None
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +42,15 @@ def make(fitted, picture, tiny_clip):
     clip = backbones.create(tiny_clip, weights="random", device="cpu")
 
     def fit(name="patchcore", count=3):
-        backbone, head = clip if name == "winclip" else plain, None
+        backbone, head = clip if METHODS[name].needs_text else plain, None
         if name in HEAD_TRAININGS:
-            training = HEAD_TRAININGS[name](**TRAINING[name])
+            training = HEAD_TRAININGS[name](**HEAD_TRAININGS[name].quick)
             depths = backbone(torch.zeros(1, 3, 64, 64)).depths
             identity = head_file.identity(backbone.spec)
             record = head_file.Record(name, training.settings, depths, identity, (), (), {}, (), 0)
             head = head_file.TrainedHead(training.make_head(depths, seed=0).eval(), record, "0", "head.safetensors")
         detector = Detector(name, settings=SETTINGS.get(name), backbone=backbone, head=head, gate=("blank",))
-        return detector.fit([picture(seed) for seed in range(count)], accept_odd=name == "winclip")  # random weights
+        return detector.fit([picture(seed) for seed in range(count)], accept_odd=backbone is clip)  # of random weights
 
     return fit
 

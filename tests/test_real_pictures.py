@@ -48,7 +48,7 @@ def pill(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(("category", "least"), [("mvtec_ad/pill", 92), ("mvtec_ad/bottle", 99)])
+@pytest.mark.parametrize(("category", "least"), [("mvtec_ad/pill", 92), ("mvtec_ad/bottle", 99.9)])
 def test_patchcore_reaches_the_image_auroc_it_claims(category, least):
     aurocs = []
     for seed in (0, 1, 2):
@@ -59,8 +59,9 @@ def test_patchcore_reaches_the_image_auroc_it_claims(category, least):
     assert statistics.mean(aurocs) >= least, aurocs
 
 
-@pytest.mark.parametrize(("category", "least"), [("mvtec_ad/pill", 94), ("mvtec_ad/screw", 80)])
+@pytest.mark.parametrize(("category", "least"), [("mvtec_ad/pill", 96.2), ("mvtec_ad/screw", 85.6)])
 def test_the_default_reaches_the_image_auroc_it_claims(category, least):
+    # benchmarks/default.md: 96.5 and 88.8 at 4 references, less the standard deviation of three draws, 0.2 and 3.2.
     detector = Detector(size=320).fit(references(category, shots=4, seed=0))
     assert detector.turning.turned == (category == "mvtec_ad/screw")
     samples = category_in(category).test

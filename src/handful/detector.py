@@ -35,7 +35,7 @@ from handful.report.result import Inspection
 from handful.saved import archive, scoring_graph
 from handful.saved.export import Export, GraphFormat, export
 from handful.saved.manifest import reading
-from handful.saved.state import InspectorState
+from handful.saved.state import InspectorState, method_of
 from handful.training import head_file
 from handful.types import Reference
 
@@ -66,8 +66,9 @@ class Detector:
             print(inspection.path, inspection.verdict, inspection.score)
 
     Args:
-        method: a name in `handful.methods.METHODS`.
-        settings: of the method, by name.
+        method: a name in `handful.methods.METHODS`, or an object of any class derived from `handful.methods.Method`;
+            the object itself is never fitted, as the detector makes others of its class and settings.
+        settings: of the method, by name; to be left out where `method` is an object.
         backbone, levels, weights, engine, precision, device, object_name: see `handful.backbones.create`. `backbone`
             may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
         size: of the model's input in pixels. One number N, or None for the backbone's own: about N² pixels at the
@@ -91,7 +92,7 @@ class Detector:
 
     def __init__(
         self,
-        method: str = "handful",
+        method: str | methods.Method = "handful",
         *,
         settings: Mapping[str, Any] | None = None,
         backbone: str | Backbone = backbones.DEFAULT_BACKBONE,
@@ -113,7 +114,7 @@ class Detector:
         self.max_pixels = max_pixels
         self.gate = check_names(gate)
         self.head = head_file.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
-        self.method = methods.create(method, settings or {}).take_head(self.head.module if self.head else None)
+        self.method = methods.made(method, settings).take_head(self.head.module if self.head else None)
         _check_size(size)
         check_rate(false_alarm_rate)
         self.false_alarm_rate = false_alarm_rate
@@ -375,7 +376,6 @@ class Detector:
         kept = None if backbone is None else (backbone.spec, dict(backbone.parts))
         options = {name: value for name, value in self._backbone_options.items() if name != "name"}
         arguments = options | {
-            "settings": self.method.settings,
             "backbone": self._backbone_options["name"] if backbone is None else backbones.DEFAULT_BACKBONE,
             "false_alarm_rate": self.false_alarm_rate,
             "head": self.head,
@@ -383,11 +383,12 @@ class Detector:
             "max_pixels": self.max_pixels,
             "squeeze": self.squeeze,
         }
-        return _unfitted_again, (self.method.name, arguments, kept)
+        return _unfitted_again, (type(self.method), self.method.settings, arguments, kept)
 
-    def _packed(self, state: InspectorState) -> tuple[bytes, head_file.TrainedHead | None, backbones.Device]:
-        """The bytes of its file, its head, and where torch runs; no graph is made for it."""
-        return archive.pack(*state.packed(make_graph=False)), self.head, self._backbone_options["device"]
+    def _packed(self, state: InspectorState) -> "_Packed":
+        """The bytes of its file, its method's class, its head, and where torch runs; no graph is made for it."""
+        content = archive.pack(*state.packed(make_graph=False))
+        return content, type(state.method), self.head, self._backbone_options["device"]
 
     def __call__(self, picture: PictureSource | Picture) -> Inspection:
         """Inspect one picture; one that cannot be read gets the verdict ERROR.
@@ -573,6 +574,7 @@ class Detector:
         cls,
         source: archive.Source,
         *,
+        method: type[methods.Method] | None = None,
         engine: backbones.EngineChoice | None = None,
         device: backbones.Device = "auto",
         head: head_file.Head = None,
@@ -581,6 +583,7 @@ class Detector:
 
         Args:
             source: the path of a saved inspector, or the bytes of its file.
+            method: the class of its method, where that is not in `handful.methods.METHODS`.
             engine: None for the one it was fitted with.
             device: where torch runs.
             head: that it was fitted with, where it needs one: a file, or one read before; None to look for the file of
@@ -588,7 +591,7 @@ class Detector:
 
         Raises:
             InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector, or if the head
-                is not the one that it was fitted with.
+                or the method is not the one that it was fitted with.
             WeightsError: if the head cannot be read.
             SettingError: if its engine, device or precision cannot be had here.
             ProcessError: in a process that was forked after OpenVINO or torch had run.
@@ -596,9 +599,9 @@ class Detector:
         content, name = archive.content_of(source)
         manifest, calibration, parts = archive.read(content, name=name)
         with reading(name):
-            method = manifest["method"]
+            made = method_of(manifest, method, name=name)
             found = head_file.named(Path(name), manifest, head)
-            detector = cls(method["name"], settings=method["settings"], device=device, head=found)
+            detector = cls(made, device=device, head=found)
             state = InspectorState.from_file(
                 manifest, calibration, parts, detector.method, engine=engine, device=device
             )
@@ -628,20 +631,28 @@ def _check_size(size: int | tuple[int, int] | str | None) -> None:
         raise SettingError(f"`size` must be 32 to 4096 pixels, one number or height and width, or auto, got {size!r}.")
 
 
-def _again(content: bytes, head: head_file.TrainedHead | None, device: backbones.Device) -> Detector:
+_Packed = tuple[bytes, type[methods.Method], head_file.TrainedHead | None, backbones.Device]
+
+
+def _again(
+    content: bytes, method: type[methods.Method], head: head_file.TrainedHead | None, device: backbones.Device
+) -> Detector:
     """A fitted detector that was pickled or copied."""
-    return Detector.load(content, head=head, device=device)
+    return Detector.load(content, method=method, head=head, device=device)
 
 
-def _inspector_again(content: bytes, head: head_file.TrainedHead | None, device: backbones.Device) -> Inspector:
+def _inspector_again(*packed: Any) -> Inspector:
     """The inspector of a fitted detector that was pickled or copied."""
-    return _again(content, head, device).inspector
+    return _again(*packed).inspector
 
 
 def _unfitted_again(
-    method: str, arguments: dict[str, Any], backbone: tuple[BackboneSpec, dict[str, bytes]] | None
+    method: type[methods.Method],
+    settings: dict[str, Any],
+    arguments: dict[str, Any],
+    backbone: tuple[BackboneSpec, dict[str, bytes]] | None,
 ) -> Detector:
     """A detector that was pickled or copied before it was fitted."""
     if backbone is not None:
         arguments = arguments | {"backbone": backbones.load(*backbone, device=arguments["device"])}
-    return Detector(method, **arguments)
+    return Detector(method(**settings), **arguments)

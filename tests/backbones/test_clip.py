@@ -9,7 +9,7 @@ from handful import backbones
 from handful.backbones import clip
 from handful.backbones.windows import windowed
 from handful.errors import SettingError, WeightsError
-from handful.methods.fasl import FASL, FASLHead
+from handful.methods.fasl.scoring import FASL, FASLHead
 
 open_clip = clip.open_clip  # imported there, after the torchvision that it needs has been seen to
 

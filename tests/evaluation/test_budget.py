@@ -11,6 +11,7 @@ from handful.errors import SettingError
 from handful.evaluation import budget
 from handful.evaluation.budget import Budget
 from handful.inspector import Inspector
+from handful.methods import METHODS
 
 
 @pytest.fixture
@@ -117,7 +118,8 @@ def test_a_single_reference_stays_whole(new, good_folder):
 
 
 def test_a_method_that_keeps_no_share_is_refused_before_anything_is_learnt(new):
-    with pytest.raises(SettingError, match=r"must be one of handful, patchcore, fastrecon, got reb; choose one"):
+    able = [name for name, method in METHODS.items() if budget.SETTING in method.setting_names()]
+    with pytest.raises(SettingError, match=f"must be one of {', '.join(able)}, got reb; choose one"):
         budget.fit(new("reb"), "nowhere", Budget(max_mb=5))
 
 

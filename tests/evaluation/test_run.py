@@ -330,7 +330,7 @@ def test_training_changes_the_scores_and_counts_into_the_fit(parts, backbone, tm
 
 def test_a_training_is_part_of_a_cells_name(parts):
     cell = plan({"parts": parts}, methods=["fastrecon:lam=2.0@reb:updates=100,lr=0.5"], shots=[1], seeds=[0])[0]
-    assert (cell.method, cell.scoring, cell.tuning) == ("fastrecon@reb:lr=0.5", "fastrecon", "reb:lr=0.5")
+    assert (cell.method, cell.scorer.name, cell.tuning) == ("fastrecon@reb:lr=0.5", "fastrecon", "reb:lr=0.5")
     with pytest.raises(SettingError, match="`training` must be one of"):
         plan({"parts": parts}, methods=["patchcore@magic"], shots=[1], seeds=[0])
 

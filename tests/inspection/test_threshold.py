@@ -225,8 +225,8 @@ def test_a_prior_says_how_a_single_reference_is_widened_and_how_good_parts_sprea
     one = np.array([[2.0, 2.0, 2.0]])
     as_another = predict(one, prior=threshold.Prior(spread=0.03, widening=1.0, widening_spread=0.05))
     assert as_another.typical == pytest.approx(2.0)
-    assert as_another.own == pytest.approx(0.03)
-    assert as_another.about == pytest.approx(math.hypot(0.03, 0.05))
+    assert as_another.spread == pytest.approx(0.03)
+    assert as_another.standard_error == pytest.approx(math.hypot(0.03, 0.05))
     assert predict(one).typical == pytest.approx(4.0)  # PatchCore's: twice as high
     among_places = threshold.Prior(widening=1.18, among_places=True)
     words = calibrate(one, one, false_alarm_rate=0.01, prior=among_places).rests_on

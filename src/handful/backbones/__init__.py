@@ -50,7 +50,7 @@ def create(
         aspect: width to height; the input then has about that and as many pixels as the square, see
             `handful.ops.frames.frame_size`. None for the square itself.
         engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (faster than torch there,
-            benchmarks/main_job.md), else torch.
+            benchmarks/speed.md), else torch.
         precision: "f32", or "bf16" with OpenVINO on a CPU that has it: the backbone's pass is shorter by a third
             (benchmarks/speed.md), scores differ a little (benchmarks/precision.md) and hold only there.
         device: where torch runs.

@@ -44,7 +44,7 @@ def bench(
             "trained head resad@HEAD.safetensors."
         ),
     ] = ["patchcore", "fastrecon"],  # noqa: B006 - typer copies it
-    shots: Annotated[list[int], typer.Option(help="How many references; winclip takes 0 too.")] = [1, 2, 4],  # noqa: B006
+    shots: Annotated[list[int], typer.Option(help="How many references; 0 for a method that needs none.")] = [1, 2, 4],  # noqa: B006
     seeds: Annotated[list[int], typer.Option(help="Of the draws.")] = [0, 1, 2],  # noqa: B006
     categories: Annotated[list[str] | None, typer.Option(help="Only these, by name; default: all.")] = None,
     layout: Annotated[str, typer.Option(help="How the data sets are laid out; default: found out.")] = "auto",

@@ -21,6 +21,7 @@ from handful.cli.options import (
     SizeOption,
     SqueezeOption,
     WeightsOption,
+    method_names,
     parse_fit_size,
     parse_gate,
     parse_levels,
@@ -37,7 +38,8 @@ def fit(
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
     method: Annotated[
-        str, typer.Option(help="handful, patchcore, fastrecon, reb or coft; with --head resad; on clip: winclip.")
+        str,
+        typer.Option(help=f"{', '.join(method_names())}; a method that needs a head or a clip: backbone says so."),
     ] = "handful",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
@@ -51,10 +53,16 @@ def fit(
     precision: PrecisionOption = "f32",
     device: DeviceOption = "auto",
     rate: RateOption = DEFAULT_RATE,
-    head: Annotated[Path | None, typer.Option(help="A head that `handful train resad` wrote.")] = None,
+    head: Annotated[
+        Path | None, typer.Option(help="A head that `handful train` wrote, for a method that needs one.")
+    ] = None,
     object_name: Annotated[
         str | None,
-        typer.Option("--object", metavar="NAME", help="What the part is, for winclip: metal nut; default: object."),
+        typer.Option(
+            "--object",
+            metavar="NAME",
+            help="What the part is, for a method that reads text: metal nut; default: object.",
+        ),
     ] = None,
     gate: GateOption = "all",
     accept_odd: Annotated[

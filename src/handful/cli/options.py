@@ -1,5 +1,6 @@
 """Options that several verbs share."""
 
+import pkgutil
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,6 +57,12 @@ MaxPixelsOption = Annotated[
 ]
 DEFAULT_RATE = 0.03  # handful.inspection.threshold's, which imports NumPy; a test compares the two
 RateOption = Annotated[float, typer.Option(help="Share of good parts that may be rejected.")]
+
+
+def method_names() -> list[str]:
+    """The names of the methods: those of their files, as importing these takes seconds."""
+    files = pkgutil.iter_modules([str(Path(__file__).parents[1] / "methods")])
+    return sorted(file.name for file in files if not file.name.startswith("base"))
 
 
 class ManyValues(TyperCommand):

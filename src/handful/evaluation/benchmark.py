@@ -11,6 +11,7 @@ from handful.evaluation.results import Row
 from handful.evaluation.run import backbone_label, run
 from handful.files import replacing, sweep
 from handful.inspection import threshold
+from handful.methods import Method
 from handful.types import Dataset
 
 SUMMARY = "summary.md"
@@ -27,7 +28,8 @@ class Benchmark:
         backbone: computes every feature, once.
         out: the folder of the results.
         methods: as `handful.methods.parse` reads them; METHOD@TRAINING scores on the backbone after a training on the
-            references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head.
+            references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head. An object
+            may be of any class derived from `handful.methods.Method`.
         shots, seeds: of the draws.
         false_alarm_rate: what the shipped thresholds are asked for.
         frames: of the inputs, see `handful.evaluation.cells.Frames`.
@@ -46,7 +48,7 @@ class Benchmark:
         backbone: Backbone,
         out: Path,
         *,
-        methods: Sequence[str],
+        methods: Sequence[str | Method],
         shots: Sequence[int],
         seeds: Sequence[int],
         false_alarm_rate: float = threshold.DEFAULT_RATE,
@@ -118,4 +120,5 @@ class Benchmark:
                 self.out,
                 false_alarm_rate=self.false_alarm_rate,
                 frames=self.frames,
+                scorers={cell.method: cell.scorer for cell in self.cells},
             )

@@ -92,7 +92,7 @@ def fit(
     whole = asked.settings[SETTING]
     alone = len(images.gather(references, recursive=False)) == 1
     for share in (whole, *(less for less in SHARES if less < whole and not alone)):
-        detector.method = methods.create(asked.name, {**asked.settings, SETTING: share}).take_head(asked.head_)
+        detector.method = type(asked)(**{**asked.settings, SETTING: share}).take_head(asked.head_)
         detector.fit(references, accept_odd=accept_odd, progress=progress)
         if share == whole:
             before = detector.calibration

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from handful.errors import SettingError
 from handful.evaluation import results
-from handful.methods import describe, parse, parse_tuning
+from handful.methods import Method, describe, made, parse, parse_tuning
 from handful.types import Category, Dataset
 
 HEAD_SUFFIX = ".safetensors"
@@ -19,18 +19,23 @@ Frames = Literal["references", "exact", "squeezed"]
 
 
 class Cell(NamedTuple):
-    """What one row of the table is about."""
+    """What one row of the table is about.
+
+    Attributes:
+        dataset: its name.
+        category: of the data set.
+        method: as the table calls it, with what the backbone is trained by, or the head.
+        shots: how many references.
+        seed: of their draw.
+        scorer: the method, not fitted and without a head; every run of a cell makes another of it.
+    """
 
     dataset: str
     category: Category
     method: str
     shots: int
     seed: int
-
-    @property
-    def scoring(self) -> str:
-        """The method that scores, without what the backbone is trained by."""
-        return self.method.partition("@")[0]
+    scorer: Method
 
     @property
     def tuning(self) -> str:
@@ -55,40 +60,48 @@ def head_of(method: str) -> str:
 
 
 def plan(
-    datasets: Mapping[str, Dataset], *, methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
+    datasets: Mapping[str, Dataset], *, methods: Sequence[str | Method], shots: Sequence[int], seeds: Sequence[int]
 ) -> list[Cell]:
     """Every cell, category by category.
 
-    Without references nothing is drawn: 0 shots have the first seed alone.
+    Without references nothing is drawn: 0 shots have the first seed alone. An object among the methods goes by its
+    name and its settings.
 
     Raises:
         SettingError: for an unknown method or setting, a number of shots below what a method needs, or a seed below 0.
     """
-    names = dict.fromkeys(_canonical(text) for text in methods)
-    for name in names:
-        least = 1 if "@" in name else parse(name).min_references
+    scorers = dict(_named(method) for method in methods)
+    for name, scorer in scorers.items():
+        least = 1 if "@" in name else scorer.min_references
         if min(shots) < least or min(seeds) < 0:
             got = f"{min(shots)} and {min(seeds)}"
             raise SettingError(f"`shots` must be at least {least} for {name} and `seeds` at least 0, got {got}.")
     numbers = [
         (seed, count, name)
-        for seed, count, name in product(sorted(set(seeds)), sorted(set(shots)), names)
+        for seed, count, name in product(sorted(set(seeds)), sorted(set(shots)), scorers)
         if count or seed == min(seeds)
     ]
     return [
-        Cell(dataset, category, method, count, seed)
+        Cell(dataset, category, method, count, seed, scorers[method])
         for dataset in datasets
         for category in datasets[dataset].categories
         for seed, count, method in numbers
     ]
 
 
-def _canonical(text: str) -> str:
-    """METHOD, METHOD@TRAINING or METHOD@HEAD.safetensors, each with the settings that differ from the default."""
-    method, _, tuning = text.partition("@")
-    if head := head_of(text):
-        return f"{describe(parse(method))}@{head}"
-    return describe(parse(method)) + (f"@{describe(parse_tuning(tuning))}" if tuning else "")
+def _named(method: str | Method) -> tuple[str, Method]:
+    """What the table calls a method, with the settings that differ from the default, and the method.
+
+    Args:
+        method: METHOD, METHOD@TRAINING or METHOD@HEAD.safetensors, or an object.
+    """
+    if isinstance(method, Method):
+        scorer = made(method, None)
+        return describe(scorer), scorer
+    text, _, after = method.partition("@")
+    scorer = parse(text)
+    after = head_of(method) or (describe(parse_tuning(after)) if after else "")
+    return describe(scorer) + (f"@{after}" if after else ""), scorer
 
 
 def unfinished(cells: Sequence[Cell], out: Path) -> list[Cell]:

@@ -24,7 +24,7 @@ from handful.evaluation.features import CategoryFeatures, LabelledPicture
 from handful.evaluation.peak_memory import peak_mb, reset_peak
 from handful.evaluation.results import PictureScore, Row
 from handful.fitting.calibration import fit_and_calibrate, view_count
-from handful.methods import parse, parse_tuning
+from handful.methods import Method, parse_tuning
 from handful.ops.frames import Placement, shared_aspect
 from handful.training import head_file
 from handful.training.backbone import BackboneTrainer
@@ -144,12 +144,12 @@ class _Category:
                 references = draw(cell.category.train, shots=cell.shots, seed=cell.seed) if cell.shots else []
                 preprocessing = self._preprocessing([self.features.picture(path)[0] for path in references], cell.head)
                 head = self._head(cell)
-                self.features.held_bytes(preprocessing.size, parse(cell.scoring).windows_wanted)
+                self.features.held_bytes(preprocessing.size, cell.scorer.windows_wanted)
             except Exception as error:
                 yield _failed(row, error), []
                 continue
             row = replace(row, references="|".join(Path(path).name for path in references))
-            one = _Running(self, row, references, preprocessing, head)
+            one = _Running(self, cell.scorer, row, references, preprocessing, head)
             running.setdefault(preprocessing, []).append(one)
         for preprocessing, group in running.items():  # nearly always one
             yield from self._score(group, cells[0].category, preprocessing)
@@ -211,7 +211,7 @@ class _Category:
 
 def _row(cell: Cell, spec: BackboneSpec, frames: Frames) -> Row:
     """A cell's row before there are results; of a trained backbone it names the one that training began with."""
-    method, (height, width) = parse(cell.scoring), spec.size
+    method, (height, width) = cell.scorer, spec.size
     sizes = {"references": f"{max(spec.size)}", "exact": f"{height}x{width} padded", "squeezed": f"{height}x{width}"}
     return Row(
         dataset=cell.dataset,
@@ -232,13 +232,14 @@ class _Running:
     def __init__(
         self,
         category: _Category,
+        scorer: Method,
         row: Row,
         references: Sequence[str],
         preprocessing: Preprocessing,
         head: head_file.TrainedHead | None,
     ) -> None:
         self.category, self.row, self.references, self.preprocessing = category, row, references, preprocessing
-        self.method = parse(row.method.partition("@")[0]).take_head(None if head is None else head.module)
+        self.method = scorer.unfitted().take_head(None if head is None else head.module)
         self.head = head
         self.counts = metrics.PixelCounts()
         self.marked = False  # whether any defect has been seen that a mask marks

@@ -1,9 +1,11 @@
 """A sheet of pictures for each method on a category: what it finds most clearly, what worries it, what it misses."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ from handful.evaluation import results
 from handful.evaluation.cells import Frames, head_of, spoken
 from handful.evaluation.results import PictureScore, Row
 from handful.files import replacing
-from handful.methods import parse
+from handful.methods import METHODS, Method, parse
 from handful.report.overlay import overlay
 from handful.types import Category, Sample
 
@@ -81,12 +83,14 @@ def write_sheets(
     *,
     false_alarm_rate: float,
     frames: Frames = "references",
+    scorers: Mapping[str, Method] = MappingProxyType({}),
 ) -> Iterator[Path]:
     """Write sheets/DATASET/CATEGORY-METHOD.png for each method on each category; one newer than its rows is kept.
 
     The heatmaps are those of the fit with the most references and the lowest seed, in the colours of every report: they
     begin at the map's threshold. Outlines show what the data set marks as defect. A method on a backbone that is
-    trained for each cell has no sheet: it would have to be trained again.
+    trained for each cell has no sheet: it would have to be trained again. Nor has a method that is neither one of
+    `handful.methods.METHODS` nor given.
 
     Args:
         rows: of results.csv.
@@ -95,6 +99,7 @@ def write_sheets(
         out: the folder of the results.
         false_alarm_rate: that of the rows' thresholds.
         frames: those of the rows' inputs.
+        scorers: methods by what the table calls them; for others their names do.
 
     Yields:
         The path of each sheet when it is there.
@@ -106,7 +111,8 @@ def write_sheets(
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         untrained = "@" not in row.method or head_of(row.method)
-        if row.threshold is not None and untrained and (row.dataset, row.category) in categories:
+        known = row.method in scorers or re.split("[@:]", row.method)[0] in METHODS
+        if row.threshold is not None and untrained and known and (row.dataset, row.category) in categories:
             groups.setdefault((row.dataset, row.category, row.method), []).append(row)
     for (dataset, name, method), of_method in sorted(groups.items()):
         path = out / "sheets" / dataset / f"{name}-{results.file_name(method)}.png"
@@ -116,19 +122,20 @@ def write_sheets(
             shown = max(of_method, key=lambda row: (row.shots, -row.seed))
             category = categories[dataset, name]
             about = backbones.about(backbone, spoken(category))
-            detector = _fitted(shown, category, about, false_alarm_rate, frames)
+            scorer = scorers[method] if method in scorers else parse(method.partition("@")[0])
+            detector = _fitted(scorer, shown, category, about, false_alarm_rate, frames)
             figure = _figure(shown, choose(of_all), {s.path: s for s in category.test}, detector, len(of_method))
             with replacing(path, make_folder=True) as file:
                 figure.savefig(file, format="png", dpi=100)
         yield path
 
 
-def _fitted(row: Row, category: Category, backbone: Backbone, false_alarm_rate: float, frames: Frames) -> Detector:
+def _fitted(
+    scorer: Method, row: Row, category: Category, backbone: Backbone, false_alarm_rate: float, frames: Frames
+) -> Detector:
     """The inspector of a row."""
-    method = parse(row.method.partition("@")[0])
     detector = Detector(
-        method.name,
-        settings=method.settings,
+        scorer,
         backbone=backbone,
         size=max(backbone.spec.size) if frames == "references" else None,
         squeeze=frames == "squeezed",

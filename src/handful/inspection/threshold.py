@@ -137,29 +137,33 @@ class Prediction:
     """What is known of the next good picture's score: its logarithm follows Student's t.
 
     Attributes:
-        middle: of the logarithm.
-        own: how far pictures lie from the middle, a standard deviation of the logarithm.
-        about: how far the middle itself may be off, likewise.
-        freedom: degrees of freedom.
-        settled: what is added to the middle for a typical score, as references were scored by the others alone.
+        mean: of the logarithm.
+        spread: standard deviation of the logarithm between pictures.
+        standard_error: of the mean.
+        degrees_of_freedom: of Student's t.
+        shrinkage: added to the mean for a typical score, as each reference was scored by the others alone.
     """
 
-    middle: float
-    own: float
-    about: float
-    freedom: int
-    settled: float = 0.0
+    mean: float
+    spread: float
+    standard_error: float
+    degrees_of_freedom: int
+    shrinkage: float = 0.0
+
+    @property
+    def _scale(self) -> float:
+        return math.hypot(self.spread, self.standard_error)
 
     @property
     def typical(self) -> float:
         """The score of a typical good picture by the final method."""
-        return math.exp(self.middle + self.settled)
+        return math.exp(self.mean + self.shrinkage)
 
     def threshold(self, rate: float) -> float:
         """The score that the next good picture exceeds with probability `rate`."""
         from scipy import special  # a fifth of a second to import, and not needed to find a part good
 
-        return math.exp(self.middle + float(special.stdtrit(self.freedom, 1 - rate)) * math.hypot(self.own, self.about))
+        return math.exp(self.mean + float(special.stdtrit(self.degrees_of_freedom, 1 - rate)) * self._scale)
 
     def rate(self, score: float) -> float:
         """How likely the next good picture exceeds a score."""
@@ -167,20 +171,22 @@ class Prediction:
 
         if score <= 0:
             return 1.0
-        steps = (math.log(score) - self.middle) / math.hypot(self.own, self.about)
-        return float(special.stdtr(self.freedom, -steps))
+        steps = (math.log(score) - self.mean) / self._scale
+        return float(special.stdtr(self.degrees_of_freedom, -steps))
 
     def interval(self, rate: float, *, chance: float = 0.9) -> tuple[float, float]:
         """Where the score that good pictures exceed at `rate` truly lies, with this chance.
 
-        With q that score's logarithm, (q - middle) / about follows the non-central t distribution around the normal
-        quantile times own / about, as in normal tolerance limits (Owen, Technometrics 10, 1968).
+        With q that score's logarithm, (q - mean) / standard_error follows the non-central t distribution around the
+        normal quantile times spread / standard_error, as in normal tolerance limits (Owen, Technometrics 10, 1968).
         """
         from scipy import special
 
-        beyond = float(special.ndtri(1 - rate)) * self.own / self.about
-        low, high = (float(special.nctdtrit(self.freedom, beyond, (1 + side * chance) / 2)) for side in (-1, 1))
-        return math.exp(self.middle + low * self.about), math.exp(self.middle + high * self.about)
+        beyond = float(special.ndtri(1 - rate)) * self.spread / self.standard_error
+        low, high = (
+            float(special.nctdtrit(self.degrees_of_freedom, beyond, (1 + side * chance) / 2)) for side in (-1, 1)
+        )
+        return math.exp(self.mean + low * self.standard_error), math.exp(self.mean + high * self.standard_error)
 
 
 def calibrate(
@@ -268,11 +274,12 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
     freedom = PRIOR_WEIGHT + count - 1
     between = (PRIOR_WEIGHT * prior.spread**2 + float(((pictures - pictures.mean()) ** 2).sum())) / freedom
     if alone and known:  # its variations differ by what was done to them, which says nothing about other parts
-        middle = float(np.median(logs)) + math.log(prior.widening)
-        return Prediction(middle, math.sqrt(between), math.sqrt(between + prior.widening_spread**2), freedom)
+        mean = float(np.median(logs)) + math.log(prior.widening)
+        return Prediction(mean, math.sqrt(between), math.sqrt(between + prior.widening_spread**2), freedom)
     within = float(logs.var(axis=1).mean()) * known / count
-    settled = prior.falling * math.log((known - 1) / known) * known / count if known > 1 else 0.0
-    return Prediction(float(pictures.mean()), math.sqrt(between + within), math.sqrt(between / count), freedom, settled)
+    shrinkage = prior.falling * math.log((known - 1) / known) * known / count if known > 1 else 0.0
+    spread, error = math.sqrt(between + within), math.sqrt(between / count)
+    return Prediction(float(pictures.mean()), spread, error, freedom, shrinkage)
 
 
 def of_parts(rate: float) -> str:

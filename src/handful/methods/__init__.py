@@ -1,6 +1,7 @@
 """Features → Scores; one file for each paper. `METHODS` is the list that everything else reads."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -8,14 +9,12 @@ from typing import Any, TypeVar
 from handful.errors import SettingError
 from handful.methods.base import Configured, Head, Method, Turn
 from handful.methods.base_training import HeadTraining, Tuning
-from handful.methods.coft.scoring import COFT
-from handful.methods.coft.training import ContrastiveTuning
+from handful.methods.coft import COFT, ContrastiveTuning
 from handful.methods.fasl import FASL, ScoreLearning
 from handful.methods.fastrecon import FastRecon
 from handful.methods.handful import Handful
 from handful.methods.patchcore import PatchCore
-from handful.methods.reb.scoring import REB
-from handful.methods.reb.training import DefectClassification
+from handful.methods.reb import REB, DefectClassification
 from handful.methods.resad import ResAD, ResidualTraining
 from handful.methods.winclip import WinCLIP
 
@@ -32,6 +31,8 @@ __all__ = [
     "create_head_training",
     "create_tuning",
     "describe",
+    "made",
+    "make",
     "parse",
     "parse_setting",
     "parse_tuning",
@@ -55,6 +56,41 @@ def create(name: str, settings: Mapping[str, Any]) -> Method:
         SettingError: for an unknown name or setting (with the known ones), or a value out of bounds or of another type.
     """
     return _create(METHODS, "method", name, settings)
+
+
+def make(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
+    """Make a method or a training of a class, which need not stand in a list here; raises as `create`."""
+    names = kind.setting_names()
+    for setting in settings:
+        if setting not in names:
+            raise SettingError(f"{kind.name} has the settings {', '.join(names)}, got {setting!r}.")
+    return kind(**settings)
+
+
+def made(method: str | Method, settings: Mapping[str, Any] | None) -> Method:
+    """A method, not fitted and without a head, by name or of an object's class and settings.
+
+    Args:
+        method: a name in `METHODS`, or an object of any class; the object itself stays as it is.
+        settings: by name; None beside an object, which has its own.
+
+    Raises:
+        SettingError: as `create`; for an object with settings beside it; and for one whose class is none of `METHODS`,
+            but has the name of one, or a name that no file could have.
+    """
+    if not isinstance(method, Method):
+        return create(method, settings or {})
+    if settings is not None:
+        raise SettingError(
+            f"`settings` must be left out where `method` is an object, got {dict(settings)}; make the object with them."
+        )
+    kind = type(method)
+    if METHODS.get(kind.name, kind) is not kind or not re.fullmatch(r"[\w.-]+", kind.name):
+        raise SettingError(
+            f"A method's name must be its own, of letters, digits and _.-, got {kind.name!r} for {kind.__name__}; give "
+            f"the class another `name`."
+        )
+    return kind(**method.settings)
 
 
 def create_tuning(name: str, settings: Mapping[str, Any]) -> Tuning:
@@ -108,11 +144,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def _create(known: Mapping[str, type[Kind]], what: str, name: str, settings: Mapping[str, Any]) -> Kind:
     if name not in known:
         raise SettingError(f"`{what}` must be one of {', '.join(sorted(known))}, got {name!r}.")
-    names = known[name].setting_names()
-    for setting in settings:
-        if setting not in names:
-            raise SettingError(f"{name} has the settings {', '.join(names)}, got {setting!r}.")
-    return known[name](**settings)
+    return make(known[name], settings)
 
 
 def _name_and_settings(text: str) -> tuple[str, dict[str, Any]]:

@@ -22,7 +22,13 @@ Turn = Literal["auto", "never", "always"]
 
 @dataclass(kw_only=True, eq=False)
 class Configured:
-    """Settings as the fields of a dataclass, each of the type that it is annotated with."""
+    """Settings as the fields of a dataclass, each of the type that it is annotated with.
+
+    Attributes:
+        name: what the command line and files call it.
+    """
+
+    name: ClassVar[str]
 
     def __post_init__(self) -> None:
         """Check that every setting has its type; subclasses then check its bounds.
@@ -65,6 +71,11 @@ class Method(Configured, ABC):
         ample: how many further good pictures take the references' place in the threshold, see
             `handful.inspection.threshold.Prior`; 0 for never, as measured for the default method alone.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
+        traceable: whether torch can follow `_score` into a graph: tensor operations on the levels alone, and no branch
+            that depends on a picture's values.
+        needs_text: whether it scores by text prototypes, which a clip: backbone alone gives.
+        order_matters: whether scores depend on the order of the references, by more than rounding.
+        reach: how far from the middle of a small defect the map may peak, in patches of the finest grid.
         head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
         depths_: channels of each level seen in `fit`, None before it.
     """
@@ -77,6 +88,10 @@ class Method(Configured, ABC):
     good_falling: ClassVar[float] = 0.08
     ample: ClassVar[int] = 0
     min_references: ClassVar[int] = 1
+    traceable: ClassVar[bool] = False
+    needs_text: ClassVar[bool] = False
+    order_matters: ClassVar[bool] = False
+    reach: ClassVar[float] = 1.0
     head_: "Head | None" = field(default=None, init=False, repr=False)
     depths_: tuple[int, ...] | None = field(default=None, init=False, repr=False)
 
@@ -113,8 +128,8 @@ class Method(Configured, ABC):
 
         Raises:
             InputError: without a picture, with a value that is not finite, with other variations than wanted, with
-                turned copies of more or fewer pictures or unasked, without windows that are wanted, or with other
-                channels than the head was trained for.
+                turned copies of more or fewer pictures or unasked, without windows or texts that are wanted, or with
+                other channels than the head was trained for.
             SettingError: without a head where the method needs one.
         """
         self._check(references, least=self.min_references)
@@ -143,8 +158,8 @@ class Method(Configured, ABC):
 
         Raises:
             NotFittedError: before `fit`.
-            InputError: without a picture, with a value that is not finite, without windows that are wanted, or with
-                other channels than in `fit`.
+            InputError: without a picture, with a value that is not finite, without windows or texts that are wanted, or
+                with other channels than in `fit`.
         """
         if self.depths_ is None:
             raise NotFittedError(f"{type(self).__name__} must be fitted before it scores; call `fit` first.")
@@ -238,6 +253,11 @@ class Method(Configured, ABC):
 
     def _check(self, features: Features, *, least: int = 1) -> None:
         _check_finite(features, least=least)
+        if self.needs_text and (features.image is None or features.text is None):
+            raise InputError(
+                f"{self.name} must be given CLIP's embeddings and text prototypes, got features without; use a clip: "
+                f"backbone with patches or windows among its levels."
+            )
         if self.windows_wanted is None:
             return
         if features.windows is None:

@@ -26,6 +26,7 @@ class HeadTraining(Configured, ABC):
     Attributes:
         name: of the method whose head it is.
         authors: the settings of the paper's own schedule, where they differ from the defaults.
+        quick: the settings of a training of seconds, on small features, that tells anomalies from good places.
         updates: of the optimiser.
         head_: what is trained.
         optimiser_: of it.
@@ -33,6 +34,7 @@ class HeadTraining(Configured, ABC):
 
     name: ClassVar[str]
     authors: ClassVar[Mapping[str, Any]] = {}
+    quick: ClassVar[Mapping[str, Any]] = {}
     updates: int
     head_: Head = field(init=False, repr=False)
     optimiser_: torch.optim.Optimizer = field(init=False, repr=False)

@@ -55,6 +55,8 @@ class FastRecon(Method):
     """
 
     name: ClassVar[str] = "fastrecon"
+    traceable: ClassVar[bool] = True
+    order_matters: ClassVar[bool] = True
 
     lam: float = 2.0
     coreset_ratio: float = 0.01

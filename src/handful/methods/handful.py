@@ -93,6 +93,7 @@ class Handful(Method):
     single_spread: ClassVar[float] = 0.02
     good_falling: ClassVar[float] = 0.04
     ample: ClassVar[int] = 10
+    traceable: ClassVar[bool] = True
 
     turn: Turn = "auto"
     copies: int = 4

@@ -49,6 +49,7 @@ class WinCLIP(Method):
 
     name: ClassVar[str] = "winclip"
     min_references: ClassVar[int] = 0
+    needs_text: ClassVar[bool] = True
 
     temperature: float = 0.07
     sigma: float = 0.0
@@ -73,7 +74,7 @@ class WinCLIP(Method):
 
     def _score_one(self, picture: Features, text: Tensor) -> tuple[Tensor, Tensor]:
         """The patch scores (h, w) and the image score () of one picture."""
-        assert picture.image is not None  # `_check_windows` has seen to it
+        assert picture.image is not None  # `score` has seen to it
         grid = picture.levels[0].shape[1:3]
         whole = by_language(picture.image[0], text, temperature=self.temperature)
         scales = [whole.expand(grid)]
@@ -136,16 +137,12 @@ def _directions(level: Tensor) -> Tensor:
 
 
 def _check_windows(features: Features) -> Tensor:
-    """Check that features are CLIP's patches, windows of them and a picture's embedding; their text prototypes.
+    """Check that levels are patches and windows of them; the text prototypes.
 
     Raises:
         InputError: if they are others.
     """
-    if features.image is None or features.text is None:
-        raise InputError(
-            "winclip must be given CLIP's embeddings and text prototypes, got features without; use a clip: backbone "
-            "with patches or windows among its levels."
-        )
+    assert features.text is not None  # `fit` and `score` have seen to it
     patches, *windows = features.levels
     for level in windows:
         sides = {whole - inside + 1 for whole, inside in zip(patches.shape[1:3], level.shape[1:3], strict=True)}

@@ -26,7 +26,7 @@ from handful.errors import OutputError, SettingError
 from handful.graphs.names import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
 from handful.inspection.threshold import Calibration
 from handful.ops.frames import ALIKE
-from handful.saved.scoring_graph import FOLLOWED, TOLERANCE, operations_of, relative_difference
+from handful.saved.scoring_graph import TOLERANCE, check_traceable, operations_of, relative_difference
 from handful.saved.state import InspectorState
 from handful.types import Features, Scores
 from handful.version import __version__
@@ -131,10 +131,7 @@ def export(
 
 
 def _check(fitted: InspectorState, formats: Sequence[str]) -> None:
-    if fitted.method.name not in FOLLOWED:
-        raise SettingError(
-            f"The method of a graph must be one of {', '.join(FOLLOWED)}, got {fitted.method.name}; fit one of these."
-        )
+    check_traceable(fitted.method)
     if fitted.preprocessing.tiles is not None:
         raise SettingError(
             "An inspector must look at pictures in one input to be written as a graph, got one that looks at tiles; "

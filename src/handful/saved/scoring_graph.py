@@ -2,7 +2,8 @@
 
     levels (1, h, w, D) each, what the method has learnt  →  map (1, H, W) and score (1,)
 
-No scoring is written a second time: torch follows the method's own `score`, as it does for `handful.saved.export`.
+No scoring is written a second time: torch follows the method's own `score`, as it does for `handful.saved.export`; of
+which methods it can, their `traceable` says.
 What the method has learnt goes in as it lies in the inspector, so that the graph holds none of it and is the same for
 all inspectors of one method, settings and shapes.
 """
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 # as a share of what is farther than that: a tenth of the last digit that is printed. The order of float32's sums alone
 # makes 1e-6 to 2e-4 of it (docs/export.md); what is more is another computation.
 TOLERANCE = 1e-3
-FOLLOWED = ("handful", "patchcore", "fastrecon", "reb", "coft")  # the methods that torch can follow
 
 Shape = tuple[int, ...]
 _Values = NDArray[np.float32] | float
@@ -105,22 +105,12 @@ def keep(
     Raises:
         SettingError, InspectorError: where there can be none, or where it answers otherwise; the sentence says why.
     """
-    if method.name not in FOLLOWED:
-        raise SettingError(
-            f"The method must be one of {', '.join(FOLLOWED)} to have a graph, got {method.name}; fit one of these."
-        )
+    check_traceable(method)
     if backbone.spec.engine != "openvino":
         raise SettingError(
             f"The engine must be openvino for a graph, got {backbone.spec.engine}; fit with the openvino engine."
         )
-    parts = _parts(
-        method.name,
-        json.dumps(method.settings),
-        tuple((name, tuple(value.shape)) for name, value in method.state().items() if name != "depths"),
-        tuple(tuple(level.shape) for level in features.good.levels),
-        features.good.size,
-        None if features.ignored is None else features.ignored.tobytes(),
-    )
+    parts = traced(method, features)
     graph = opened(parts, method, features, backbone)
     both = [(graph(image), look(image)) for image in images]
     kept = KeptGraph(
@@ -134,6 +124,32 @@ def keep(
             f"{kept.score:.2g} in a score and {kept.map:.2g} in a map."
         )
     return kept
+
+
+def check_traceable(method: methods.Method) -> None:
+    """Check that torch can follow a method's scoring into a graph.
+
+    Raises:
+        SettingError: where it cannot; the sentence names methods of which it can.
+    """
+    if not method.traceable:
+        able = ", ".join(name for name, known in methods.METHODS.items() if known.traceable)
+        raise SettingError(
+            f"A method must be traceable to have a graph, as {able} are, got {method.name}; fit one of these."
+        )
+
+
+def traced(method: methods.Method, features: ReferenceFeatures) -> dict[str, bytes]:
+    """The files of the graph of a fitted method's scoring, for pictures like those that it has learnt."""
+    return _parts(
+        type(method),
+        json.dumps(method.settings),
+        method.head_,
+        tuple((name, tuple(value.shape)) for name, value in method.state().items() if name != "depths"),
+        tuple(tuple(level.shape) for level in features.good.levels),
+        features.good.size,
+        None if features.ignored is None else features.ignored.tobytes(),
+    )
 
 
 def opened(
@@ -161,8 +177,9 @@ def from_parts(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> KeptG
 
 @lru_cache(maxsize=8)
 def _parts(
-    name: str,
+    kind: type[methods.Method],
     settings: str,
+    head: methods.Head | None,
     state: tuple[tuple[str, Shape], ...],
     levels: tuple[Shape, ...],
     size: tuple[int, int],
@@ -173,7 +190,7 @@ def _parts(
 
     mask = None if ignored is None else np.frombuffer(ignored, np.bool_).reshape(size).copy()
     whole = Scoring(
-        methods.create(name, json.loads(settings)),
+        kind(**json.loads(settings)).take_head(head),
         dict(state),
         tuple(shape[-1] for shape in levels),
         partial(score_ignoring, ignored=mask),
@@ -182,7 +199,7 @@ def _parts(
     inputs = {f"{LEVEL_INPUT}{number}": shape for number, shape in enumerate(levels)}
     inputs |= {f"{STATE_INPUT}{tensor}": shape for tensor, shape in state if 0 not in shape}
     inputs |= {f"{GOOD_INPUT}{number}": shape for number, shape in enumerate(levels) if mask is not None}
-    with operations_of(name, "openvino"):
+    with operations_of(kind.name, "openvino"):
         return scoring_parts(whole.eval(), {tensor: torch.ones(shape) for tensor, shape in inputs.items()})
 
 

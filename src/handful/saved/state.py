@@ -236,6 +236,27 @@ class InspectorState:
         )
 
 
+def method_of(manifest: Mapping[str, Any], given: type[methods.Method] | None, *, name: str) -> methods.Method:
+    """The method that a saved file names, not fitted and without a head.
+
+    Args:
+        manifest: of the file.
+        given: the class of the method; None for one of `handful.methods.METHODS`.
+        name: of the file.
+
+    Raises:
+        InspectorError: if the class given is another one, or none was given and the method is not in the list.
+    """
+    wanted = manifest["method"]["name"]
+    kind = methods.METHODS.get(wanted) if given is None else given
+    if kind is None or kind.name != wanted:
+        raise InspectorError(
+            f"{name} must be loaded with the class of its method, {wanted}, got {kind.name if kind else 'none'}; give "
+            f"the class as `Detector.load(path, method=CLASS)`."
+        )
+    return methods.make(kind, manifest["method"]["settings"])
+
+
 def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
     """Ready for the manifest; where pictures were to be squeezed, as inspectors of format 2 say it."""
     fields = asdict(preprocessing)

@@ -47,6 +47,7 @@ class COFT(Method):
     """
 
     name: ClassVar[str] = "coft"
+    traceable: ClassVar[bool] = True
 
     views: int = 50
     shrinkage: Shrinkage = "ledoit_wolf"

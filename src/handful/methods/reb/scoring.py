@@ -66,6 +66,7 @@ class REB(Method):
     """
 
     name: ClassVar[str] = "reb"
+    traceable: ClassVar[bool] = True
 
     neighbourhood: int = 3
     dimensions: int | None = None

@@ -1,50 +1,16 @@
-import math
-
 import numpy as np
 import pytest
 import torch
 
-from handful.errors import InputError, SettingError
-from handful.methods import create, create_head_training
-from handful.methods.resad import ResAD, ResidualTraining, flow_loss, occ_loss
-from handful.ops.maps import pixel_map
-from handful.types import AuxiliaryClass, Features
-
-QUICK = {"pictures": 4, "places": 40, "blocks": 2, "condition": 8, "shots": 2}
+from handful.errors import SettingError
+from handful.methods import create_head_training
+from handful.methods.resad.training import flow_loss, occ_loss
 
 
 def waves(rows, columns, *, phase):
     """Numbers that anyone can make again: cosines of each element's number."""
     numbers = torch.arange(rows * columns, dtype=torch.float64).reshape(rows, columns)
     return torch.cos(0.7 * numbers + phase)
-
-
-def features(count, *, seed):
-    generator = torch.Generator().manual_seed(seed)
-    levels = tuple(torch.randn(count, n, n, d, generator=generator) for n, d in ((6, 5), (3, 8)))
-    return Features(levels, (48, 48))
-
-
-@pytest.fixture
-def classes():
-    """Two classes of four good and two anomalous queries; the first two queries are references themselves."""
-    made = []
-    for seed in (0, 10):
-        queries = features(6, seed=seed + 1)
-        references = Features(tuple(torch.cat([level[:2], level[:2] + 0.1]) for level in queries.levels), (48, 48))
-        anomalous = torch.tensor([False] * 4 + [True] * 2)
-        masks = tuple(torch.zeros(level.shape[:3], dtype=torch.bool) for level in queries.levels)
-        masks[0][4:, :2, :2] = masks[1][4:, 0, 0] = True
-        own = torch.tensor([0, 1, -1, -1, -1, -1])
-        pixels, augmented = torch.zeros(6, 48, 48, dtype=torch.bool), torch.zeros(6, dtype=torch.bool)
-        made.append(AuxiliaryClass(f"toy/{seed}", references, queries, anomalous, masks, own, pixels, augmented))
-    return made
-
-
-def started(classes, **settings):
-    training = ResidualTraining(**QUICK, **settings)
-    training.start(classes, seed=0, device="cpu")
-    return training
 
 
 def test_the_one_class_loss_draws_normal_places_in_and_leaves_anomalous_ones():
@@ -97,7 +63,7 @@ def test_the_boundary_is_the_authors():
     assert (whole - weightless).item() == pytest.approx(0.1 + pulled.item())
 
 
-def test_the_constraintor_learns_first_and_the_flow_then(classes):
+def test_the_constraintor_learns_first_and_the_flow_then(classes, started):
     training = started(classes, updates=4, constrained=0.5)
 
     def changed(number):
@@ -110,14 +76,14 @@ def test_the_constraintor_learns_first_and_the_flow_then(classes):
     assert changed(2) == changed(3) == {"flows"}
 
 
-def test_without_a_constraintor_the_flow_learns_from_the_start(classes):
+def test_without_a_constraintor_the_flow_learns_from_the_start(classes, started):
     training = started(classes, constraintor=False)
     before = training.head_.flows[0].state_dict()["blocks.module_list.0.subnet.0.weight"].clone()
     training.update(0, classes)
     assert not torch.equal(before, training.head_.flows[0].state_dict()["blocks.module_list.0.subnet.0.weight"])
 
 
-def test_a_query_is_never_its_own_reference(classes):
+def test_a_query_is_never_its_own_reference(classes, started):
     training = started(classes)
     seen = set()
     for seed in range(60):
@@ -129,7 +95,7 @@ def test_a_query_is_never_its_own_reference(classes):
 
 
 @pytest.mark.parametrize("settings", [{}, {"residual": "none"}, {"constraintor": False}, {"occ": "log_barrier"}])
-def test_the_loss_falls(classes, settings):
+def test_the_loss_falls(classes, settings, started):
     training = started(classes, lr=3e-3, updates=80, **settings)
     losses = [training.update(number, classes) for number in range(80)]
     flow = losses if not training.constraintor else losses[24:]
@@ -138,7 +104,7 @@ def test_the_loss_falls(classes, settings):
         assert sum(losses[19:24]) < sum(losses[:5])
 
 
-def test_an_update_depends_on_the_seed_and_its_number_alone(classes):
+def test_an_update_depends_on_the_seed_and_its_number_alone(classes, started):
     one, other = started(classes), started(classes)
     one.update(0, classes)
     other.head_.load_state_dict(one.head_.state_dict())
@@ -146,52 +112,10 @@ def test_an_update_depends_on_the_seed_and_its_number_alone(classes):
     assert one.update(1, classes) == other.update(1, classes)
 
 
-def test_scores_are_minus_the_log_likelihood_summed_over_levels(classes):
-    training = started(classes)
-    training.update(0, classes)
-    head = training.head_.eval()
-    references, query = features(2, seed=3), features(1, seed=4)
-    method = ResAD(sigma=0.0).take_head(head).fit(references)
-    residuals = method.bank_.residuals(head.scaled(query), kind="signed")
-    fine, coarse = head.log_likelihoods(residuals)
-    summed = -fine - torch.nn.functional.interpolate(coarse[None], size=(6, 6), mode="bilinear")[0]
-    assert method.score(query).image.item() == pytest.approx(math.log1p(math.exp(summed.max().item())), rel=1e-5)
-
-
-def test_the_codes_form_takes_likelihoods_as_shares_of_the_test_sets_highest(classes):
-    head = started(classes).head_
-    method = create("resad", {"paper_compat": True, "sigma": 0.0}).take_head(head).fit(classes[0].references)
-    scored = [method.score(classes[0].queries[[row]]) for row in range(6)]
-    plain = create("resad", {"sigma": 0.0}).take_head(head).fit(classes[0].references).score(classes[0].queries)
-    assert torch.equal(torch.cat([scores.image for scores in scored]), plain.image) and plain.parts == ()
-    fine, coarse = (torch.cat([scores.parts[level] for scores in scored]) for level in (0, 1))  # (6, h, w) log p
-    shares = [pixel_map((one - one.max()).exp(), (48, 48), sigma=0.0) for one in (fine, coarse)]
-    whole = list(method.over_test_set([scores.parts for scores in scored]))
-    maps = torch.cat([scores.maps for scores in whole])
-    assert torch.allclose(maps, 2 - shares[0] - shares[1], atol=1e-6) and maps.min() >= 0
-    assert torch.equal(torch.cat([scores.image for scores in whole]), maps.amax((1, 2)))
-    alone = next(method.over_test_set([scored[5].parts]))
-    assert not torch.allclose(alone.maps, maps[5:])  # it depends on the other pictures: that is the leak
-
-
-def test_levels_are_divided_by_the_size_of_their_values(classes):
+def test_levels_are_divided_by_the_size_of_their_values(classes, started):
     head = started(classes).head_
     squares = torch.stack([one.references.levels[1].square().mean() for one in classes]).mean()
     assert head.scales[1].item() == pytest.approx(squares.sqrt().item())
-
-
-def test_a_head_is_asked_for_and_must_fit(classes):
-    with pytest.raises(SettingError, match="resad must be given a head, got none"):
-        ResAD().fit(features(1, seed=0))
-    method = ResAD().take_head(started(classes).head_)
-    other = Features(features(1, seed=0).levels[:1], (48, 48))
-    with pytest.raises(InputError, match=r"must have \(5, 8\) channels, as the head was trained for, got \(5,\)"):
-        method.fit(other)
-
-
-def test_a_head_of_another_method_is_refused(classes):
-    with pytest.raises(SettingError, match="must be one of patchcore, got one of resad"):
-        create("patchcore", {}).take_head(started(classes).head_)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ The heads are trained once, on labelled pictures of other products, by focal and
 alike. `fit` only keeps the references' patches. The map is the mean of the levels' maps. With M its highest value and R
 the mean of the levels' highest values, the image score is (R + M) / 2.
 
-Departures in scoring:
+The training is in `handful.methods.fasl.training`. Departures in scoring:
 - The code scales M by the lowest and highest of the whole test set, which a single picture does not have. Its scores
   are there as `paper_compat`, for evaluation alone.
 - Scores are -log(1 - p) of a probability p: p itself where it is small, and without the bound at 1 that a threshold
@@ -32,39 +32,22 @@ Departures in scoring:
   numbers happen to fit, as 13 and 2 do on a grid of 37.
 - On levels of several grids, the crops' maps meet on the finest one.
 - Maps are enlarged with pixel centres half a step in; the code sets corners on corners.
-
-Departures in training:
-- The backbone stays as it is, so features are computed once: those of the pictures, and of `pool` augmented ones of
-  each class. The code augments anew in every epoch: mosaics of four pictures of a class on one data set, enlarged parts
-  on the other. Both are made here, at `mosaic` and `part`.
-- Good training pictures are learnt from besides the labelled ones. Half of the pictures of an update are anomalous, and
-  every class comes as often as any other.
-- References are drawn without replacement; the code may draw one twice.
-- What is kept is chosen on classes held out. The code's scripts train for 5 and 11 epochs and test the 11th of the
-  former, which never exists; another tests the 5th of both.
-- Left out, as the shipped scripts switch them off: adapters, squeeze-and-excitation, the classifier without references
-  and its fusion, signed discrepancies, levels of any length, matching by loops over distances (the same patches, on
-  rows of length 1). Their switch for NAM on crops changes nothing in their code: NAM follows the crops' laying together
-  either way.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.methods.base import Head, Method, Protocol, require
-from handful.methods.base_training import HeadTraining
 from handful.ops.maps import pixel_map, resize_grid
-from handful.ops.mosaic import enlarged_part, four_in_one
 from handful.ops.residuals import ResidualBank
 from handful.ops.seeding import seeded
 from handful.ops.windows import WindowBank, overlap_mean
-from handful.types import AuxiliaryClass, Features, Scores, Windows
+from handful.types import Features, Scores, Windows
 
 WinMode = Literal["none", "mul", "only"]
 JudgedBy = Literal["heads", "cosine"]
@@ -72,10 +55,6 @@ JudgedBy = Literal["heads", "cosine"]
 HIDDEN = (512, 128, 32)  # channels of ASL's hidden layers
 KERNEL, BETWEEN = 5, 6  # of NAM's convolutions: their side, and the channels between them
 CERTAIN = 1 - 1e-6  # what a probability counts as at most
-BETAS = (0.5, 0.999)  # of Adam
-GAMMA, SMOOTH = 2, 1e-5  # of the focal loss
-PARTS = (50 / 518, 100 / 518)  # of the side: what enlarged parts keep of an anomalous picture; of a good one the latter
-SMALLER = 0.6  # how often the former
 
 
 class ASL(nn.Sequential):
@@ -167,6 +146,7 @@ class FASL(Method):
 
     name: ClassVar[str] = "fasl"
     protocol: ClassVar[Protocol] = "auxiliary-trained"
+    reach: ClassVar[float] = 1.5  # NAM joins 9x9 places
 
     judged_by: JudgedBy = "heads"
     nam: bool = True
@@ -295,136 +275,3 @@ def _crops(features: Features) -> tuple[Tensor, ...]:
     """The crops of all pictures, patches at length 1: (B·W, h, w, D) each."""
     assert features.windows is not None  # `fit` and `score` have seen to it
     return unit(tuple(level.flatten(0, 1) for level in features.windows.levels))
-
-
-@dataclass(kw_only=True, eq=False)
-class ScoreLearning(HeadTraining):
-    """FASL's training.
-
-    Attributes:
-        updates: of the optimiser.
-        pictures: of each update.
-        shots: references drawn once for each class.
-        lr: learning rate.
-        nam: whether there is NAM.
-        pool: augmented pictures of each class.
-        mosaic: how often a picture is a mosaic of four.
-        part: how often one is an enlarged part of one.
-    """
-
-    name: ClassVar[str] = "fasl"
-    authors: ClassVar[dict[str, Any]] = {"updates": 3000, "pool": 200}  # 11 epochs of their longer data set
-
-    updates: int = 600
-    pictures: int = 8
-    shots: int = 10
-    lr: float = 1e-3
-    nam: bool = True
-    pool: int = 40
-    mosaic: float = 0.3
-    part: float = 0.3
-
-    _seed: int = field(init=False, repr=False)
-    _discrepancies: list[tuple[Tensor, ...]] = field(init=False, repr=False)
-    _usable: list[Tensor] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("updates", "shots"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        require(self.pictures >= 2, "pictures", "at least 2", self.pictures)
-        require(self.lr > 0, "lr", "above 0", self.lr)
-        require(self.pool >= 0, "pool", "at least 0", self.pool)
-        require(self.mosaic >= 0, "mosaic", "at least 0", self.mosaic)
-        require(0 <= self.part <= 1 - self.mosaic, "part", "at least 0, and at most 1 with `mosaic`", self.part)
-
-    @property
-    def augmented_wanted(self) -> int:
-        return self.pool if self.mosaic + self.part > 0 else 0
-
-    def augment(
-        self, images: Sequence[Tensor], masks: Sequence[Tensor], *, generator: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        if generator.uniform(0, self.mosaic + self.part) < self.mosaic:
-            rows = generator.integers(len(images), size=4)
-            return four_in_one([images[row] for row in rows], [masks[row] for row in rows])
-        anomalous = bool(generator.integers(2))
-        rows = np.array([row for row, mask in enumerate(masks) if bool(mask.any()) == anomalous])
-        row = int(generator.choice(rows)) if len(rows) else int(generator.integers(len(images)))
-        share = PARTS[0] if masks[row].any() and generator.uniform() < SMALLER else PARTS[1]
-        return enlarged_part(images[row], masks[row], share=share, generator=generator)
-
-    def make_head(self, depths: tuple[int, ...], *, seed: int) -> FASLHead:
-        return FASLHead(depths, nam=self.nam, seed=seed)
-
-    def start(self, classes: Sequence[AuxiliaryClass], *, seed: int, device: str) -> None:
-        self._seed = seed
-        self.head_ = self.make_head(classes[0].references.depths, seed=seed).to(device)
-        self.optimiser_ = torch.optim.Adam(self.head_.parameters(), lr=self.lr, betas=BETAS)
-        self._discrepancies, self._usable = [], []
-        generator = np.random.default_rng(seed)
-        for one in classes:
-            drawn = generator.permutation(len(one.references))[: self.shots]
-            bank = ResidualBank(unit(one.references[drawn.tolist()].levels), match="euclidean")
-            self._discrepancies.append(feature_discrepancy(bank, unit(one.queries.levels)))
-            self._usable.append(~torch.isin(one.own, torch.from_numpy(drawn)))  # a reference would be its own
-
-    def update(self, number: int, classes: Sequence[AuxiliaryClass]) -> float:
-        generator = np.random.default_rng([self._seed, number])
-        drawn = self._draw(classes, generator)
-        truth = torch.stack([classes[one].pixels[query] for one, query in drawn]).to(next(self.head_.parameters()))
-        head = self.head_.train()
-        assert isinstance(head, FASLHead)
-        maps = []
-        for level, asl in enumerate(head.asl):
-            maps.append(asl(torch.stack([self._discrepancies[one][level][query] for one, query in drawn])))
-            if head.nam is not None:
-                maps.append(head.nam(maps[-1]))
-        self.optimiser_.zero_grad(set_to_none=True)
-        loss = map_loss(maps, truth)
-        loss.backward()
-        self.optimiser_.step()
-        return loss.item()
-
-    def _draw(self, classes: Sequence[AuxiliaryClass], generator: np.random.Generator) -> list[tuple[int, int]]:
-        """Class and query of each picture: every other one anomalous, augmented as often as wished, where there are."""
-        rounds = [generator.permutation(len(classes)) for _ in range(-(-self.pictures // len(classes)))]
-        drawn = []
-        for number in np.concatenate(rounds)[: self.pictures].tolist():
-            one, rows = classes[number], self._usable[number]
-            for kind, wanted in (
-                (one.augmented, generator.uniform() < self.mosaic + self.part),
-                (one.anomalous, bool(generator.integers(2))),
-            ):
-                rows = rows & (kind == wanted) if (rows & (kind == wanted)).any() else rows
-            able = torch.nonzero(rows)[:, 0]
-            drawn.append((number, int(able[generator.integers(len(able))])))
-        return drawn
-
-
-def map_loss(maps: Sequence[Tensor], truth: Tensor) -> Tensor:
-    """The sum over maps of focal and Dice loss in the model-input frame.
-
-    Args:
-        maps: (B, h, w) probabilities each.
-        truth: (B, H, W) 0 or 1.
-    """
-    size = truth.shape[1:]
-    enlarged = [resize_grid(one[..., None], size, mode="bilinear")[..., 0] for one in maps]
-    return torch.stack([focal_loss(one, truth) + dice_loss(one, truth) for one in enlarged]).sum()
-
-
-def focal_loss(maps: Tensor, truth: Tensor) -> Tensor:
-    """The mean of -(1 - p)² log p over pixels, p the probability given to what is true: (B, H, W), (B, H, W) → ().
-
-    As in the code, labels are smoothed by 1e-5, and p is that much higher.
-    """
-    certain = truth * maps + (1 - truth) * (1 - maps)
-    given = (1 - SMOOTH) * certain + SMOOTH * (1 - certain) + SMOOTH
-    return -((1 - given) ** GAMMA * given.log()).mean()
-
-
-def dice_loss(maps: Tensor, truth: Tensor) -> Tensor:
-    """1 - (2 |p y| + 1) / (|p| + |y| + 1), the mean over pictures: (B, H, W), (B, H, W) → ()."""
-    both, either = (maps * truth).sum((1, 2)), maps.sum((1, 2)) + truth.sum((1, 2))
-    return 1 - ((2 * both + 1) / (either + 1)).mean()

@@ -1,0 +1,6 @@
+"""ResAD: the scoring, and the training of its head."""
+
+from handful.methods.resad.scoring import ResAD
+from handful.methods.resad.training import ResidualTraining
+
+__all__ = ["ResAD", "ResidualTraining"]
