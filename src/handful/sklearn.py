@@ -26,8 +26,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
         from handful.sklearn import AnomalyDetector
 
-        detector = AnomalyDetector(method="patchcore").fit(["good/001.jpg", "good/002.jpg"])
-        print(detector.predict(["incoming/001.jpg", "incoming/002.jpg"]))  # 1 as the good parts, -1 a defect
+        detector = AnomalyDetector(method="patchcore").fit(["good/001.png", "good/002.png"])
+        print(detector.predict(["incoming/001.png", "incoming/002.png"]))  # 1 as the good parts, -1 a defect
+        print(detector.score_samples("incoming/"), detector.decision_function("incoming/"))
 
     Pictures `X` are a list of whatever `handful.data.images.read_picture` takes, an array (n, h, w, 3) or (n, h, w), or
     a folder. Rows of numbers are no pictures, so scikit-learn's `check_estimator` skips this estimator.
