@@ -409,7 +409,7 @@ def test_a_detector_of_a_strangers_method_is_pickled_and_corrected(stranger, pic
     again, pixels = pickle.loads(pickle.dumps(stranger)), picture_factory(9)
     before = stranger.inspect(pixels)[0].score
     assert again.inspect(pixels)[0].score == before
-    again.teach(pixels)
+    again.teach_good(pixels)
     assert again.inspect(pixels)[0].score < before
     again.undo(1)
     assert again.inspect(pixels)[0].score == before
