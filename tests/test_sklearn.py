@@ -15,6 +15,7 @@ from sklearn.utils import check_array
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from handful import Detector, ImageError, InputError, backbones
+from handful.methods.patchcore import PatchCore
 from handful.sklearn import AnomalyDetector
 
 TINY = {"backbone": "test_efficientnet", "weights": "random", "size": (32, 32), "engine": "torch", "device": "cpu"}
@@ -82,7 +83,10 @@ def test_it_works_in_a_pipeline_and_in_a_search(labelled):
     flipped = make_pipeline(FunctionTransformer(lambda stack: stack[:, ::-1]), AnomalyDetector(**QUICK))
     search = GridSearchCV(
         flipped,
-        {"anomalydetector__method": ["patchcore", "fastrecon"], "anomalydetector__false_alarm_rate": [0.01]},
+        {
+            "anomalydetector__method": ["patchcore", PatchCore(coreset_ratio=0.5)],
+            "anomalydetector__false_alarm_rate": [0.01],
+        },
         cv=StratifiedKFold(2),
         scoring="roc_auc",
         error_score="raise",

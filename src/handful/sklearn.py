@@ -19,6 +19,7 @@ from handful.detector import Detector
 from handful.errors import ImageError
 from handful.inspection.gate import CHECKS
 from handful.inspection.threshold import DEFAULT_RATE
+from handful.methods import Method
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -45,7 +46,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     def __init__(
         self,
-        method: str = "handful",
+        method: str | Method = "handful",
         *,
         settings: Mapping[str, Any] | None = None,
         backbone: str | Backbone = backbones.DEFAULT_BACKBONE,
