@@ -17,7 +17,6 @@ from handful.cli.options import (
     MaxPixelsOption,
 )
 from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say
-from handful.types import Verdict
 
 if TYPE_CHECKING:
     from handful.cli.heatmaps import HeatmapNames
@@ -44,6 +43,8 @@ def inspect(
 
     With --json the last line counts the verdicts and names what the folders hold besides pictures.
     """
+    from handful.types import Verdict  # NumPy takes a tenth of a second to import, and help needs none of it
+
     found = pictures_of(pictures, recursive=True)
     sources = found.sources
     opened = handful.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]  # it checks them
