@@ -34,6 +34,9 @@ MOST_IGNORED = 0.5  # of the frame; more only if a person insists
 class Correction:
     """The effect of one correction.
 
+        correction: handful.Correction = detector.set_rate(0.01)
+        print(correction.before.raw_threshold, correction.after.raw_threshold)
+
     Attributes:
         revision: as it is kept.
         before, after: the threshold and its basis.

@@ -60,9 +60,9 @@ def one_at_a_time(
 class Detector:
     """A visual inspector taught from a handful of good pictures.
 
-        detector = Detector().fit("good/")
-        detector.save("bottle.handful")
-        for inspection in Detector.load("bottle.handful").inspect("incoming/"):
+        detector = handful.Detector().fit("good/")
+        detector.save("part.handful")
+        for inspection in handful.load("part.handful").inspect("incoming/"):
             print(inspection.path, inspection.verdict, inspection.score)
 
     Args:
@@ -145,6 +145,8 @@ class Detector:
         self, references: Pictures, *, accept_odd: bool = False, try_defects: bool = True, progress: bool = False
     ) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
+
+            detector = handful.Detector().fit("good/")
 
         Args:
             references: a folder (its own pictures, not those of its subfolders), or one or several pictures, see
@@ -393,7 +395,7 @@ class Detector:
     def __call__(self, picture: PictureSource | Picture) -> Inspection:
         """Inspect one picture; one that cannot be read gets the verdict ERROR.
 
-            detector("part.png").score
+            print(detector("incoming/001.png").score)
 
         Args:
             picture: as `handful.data.images.read_picture` takes it, or one that it has read.
@@ -406,6 +408,8 @@ class Detector:
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
 
+            defects = [one.path for one in detector.inspect("incoming/") if one.is_defect]
+
         A picture that cannot be read gets the verdict ERROR and the others go on.
 
         Raises:
@@ -415,7 +419,13 @@ class Detector:
         return self.inspector.inspect(pictures)
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """As `inspect`, one answer at a time, see `Inspector.stream`."""
+        """As `inspect`, one answer at a time.
+
+            for inspection in detector.stream("incoming/"):
+                print(inspection.path, inspection.score)
+
+        See `Inspector.stream`.
+        """
         return self.inspector.stream(pictures)
 
     @property
@@ -426,6 +436,8 @@ class Detector:
     @one_at_a_time
     def save(self, path: str | os.PathLike[str], *, graph: bool = True) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
+
+            detector.save("part.handful")
 
         Only a trained head stays in its own file, which the inspector names by its digest: hundreds may share it.
         A file that this detector has loaded or saved before is replaced only if it still holds the same inspector, so
@@ -450,7 +462,12 @@ class Detector:
         formats: Sequence[GraphFormat] = ("openvino",),
         check: Pictures | None = None,
     ) -> Export:
-        """Write the fitted inspector as graphs for programs without Handful; `handful.saved.export.export` says how."""
+        """Write the fitted inspector as graphs for programs without Handful.
+
+            detector.export("graphs/", check="incoming/")
+
+        `handful.saved.export.export` says how.
+        """
         return export(Path(folder), self._needed, formats=formats, check=check)
 
     @property
@@ -467,6 +484,9 @@ class Detector:
     def teach_good(self, good: Pictures, *, accept_odd: bool = False) -> Correction:
         """Learn pictures as good, false alarms say; the threshold stays.
 
+            correction = detector.teach_good("false_alarm.png")
+            print(correction.revision.words, correction.scores)
+
         Args:
             good: one or several, or a folder.
             accept_odd: whether a picture may be learnt that is far from all that is known to be good: its calibrated
@@ -481,6 +501,8 @@ class Detector:
     @one_at_a_time
     def ignore(self, mask: PictureSource, *, accept_odd: bool = False) -> Correction:
         """Let a region of the frame never count.
+
+            detector.ignore("mask.png")
 
         Maps and regions leave it out. For the score every patch that touches it is taken as what the first reference
         shows there, so parts should lie as in the references.
@@ -501,6 +523,8 @@ class Detector:
     def teach_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
         """Record defects that were missed, and lower the threshold below their scores.
 
+            detector.teach_defect("missed.png", accept_cost=True)
+
         A defect that was a RETAKE is recorded as any other.
 
         Args:
@@ -518,6 +542,8 @@ class Detector:
     def add_normals(self, good: Pictures, *, accept_odd: bool = False, progress: bool = False) -> Correction:
         """Sharpen the threshold by further good pictures, which are not learnt.
 
+            detector.add_normals("more/", progress=True)
+
         Args:
             good: one or several, or a folder: all that came by, not a choice of those that score high.
             accept_odd: whether pictures may count whose scores are unlike those of good pictures.
@@ -534,6 +560,8 @@ class Detector:
     def set_rate(self, false_alarm_rate: float) -> Correction:
         """Set the threshold anew for another false-alarm rate, from the scores that are kept.
 
+            detector.set_rate(0.01)
+
         Raises:
             SettingError: for a rate out of bounds.
         """
@@ -543,6 +571,8 @@ class Detector:
     def set_threshold(self, raw_threshold: float) -> Correction:
         """Set the raw threshold by hand; it stays until another rate is set or further good pictures are added.
 
+            detector.set_threshold(1.1 * detector.raw_threshold)
+
         Raises:
             SettingError: if it does not lie above the typical score.
         """
@@ -551,6 +581,9 @@ class Detector:
     @one_at_a_time
     def undo(self, number: int) -> Correction:
         """Take a revision back; scores and threshold are then to the bit what they would have been without it.
+
+            correction = detector.set_rate(0.01)
+            detector.undo(correction.revision.number)
 
         Raises:
             SettingError: if there is no such revision, or it was undone already.
@@ -580,6 +613,8 @@ class Detector:
         head: head_file.Head = None,
     ) -> Self:
         """Load a saved inspector.
+
+            detector = handful.Detector.load("part.handful")
 
         Args:
             source: the path of a saved inspector, or the bytes of its file.

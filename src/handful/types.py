@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # torch takes a second to import, and verdicts need none of i
 class Verdict(StrEnum):
     """The answer for one picture in one word; each is equal to its name as text.
 
+        if inspection.verdict is handful.Verdict.RETAKE or inspection.verdict == "ERROR":
+            print(inspection.reason)
+
     Attributes:
         OK: the score is not above the threshold.
         DEFECT: the score is above the threshold.
@@ -236,6 +239,9 @@ class ModelOutput:
 class Reference:
     """One good picture that an inspector has learnt from.
 
+        reference: handful.Reference = inspector.references[0]
+        print(reference.name, reference.size)
+
     Attributes:
         name: its path, or the name given to a picture in memory.
         sha256: of its file, or of its pixels.
@@ -255,6 +261,9 @@ class Reference:
 class NearestReference:
     """A place of a good picture that a place of another picture was compared with.
 
+        missing: handful.NearestReference = inspection.missing
+        print(missing.picture, missing.at)
+
     Attributes:
         picture: the good picture's name.
         at: x, y of the place's middle, as shares of the good picture's width and height.
@@ -269,6 +278,9 @@ class NearestReference:
 @dataclass(frozen=True)
 class Region:
     """One connected defect region, in pixels of the upright original picture.
+
+        strongest: handful.Region = inspection.regions[0]
+        left, top, width, height = strongest.box
 
     Attributes:
         box: left, top, width, height.
