@@ -280,8 +280,8 @@ def test_its_graph_scores_as_the_method(case):
         found = compiled({name: value for name, value in (learnt | levels).items() if name in inputs})
         expected = method.score(query)
         # sums of float32 in another order
-        np.testing.assert_allclose(found["score"], expected.image.numpy(), rtol=1e-4)
-        np.testing.assert_allclose(found["map"], expected.maps.numpy(), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(found["raw_score"], expected.image.numpy(), rtol=1e-4)
+        np.testing.assert_allclose(found["raw_map"], expected.maps.numpy(), rtol=1e-3, atol=1e-5)
 
 
 def test_a_single_reference_scores_against_itself_as_another_picture_does(case):
@@ -429,7 +429,7 @@ def test_a_strangers_method_stands_in_a_benchmark(stranger, parts, tmp_path):
     category = parts.categories[0]
     detector = Detector(MeanDistance(sigma=2.0), backbone=backbone, size=64).fit(category.train)
     written = results.read_scores(results.scores_path(tmp_path / "out", rows[0]))
-    assert [one.score for one in written] == [detector.inspect(one.path)[0].score for one in category.test]
+    assert [one.raw_score for one in written] == [detector.inspect(one.path)[0].raw_score for one in category.test]
     assert "disc-mean_distance" in " ".join(page.name for page in benchmark.write_pages())
     later = Benchmark({"parts": parts}, backbone, tmp_path / "out", **options | {"methods": ["patchcore"]})
     assert not later.unfinished and list(later.write_pages())  # the stranger's rows stay, without its class

@@ -10,26 +10,23 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 from handful import backbones, corrections, methods
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.processes import check_torch
-from handful.backbones.windows import windowed
 from handful.corrections import Corrected, Correction
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
-from handful.data.preprocessing import Preprocessing
 from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import NotFittedError, SettingError
-from handful.fitting import sizing
 from handful.fitting.calibration import quietly
-from handful.fitting.fit import References, fit
+from handful.fitting.fit import fit
 from handful.fitting.oddity import Oddity
 from handful.fitting.progress import bar
+from handful.fitting.references import Reader
 from handful.fitting.revisions import Basis, Revision
 from handful.fitting.rotation import Rotation
-from handful.fitting.sizing import Sizing
 from handful.fitting.visibility import Visibility
 from handful.inspection.gate import CHECKS, Gate, check_names
 from handful.inspection.threshold import DEFAULT_RATE, Calibration, check_rate
 from handful.inspector import Inspector
-from handful.ops.frames import LONGEST, frame_size, placement_of, shared_aspect
+from handful.ops.frames import placement_of
 from handful.ops.tiles import Tiles
 from handful.report.result import Inspection
 from handful.saved import archive, scoring_graph
@@ -162,20 +159,17 @@ class Detector:
             SettingError, WeightsError: see `handful.backbones.create`.
         """
         check_torch()
-        sources = images.gather(references, recursive=False)
-        asked = self._backbone_options["size"]
-        sized = None
-        if asked == "auto":
-            sources = [(images.held(source), name) for source, name in sources]
-            sized = self._sized(sources)
-            asked = sized.side
-        backbone, pictures, preprocessing = self._read(sources, asked, fine=sized.fine if sized else 0)
-        digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
-        images.check_distinct(pictures, digests)
-        method = self.method.unfitted()
+        # Fitted before or loaded from a file, the detector keeps the backbone of its options, or of the file.
+        known, given = self._state.backbone if self._state else self._ready_backbone, self._ready_backbone is not None
+        reader = Reader(self._backbone_options, known, given, self.squeeze, self.max_pixels)
+        good = reader.read(images.gather(references, recursive=False), self.method)
+        if self.head is not None:
+            self.head.check(good.backbone.spec)
+            self.head.module.to(good.backbone.device)
+        method, depth_of = self.method.unfitted(), good.preprocessing.depth_of
         learnt = fit(
             method,
-            References(pictures, digests, backbone, preprocessing),
+            good,
             rate=self.false_alarm_rate,
             accept_odd=accept_odd,
             try_defects=try_defects,
@@ -183,12 +177,12 @@ class Detector:
         )
         self._state = InspectorState(
             method=method,
-            backbone=backbone,
-            preprocessing=preprocessing,
+            backbone=good.backbone,
+            preprocessing=good.preprocessing,
             calibration=learnt.history.calibration(),
             references=tuple(
-                Reference(picture.name, digest, thumbnail_jpeg(picture), preprocessing.depth_of(picture), picture.size)
-                for picture, digest in zip(pictures, digests, strict=True)
+                Reference(picture.name, digest, thumbnail_jpeg(picture), depth_of(picture), picture.size)
+                for picture, digest in zip(good.pictures, good.digests, strict=True)
             ),
             gate=Gate(self.gate, learnt.statistics),
             turning=learnt.turning,
@@ -197,62 +191,10 @@ class Detector:
             head={"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             oddities=learnt.oddities,
             trials=learnt.trials,
-            sizing=sized.why if sized else None,
+            sizing=good.sizing,
         )
         self.method = method
         return self
-
-    def _sized(self, sources: Sequence[tuple[PictureSource, str]]) -> Sizing:
-        """The size that references show to be worth it; they are read with all their pixels, one at a time."""
-        known = self._state.backbone if self._state else self._ready_backbone
-        least = backbones.square_side(known.spec.name if known else self._backbone_options["name"], None)
-        pictures = (images.read_picture(source, name=name, max_pixels=self.max_pixels) for source, name in sources)
-        return sizing.choose(pictures, least=least, tiled=self.method.takes_loose_patches)
-
-    def _read(
-        self, sources: Sequence[tuple[PictureSource, str]], asked: int | tuple[int, int] | None, *, fine: int
-    ) -> tuple[Backbone, list[Picture], Preprocessing]:
-        """Read references: the backbone for a frame of their shape, or of that asked for, and how they come into it.
-
-        Args:
-            sources: of the references, and their names.
-            asked: the size of the input.
-            fine: the side of a square of as many pixels as tiles are to cover; 0 for no tiles.
-        """
-        options = {**self._backbone_options, "size": asked}
-        # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
-        backbone = self._state.backbone if self._state else self._ready_backbone
-        exact = self.squeeze or isinstance(asked, tuple) or (asked is None and self._ready_backbone is not None)
-        if exact and backbone is None:
-            backbone = backbones.create(**options)
-        side = 0 if exact else backbones.square_side(options["name"], asked)
-        detail = LONGEST if fine else max(backbone.spec.size) if exact and backbone else side
-        pictures = [
-            images.read_picture(source, name=name, detail=detail, max_pixels=self.max_pixels)
-            for source, name in sources
-        ]
-        shared = shared_aspect([picture.aspect for picture in pictures]) if side else None
-        if side:
-            aspect = 1.0 if shared is None else shared
-            if backbone is None:
-                backbone = backbones.create(**options, aspect=aspect)
-            else:
-                plain = windowed(backbone, None)
-                backbone = backbones.at_size(plain, backbones.frame_of(plain.spec.name, side, aspect))
-        assert backbone is not None
-        backbone = windowed(backbone, self.method.windows_wanted)
-        if self.head is not None:
-            self.head.check(backbone.spec)
-            self.head.module.to(backbone.device)
-        preprocessing = Preprocessing.learnt(
-            backbone.spec.size,
-            pictures,
-            max_pixels=self.max_pixels,
-            keeps_aspect=not self.squeeze and (exact or shared is not None),
-            side=side,
-            fine=frame_size(fine, 1.0 if shared is None else shared) if fine else None,
-        )
-        return backbone, pictures, preprocessing
 
     @property
     def is_fitted(self) -> bool:
