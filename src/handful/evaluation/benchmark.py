@@ -58,18 +58,15 @@ class Benchmark:
         self.datasets, self.backbone, self.out = datasets, backbone, out
         self.false_alarm_rate, self.weights = false_alarm_rate, weights
         self.cells = plan(datasets, methods=methods, shots=shots, seeds=seeds)
-        self.environment = environment.describe(
-            command=command,
-            device=backbone.device,
-            facts={
-                "backbone": {**asdict(backbone.spec), "name": backbone_label(backbone.spec), "frames": frames},
-                "false_alarm_rate": false_alarm_rate,
-                "missing": {name: list(dataset.missing) for name, dataset in datasets.items()},
-                "test_sets": {name: environment.test_sets(dataset) for name, dataset in datasets.items()},
-            },
-        )
-        sweep(out, below=True)  # a run that was killed may have left something in any folder
-        self.environment = environment.joined(out, self.environment)
+        facts = {
+            "backbone": {**asdict(backbone.spec), "name": backbone_label(backbone.spec), "frames": frames},
+            "false_alarm_rate": false_alarm_rate,
+            "missing": {name: list(dataset.missing) for name, dataset in datasets.items()},
+            "test_sets": {name: environment.test_sets(dataset) for name, dataset in datasets.items()},
+        }
+        described = environment.describe(command=command, device=backbone.device, facts=facts)
+        sweep(out, below=True)  # a killed run may have left temporary files in any folder
+        self.environment = environment.joined(out, described)
         environment.write(out, self.environment)
         self.unfinished = unfinished(self.cells, out)
 
@@ -79,14 +76,8 @@ class Benchmark:
         Raises:
             OutputError: if the results cannot be written.
         """
-        yield from run(
-            self.unfinished,
-            self.backbone,
-            self.out,
-            false_alarm_rate=self.false_alarm_rate,
-            weights=self.weights,
-            frames=self.frames,
-        )
+        rate, frames, weights = self.false_alarm_rate, self.frames, self.weights
+        yield from run(self.unfinished, self.backbone, self.out, false_alarm_rate=rate, weights=weights, frames=frames)
 
     def write_pages(self, *, sheets: bool = True) -> Iterator[Path]:
         """Write summary.md, the plots and, if wished, the sheets of pictures; the path of each when it is there.
@@ -105,17 +96,7 @@ class Benchmark:
         if sheets:
             from handful.evaluation.sheets import write_sheets
 
-            categories = {
-                (name, category.name): category
-                for name, dataset in self.datasets.items()
-                for category in dataset.categories
-            }
             rows = results.read(self.out / results.RESULTS)
-            yield from write_sheets(
-                rows,
-                categories,
-                self.backbone,
-                self.out,
-                false_alarm_rate=self.false_alarm_rate,
-                frames=self.frames,
-            )
+            categories = {(name, c.name): c for name, dataset in self.datasets.items() for c in dataset.categories}
+            rate, frames = self.false_alarm_rate, self.frames
+            yield from write_sheets(rows, categories, self.backbone, self.out, false_alarm_rate=rate, frames=frames)

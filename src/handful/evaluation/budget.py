@@ -6,6 +6,7 @@ It is compared with variations of itself, which lie far from a thinned bank as o
 would end up far too high: so it stays whole.
 """
 
+import math
 import statistics
 import tempfile
 import time
@@ -44,7 +45,7 @@ class Budget:
     latency_ms: float | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in (("max_mb", self.max_mb), ("latency_ms", self.latency_ms)):
+        for name, limit in vars(self).items():
             if limit is not None and not limit > 0:
                 raise SettingError(f"`{name}` must be above 0, got {limit:g}.")
 
@@ -100,13 +101,9 @@ def fit(
         parts = None if budget.max_mb is None else _megabytes(detector)
         milliseconds = None if budget.latency_ms is None else _milliseconds(detector, references)
         megabytes = None if parts is None else parts["file"]
-        if _within(megabytes, budget.max_mb) and _within(milliseconds, budget.latency_ms):
+        if (megabytes or 0) <= (budget.max_mb or math.inf) and (milliseconds or 0) <= (budget.latency_ms or math.inf):
             return Kept(share, megabytes, milliseconds, before.calibrated(detector.calibration.typical))
     raise SettingError(_unmet(budget, share, parts=parts, milliseconds=milliseconds, alone=alone))
-
-
-def _within(value: float | None, limit: float | None) -> bool:
-    return value is None or limit is None or value <= limit
 
 
 def _megabytes(detector: Detector) -> dict[str, float]:

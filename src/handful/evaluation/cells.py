@@ -1,4 +1,4 @@
-"""What a benchmark runs: the cells of data set × category × method × shots × seed."""
+"""The cells of a benchmark: data set × category × method × shots × seed."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -19,7 +19,7 @@ Frames = Literal["references", "exact", "squeezed"]
 
 
 class Cell(NamedTuple):
-    """What one row of the table is about."""
+    """The cell of one row of the table."""
 
     dataset: str
     category: Category
@@ -29,12 +29,12 @@ class Cell(NamedTuple):
 
     @property
     def scoring(self) -> str:
-        """The method that scores, without what the backbone is trained by."""
+        """The scoring method, without the backbone's training or the head."""
         return self.method.partition("@")[0]
 
     @property
     def tuning(self) -> str:
-        """What the backbone is trained by on the references; empty where it stays as it is."""
+        """The training of the backbone on the references; empty without any."""
         return "" if self.head else self.method.partition("@")[2]
 
     @property
@@ -70,16 +70,12 @@ def plan(
         if min(shots) < least or min(seeds) < 0:
             got = f"{min(shots)} and {min(seeds)}"
             raise SettingError(f"`shots` must be at least {least} for {name} and `seeds` at least 0, got {got}.")
-    numbers = [
-        (seed, count, name)
-        for seed, count, name in product(sorted(set(seeds)), sorted(set(shots)), names)
-        if count or seed == min(seeds)
-    ]
     return [
-        Cell(dataset, category, method, count, seed)
-        for dataset in datasets
-        for category in datasets[dataset].categories
-        for seed, count, method in numbers
+        Cell(name, category, method, count, seed)
+        for name, dataset in datasets.items()
+        for category in dataset.categories
+        for seed, count, method in product(sorted(set(seeds)), sorted(set(shots)), names)
+        if count or seed == min(seeds)
     ]
 
 

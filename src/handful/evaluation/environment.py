@@ -45,10 +45,9 @@ def commit() -> str:
         return ""
     command = ("git", "describe", "--always", "--dirty", "--abbrev=10")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        return subprocess.run(command, capture_output=True, text=True, cwd=root).stdout.strip()
     except OSError:
         return ""
-    return done.stdout.strip()
 
 
 def write(folder: Path, environment: Mapping[str, Any]) -> None:

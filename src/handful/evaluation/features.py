@@ -76,14 +76,26 @@ class CategoryFeatures:
         return self._sizes[size, windows]
 
     def views(
-        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None
+        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool = False
     ) -> tuple[list[Features], float]:
-        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them."""
-        return self._computed(path, preprocessing, count, windows, random=False)
+        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them.
 
-    def augmented(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
-        """The averaged features of a reference's first `count` random variations, and the seconds likewise."""
-        return self._computed(path, preprocessing, count, None, random=True)
+        With `random`, the averaged features of its first `count` random variations.
+        """
+        keys = [(path, preprocessing, windows, random, number) for number in range(count)]
+        missing = [number for number, key in enumerate(keys) if key not in self._views]
+        if missing:
+            begin = time.perf_counter()
+            image = torch.from_numpy(preprocessing(self.picture(path)[0]))
+            inputs = random_views(image, count) if random else mild_views(image, count)
+            made = time.perf_counter() - begin
+            for number in missing:
+                begin = time.perf_counter()
+                features = self.backbone_for(preprocessing.size, windows)(inputs[number][None])
+                kept = averaged(features) if random else features
+                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
+        found = [self._views[key] for key in keys]
+        return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def turned(self, wanted: Turn, paths: Sequence[str], preprocessing: Preprocessing) -> tuple[list[Features], float]:
         """What references show in turned copies, none where they are not to be turned; and the seconds likewise."""
@@ -108,24 +120,6 @@ class CategoryFeatures:
                 self._turned[path, preprocessing] = learnt, time.perf_counter() - begin
         kept = [self._turned[path, preprocessing] for path in paths]
         return [features for features, _ in kept], seconds + sum(seconds for _, seconds in kept)
-
-    def _computed(
-        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool
-    ) -> tuple[list[Features], float]:
-        keys = [(path, preprocessing, windows, random, number) for number in range(count)]
-        missing = [number for number, key in enumerate(keys) if key not in self._views]
-        if missing:
-            begin = time.perf_counter()
-            image = torch.from_numpy(preprocessing(self.picture(path)[0]))
-            inputs = random_views(image, count) if random else mild_views(image, count)
-            made = time.perf_counter() - begin
-            for number in missing:
-                begin = time.perf_counter()
-                features = self.backbone_for(preprocessing.size, windows)(inputs[number][None])
-                kept = averaged(features) if random else features
-                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
-        found = [self._views[key] for key in keys]
-        return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def blank(self, preprocessing: Preprocessing) -> Features:
         """The features of a black picture."""

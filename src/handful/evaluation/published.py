@@ -8,6 +8,7 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 METRICS = {  # columns of the results, and what people call them
     "image_auroc": "image AUROC",
@@ -83,21 +84,8 @@ def read_published() -> tuple[Published, ...]:
     """Every published number of published.csv, in the file's order: by method, data set and source."""
     file = resources.files("handful.evaluation") / "published.csv"
     with file.open(encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    return tuple(
-        Published(
-            method=row["method"],
-            dataset=row["dataset"],
-            category=row["category"],
-            shots=int(row["shots"]),
-            protocol=row["protocol"],
-            backbone=row["backbone"],
-            size=row["size"],
-            metric=row["metric"],
-            value=float(row["value"]),
-            spread=float(row["spread"]) if row["spread"] else None,
-            tag=row["tag"],
-            source=row["source"],
-        )
-        for row in rows
-    )
+        rows: list[dict[str, Any]] = list(csv.DictReader(lines))
+    for row in rows:
+        row["shots"], row["value"] = int(row["shots"]), float(row["value"])
+        row["spread"] = float(row["spread"]) if row["spread"] else None
+    return tuple(Published(**row) for row in rows)

@@ -132,12 +132,10 @@ def write_scores(path: Path, scores: Sequence[PictureScore]) -> None:
 
 
 def read_scores(path: Path) -> list[PictureScore]:
-    """What `write_scores` wrote."""
+    """Read the file of `write_scores`."""
     with path.open(newline="", encoding="utf-8") as file:
-        return [
-            PictureScore(line["path"], line["anomalous"] == "1", line["kind"], float(line["score"]))
-            for line in csv.DictReader(file)
-        ]
+        _, *lines = csv.reader(file)
+    return [PictureScore(name, anomalous == "1", kind, float(score)) for name, anomalous, kind, score in lines]
 
 
 def _write(path: Path, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
