@@ -19,8 +19,8 @@ SUMMARY = "summary.md"
 class Benchmark:
     """Every data set × category × method × shots × seed on one backbone, in one folder.
 
-    Making one writes environment.json; `run` adds the results, and begins where an earlier, perhaps killed, run of the
-    same folder ended; `write_pages` then makes what people read.
+    The constructor writes environment.json; `run` adds the results, and begins where an earlier, perhaps killed, run of
+    the same folder ended; `write_pages` then writes the pages for people.
 
     Args:
         datasets: by the names that the table calls them.
@@ -29,7 +29,7 @@ class Benchmark:
         methods: as `handful.methods.parse` reads them; METHOD@TRAINING scores on the backbone after a training on the
             references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head.
         shots, seeds: of the draws.
-        false_alarm_rate: what the shipped thresholds are asked for.
+        false_alarm_rate: asked of the shipped thresholds.
         frames: of the inputs, see `handful.evaluation.cells.Frames`.
         command: that started it, for the record.
         weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.

@@ -33,9 +33,9 @@ class LabelledPicture(NamedTuple):
 
 
 class CategoryFeatures:
-    """What a backbone says of the references, their variations and the test pictures; references' are kept.
+    """The features of references, their variations and test pictures; those of references and variations are kept.
 
-    The backbone is brought to the size of the preprocessing that it is asked with, once for each.
+    The backbone is resized once for each size of a preprocessing.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -64,7 +64,7 @@ class CategoryFeatures:
         return self._backbones[size, windows]
 
     def held_bytes(self, size: tuple[int, int], windows: Windows | None) -> int:
-        """What the features of a picture of (H, W) and of its crops take.
+        """The bytes of the features of a picture of (H, W) and of its crops.
 
         Raises:
             SettingError: if the backbone cannot take crops of this size.
@@ -98,7 +98,7 @@ class CategoryFeatures:
         return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def turned(self, wanted: Turn, paths: Sequence[str], preprocessing: Preprocessing) -> tuple[list[Features], float]:
-        """What references show in turned copies, none where they are not to be turned; and the seconds likewise."""
+        """The patches of references in turned copies, none unless these are turned; and the seconds likewise."""
         if wanted == "never":
             return [], 0.0
         pictures = [self.picture(path)[0] for path in paths]

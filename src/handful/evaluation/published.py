@@ -1,4 +1,4 @@
-"""What others have published for few-shot inspection: one data file, every number with its source and how it was read.
+"""Published numbers of few-shot inspection: one data file, every number with its source and how it was read.
 
 The numbers mix protocols, references, resolutions and backbones. They stand beside ours for orientation; a comparison
 needs both methods run here, on the same references.
@@ -19,8 +19,8 @@ METRICS = {  # columns of the results, and what people call them
     "pixel_f1_oracle": "pixel F1 (oracle)",
     "aupro": "AUPRO",
 }
-MEAN = "mean"  # stands for a category where the number is the mean over all official ones
-OFFICIAL_CATEGORIES = {  # those that a published mean is over
+MEAN = "mean"  # in place of a category: the mean over all official categories
+OFFICIAL_CATEGORIES = {  # of a published mean
     dataset: tuple(names.split())
     for dataset, names in {
         "mvtec_ad": "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor "

@@ -1,4 +1,4 @@
-"""Greedy k-centre selection: few rows such that every row has a chosen one near."""
+"""Greedy k-centre selection: few rows such that every row has a chosen row near."""
 
 import math
 

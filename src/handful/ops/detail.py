@@ -1,4 +1,4 @@
-"""How much detail a picture really has: by which factor it can be reduced and lose next to nothing.
+"""The detail of a picture: the factor by which it can be reduced with next to no loss.
 
 Pictures of scenes hold about as much energy in each octave of frequencies, more or less steeply falling. One that was
 enlarged, or is out of focus, holds next to none above some frequency: reducing it to that and enlarging it again gives

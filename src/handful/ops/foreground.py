@@ -1,4 +1,4 @@
-"""Where the part lies in a good picture, told from the border's colour alone.
+"""The region of the part in a good picture, from the border's colour alone.
 
 REB takes a saliency network's maps, computed beforehand and shipped with its data; a user's pictures have none. This
 stands in for it: simpler, without weights, and it says "everywhere" where it cannot tell.

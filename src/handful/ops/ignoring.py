@@ -1,4 +1,4 @@
-"""A region of the frame that never counts: what a picture shows there is taken as what a good one shows there."""
+"""A region of the frame that never counts: its patches are replaced by the patches of a good picture."""
 
 from dataclasses import replace
 

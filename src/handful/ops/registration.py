@@ -1,4 +1,4 @@
-"""How alike two arrays are, where they lie and displaced against each other."""
+"""The correlation of two arrays, in place and displaced against each other."""
 
 from typing import Any
 
