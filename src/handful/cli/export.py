@@ -4,18 +4,12 @@ import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from handful.cli.options import (
-    JsonOption,
-    NewFolderOption,
-)
+from handful.cli.options import JsonOption, NewFolderOption
 from handful.cli.output import print_json, say
-
-if TYPE_CHECKING:
-    pass
 
 
 def export(

@@ -33,9 +33,9 @@ class LabelledPicture(NamedTuple):
 
 
 class CategoryFeatures:
-    """What a backbone says of the references, their variations and the test pictures; references' are kept.
+    """The features of references, their variations and test pictures; those of references and variations are kept.
 
-    The backbone is brought to the size of the preprocessing that it is asked with, once for each.
+    The backbone is resized once for each size of a preprocessing.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -64,7 +64,7 @@ class CategoryFeatures:
         return self._backbones[size, windows]
 
     def held_bytes(self, size: tuple[int, int], windows: Windows | None) -> int:
-        """What the features of a picture of (H, W) and of its crops take.
+        """The bytes of the features of a picture of (H, W) and of its crops.
 
         Raises:
             SettingError: if the backbone cannot take crops of this size.
@@ -76,17 +76,29 @@ class CategoryFeatures:
         return self._sizes[size, windows]
 
     def views(
-        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None
+        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool = False
     ) -> tuple[list[Features], float]:
-        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them."""
-        return self._computed(path, preprocessing, count, windows, random=False)
+        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them.
 
-    def augmented(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
-        """The averaged features of a reference's first `count` random variations, and the seconds likewise."""
-        return self._computed(path, preprocessing, count, None, random=True)
+        With `random`, the averaged features of its first `count` random variations.
+        """
+        keys = [(path, preprocessing, windows, random, number) for number in range(count)]
+        missing = [number for number, key in enumerate(keys) if key not in self._views]
+        if missing:
+            begin = time.perf_counter()
+            image = torch.from_numpy(preprocessing(self.picture(path)[0]))
+            inputs = random_views(image, count) if random else mild_views(image, count)
+            made = time.perf_counter() - begin
+            for number in missing:
+                begin = time.perf_counter()
+                features = self.backbone_for(preprocessing.size, windows)(inputs[number][None])
+                kept = averaged(features) if random else features
+                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
+        found = [self._views[key] for key in keys]
+        return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def turned(self, wanted: Turn, paths: Sequence[str], preprocessing: Preprocessing) -> tuple[list[Features], float]:
-        """What references show in turned copies, none where they are not to be turned; and the seconds likewise."""
+        """The patches of references in turned copies, none unless these are turned; and the seconds likewise."""
         if wanted == "never":
             return [], 0.0
         pictures = [self.picture(path)[0] for path in paths]
@@ -108,24 +120,6 @@ class CategoryFeatures:
                 self._turned[path, preprocessing] = learnt, time.perf_counter() - begin
         kept = [self._turned[path, preprocessing] for path in paths]
         return [features for features, _ in kept], seconds + sum(seconds for _, seconds in kept)
-
-    def _computed(
-        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool
-    ) -> tuple[list[Features], float]:
-        keys = [(path, preprocessing, windows, random, number) for number in range(count)]
-        missing = [number for number, key in enumerate(keys) if key not in self._views]
-        if missing:
-            begin = time.perf_counter()
-            image = torch.from_numpy(preprocessing(self.picture(path)[0]))
-            inputs = random_views(image, count) if random else mild_views(image, count)
-            made = time.perf_counter() - begin
-            for number in missing:
-                begin = time.perf_counter()
-                features = self.backbone_for(preprocessing.size, windows)(inputs[number][None])
-                kept = averaged(features) if random else features
-                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
-        found = [self._views[key] for key in keys]
-        return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def blank(self, preprocessing: Preprocessing) -> Features:
         """The features of a black picture."""

@@ -1,5 +1,7 @@
 """Crops of a picture on a regular grid, and what is known of each put together again."""
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +12,7 @@ from handful.types import Windows
 
 
 def starts(patches: int, windows: Windows) -> tuple[int, ...]:
-    """Where crops begin along a side of so many patches; the last one ends at the edge, so that all is covered.
+    """The first patch of each crop along a side of so many patches; the last crop ends at the edge.
 
     Raises:
         SettingError: if a crop is longer than the side.
@@ -25,21 +27,13 @@ def starts(patches: int, windows: Windows) -> tuple[int, ...]:
 
 
 def crops(image: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
-    """Cut all crops out of a picture, row by row: (3, H, W) → (W, 3, h, w).
-
-    Args:
-        image: in [0, 1].
-        grid: (h, w) of the finest level.
-        windows: which.
-    """
+    """Cut all crops out of a picture in [0, 1], row by row, by the finest level's grid: (3, H, W) → (W, 3, h, w)."""
     down, across = (side / patches for side, patches in zip(image.shape[1:], grid, strict=True))  # pixels a patch
     height, width = round(windows.size * down), round(windows.size * across)
     found = []
-    for row in starts(grid[0], windows):
-        top = min(round(row * down), image.shape[1] - height)
-        for column in starts(grid[1], windows):
-            left = min(round(column * across), image.shape[2] - width)
-            found.append(image[:, top : top + height, left : left + width])
+    for row, column in product(*(starts(side, windows) for side in grid)):
+        top, left = min(round(row * down), image.shape[1] - height), min(round(column * across), image.shape[2] - width)
+        found.append(image[:, top : top + height, left : left + width])
     cut = torch.stack(found)
     if windows.seen == windows.size:
         return cut
@@ -48,24 +42,12 @@ def crops(image: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
 
 
 def overlap_mean(maps: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
-    """Lay the maps of all crops where they belong, the mean where they overlap.
-
-    Args:
-        maps: (W, size, size), row by row of the picture.
-        grid: (h, w) of the finest level.
-        windows: which.
-
-    Returns:
-        (h, w).
-    """
+    """The maps of all crops as one map on the finest grid, their mean where they overlap: (W, size, size) → (h, w)."""
     total, count = maps.new_zeros(2, *grid)
-    number = 0
-    for row in starts(grid[0], windows):
-        for column in starts(grid[1], windows):
-            place = (slice(row, row + windows.size), slice(column, column + windows.size))
-            total[place] += maps[number]
-            count[place] += 1
-            number += 1
+    for number, (row, column) in enumerate(product(*(starts(side, windows) for side in grid))):
+        place = (slice(row, row + windows.size), slice(column, column + windows.size))
+        total[place] += maps[number]
+        count[place] += 1
     mean: Tensor = total / count
     return mean
 
@@ -85,14 +67,9 @@ class WindowBank:
         self.index = image_index(levels)
 
     def nearest(self, levels: tuple[Tensor, ...], *, crops: int) -> tuple[Tensor, ...]:
-        """Of each patch the most similar one among those of the `crops` most similar crops.
+        """The row most similar to each patch among the rows of the `crops` most similar crops.
 
-        Args:
-            levels: (W, h, w, D) of the crops of one picture.
-            crops: T.
-
-        Returns:
-            (W, h, w, D) each, rows of the bank.
+        `levels` are (W, h, w, D) each, of the W crops of one picture, and so are the rows returned.
         """
         similar = image_index(levels) @ self.index.T  # (W, M)
         chosen = similar.topk(min(crops, len(self.index)), dim=1).indices  # (W, T)
