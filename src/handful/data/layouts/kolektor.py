@@ -34,11 +34,10 @@ def read(root: Path) -> Dataset:
 def _read_one(root: Path) -> Reading:
     (train, unknown), (test, more) = _labelled(root / "train"), _labelled(root / "test")
     bare = [relative(path, root) for path in unknown + more]
-    missing = (
-        [f"{CATEGORY}: pictures without a readable mask are left out ({len(bare)}): {some(bare)}."] if bare else []
-    )
     good = [sample.path for sample in train if not sample.anomalous]
-    category, missing = assemble(CATEGORY, good, test, root=root, missing=missing)
+    category, missing = assemble(CATEGORY, good, test, root=root)
+    if bare:
+        missing.insert(0, f"{CATEGORY}: pictures without a readable mask are left out ({len(bare)}): {some(bare)}.")
     return category, [*differences(category, OFFICIAL), *missing]
 
 

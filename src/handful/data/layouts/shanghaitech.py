@@ -57,11 +57,7 @@ def _videos(half: Path, camera: str) -> list[Path]:
 
 
 def _labels(path: Path, frames: int) -> NDArray[np.bool_]:
-    """(frames,) whether each frame is anomalous.
-
-    Raises:
-        OSError, ValueError: if the file cannot be read, or has labels for another number of frames.
-    """
+    """(frames,) whether each frame is anomalous; raises OSError or ValueError for a file that does not fit."""
     with path.open("rb") as file:
         labels: NDArray[np.bool_] = np.lib.format.read_array(file, allow_pickle=False).ravel() != 0
     if len(labels) != frames:

@@ -5,12 +5,13 @@ or is one. What every reader needs (its folders, its pictures, its sentences on 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from handful.data.images import list_pictures
 from handful.errors import InputError
-from handful.types import Category, Dataset, Sample, Saturation
+from handful.types import Category, Dataset, Sample
 
 Item = TypeVar("Item")
 Reading = tuple[Category, list[str]]  # a category, and a sentence on each thing that it lacks
@@ -35,8 +36,7 @@ def read(root: Path) -> Dataset:
 
 def ground_truth(root: Path, kind: str) -> MasksOf:
     """How the pictures of one type of defect find their masks: ground_truth/DEFECT/NAME_mask, else NAME."""
-    masks = by_stem(root / "ground_truth" / kind)
-    return lambda picture: mask_of(picture, masks)
+    return partial(mask_of, masks=by_stem(root / "ground_truth" / kind))
 
 
 def read_category(
@@ -91,12 +91,7 @@ def holds_official(root: Path, defects: Mapping[str, str]) -> bool:
 
 
 def read_all(
-    layout: str,
-    root: Path,
-    inside: Iterable[Item],
-    read_one: Callable[[Item], Reading],
-    *,
-    missing: Sequence[str] = (),
+    layout: str, root: Path, inside: Iterable[Item], read_one: Callable[[Item], Reading], *, missing: Sequence[str] = ()
 ) -> Dataset:
     """Read categories; one that cannot be used is left out with a sentence.
 
@@ -120,24 +115,19 @@ def read_all(
         else:
             categories.append(category)
             said += sentences
+    if not categories and failures:
+        raise failures[0]
     if not categories:
-        raise (
-            failures[0]
-            if failures
-            else InputError(
-                f"{root} must hold a category with good training pictures and test pictures, got none; check the path."
-            )
+        raise InputError(
+            f"{root} must hold a category with good training pictures and test pictures, got none; check the path."
         )
     return Dataset(layout, str(root), tuple(categories), tuple(said))
 
 
 def read_official(
-    layout: str,
-    root: Path,
-    official: Mapping[str, Counts],
-    read_one: Callable[[Path], Reading] = read_category,
+    layout: str, root: Path, official: Mapping[str, Counts], read_one: Callable[[Path], Reading] = read_category
 ) -> Dataset:
-    """Read a data set whose categories and numbers of pictures are known; other categories are left out and named.
+    """Read the official categories of a data set; absent and other categories and other numbers of pictures are named.
 
     Args:
         layout: the reader's name.
@@ -146,7 +136,7 @@ def read_official(
         read_one: reads one category.
 
     Raises:
-        InputError: if no category can be used.
+        InputError: if no category has a good training picture and a test picture.
     """
 
     def read_and_count(folder: Path) -> Reading:
@@ -179,13 +169,7 @@ def differences(category: Category, official: Counts) -> list[str]:
 
 
 def assemble(
-    name: str,
-    train: Iterable[Path | str],
-    samples: Iterable[Sample],
-    *,
-    root: Path,
-    missing: Iterable[str] = (),
-    saturation: tuple[Saturation, ...] = (),
+    name: str, train: Iterable[Path | str], samples: Iterable[Sample], *, root: Path, missing: Iterable[str] = ()
 ) -> Reading:
     """Put a category together, in order, and say which defects have no mask.
 
@@ -195,13 +179,12 @@ def assemble(
         samples: test pictures.
         root: what paths are named from in sentences.
         missing: sentences that are known already.
-        saturation: of each type of defect.
 
     Raises:
         InputError: if there is no good training picture or no test picture, or a picture is both.
     """
     test = tuple(sorted(samples, key=lambda sample: sample.path))
-    category = Category(name, tuple(sorted(map(str, train))), test, saturation)
+    category = Category(name, tuple(sorted(map(str, train))), test)
     if not category.train or not test:
         lacks = "test pictures" if category.train else "good training pictures"
         raise InputError(
