@@ -150,7 +150,7 @@ def _deep_png(data: bytes, image: ImageFile.ImageFile, colour: int) -> NDArray[A
     if colour == 0:
         return _grey(np.asarray(image))
     if colour == 4:  # grey and opacity, four bytes each, as Pillow reads four channels of one byte
-        halves = _loaded_as(lambda: _opened("PngImagePlugin", "PngImageFile", data), "RGBA")
+        halves = _loaded_as(_opened("PngImagePlugin", "PngImageFile", data), "RGBA")
         grey_alpha = np.ascontiguousarray(halves).view(">u2").astype(np.uint16)  # (h, w, 2)
         return over_black(np.repeat(grey_alpha[:, :, :1], 3, axis=2), grey_alpha[:, :, 1:])
     deep = _both_halves(lambda: _opened("PngImagePlugin", "PngImageFile", data), "RGB" if colour == 2 else "RGBA", "B")
@@ -182,7 +182,7 @@ def _tiff(data: bytes, wanted: Wanted) -> Decoded:
         return _whole(pixels, 16)
     if page.opacity == tiff.MULTIPLIED:  # the colours are those over black already; Pillow would divide them
         grey = photometric != tiff.RGB
-        loaded = np.asarray(image) if grey else _loaded_as(lambda: image, "RGBA")
+        loaded = np.asarray(image) if grey else _loaded_as(image, "RGBA")
         return _whole(_grey(loaded[:, :, 0]) if grey else np.ascontiguousarray(loaded[:, :, :3]), 8)
     pixels = pixels_of(image)
     if bits > 8 and photometric == tiff.WHITE_IS_ZERO:
@@ -311,7 +311,10 @@ def pixels_of(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):  # 16-bit grey: I;16 and its byte orders, or I
         if profile:
             colours.refuse_profile(profile)
-        return _grey(_sixteen_bits(np.asarray(image)))
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise RefusedError(f"must hold grey values of at most 16 bits, got {values.min()} to {values.max()}.")
+        return _grey(values.astype(np.uint16))
     if profile and not colours.is_srgb(profile):
         plain = {"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA", "YCbCr": "RGB"}
         image = colours.to_srgb(image.convert(plain[image.mode]) if image.mode in plain else image, profile)
@@ -337,12 +340,6 @@ def _strips(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
-def _sixteen_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
-    if values.min() < 0 or values.max() > 65535:
-        raise RefusedError(f"must hold grey values of at most 16 bits, got {values.min()} to {values.max()}.")
-    return values.astype(np.uint16)
-
-
 def _grey(values: NDArray[Any]) -> Pixels:
     """(h, w) → three equal channels, in the machine's byte order."""
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -360,29 +357,24 @@ def over_black(colour: NDArray[Any], opacity: NDArray[Any]) -> NDArray[Any]:
 def _both_halves(
     opened: Callable[[], ImageFile.ImageFile], raw: str, high: str, *, keep: ImageFile.ImageFile | None = None
 ) -> NDArray[np.uint16]:
-    """Colour of 16 bits, of which Pillow decodes the higher byte or, asked for the other byte order, the lower.
+    """Decode 16-bit colour in two passes, as Pillow gives the higher byte or, in the other byte order, the lower.
 
     Args:
         opened: opens the file.
         raw: RGB, RGBA, or RGBX where the fourth channel does not count.
         high: the byte order, B or L, in which Pillow takes the higher byte of each value.
-        keep: an image of the file that is used for one of the two, so that its orientation is known afterwards.
+        keep: an opened image for the second pass, whose orientation is known afterwards.
     """
     mode = raw.replace("X", "")
-    both = _loaded_as(opened, f"{raw};16{high}", mode=mode).astype(np.uint16)
+    both = _loaded_as(opened(), f"{raw};16{high}", mode=mode).astype(np.uint16)
     both <<= 8
-    both |= _loaded_as((lambda: keep) if keep else opened, f"{raw};16{'L' if high == 'B' else 'B'}", mode=mode)
+    both |= _loaded_as(keep or opened(), f"{raw};16{'L' if high == 'B' else 'B'}", mode=mode)
     return both
 
 
-def _loaded_as(opened: Callable[[], ImageFile.ImageFile | None], raw: str, *, mode: str = "RGBA") -> NDArray[np.uint8]:
-    """Decode with Pillow's raw mode `raw`, how the decoded bytes are spread over an image's channels.
-
-    Raises:
-        RefusedError: if Pillow would not decode into an image of `mode`.
-    """
-    image = opened()
-    if image is None or image.mode != mode:
+def _loaded_as(image: ImageFile.ImageFile, raw: str, *, mode: str = "RGBA") -> NDArray[np.uint8]:
+    """Decode an image of `mode` by Pillow's raw mode `raw`, which spreads the decoded bytes over the channels."""
+    if image.mode != mode:
         raise RefusedError("must be a picture of a kind that is decoded, got another; save it as PNG.")
     image.tile = [
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:])) for tile in image.tile

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from handful.data.images import list_pictures
+from handful.data.listing import is_folder, list_all
 from handful.errors import InputError
 from handful.types import Category, Dataset, Sample
 
@@ -230,12 +230,7 @@ def pictures(folder: Path) -> list[Path]:
     Raises:
         InputError: if the folder is there and cannot be read.
     """
-    try:
-        return list_pictures(folder, recursive=False)
-    except InputError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        return []
+    return list(list_all(folder, recursive=False).pictures) if is_folder(folder) else []
 
 
 def by_stem(folder: Path) -> dict[str, str]:
