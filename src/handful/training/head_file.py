@@ -116,11 +116,8 @@ Head = str | os.PathLike[str] | TrainedHead | None  # as people name one: its fi
 
 def identity(spec: BackboneSpec) -> dict[str, Any]:
     """What a head must find again in a backbone, ready for JSON."""
-    return {
-        field: list(value) if isinstance(value, tuple) else value
-        for field, value in asdict(spec).items()
-        if field in SAME
-    }
+    values = {field: getattr(spec, field) for field in SAME}
+    return {field: list(value) if isinstance(value, tuple) else value for field, value in values.items()}
 
 
 def write(path: Path, module: methods.Head, record: Record) -> None:
@@ -152,10 +149,12 @@ def read(path: Path) -> TrainedHead:
 
 
 def _parsed(content: bytes, path: Path) -> TrainedHead:
-    """A head from the bytes of its file."""
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # as safetensors lays it out
-        record = _record(json.loads(header["__metadata__"]["handful"]))
+        fields = json.loads(header["__metadata__"]["handful"])
+        record = Record(
+            **fields | {name: tuple(fields[name]) for name in ("depths", "classes", "held_out", "pictures")}
+        )
         training = methods.create_head_training(record.method, record.settings)
         module = training.make_head(record.depths, seed=record.seed)
         module.load_state_dict(safetensors.torch.load(content))
@@ -169,11 +168,6 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         f"A head must be a whole file written by `handful train`, got {path}: {said}; train or copy it again."
     )
-
-
-def _record(fields: Mapping[str, Any]) -> Record:
-    lists = {name: tuple(fields[name]) for name in ("depths", "classes", "held_out", "pictures")}
-    return Record(**{**fields, **lists})
 
 
 def named(path: Path, manifest: Mapping[str, Any], given: Head) -> TrainedHead | None:
