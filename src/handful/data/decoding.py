@@ -106,7 +106,7 @@ def decode(data: bytes, wanted: Wanted) -> Decoded:
 def _jpeg(data: bytes, wanted: Wanted) -> Decoded:
     exif = wholeness.check_jpeg(data)
     # Without EXIF, of whose faults Pillow warns while it opens a JPEG.
-    image = _opened("JpegImagePlugin", "JpegImageFile", data[: exif.start] + data[exif.stop :] if exif else data)
+    image = _opened("Jpeg", data[: exif.start] + data[exif.stop :] if exif else data)
     if exif:
         image.info["exif"] = data[exif.start + 4 : exif.stop]
     wanted.check_size(image.size)
@@ -123,7 +123,7 @@ def _png(data: bytes, wanted: Wanted) -> Decoded:
     chunks = wholeness.check_png(data)
     if chunks.get(b"cICP", _SRGB_CODE)[:3] != _SRGB_CODE[:3]:
         raise RefusedError("must be sRGB, got a PNG file of another colour space (its cICP chunk); save it as sRGB.")
-    image = _opened("PngImagePlugin", "PngImageFile", data)
+    image = _opened("Png", data)
     wanted.check_size(image.size)
     index = wanted.index(getattr(image, "n_frames", 1))
     bits, colour = data[24], data[25]
@@ -150,10 +150,10 @@ def _deep_png(data: bytes, image: ImageFile.ImageFile, colour: int) -> NDArray[A
     if colour == 0:
         return _grey(np.asarray(image))
     if colour == 4:  # grey and opacity, four bytes each, as Pillow reads four channels of one byte
-        halves = _loaded_as(_opened("PngImagePlugin", "PngImageFile", data), "RGBA")
+        halves = _loaded_as(_opened("Png", data), "RGBA")
         grey_alpha = np.ascontiguousarray(halves).view(">u2").astype(np.uint16)  # (h, w, 2)
         return over_black(np.repeat(grey_alpha[:, :, :1], 3, axis=2), grey_alpha[:, :, 1:])
-    deep = _both_halves(lambda: _opened("PngImagePlugin", "PngImageFile", data), "RGB" if colour == 2 else "RGBA", "B")
+    deep = _both_halves(lambda: _opened("Png", data), "RGB" if colour == 2 else "RGBA", "B")
     return deep if colour == 2 else over_black(deep[:, :, :3], deep[:, :, 3:])
 
 
@@ -165,7 +165,7 @@ def _tiff(data: bytes, wanted: Wanted) -> Decoded:
     wholeness.check_strips(data, page.strips(), row=page.row_bytes())
 
     def opened() -> ImageFile.ImageFile:
-        image = _opened("TiffImagePlugin", "TiffImageFile", data)
+        image = _opened("Tiff", data)
         image.seek(page.number)
         return image
 
@@ -206,7 +206,7 @@ def _jpeg2000(data: bytes, wanted: Wanted) -> Decoded:
         )
     if bits < 8 and len(header.depths) in (2, 4):
         raise RefusedError(f"must have 8 bits where it has opacity, got {bits} in a JPEG 2000 file; save it as PNG.")
-    image = _opened("Jpeg2KImagePlugin", "Jpeg2KImageFile", data)
+    image = _opened("Jpeg2K", data)
     if header.profile and not colours.is_srgb(header.profile):
         if bits > 8:
             colours.refuse_profile(header.profile)
@@ -222,7 +222,7 @@ def _jpeg2000(data: bytes, wanted: Wanted) -> Decoded:
 def _webp(data: bytes, wanted: Wanted) -> Decoded:
     wanted.check_size(_webp_size(data), cost=_WEBP_COST)  # before opening: the plugin allocates the canvas
     doubtful = wholeness.check_webp(data)
-    image = _opened("WebPImagePlugin", "WebPImageFile", data)
+    image = _opened("WebP", data)
     if index := wanted.index(getattr(image, "n_frames", 1)):
         image.seek(index)
     pixels = pixels_of(image)
@@ -244,7 +244,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _gif(data: bytes, wanted: Wanted) -> Decoded:
-    image = _opened("GifImagePlugin", "GifImageFile", data)
+    image = _opened("Gif", data)
     wanted.check_size(image.size)
     wholeness.check_gif(data)
     several = getattr(image, "is_animated", False)
@@ -255,7 +255,7 @@ def _gif(data: bytes, wanted: Wanted) -> Decoded:
 
 
 def _bmp(data: bytes, wanted: Wanted) -> Decoded:
-    image = _opened("BmpImagePlugin", "BmpImageFile", data)
+    image = _opened("Bmp", data)
     wanted.check_size(image.size)
     wanted.index(1)
     wholeness.check_bmp(data)
@@ -285,9 +285,10 @@ _DECODERS: dict[str, Callable[[bytes, Wanted], Decoded]] = {
 }
 
 
-def _opened(plugin: str, name: str, data: bytes) -> ImageFile.ImageFile:
+def _opened(plugin: str, data: bytes) -> ImageFile.ImageFile:
     """Open by one plugin of Pillow's, which reads the header and checks no size."""
-    image: ImageFile.ImageFile = getattr(import_module(f"PIL.{plugin}"), name)(io.BytesIO(data))
+    module = import_module(f"PIL.{plugin}ImagePlugin")
+    image: ImageFile.ImageFile = getattr(module, f"{plugin}ImageFile")(io.BytesIO(data))
     return image
 
 

@@ -69,11 +69,7 @@ class TrainedHead:
         return _parsed, (_content(self.module, self.record), Path(self.name))
 
     def check(self, spec: BackboneSpec) -> None:
-        """Check that a backbone is the one that the head was trained on.
-
-        Raises:
-            SettingError: if it is another one; it names the first difference.
-        """
+        """Raise SettingError, which names the first difference, unless the head was trained on this backbone."""
         for field, expected in self.record.backbone.items():
             if identity(spec)[field] != expected:
                 raise SettingError(
@@ -82,11 +78,7 @@ class TrainedHead:
                 )
 
     def check_unseen(self, category: str) -> None:
-        """Check that it has neither learnt from a category nor been chosen by it, going by the name.
-
-        Raises:
-            InputError: if it has.
-        """
+        """Raise InputError if the head has learnt from a category of this name or was chosen by such a category."""
         for name in self.record.classes:
             if name.rpartition("/")[2].lower() == category.lower():
                 raise InputError(
@@ -95,11 +87,7 @@ class TrainedHead:
                 )
 
     def check_new(self, digest: str, path: str) -> None:
-        """Check that a picture is none of those of its training.
-
-        Raises:
-            InputError: if it is.
-        """
+        """Raise InputError if the picture at `path`, told by its digest, belongs to the head's training."""
         if digest in self._pictures:
             raise InputError(
                 f"A head must not be tested on what it was trained on, got {path} among those of {self.name}; "

@@ -23,11 +23,7 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """The one category; a picture whose mask is absent or unreadable is left out.
-
-    Raises:
-        InputError: if there is no good training picture or no test picture.
-    """
+    """Read the only category but for pictures without a readable mask; raises InputError where nothing is usable."""
     return read_all("kolektor", root, [root], _read_one)
 
 

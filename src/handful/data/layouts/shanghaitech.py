@@ -24,11 +24,7 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """Every camera that has frames for training and testing.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Read every camera with frames for training and testing; raises InputError where there is none."""
     cameras = sorted({video.name.split("_")[0] for video in subfolders(root / "testing" / "frames")})
     return read_all("shanghaitech", root, cameras, lambda camera: _read_one(root, camera))
 

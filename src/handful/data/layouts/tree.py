@@ -25,11 +25,7 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """Every category below the folder, or the one that it is.
-
-    Raises:
-        InputError: if no category has a good training picture and a test picture.
-    """
+    """Read every category below the folder, or the folder as a category; raises InputError where none is usable."""
     inside = [root] if is_category(root) else [folder for folder in subfolders(root) if is_category(folder)]
     return read_all("tree", root, inside, read_category)
 
@@ -76,11 +72,8 @@ def is_category(folder: Path, *, good: str = "good") -> bool:
 def holds_official(root: Path, defects: Mapping[str, str]) -> bool:
     """Whether a folder inside has an official category's name, this layout, and no other defects than that category.
 
-    Names like tile and screw stand in more than one data set; the types of their defects tell them apart.
-
-    Args:
-        root: the data set's folder.
-        defects: by official category, the types of its defects, separated by blanks.
+    Names like tile and screw stand in more than one data set; the types of their defects tell them apart. `defects`
+    holds these by category, separated by blanks.
     """
     return any(
         is_category(folder)
@@ -129,11 +122,7 @@ def read_official(
 ) -> Dataset:
     """Read the official categories of a data set; absent and other categories and other numbers of pictures are named.
 
-    Args:
-        layout: the reader's name.
-        root: the data set's folder.
-        official: numbers of pictures by category.
-        read_one: reads one category.
+    `official` holds the numbers of pictures by category; the other arguments are those of `read_all`.
 
     Raises:
         InputError: if no category has a good training picture and a test picture.
@@ -210,11 +199,7 @@ def not_there(name: str, source: str, what: str, paths: Sequence[str]) -> list[s
 
 
 def subfolders(root: Path) -> list[Path]:
-    """The folders in a folder, sorted, hidden ones passed over; none where it is no folder.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
+    """The folders inside `root`, sorted, but hidden ones; none inside a file; raises InputError if unreadable."""
     try:
         inside = list(root.iterdir()) if root.is_dir() else []
     except OSError as error:
@@ -225,11 +210,7 @@ def subfolders(root: Path) -> list[Path]:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, sorted; none where it is empty or absent.
-
-    Raises:
-        InputError: if the folder is there and cannot be read.
-    """
+    """The pictures in a folder, sorted; none where it is absent; raises InputError for an unreadable folder."""
     return list(list_all(folder, recursive=False).pictures) if is_folder(folder) else []
 
 
