@@ -24,17 +24,13 @@ class Planned:
         source: where it lies.
         category: "" where the folder written is itself the category.
         split: train or test.
-        name: what it is called there, without suffix.
+        name: the file's name there, without suffix.
     """
 
     source: Path
     category: str
     split: str
     name: str
-
-    def place(self, *parts: str) -> Path:
-        """A path inside its category, from the folder that is written."""
-        return Path(self.category, *parts)
 
 
 Track = Callable[[Sequence[Planned], str], Iterable[Planned]]  # passes work on, showing how far it has come
