@@ -118,7 +118,7 @@ def ignore(state: InspectorState, mask: PictureSource, *, accept_odd: bool) -> C
             "Pictures must be looked at in one input for a region to be ignored, got an inspector that looks at "
             "tiles; cover the region in the pictures, or fit with a number as `--size`."
         )
-    if state.features.good.windows is not None or state.features.good.image is not None:
+    if state.features.good.crops is not None or state.features.good.image is not None:
         raise SettingError(
             f"A method must look at patches alone for a region to be ignored, got {state.method.name} with crops or "
             f"whole pictures; cover the region in the pictures, or fit another method."

@@ -140,7 +140,7 @@ class _Category:
                 references = draw(cell.category.train, shots=cell.shots, seed=cell.seed) if cell.shots else []
                 preprocessing = self._preprocessing([self.features.picture(path)[0] for path in references], cell.head)
                 head = self._head(cell)
-                self.features.held_bytes(preprocessing.size, cell.scorer.windows_wanted)
+                self.features.held_bytes(preprocessing.size, cell.scorer.crops_wanted)
             except Exception as error:
                 yield _failed(row, error), []
                 continue
@@ -182,8 +182,8 @@ class _Category:
     def _score(
         self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
     ) -> Iterator[Outcome]:
-        wanted = {cell.method.windows_wanted for cell in running}
-        held = sum(self.features.held_bytes(preprocessing.size, windows) for windows in wanted)
+        wanted = {cell.method.crops_wanted for cell in running}
+        held = sum(self.features.held_bytes(preprocessing.size, crops) for crops in wanted)
         at_a_time = max(1, FEATURE_BYTES // held)
         for start in range(0, len(category.test), at_a_time):
             part = category.test[start : start + at_a_time]
@@ -291,7 +291,7 @@ class _Running:
         count, wanted = view_count(len(self.references)), self.method.views_wanted
         views, augmented, seconds = [], [], 0.0
         for path in self.references:
-            mild, mild_seconds = shared.views(path, self.preprocessing, count, self.method.windows_wanted)
+            mild, mild_seconds = shared.views(path, self.preprocessing, count, self.method.crops_wanted)
             random, random_seconds = shared.views(path, self.preprocessing, wanted, None, random=True)
             views.append(mild)
             augmented.append(random)
@@ -306,10 +306,10 @@ class _Running:
 
     def _score(self, picture: LabelledPicture) -> None:
         begin = time.perf_counter()
-        windows = self.method.windows_wanted
-        scores = self.method.score(picture.features[windows])
+        crops = self.method.crops_wanted
+        scores = self.method.score(picture.features[crops])
         image, values = float(scores.image[0]), picture.placement.cut(scores.maps[0].cpu().numpy())
-        self.seconds.append(picture.seconds[windows] + time.perf_counter() - begin)
+        self.seconds.append(picture.seconds[crops] + time.perf_counter() - begin)
         sample = picture.sample
         self.scores.append(PictureScore(sample.path, bool(sample.anomalous), sample.kind, image))
         self.marked |= picture.truth is not None and bool(sample.anomalous)

@@ -43,13 +43,13 @@ def join(features: Sequence[Features]) -> Features:
     """Several batches of features of one backbone as one."""
     levels = tuple(torch.cat(batches) for batches in zip(*(f.levels for f in features), strict=True))
     images = [f.image for f in features if f.image is not None]
-    windows = [f.windows for f in features if f.windows is not None]
+    crops = [f.crops for f in features if f.crops is not None]
     return Features(
         levels,
         features[0].size,
         torch.cat(images) if images else None,
         features[0].text,
-        join(windows) if len(windows) == len(features) else None,
+        join(crops) if len(crops) == len(features) else None,
     )
 
 

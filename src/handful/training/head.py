@@ -12,7 +12,7 @@ from torch import Tensor
 
 from handful import metrics
 from handful.backbones.base import Backbone
-from handful.backbones.windows import windowed
+from handful.backbones.crops import with_crops
 from handful.data import images
 from handful.data.depths import bits_of
 from handful.data.masks import read_regions
@@ -158,7 +158,7 @@ class HeadTrainer:
         preprocessing = Preprocessing(self.backbone.spec.size, bits_of(list(pictures.values())))
         inputs = [torch.from_numpy(preprocessing(pictures[path])) for path in good]
         self._pictures |= {images.digest(path, pictures[path]) for path in good}
-        backbone = windowed(self.backbone, METHODS[self.training.name]().windows_wanted) if validated else self.backbone
+        backbone = with_crops(self.backbone, METHODS[self.training.name]().crops_wanted) if validated else self.backbone
         references = join([backbone(image[None]) for image in inputs])
         samples = [s for s in category.test if not s.anomalous or validated or s.masks]
         shown = [self._shown(s, category, preprocessing) for s in (_some(samples) if validated else samples)]

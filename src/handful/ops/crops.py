@@ -8,51 +8,51 @@ from torch import Tensor
 
 from handful.errors import SettingError
 from handful.ops.neighbors import CHUNK_ELEMENTS
-from handful.types import Windows
+from handful.types import Crops
 
 
-def starts(patches: int, windows: Windows) -> tuple[int, ...]:
+def starts(patches: int, crops: Crops) -> tuple[int, ...]:
     """The first patch of each crop along a side of so many patches; the last crop ends at the edge.
 
     Raises:
         SettingError: if a crop is longer than the side.
     """
-    if windows.size > patches:
+    if crops.size > patches:
         raise SettingError(
-            f"`win_size` must be at most the {patches} patches of the backbone's finest grid, got {windows.size}; "
+            f"`win_size` must be at most the {patches} patches of the backbone's finest grid, got {crops.size}; "
             f"lower it, or use larger pictures."
         )
-    last = patches - windows.size
-    return tuple(dict.fromkeys((*range(0, last + 1, windows.stride), last)))
+    last = patches - crops.size
+    return tuple(dict.fromkeys((*range(0, last + 1, crops.stride), last)))
 
 
-def crops(image: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
+def cut_crops(image: Tensor, grid: tuple[int, int], crops: Crops) -> Tensor:
     """Cut all crops out of a picture in [0, 1], row by row, by the finest level's grid: (3, H, W) → (W, 3, h, w)."""
     down, across = (side / patches for side, patches in zip(image.shape[1:], grid, strict=True))  # pixels a patch
-    height, width = round(windows.size * down), round(windows.size * across)
+    height, width = round(crops.size * down), round(crops.size * across)
     found = []
-    for row, column in product(*(starts(side, windows) for side in grid)):
+    for row, column in product(*(starts(side, crops) for side in grid)):
         top, left = min(round(row * down), image.shape[1] - height), min(round(column * across), image.shape[2] - width)
         found.append(image[:, top : top + height, left : left + width])
     cut = torch.stack(found)
-    if windows.seen == windows.size:
+    if crops.seen == crops.size:
         return cut
-    seen = (round(windows.seen * down), round(windows.seen * across))
+    seen = (round(crops.seen * down), round(crops.seen * across))
     return F.interpolate(cut, size=seen, mode="bilinear", align_corners=False).clamp(0, 1)
 
 
-def overlap_mean(maps: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
+def overlap_mean(maps: Tensor, grid: tuple[int, int], crops: Crops) -> Tensor:
     """The maps of all crops as one map on the finest grid, their mean where they overlap: (W, size, size) → (h, w)."""
     total, count = maps.new_zeros(2, *grid)
-    for number, (row, column) in enumerate(product(*(starts(side, windows) for side in grid))):
-        place = (slice(row, row + windows.size), slice(column, column + windows.size))
+    for number, (row, column) in enumerate(product(*(starts(side, crops) for side in grid))):
+        place = (slice(row, row + crops.size), slice(column, column + crops.size))
         total[place] += maps[number]
         count[place] += 1
     mean: Tensor = total / count
     return mean
 
 
-class WindowBank:
+class CropBank:
     """Crops of references, in which each crop of a picture looks for its patches' nearest in the most similar few.
 
     Patches and indices have length 1, so that the most similar is the one of the highest product.
