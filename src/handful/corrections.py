@@ -97,11 +97,7 @@ def teach_good(state: InspectorState, good: Pictures, *, accept_odd: bool) -> Co
     depth_of = state.preprocessing.depth_of
     new = tuple(
         Reference(
-            one.record.name,
-            one.record.sha256,
-            thumbnail_jpeg(one.picture),
-            depth_of(one.picture),
-            one.picture.size,
+            one.record.name, one.record.sha256, thumbnail_jpeg(one.picture), depth_of(one.picture), one.picture.size
         )
         for one in pictures
     )

@@ -16,8 +16,7 @@ def export(
     inspector: Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")],
     output: NewFolderOption,
     formats: Annotated[
-        list[str],
-        typer.Option("--format", metavar="FORMAT", help="openvino, onnx (needs the extra export), or both."),
+        list[str], typer.Option("--format", metavar="FORMAT", help="openvino, onnx (needs the extra export), or both.")
     ] = ["openvino"],  # noqa: B006 - typer copies it
     check: Annotated[
         list[Path] | None,

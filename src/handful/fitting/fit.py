@@ -110,12 +110,7 @@ def fit(
 
 
 def _turned(
-    method: Method,
-    references: References,
-    inputs: Sequence[torch.Tensor],
-    upright: Sequence[Features],
-    *,
-    track: Track,
+    method: Method, references: References, inputs: Sequence[torch.Tensor], upright: Sequence[Features], *, track: Track
 ) -> tuple[Rotation, list[Features]]:
     """Whether the references are learnt in turned copies, and then the patches that these add."""
     preprocessing, backbone = references.preprocessing, references.backbone

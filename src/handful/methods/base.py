@@ -262,8 +262,7 @@ class Method(Configured, ABC):
             return
         if features.crops is None:
             raise InputError(
-                f"Features must hold the crops that {self.name} wants of each picture, got none; `Detector` makes "
-                f"them."
+                f"Features must hold the crops that {self.name} wants of each picture, got none; `Detector` makes them."
             )
         _check_finite(features.crops)
 

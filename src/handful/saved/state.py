@@ -32,13 +32,7 @@ from handful.inspection.threshold import Calibration
 from handful.saved import archive, scoring_graph
 from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART, STATE_PART
 from handful.saved.history import HISTORY_PART, history_of, history_part
-from handful.saved.manifest import (
-    gate_of,
-    preprocessing_of,
-    references_of,
-    spec_of,
-    thumbnail_part,
-)
+from handful.saved.manifest import gate_of, preprocessing_of, references_of, spec_of, thumbnail_part
 from handful.saved.scoring_graph import KeptGraph
 from handful.types import Features, ModelOutput, Reference, Scores
 from handful.version import __version__

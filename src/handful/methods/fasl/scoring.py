@@ -82,9 +82,7 @@ class NAM(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(2, BETWEEN, KERNEL, padding="same"),
-            nn.ReLU(),
-            nn.Conv2d(BETWEEN, 2, KERNEL, padding="same"),
+            nn.Conv2d(2, BETWEEN, KERNEL, padding="same"), nn.ReLU(), nn.Conv2d(BETWEEN, 2, KERNEL, padding="same")
         )
 
     def forward(self, maps: Tensor) -> Tensor:
