@@ -16,10 +16,11 @@ from torch import Tensor
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.masks import read_ignored
+from handful.data.progress import Track, quietly
 from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import InputError, SettingError
 from handful.fitting import oddity, rotation
-from handful.fitting.calibration import Track, averaged, join, quietly
+from handful.fitting.calibration import averaged, join
 from handful.fitting.revisions import Basis, History, Kind, PictureRecord, Revision
 from handful.inspection.threshold import check_rate, of_parts
 from handful.methods import Method

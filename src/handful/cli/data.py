@@ -8,7 +8,7 @@ import typer
 
 from handful.cli.options import JsonOption, ManyValues, NewFolderOption
 from handful.cli.output import FAILED, complain, print_json, say
-from handful.fitting.progress import bar
+from handful.data.progress import bar
 
 if TYPE_CHECKING:
     from handful.types import Category, Dataset

@@ -21,9 +21,9 @@ from handful.cli.options import (
     open_datasets,
 )
 from handful.cli.output import pictures_of, print_json, say
+from handful.data.progress import bar
 from handful.errors import SettingError
 from handful.files import check_place
-from handful.fitting.progress import bar
 
 if TYPE_CHECKING:
     from handful.training.backbone import Progress

@@ -23,13 +23,12 @@ from torch import Tensor
 
 from handful.data.layouts import tree
 from handful.data.layouts.registry import LAYOUTS, open_dataset
+from handful.data.progress import Track, quietly
 from handful.data.writing import (
     Planned,
-    Track,
     depth_of,
     new_folder,
     plan,
-    quietly,
     read_eight_bits,
     seed_of,
     write_png,

@@ -1,7 +1,7 @@
 """Write a folder of pictures: all of it or nothing, 8-bit PNG whatever the source was."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +31,6 @@ class Planned:
     category: str
     split: str
     name: str
-
-
-Track = Callable[[Sequence[Planned], str], Iterable[Planned]]  # passes work on, showing how far it has come
-
-
-def quietly(planned: Sequence[Planned], description: str) -> Iterable[Planned]:
-    """Show no progress."""
-    return planned
 
 
 def plan(sources: Sequence[Path], *, category: str, split: str) -> list[Planned]:

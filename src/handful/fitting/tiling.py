@@ -27,8 +27,9 @@ from handful import methods
 from handful.backbones.base import Backbone
 from handful.data.images import Picture
 from handful.data.preprocessing import Preprocessing
+from handful.data.progress import Track, quietly
 from handful.fitting import calibration
-from handful.fitting.calibration import Track, blind_methods, halfway, join, quietly
+from handful.fitting.calibration import blind_methods, halfway, join
 from handful.inspection.gate import blocks_of
 from handful.inspection.threshold import Prior
 from handful.ops.coreset import greedy_coreset

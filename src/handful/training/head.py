@@ -17,9 +17,10 @@ from handful.data import images
 from handful.data.depths import bits_of
 from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing
+from handful.data.progress import Track, quietly
 from handful.data.shots import draw
 from handful.errors import InputError
-from handful.fitting.calibration import Track, join, quietly
+from handful.fitting.calibration import join
 from handful.methods import METHODS, HeadTraining
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground
