@@ -11,10 +11,11 @@ import torch
 
 from _tables import evenly
 from handful import metrics
-from handful.data.images import gather, read_picture
+from handful.data.images import MAX_PIXELS, gather, read_picture
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.fitting import calibration, rotation
+from handful.fitting.references import Reader
 from handful.methods import Turn
 from handful.methods.handful import Handful
 from handful.types import Category, Dataset, Features
@@ -132,7 +133,9 @@ def _mean(values: Sequence[float | None]) -> str:
 
 def _cell(name: str, category: Category, *, shots: int, seed: int) -> Cell:
     references = list(draw(category.train, shots=shots, seed=seed))
-    backbone, pictures, preprocessing = Detector()._read(gather(references, recursive=False), None, fine=0)
+    reader = Reader({**Detector()._backbone_options, "size": None}, None, False, False, MAX_PIXELS)
+    good = reader.read(gather(references, recursive=False), create("handful", {}))
+    backbone, pictures, preprocessing = good.backbone, good.pictures, good.preprocessing
     images = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
     aspects = [preprocessing.aspect(picture) for picture in pictures]
     learnt = [backbone(image[None]) for image in images]
@@ -172,5 +175,5 @@ def _auroc_of(
 ) -> float:
     """Image AUROC in percent; wide patches count as if no defects were planted."""
     method = Handful(turn=turn)
-    calibration.fit(method, [[features] for features in learnt], turned=turned)
+    calibration.fit_and_try(method, [[features] for features in learnt], turned=turned)
     return 100 * metrics.image_auroc(truth, [float(method.score(query).image[0]) for query in queries])

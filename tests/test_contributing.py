@@ -37,7 +37,7 @@ def exists(name):
         return found is not None
     bare = re.escape(name.split("(")[0].rpartition(".")[2])
     defined = re.compile(rf"^\s*(def|class) {bare}\b|^\s*{bare}\b *[:=]", re.M)
-    return any(defined.search(file.read_text()) for file in SOURCE.rglob("*.py"))
+    return any(defined.search(file.read_text()) for folder in (SOURCE, ROOT / "tests") for file in folder.rglob("*.py"))
 
 
 def test_the_table_is_the_layer_tests():

@@ -50,7 +50,7 @@ def test_a_picture_passes_through_few_files(saved, picture_factory, verdict):
     inspector = Inspector.load(saved)
     picture = inspector.preprocessing.read(picture_factory(9, defect=verdict == "DEFECT"), "part")
     answers = []
-    found = functions_run(lambda: answers.append(inspector.inspect_picture(picture)))
+    found = functions_run(lambda: answers.append(inspector(picture)))
     assert [str(one.verdict) for one in answers] == [verdict]
     assert "inspector.py" in found  # else nothing is noted
     assert len(found) <= MOST[verdict], "\n".join(f"{file}: {', '.join(sorted(found[file]))}" for file in found)

@@ -73,7 +73,7 @@ def load(
     """Load a saved inspector to inspect with whatever it needs: its own graph where it has one, else torch.
 
         inspector = handful.load("part.handful")
-        print(inspector("incoming/1.png").score)
+        print(inspector("incoming/001.png").score)
 
     Args:
         source: the path of a saved inspector, or the bytes of its file.

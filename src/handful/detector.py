@@ -10,26 +10,22 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 from handful import backbones, corrections, methods
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.processes import check_torch
-from handful.backbones.windows import windowed
 from handful.corrections import Corrected, Correction
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
-from handful.data.preprocessing import Preprocessing
+from handful.data.progress import bar, quietly
 from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import NotFittedError, SettingError
-from handful.fitting import sizing
-from handful.fitting.calibration import quietly
-from handful.fitting.fit import References, fit
+from handful.fitting.fit import fit
 from handful.fitting.oddity import Oddity
-from handful.fitting.progress import bar
+from handful.fitting.references import Reader
 from handful.fitting.revisions import Basis, Revision
 from handful.fitting.rotation import Rotation
-from handful.fitting.sizing import Sizing
 from handful.fitting.visibility import Visibility
 from handful.inspection.gate import CHECKS, Gate, check_names
 from handful.inspection.threshold import DEFAULT_RATE, Calibration, check_rate
 from handful.inspector import Inspector
-from handful.ops.frames import LONGEST, frame_size, placement_of, shared_aspect
+from handful.ops.frames import placement_of
 from handful.ops.tiles import Tiles
 from handful.report.result import Inspection
 from handful.saved import archive, scoring_graph
@@ -60,9 +56,9 @@ def one_at_a_time(
 class Detector:
     """A visual inspector taught from a handful of good pictures.
 
-        detector = Detector().fit("good/")
-        detector.save("bottle.handful")
-        for inspection in Detector.load("bottle.handful").inspect("incoming/"):
+        detector = handful.Detector().fit("good/")
+        detector.save("part.handful")
+        for inspection in handful.load("part.handful").inspect("incoming/"):
             print(inspection.path, inspection.verdict, inspection.score)
 
     Args:
@@ -146,6 +142,8 @@ class Detector:
     ) -> Self:
         """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
 
+            detector = handful.Detector().fit("good/")
+
         Args:
             references: a folder (its own pictures, not those of its subfolders), or one or several pictures, see
                 `handful.data.images.read_picture`.
@@ -160,20 +158,17 @@ class Detector:
             SettingError, WeightsError: see `handful.backbones.create`.
         """
         check_torch()
-        sources = images.gather(references, recursive=False)
-        asked = self._backbone_options["size"]
-        sized = None
-        if asked == "auto":
-            sources = [(images.held(source), name) for source, name in sources]
-            sized = self._sized(sources)
-            asked = sized.side
-        backbone, pictures, preprocessing = self._read(sources, asked, fine=sized.fine if sized else 0)
-        digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
-        images.check_distinct(pictures, digests)
-        method = self.method.unfitted()
+        # Fitted before or loaded from a file, the detector keeps the backbone of its options, or of the file.
+        known, given = self._state.backbone if self._state else self._ready_backbone, self._ready_backbone is not None
+        reader = Reader(self._backbone_options, known, given, self.squeeze, self.max_pixels)
+        good = reader.read(images.gather(references, recursive=False), self.method)
+        if self.head is not None:
+            self.head.check(good.backbone.spec)
+            self.head.module.to(good.backbone.device)
+        method, depth_of = self.method.unfitted(), good.preprocessing.depth_of
         learnt = fit(
             method,
-            References(pictures, digests, backbone, preprocessing),
+            good,
             rate=self.false_alarm_rate,
             accept_odd=accept_odd,
             try_defects=try_defects,
@@ -181,12 +176,12 @@ class Detector:
         )
         self._state = InspectorState(
             method=method,
-            backbone=backbone,
-            preprocessing=preprocessing,
+            backbone=good.backbone,
+            preprocessing=good.preprocessing,
             calibration=learnt.history.calibration(),
             references=tuple(
-                Reference(picture.name, digest, thumbnail_jpeg(picture), preprocessing.depth_of(picture), picture.size)
-                for picture, digest in zip(pictures, digests, strict=True)
+                Reference(picture.name, digest, thumbnail_jpeg(picture), depth_of(picture), picture.size)
+                for picture, digest in zip(good.pictures, good.digests, strict=True)
             ),
             gate=Gate(self.gate, learnt.statistics),
             turning=learnt.turning,
@@ -195,62 +190,10 @@ class Detector:
             head={"name": self.head.name, "sha256": self.head.sha256} if self.head else None,
             oddities=learnt.oddities,
             trials=learnt.trials,
-            sizing=sized.why if sized else None,
+            sizing=good.sizing,
         )
         self.method = method
         return self
-
-    def _sized(self, sources: Sequence[tuple[PictureSource, str]]) -> Sizing:
-        """The size that references show to be worth it; they are read with all their pixels, one at a time."""
-        known = self._state.backbone if self._state else self._ready_backbone
-        least = backbones.square_side(known.spec.name if known else self._backbone_options["name"], None)
-        pictures = (images.read_picture(source, name=name, max_pixels=self.max_pixels) for source, name in sources)
-        return sizing.choose(pictures, least=least, tiled=self.method.takes_loose_patches)
-
-    def _read(
-        self, sources: Sequence[tuple[PictureSource, str]], asked: int | tuple[int, int] | None, *, fine: int
-    ) -> tuple[Backbone, list[Picture], Preprocessing]:
-        """Read references: the backbone for a frame of their shape, or of that asked for, and how they come into it.
-
-        Args:
-            sources: of the references, and their names.
-            asked: the size of the input.
-            fine: the side of a square of as many pixels as tiles are to cover; 0 for no tiles.
-        """
-        options = {**self._backbone_options, "size": asked}
-        # Fitted before or loaded from a file, it has the backbone that its options, or the file, stand for.
-        backbone = self._state.backbone if self._state else self._ready_backbone
-        exact = self.squeeze or isinstance(asked, tuple) or (asked is None and self._ready_backbone is not None)
-        if exact and backbone is None:
-            backbone = backbones.create(**options)
-        side = 0 if exact else backbones.square_side(options["name"], asked)
-        detail = LONGEST if fine else max(backbone.spec.size) if exact and backbone else side
-        pictures = [
-            images.read_picture(source, name=name, detail=detail, max_pixels=self.max_pixels)
-            for source, name in sources
-        ]
-        shared = shared_aspect([picture.aspect for picture in pictures]) if side else None
-        if side:
-            aspect = 1.0 if shared is None else shared
-            if backbone is None:
-                backbone = backbones.create(**options, aspect=aspect)
-            else:
-                plain = windowed(backbone, None)
-                backbone = backbones.at_size(plain, backbones.frame_of(plain.spec.name, side, aspect))
-        assert backbone is not None
-        backbone = windowed(backbone, self.method.windows_wanted)
-        if self.head is not None:
-            self.head.check(backbone.spec)
-            self.head.module.to(backbone.device)
-        preprocessing = Preprocessing.learnt(
-            backbone.spec.size,
-            pictures,
-            max_pixels=self.max_pixels,
-            keeps_aspect=not self.squeeze and (exact or shared is not None),
-            side=side,
-            fine=frame_size(fine, 1.0 if shared is None else shared) if fine else None,
-        )
-        return backbone, pictures, preprocessing
 
     @property
     def is_fitted(self) -> bool:
@@ -393,7 +336,7 @@ class Detector:
     def __call__(self, picture: PictureSource | Picture) -> Inspection:
         """Inspect one picture; one that cannot be read gets the verdict ERROR.
 
-            detector("part.png").score
+            print(detector("incoming/001.png").score)
 
         Args:
             picture: as `handful.data.images.read_picture` takes it, or one that it has read.
@@ -406,6 +349,8 @@ class Detector:
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
 
+            defects = [one.path for one in detector.inspect("incoming/") if one.is_defect]
+
         A picture that cannot be read gets the verdict ERROR and the others go on.
 
         Raises:
@@ -415,7 +360,13 @@ class Detector:
         return self.inspector.inspect(pictures)
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """As `inspect`, one answer at a time, see `Inspector.stream`."""
+        """As `inspect`, one answer at a time.
+
+            for inspection in detector.stream("incoming/"):
+                print(inspection.path, inspection.score)
+
+        See `Inspector.stream`.
+        """
         return self.inspector.stream(pictures)
 
     @property
@@ -426,6 +377,8 @@ class Detector:
     @one_at_a_time
     def save(self, path: str | os.PathLike[str], *, graph: bool = True) -> None:
         """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
+
+            detector.save("part.handful")
 
         Only a trained head stays in its own file, which the inspector names by its digest: hundreds may share it.
         A file that this detector has loaded or saved before is replaced only if it still holds the same inspector, so
@@ -450,7 +403,12 @@ class Detector:
         formats: Sequence[GraphFormat] = ("openvino",),
         check: Pictures | None = None,
     ) -> Export:
-        """Write the fitted inspector as graphs for programs without Handful; `handful.saved.export.export` says how."""
+        """Write the fitted inspector as graphs for programs without Handful.
+
+            detector.export("graphs/", check="incoming/")
+
+        `handful.saved.export.export` says how.
+        """
         return export(Path(folder), self._needed, formats=formats, check=check)
 
     @property
@@ -467,6 +425,9 @@ class Detector:
     def teach_good(self, good: Pictures, *, accept_odd: bool = False) -> Correction:
         """Learn pictures as good, false alarms say; the threshold stays.
 
+            correction = detector.teach_good("false_alarm.png")
+            print(correction.revision.words, correction.scores)
+
         Args:
             good: one or several, or a folder.
             accept_odd: whether a picture may be learnt that is far from all that is known to be good: its calibrated
@@ -481,6 +442,8 @@ class Detector:
     @one_at_a_time
     def ignore(self, mask: PictureSource, *, accept_odd: bool = False) -> Correction:
         """Let a region of the frame never count.
+
+            detector.ignore("mask.png")
 
         Maps and regions leave it out. For the score every patch that touches it is taken as what the first reference
         shows there, so parts should lie as in the references.
@@ -501,6 +464,8 @@ class Detector:
     def teach_defect(self, pictures: Pictures, *, accept_cost: bool = False) -> Correction:
         """Record defects that were missed, and lower the threshold below their scores.
 
+            detector.teach_defect("missed.png", accept_cost=True)
+
         A defect that was a RETAKE is recorded as any other.
 
         Args:
@@ -518,6 +483,8 @@ class Detector:
     def add_normals(self, good: Pictures, *, accept_odd: bool = False, progress: bool = False) -> Correction:
         """Sharpen the threshold by further good pictures, which are not learnt.
 
+            detector.add_normals("more/", progress=True)
+
         Args:
             good: one or several, or a folder: all that came by, not a choice of those that score high.
             accept_odd: whether pictures may count whose scores are unlike those of good pictures.
@@ -534,6 +501,8 @@ class Detector:
     def set_rate(self, false_alarm_rate: float) -> Correction:
         """Set the threshold anew for another false-alarm rate, from the scores that are kept.
 
+            detector.set_rate(0.01)
+
         Raises:
             SettingError: for a rate out of bounds.
         """
@@ -543,6 +512,8 @@ class Detector:
     def set_threshold(self, raw_threshold: float) -> Correction:
         """Set the raw threshold by hand; it stays until another rate is set or further good pictures are added.
 
+            detector.set_threshold(1.1 * detector.raw_threshold)
+
         Raises:
             SettingError: if it does not lie above the typical score.
         """
@@ -551,6 +522,9 @@ class Detector:
     @one_at_a_time
     def undo(self, number: int) -> Correction:
         """Take a revision back; scores and threshold are then to the bit what they would have been without it.
+
+            correction = detector.set_rate(0.01)
+            detector.undo(correction.revision.number)
 
         Raises:
             SettingError: if there is no such revision, or it was undone already.
@@ -580,6 +554,8 @@ class Detector:
         head: head_file.Head = None,
     ) -> Self:
         """Load a saved inspector.
+
+            detector = handful.Detector.load("part.handful")
 
         Args:
             source: the path of a saved inspector, or the bytes of its file.

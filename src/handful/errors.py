@@ -11,6 +11,21 @@
     └── OutputError     (OSError)       a result cannot be written
 
 Every message says in one sentence what must hold, what came, and what to do.
+
+    try:
+        inspector = handful.load("nothing.handful")
+    except handful.InspectorError as error:
+        print(error)
+    except (handful.WeightsError, handful.SettingError, handful.ProcessError) as error:
+        print(f"The file is sound, but not for this computer or process: {error}")
+
+    try:
+        detector = handful.Detector().fit(["good/001.png", "nothing.png"])
+        detector.save("part.handful")
+    except handful.ImageError as error:
+        print(f"Leave that picture out: {error}")
+    except (handful.InputError, handful.NotFittedError, handful.OutputError, handful.HandfulError) as error:
+        print(error)
 """
 
 

@@ -54,8 +54,8 @@ class SideBySide(Protocol):
 class Inspector:
     """Inspects pictures and learns nothing: for a program that needs no more, and starts in a moment.
 
-        inspector = Inspector.load("bottle.handful")
-        print(inspector("incoming/1.png").verdict)
+        inspector = handful.Inspector.load("part.handful")
+        print(inspector("incoming/001.png").verdict)
         for inspection in inspector.stream("incoming/"):
             print(inspection.path, inspection.verdict, inspection.score)
 
@@ -110,6 +110,8 @@ class Inspector:
     @classmethod
     def load(cls, source: archive.Source, *, threads: int | None = None) -> Self:
         """Load a saved inspector, torch left aside.
+
+            inspector = handful.Inspector.load("part.handful", threads=2)
 
         Args:
             source: the path of a saved inspector, or the bytes of its file.
@@ -176,6 +178,8 @@ class Inspector:
     def workers(self, count: int | None = None) -> tuple["Inspector", ...]:
         """As many inspectors as may work at once, for a thread each; graph and good pictures are shared by all.
 
+            first, second = inspector.workers(2)
+
         Args:
             count: how many; None for as many as inspect most pictures in a given time on this computer.
 
@@ -193,7 +197,7 @@ class Inspector:
     def __call__(self, picture: PictureSource | Picture) -> Inspection:
         """Inspect one picture; one that cannot be read gets the verdict ERROR.
 
-            inspector("part.png").score
+            print(inspector("incoming/001.png").score)
 
         Args:
             picture: as `handful.data.images.read_picture` takes it, or one that it has read.
@@ -204,6 +208,8 @@ class Inspector:
 
     def inspect(self, pictures: Pictures) -> list[Inspection]:
         """Inspect one picture, several, or a folder with its subfolders; always a list, in the order given.
+
+            defects = [one.path for one in inspector.inspect("incoming/") if one.is_defect]
 
         A picture that cannot be read gets the verdict ERROR and the others go on.
 
@@ -217,6 +223,9 @@ class Inspector:
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
         """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps.
+
+            for inspection in inspector.stream("incoming/"):
+                print(inspection.path, inspection.score)
 
         An iterator, such as a generator that takes pictures from a camera, is asked for the next picture only after the
         answer for the one before was taken. Of a list or folder many pictures are inspected side by side.

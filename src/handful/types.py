@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # torch takes a second to import, and verdicts need none of i
 class Verdict(StrEnum):
     """The answer for one picture in one word; each is equal to its name as text.
 
+        if inspection.verdict is handful.Verdict.RETAKE or inspection.verdict == "ERROR":
+            print(inspection.reason)
+
     Attributes:
         OK: the score is not above the threshold.
         DEFECT: the score is above the threshold.
@@ -112,7 +115,7 @@ class TrueRegion:
 
 
 @dataclass(frozen=True)
-class Windows:
+class Crops:
     """Which crops of each picture a method wants to see besides the whole; lengths in patches of the finest grid.
 
     Attributes:
@@ -137,7 +140,7 @@ class Features:
             backbone without one.
         text: (2, E) float32 in the same space, of length 1, what a normal and an anomalous object are called; None
             likewise.
-        windows: the same of each picture's crops, row by row of the picture, where a method wants them: levels
+        crops: the same of each picture's crops, row by row of the picture, where a method wants them: levels
             (B, W, h, w, D) of W crops, and their size as the backbone saw them.
     """
 
@@ -145,7 +148,7 @@ class Features:
     size: tuple[int, int]
     image: "Tensor | None" = None
     text: "Tensor | None" = None
-    windows: "Features | None" = None
+    crops: "Features | None" = None
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -153,8 +156,8 @@ class Features:
     def __getitem__(self, rows: list[int]) -> "Features":
         """The features of some of the pictures, by row, as a batch."""
         image = None if self.image is None else self.image[rows]
-        windows = None if self.windows is None else self.windows[rows]
-        return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text, windows)
+        crops = None if self.crops is None else self.crops[rows]
+        return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text, crops)
 
     def arrays(self, row: int = 0) -> "tuple[NDArray[np.float32], ...]":
         """The levels of one picture, (h, w, D) each, for what works without torch."""
@@ -236,6 +239,9 @@ class ModelOutput:
 class Reference:
     """One good picture that an inspector has learnt from.
 
+        reference: handful.Reference = inspector.references[0]
+        print(reference.name, reference.size)
+
     Attributes:
         name: its path, or the name given to a picture in memory.
         sha256: of its file, or of its pixels.
@@ -255,6 +261,9 @@ class Reference:
 class NearestReference:
     """A place of a good picture that a place of another picture was compared with.
 
+        missing: handful.NearestReference = inspection.missing
+        print(missing.picture, missing.at)
+
     Attributes:
         picture: the good picture's name.
         at: x, y of the place's middle, as shares of the good picture's width and height.
@@ -269,6 +278,9 @@ class NearestReference:
 @dataclass(frozen=True)
 class Region:
     """One connected defect region, in pixels of the upright original picture.
+
+        strongest: handful.Region = inspection.regions[0]
+        left, top, width, height = strongest.box
 
     Attributes:
         box: left, top, width, height.

@@ -4,10 +4,10 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from handful.backbones.windows import windowed
 
 from handful import backbones
 from handful.backbones import clip
-from handful.backbones.windows import windowed
 from handful.errors import SettingError, WeightsError
 from handful.methods.fasl.scoring import FASL, FASLHead
 
@@ -23,7 +23,7 @@ def _known(tiny_clip):
 def whole():
     """A whole random CLIP at the size that it was made for."""
     torch.manual_seed(1)
-    return clip._untrained("tiny-clip", None, (32, 32)).eval()
+    return clip._made("tiny-clip", None, (32, 32)).eval()
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_threshold_is_sharpened_and_set_anew(command_line, own, more):
     assert "about 3 of 100 → about 2 of 100 good parts, as 9 good pictures predict" in out[3]
     assert archive.read(own)[1]["references"] == 9
     (line,) = command_line("threshold", own, "--set", "7", "--json")[1]
-    assert json.loads(line)["after"]["threshold"] == 7
+    assert json.loads(line)["after"]["raw_threshold"] == 7
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ def test_a_picture_learnt_as_good_leaves_the_threshold_alone():
     assert history(("good", {"pictures": given(3.0)})).calibration() == PLAIN
 
 
+def test_a_raw_score_may_bear_its_earlier_name_score():
+    made = history(("normals", {"pictures": given(1.2)}))
+    earlier = history_part(made).replace(b'"raw_score"', b'"score"')
+    assert earlier != history_part(made) and history_of({HISTORY_PART: earlier}) == made
+
+
 def test_it_comes_back_from_json_as_it_was():
     made = history(("normals", {"pictures": given(1.2), "ignoring": (3,)}), ("undo", {"value": 1}))
     assert history_of({HISTORY_PART: history_part(made)}) == made

@@ -526,7 +526,7 @@ def forged(saved: Path, rezip, change) -> Path:
         ("preprocessing", {"size": [64, 64], "bits": True}, "preprocessing.bits must be a whole number from 1 to 16"),
         ("turning", {"turned": 1, "why": ""}, "turning.turned must be true or false"),
         ("gate", "blank", "gate must be a list"),
-        ("graph", {"score": "0", "map": 0}, "graph.raw_score must be a number"),
+        ("graph", {"score": "0", "map": 0}, "graph.score must be a number"),
         ("handful", None, "handful must be text"),
         ("visibility", {"trials": [{"kind": "spot", "clean": "1"}]}, "visibility.trials[0].clean must be a number"),
         ("visibility", {"trials": [], "size": [9], "single": True}, "visibility.size must be a list of 2"),

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import handful
-from handful.cli.options import (
-    DeviceOption,
-    EngineOption,
-    HeadOption,
-    JsonOption,
-    MaxPixelsOption,
-)
+from handful.cli.options import DeviceOption, EngineOption, HeadOption, JsonOption, MaxPixelsOption
 from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say
-from handful.types import Verdict
 
 if TYPE_CHECKING:
     from handful.cli.heatmaps import HeatmapNames
@@ -44,6 +37,8 @@ def inspect(
 
     With --json the last line counts the verdicts and names what the folders hold besides pictures.
     """
+    from handful.types import Verdict  # NumPy takes a tenth of a second to import, and help needs none of it
+
     found = pictures_of(pictures, recursive=True)
     sources = found.sources
     opened = handful.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]  # it checks them

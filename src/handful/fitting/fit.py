@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from handful.backbones.base import Backbone
-from handful.data.images import Picture
-from handful.data.preprocessing import Preprocessing
+from handful.data.progress import Track
 from handful.fitting import calibration, oddity, rotation
-from handful.fitting.calibration import Track, averaged, join, view_count
+from handful.fitting.calibration import averaged, join, view_count
 from handful.fitting.oddity import Oddity
 from handful.fitting.reference_features import ReferenceFeatures
+from handful.fitting.references import References
 from handful.fitting.revisions import History
 from handful.fitting.rotation import Rotation
 from handful.fitting.tiling import Tiling
@@ -24,23 +23,6 @@ from handful.ops.views import mild_views, random_views
 from handful.types import Features
 
 IN_TILES = Rotation(False, "parts are learnt as they lie where pictures are looked at in tiles")
-
-
-@dataclass(frozen=True, eq=False)
-class References:
-    """Good pictures and the input that they become.
-
-    Attributes:
-        pictures: as they were read.
-        digests: sha256 of each.
-        backbone: computes the features.
-        preprocessing: from pixels to the input of the backbone.
-    """
-
-    pictures: Sequence[Picture]
-    digests: Sequence[str]
-    backbone: Backbone
-    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +123,7 @@ def fit(
 
 
 def _turned(
-    method: Method,
-    references: References,
-    inputs: Sequence[torch.Tensor],
-    upright: Sequence[Features],
-    *,
-    track: Track,
+    method: Method, references: References, inputs: Sequence[torch.Tensor], upright: Sequence[Features], *, track: Track
 ) -> tuple[Rotation, list[Features]]:
     """Whether the references are learnt in turned copies, and then the patches that these add."""
     preprocessing, backbone = references.preprocessing, references.backbone

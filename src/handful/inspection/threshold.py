@@ -59,6 +59,9 @@ PATCHCORE = Prior()
 class Calibration:
     """The threshold and what it rests on; raw scores in the method's unit.
 
+        calibration: handful.Calibration = inspector.calibration
+        assert calibration.calibrated(calibration.threshold) == 1
+
     Attributes:
         threshold: above it a picture is a DEFECT.
         typical: the score of a typical good picture.

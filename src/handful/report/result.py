@@ -22,8 +22,9 @@ LONGEST = 1024  # pixels of the longer side of an overlay
 class Inspection:
     """The answer for one picture, which shows itself.
 
-        inspection = inspector("part.jpg")
-        inspection.save("part.heatmap.png")
+        inspection: handful.Inspection = inspector("incoming/002.png")
+        print(inspection.verdict, inspection.score, inspection.regions)
+        inspection.save("002.heatmap.png")
 
     Attributes:
         path: the picture's path, or the name given to a picture in memory.
@@ -64,7 +65,12 @@ class Inspection:
         return self.verdict == Verdict.DEFECT
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the heatmap, ready for JSON; `reason` and `notes` only where there are any."""
+        """Everything but the heatmap, ready for JSON.
+
+            print(json.dumps(inspection.as_dict()))
+
+        `reason` and `notes` stand in it only where there are any.
+        """
         answer: dict[str, Any] = {
             "path": self.path,
             "verdict": self.verdict,
@@ -86,6 +92,8 @@ class Inspection:
     def mask(self) -> NDArray[np.bool_]:
         """(height, width) of the upright original picture: True where the heatmap exceeds 1, the map's threshold.
 
+            share = inspection.mask.mean()
+
         Raises:
             ImageError: for the verdict ERROR, which has no heatmap.
         """
@@ -93,6 +101,8 @@ class Inspection:
 
     def heatmap_at(self, size: tuple[int, int]) -> NDArray[np.float32]:
         """The heatmap in as many pixels as wanted: (height, width) float32.
+
+            heatmap = inspection.heatmap_at((640, 480))
 
         A large heatmap is made smaller by the highest value of each block, so that a small peak stays one.
 
@@ -109,6 +119,8 @@ class Inspection:
     def overlay(self, picture: PictureSource | Picture | None = None, *, longest: int = LONGEST) -> NDArray[np.uint8]:
         """The picture with its heatmap and the outlines of its regions: (h, w, 3) uint8, RGB.
 
+            shown = inspection.overlay(longest=512)
+
         Args:
             picture: that was inspected, where it cannot be read again at `path`.
             longest: the most pixels of the longer side.
@@ -123,6 +135,8 @@ class Inspection:
 
     def save(self, file: str | os.PathLike[str], picture: PictureSource | Picture | None = None) -> None:
         """Write the overlay as a PNG, its longer side at most 1024 pixels; makes the folder where missing.
+
+            inspection.save("heatmaps/002.png")
 
         It does not look for what killed processes left in the folder, which may hold millions: `handful.files.sweep`
         does.
