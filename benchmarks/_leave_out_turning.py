@@ -134,7 +134,7 @@ def _mean(values: Sequence[float | None]) -> str:
 def _cell(name: str, category: Category, *, shots: int, seed: int) -> Cell:
     references = list(draw(category.train, shots=shots, seed=seed))
     reader = Reader({**Detector()._backbone_options, "size": None}, None, False, False, MAX_PIXELS)
-    good = reader.read(gather(references, recursive=False), create("handful", {}))
+    good = reader.read(gather(references, recursive=False), Handful())
     backbone, pictures, preprocessing = good.backbone, good.pictures, good.preprocessing
     images = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
     aspects = [preprocessing.aspect(picture) for picture in pictures]
