@@ -12,6 +12,7 @@ import torch
 from _tables import evenly
 from handful import methods
 from handful.data.preprocessing import Preprocessing
+from handful.data.progress import quietly
 from handful.data.shots import draw
 from handful.detector import Detector
 from handful.evaluation.environment import commit
@@ -181,7 +182,7 @@ def _among_references(fitted: InspectorState) -> dict[str, Any]:
             for own, features in zip(alone, learnt, strict=True)
         ]
         views = [[features] for features in learnt]
-        for rows, blind in calibration.blind_methods(fitted.method, views, (), turned, track=calibration.quietly):
+        for rows, blind in calibration.blind_methods(fitted.method, views, (), turned, track=quietly):
             for row in rows:
                 found["means"].append(float(blind.score(learnt[row]).maps.mean()))
                 if (terms := blind.terms(learnt[row])) is not None:

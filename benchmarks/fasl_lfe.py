@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from handful import backbones
-from handful.backbones.windows import windowed
+from handful.backbones.crops import with_crops
 from handful.data import images
 from handful.data.depths import bits_of
 from handful.data.layouts.tree import read
@@ -38,8 +38,8 @@ from handful.evaluation.environment import commit
 from handful.evaluation.peak_memory import peak_mb, reset_peak
 from handful.fitting.calibration import join
 from handful.methods.fasl.scoring import FASL, feature_discrepancy, unit
+from handful.ops.crops import CropBank
 from handful.ops.residuals import ResidualBank
-from handful.ops.windows import WindowBank
 from handful.version import __version__
 
 Search = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -122,7 +122,7 @@ def write_features(folder: Path, shots: int, file: Path) -> float:
     references = [images.read_picture(path, detail=320) for path in category.train[:shots]]
     defective = next(sample.path for sample in category.test if sample.anomalous)
     preprocessing = Preprocessing((320, 320), bits_of(references))
-    backbone = windowed(backbones.create(), FASL(winmode="only").windows_wanted)
+    backbone = with_crops(backbones.create(), FASL(winmode="only").crops_wanted)
     good = join([backbone(torch.from_numpy(preprocessing(picture))[None]) for picture in references])
     image = torch.from_numpy(preprocessing(images.read_picture(defective, detail=320)))[None]
     seconds = []
@@ -130,8 +130,8 @@ def write_features(folder: Path, shots: int, file: Path) -> float:
         begin = time.process_time()
         query = backbone(image)
         seconds.append(time.process_time() - begin)
-    assert good.windows is not None and query.windows is not None
-    crops = {"query": query.windows.levels, "good": good.windows.levels}
+    assert good.crops is not None and query.crops is not None
+    crops = {"query": query.crops.levels, "good": good.crops.levels}
     tensors = {f"{name}.{number}": level for name, of in crops.items() for number, level in enumerate(of)}
     safetensors.torch.save_file(tensors, file)
     return min(seconds)
@@ -188,12 +188,12 @@ def searching(name: str, good: tuple[Tensor, ...]) -> tuple[Search, int]:
         return partial(feature_discrepancy, ResidualBank(good, match="euclidean")), rows
     if name == "index":
         index = FASL().win_index
-        return partial(by_index, WindowBank(good), index), index * good[0][0, ..., 0].numel()
+        return partial(by_index, CropBank(good), index), index * good[0][0, ..., 0].numel()
     bank = [level.flatten(0, 2) for level in good]
     return partial(looped, bank, mulmax if name == "mulmax" else diff2), rows
 
 
-def by_index(bank: WindowBank, crops: int, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def by_index(bank: CropBank, crops: int, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """As `FASL` does with its `win_index`."""
     nearest = bank.nearest(levels, crops=crops)
     return tuple((one - other).abs() for one, other in zip(levels, nearest, strict=True))

@@ -110,7 +110,7 @@ def of_seed(
 ) -> list[Outcome]:
     """Every way of one draw of references."""
     method = methods.create("patchcore", {})
-    references, _ = calibration.fit(method, views)
+    references, *_ = calibration.fit_and_try(method, views)
     blind = scores(method, first)
     threshold = predict(references).threshold(RATE)
     alarms = [row for row, score in enumerate(blind) if score > threshold][:MOST_TAUGHT]

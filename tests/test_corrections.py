@@ -26,7 +26,7 @@ SETTINGS = {"coft": {"views": 3}, "fasl": {"winmode": "mul", "win_size": 4, "win
 LOOKS_BEYOND_PATCHES = [
     name
     for name, method in sorted(METHODS.items())
-    if method.needs_text or method(**SETTINGS.get(name, {})).windows_wanted is not None
+    if method.needs_text or method(**SETTINGS.get(name, {})).crops_wanted is not None
 ]
 
 
@@ -511,10 +511,10 @@ def test_all_that_features_consist_of_is_kept():
     back = _reference_features(_feature_parts(ReferenceFeatures(learnt)), size=(32, 32), device="cpu").learnt
     assert len(back) == 2
     for kept, given in zip(back, learnt, strict=True):
-        assert (kept.size, kept.windows.size) == ((32, 32), (24, 16))
+        assert (kept.size, kept.crops.size) == ((32, 32), (24, 16))
         for name in ("image", "text"):
             assert torch.equal(getattr(kept, name), getattr(given, name))
-        pairs = zip((*kept.levels, *kept.windows.levels), (*given.levels, *given.windows.levels), strict=True)
+        pairs = zip((*kept.levels, *kept.crops.levels), (*given.levels, *given.crops.levels), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
 
 

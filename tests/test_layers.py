@@ -34,7 +34,7 @@ ONLY_IN = {  # the one file or room that may import a package
     "jinja2": {"report/html.py"},
     "markupsafe": {"report/html.py"},
     "kornia": {"data/corruption.py"},
-    "rich": {"fitting/progress.py", "cli/output.py", "cli/bench.py", "cli/train.py"},
+    "rich": {"data/progress.py", "cli/output.py", "cli/bench.py", "cli/train.py"},
     "safetensors": {
         "backbones/__init__.py",
         "backbones/clip.py",

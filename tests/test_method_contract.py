@@ -27,10 +27,10 @@ from handful.graphs.names import LEVEL_INPUT, SCORING_CONSTANTS_PART, SCORING_PA
 from handful.graphs.openvino import openvino
 from handful.methods import HEAD_TRAININGS, METHODS, Method, describe, make
 from handful.methods import create as create_by_name
+from handful.ops.crops import starts
 from handful.ops.maps import merge_levels, pixel_map
-from handful.ops.windows import starts
 from handful.saved import scoring_graph
-from handful.types import AuxiliaryClass, Features, Scores, Windows
+from handful.types import AuxiliaryClass, Crops, Features, Scores
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,12 +67,12 @@ class Case(NamedTuple):
 
     name: str
     settings: dict
-    windows: Windows | None
+    crops: Crops | None
     turned: bool
 
     @property
     def grid(self):
-        return 16 if self.windows else 12  # patches of a side: no less than those of a crop
+        return 16 if self.crops else 12  # patches of a side: no less than those of a crop
 
 
 def cases():
@@ -83,8 +83,8 @@ def cases():
         hints = get_type_hints(kind)
         choices = [(setting, value) for setting in kind.setting_names() for value in get_args(hints[setting])]
         for setting, value in choices:
-            if isinstance(value, str) and (windows := kind(**{setting: value}).windows_wanted):
-                yield Case(name, {setting: value}, windows, False)
+            if isinstance(value, str) and (crops := kind(**{setting: value}).crops_wanted):
+                yield Case(name, {setting: value}, crops, False)
                 break
 
 
@@ -139,8 +139,8 @@ def draw(count, *, seed, case=CASES[0]):
 def whole(levels, text, case):
     """Features of two levels and two prototypes, with the crops that the case wants."""
     crops = None
-    if case.windows:
-        begin, side = starts(case.grid, case.windows), case.windows.size
+    if case.crops:
+        begin, side = starts(case.grid, case.crops), case.crops.size
         cut = [
             torch.stack([level[:, r : r + n, c : c + n] for r in begin for c in begin], 1)
             for level, n in zip(levels, (side, side - 1), strict=True)
@@ -156,10 +156,10 @@ def window_defect():
 def planted(row, column, *, case=CASES[0]):
     """One picture with a defect at a patch of the fine grid."""
     picture = draw(1, seed=99, case=case)
-    fine, windows = (level.clone() for level in picture.levels)
+    fine, coarse = (level.clone() for level in picture.levels)
     fine[0, row : row + 2, column : column + 2] += 1.5 * torch.rand(10, generator=torch.Generator().manual_seed(3))
-    windows[0, row - 1 : row + 2, column - 1 : column + 2] += window_defect()
-    return whole((fine, windows), picture.text, case)
+    coarse[0, row - 1 : row + 2, column - 1 : column + 2] += window_defect()
+    return whole((fine, coarse), picture.text, case)
 
 
 def look(level, turns):
@@ -190,7 +190,7 @@ def name(request):
     return request.param
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case.name}{'-crops' * bool(case.windows)}{'-turned' * case.turned}")
+@pytest.fixture(params=CASES, ids=lambda case: f"{case.name}{'-crops' * bool(case.crops)}{'-turned' * case.turned}")
 def case(request):
     return request.param
 
@@ -262,7 +262,7 @@ def test_saved_and_loaded_it_scores_bit_for_bit_equal(case):
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if KINDS[case.name].traceable and not case.windows], ids=lambda case: f"{case[::3]}"
+    "case", [case for case in CASES if KINDS[case.name].traceable and not case.crops], ids=lambda case: f"{case[::3]}"
 )
 def test_its_graph_scores_as_the_method(case):
     references = draw(3, seed=1, case=case)

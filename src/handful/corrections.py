@@ -16,10 +16,11 @@ from torch import Tensor
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.masks import read_ignored
+from handful.data.progress import Track, quietly
 from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import InputError, SettingError
 from handful.fitting import oddity, rotation
-from handful.fitting.calibration import Track, averaged, join, quietly
+from handful.fitting.calibration import averaged, join
 from handful.fitting.revisions import Basis, History, Kind, PictureRecord, Revision
 from handful.inspection.threshold import check_rate, of_parts
 from handful.methods import Method
@@ -97,11 +98,7 @@ def teach_good(state: InspectorState, good: Pictures, *, accept_odd: bool) -> Co
     depth_of = state.preprocessing.depth_of
     new = tuple(
         Reference(
-            one.record.name,
-            one.record.sha256,
-            thumbnail_jpeg(one.picture),
-            depth_of(one.picture),
-            one.picture.size,
+            one.record.name, one.record.sha256, thumbnail_jpeg(one.picture), depth_of(one.picture), one.picture.size
         )
         for one in pictures
     )
@@ -118,7 +115,7 @@ def ignore(state: InspectorState, mask: PictureSource, *, accept_odd: bool) -> C
             "Pictures must be looked at in one input for a region to be ignored, got an inspector that looks at "
             "tiles; cover the region in the pictures, or fit with a number as `--size`."
         )
-    if state.features.good.windows is not None or state.features.good.image is not None:
+    if state.features.good.crops is not None or state.features.good.image is not None:
         raise SettingError(
             f"A method must look at patches alone for a region to be ignored, got {state.method.name} with crops or "
             f"whole pictures; cover the region in the pictures, or fit another method."

@@ -13,12 +13,11 @@ from handful.backbones.processes import check_torch
 from handful.corrections import Corrected, Correction
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
+from handful.data.progress import bar, quietly
 from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import NotFittedError, SettingError
-from handful.fitting.calibration import quietly
 from handful.fitting.fit import fit
 from handful.fitting.oddity import Oddity
-from handful.fitting.progress import bar
 from handful.fitting.references import Reader
 from handful.fitting.revisions import Basis, Revision
 from handful.fitting.rotation import Rotation

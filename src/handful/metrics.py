@@ -31,17 +31,14 @@ INFINITY = 0x7F800000  # its key; those of NaN lie beyond
 
 
 def image_auroc(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
-    """The area under the ROC curve over pictures: the chance that an anomalous one scores above a normal one.
+    """The area under the ROC curve over pictures, 0 to 1.
 
-    Ties count half (Mann-Whitney).
+    The chance that an anomalous picture scores above a normal picture, ties counted half (Mann-Whitney).
 
     Args:
         anomalous: (N,) truth values.
         scores: (N,), higher is more anomalous.
-        names: (N,) the pictures' names, for the error about one of them.
-
-    Returns:
-        0 to 1.
+        names: (N,) of the pictures, for errors.
 
     Raises:
         InputError: without at least one normal and one anomalous picture, or with a score that is not finite.
@@ -68,22 +65,16 @@ def image_f1_max(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval for a rate, such as that of false alarms (E. B. Wilson, 1927, JASA 22, 209-212).
+    """Wilson's 95 % score interval, 0 to 1, for a rate such as the false-alarm rate.
 
-    Args:
-        successes: how often it happened.
-        trials: how often it could have.
-
-    Returns:
-        Its two ends, 0 to 1.
+    Source: E. B. Wilson, 1927, JASA 22, 209-212.
 
     Raises:
         InputError: without trials, or with successes outside 0 to trials.
     """
     if not 0 <= successes <= trials or trials == 0:
-        raise InputError(
-            f"A rate needs trials and at most as many successes, got {successes} of {trials}; count again."
-        )
+        got = f"{successes} of {trials}"
+        raise InputError(f"A rate needs trials and at most as many successes, got {got}; count again.")
     interval = stats.binomtest(successes, trials).proportion_ci(0.95, "wilson")
     return float(interval.low), float(interval.high)
 
@@ -140,10 +131,8 @@ def pixel_truth(regions: Sequence[TrueRegion], size: tuple[int, int], *, name: s
             labels = ndimage.label(mask, structure=np.ones((3, 3)))[0].ravel()[pixels]
             whole.append(pixels)
             weights.append(np.rint(WHOLE / np.bincount(labels)[labels]).astype(np.int64))
-    height, width = size
-    return PixelTruth(
-        (height, width), np.flatnonzero(union), np.concatenate(whole), np.concatenate(weights), tuple(saturated)
-    )
+    anomalous = np.flatnonzero(union)
+    return PixelTruth((size[0], size[1]), anomalous, np.concatenate(whole), np.concatenate(weights), tuple(saturated))
 
 
 class PixelCounts:
@@ -168,12 +157,7 @@ class PixelCounts:
         self._tallies = np.zeros((3, 0), np.int64)  # normal pixels, anomalous pixels, parts of `WHOLE`
 
     def add(self, anomaly_map: NDArray[np.float32], truth: PixelTruth, *, name: str) -> None:
-        """Count one picture.
-
-        Args:
-            anomaly_map: (H, W), higher is more anomalous; taken as float32.
-            truth: the picture's.
-            name: the picture's name, for errors.
+        """Count one picture by its map (H, W), taken as float32, higher is more anomalous; its name is for errors.
 
         Raises:
             InputError: if the map is not as large as the truth, or not finite everywhere; nothing is counted then.
@@ -210,15 +194,21 @@ class PixelCounts:
         Raises:
             InputError: without a normal or without an anomalous pixel.
         """
-        return _auroc(*self._descending("AUROC")[:2])
+        normal, anomalous, _ = self._descending("AUROC")
+        beaten = np.cumsum(anomalous) - anomalous / 2  # anomalous pixels above each normal pixel, ties half
+        return float(normal @ beaten / (float(normal.sum()) * float(anomalous.sum())))
 
     def average_precision(self) -> float:
         """The average precision over pixels, 0 to 1, as `image_ap`; raises as `auroc`."""
-        return _average_precision(*self._descending("Average precision")[:2])
+        normal, anomalous, _ = self._descending("Average precision")
+        found = np.cumsum(anomalous)
+        return float(anomalous @ (found / (found + np.cumsum(normal))) / anomalous.sum())
 
     def f1_max(self) -> float:
         """The oracle F1 over pixels, 0 to 1: the best of all thresholds, which no one can know; raises as `auroc`."""
-        return _f1_max(*self._descending("F1")[:2])
+        normal, anomalous, _ = self._descending("F1")
+        found = np.cumsum(anomalous)
+        return float((2 * found / (found + np.cumsum(normal) + anomalous.sum())).max())
 
     def aupro(self, *, limit: float = 0.3) -> float:
         """The normalised area under the PRO curve, 0 to 1, from no false positives to a rate of `limit`.
@@ -345,21 +335,5 @@ def _checked(
 def _require_both(metric: str, normal: NDArray[np.generic], anomalous: NDArray[np.generic], unit: str) -> None:
     counted = int(normal.sum()), int(anomalous.sum())
     if not all(counted):
-        raise InputError(
-            f"{metric} needs at least one normal and one anomalous {unit}, got {counted[0]} and {counted[1]}."
-        )
-
-
-def _auroc(normal: Counts, anomalous: Counts) -> float:
-    beaten = np.cumsum(anomalous) - anomalous / 2  # anomalous ones above each normal one, ties half
-    return float(normal @ beaten / (float(normal.sum()) * float(anomalous.sum())))
-
-
-def _average_precision(normal: Counts, anomalous: Counts) -> float:
-    found = np.cumsum(anomalous)
-    return float(anomalous @ (found / (found + np.cumsum(normal))) / anomalous.sum())
-
-
-def _f1_max(normal: Counts, anomalous: Counts) -> float:
-    found = np.cumsum(anomalous)
-    return float((2 * found / (found + np.cumsum(normal) + anomalous.sum())).max())
+        got = f"{counted[0]} and {counted[1]}"
+        raise InputError(f"{metric} needs at least one normal and one anomalous {unit}, got {got}.")

@@ -115,7 +115,7 @@ class TrueRegion:
 
 
 @dataclass(frozen=True)
-class Windows:
+class Crops:
     """Which crops of each picture a method wants to see besides the whole; lengths in patches of the finest grid.
 
     Attributes:
@@ -140,7 +140,7 @@ class Features:
             backbone without one.
         text: (2, E) float32 in the same space, of length 1, what a normal and an anomalous object are called; None
             likewise.
-        windows: the same of each picture's crops, row by row of the picture, where a method wants them: levels
+        crops: the same of each picture's crops, row by row of the picture, where a method wants them: levels
             (B, W, h, w, D) of W crops, and their size as the backbone saw them.
     """
 
@@ -148,7 +148,7 @@ class Features:
     size: tuple[int, int]
     image: "Tensor | None" = None
     text: "Tensor | None" = None
-    windows: "Features | None" = None
+    crops: "Features | None" = None
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -156,8 +156,8 @@ class Features:
     def __getitem__(self, rows: list[int]) -> "Features":
         """The features of some of the pictures, by row, as a batch."""
         image = None if self.image is None else self.image[rows]
-        windows = None if self.windows is None else self.windows[rows]
-        return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text, windows)
+        crops = None if self.crops is None else self.crops[rows]
+        return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text, crops)
 
     def arrays(self, row: int = 0) -> "tuple[NDArray[np.float32], ...]":
         """The levels of one picture, (h, w, D) each, for what works without torch."""

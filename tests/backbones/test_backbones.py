@@ -203,7 +203,7 @@ def test_weights_out_of_reach_say_what_to_do(monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("no network here")
 
-    monkeypatch.setattr(networks, "_check_hub", unreachable)
+    monkeypatch.setattr(networks, "check_hub", unreachable)
     with pytest.raises(WeightsError, match="got: no network here; download them .* pass the file as `weights`"):
         networks.build("resnet18", levels=None, size=(64, 64), weights="auto")
 
@@ -218,7 +218,7 @@ def test_weights_from_the_hub_are_timms(monkeypatch):
         return trained
 
     plain = networks._create("resnet18")
-    monkeypatch.setattr(networks, "_check_hub", lambda model: None)
+    monkeypatch.setattr(networks, "check_hub", lambda *_: None)
     monkeypatch.setattr(networks, "_create", lambda name: plain)
     monkeypatch.setattr(networks.timm, "create_model", create_model)
     network = networks.build("resnet18", levels=None, size=(64, 64), weights="auto")

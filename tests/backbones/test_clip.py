@@ -23,7 +23,7 @@ def _known(tiny_clip):
 def whole():
     """A whole random CLIP at the size that it was made for."""
     torch.manual_seed(1)
-    return clip._untrained("tiny-clip", None, (32, 32)).eval()
+    return clip._made("tiny-clip", None, (32, 32)).eval()
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ def row_of(*values):
 def test_a_single_reference_scores_halfway_between_its_variations_and_its_places():
     even, moved = row_of(*range(0, 80, 2)), row_of(*(value + 0.5 for value in range(0, 80, 2)))
     # Each place is 2 from the next one, and 0.5 from itself in the variation.
-    image, peaks = calibration.fit(create("handful", PLAIN), [[even, moved, moved]])
+    image, peaks, _ = calibration.fit_and_try(create("handful", PLAIN), [[even, moved, moved]])
     assert image == pytest.approx(math.sqrt(2 * 0.5)) and image.shape == (1, 2)
     assert peaks == pytest.approx(math.sqrt(2 * 0.5))
     # PatchCore cannot compare places, and has the variation's score alone.
     plain = create("patchcore", {})
-    assert calibration.fit(plain, [[even, moved]])[0].item() == plain.score(moved).image.item()
+    assert calibration.fit_and_try(plain, [[even, moved]])[0].item() == plain.score(moved).image.item()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_planted_defects_are_scored_by_a_method_that_has_not_seen_their_referenc
     tried = [(1, 0, defect), (0, 0, defect), (1, 0, views[1][0])]
     method = create("patchcore", {})
     image, peaks, planted = calibration.fit_and_try(method, views, planted=tried)
-    alone = calibration.fit(create("patchcore", {}), views)
+    alone = calibration.fit_and_try(create("patchcore", {}), views)
     assert image.tolist() == alone[0].tolist() and peaks.tolist() == alone[1].tolist()
     for (row, _, features), (clean, found) in zip(tried, planted.tolist(), strict=True):
         blind = create("patchcore", {}).fit(calibration.join([views[other][0] for other in range(3) if other != row]))

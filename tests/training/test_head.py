@@ -256,8 +256,8 @@ def test_a_head_of_fasl_is_trained_and_benchmarked(
         write(root / f"train/good/{seed}.png", picture_factory(900 + seed, side=64))
         write(root / f"test/good/{seed}.png", picture_factory(910 + seed, side=64))
         write(root / f"test/scratch/{seed}.png", picture_factory(920 + seed, side=64, defect=True))
-    windows = [f"fasl:winmode=mul,win_size={size}@{head}" for size in (4, 13)]
-    options = ("--methods", f"fasl@{head}", f"fasl:paper_compat=true@{head}", *windows, "--shots", "2", "--seeds", "0")
+    crops = [f"fasl:winmode=mul,win_size={size}@{head}" for size in (4, 13)]
+    options = ("--methods", f"fasl@{head}", f"fasl:paper_compat=true@{head}", *crops, "--shots", "2", "--seeds", "0")
     out = tmp_path / "out"
     _, lines, _ = command_line("bench", "--data", f"new:{root.parent}", *options, "--json", "--out", out)
     rows = {row["method"].partition("@")[0]: row for row in map(json.loads, lines)}

@@ -173,12 +173,7 @@ def network_of(backbone: Backbone) -> "torch.nn.Module":
 
 
 def frame_of(name: str, side: int, aspect: float) -> tuple[int, int]:
-    """The (H, W) of a backbone's input for pictures of an aspect, see `handful.ops.frames.frame_size`.
-
-    Args:
-        name: of the backbone.
-        side: of a square input of as many pixels.
-        aspect: width to height.
+    """The (H, W) of a backbone's input for an aspect (width to height), with as many pixels as a square of `side`.
 
     Raises:
         SettingError: for an unknown name.
@@ -234,12 +229,7 @@ def _network(
 
 
 def _on_engine(
-    network: "torch.nn.Module",
-    spec: BackboneSpec,
-    parts: Mapping[str, bytes],
-    device: Device,
-    *,
-    at_a_time: int = 1,
+    network: "torch.nn.Module", spec: BackboneSpec, parts: Mapping[str, bytes], device: Device, *, at_a_time: int = 1
 ) -> Backbone:
     if spec.engine == "openvino":
         from handful.backbones.openvino_engine import OpenVINOBackbone

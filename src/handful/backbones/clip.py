@@ -7,9 +7,7 @@ Windows and prompts are those of Jeong et al., WinCLIP, CVPR 2023, https://arxiv
 
 import difflib
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,7 +191,7 @@ def load(spec: BackboneSpec, parts: Mapping[str, bytes], *, device: str) -> CLIP
     """
     model_name, tag = _split(spec.name)
     _vision(spec.name, model_name)
-    model = _untrained(model_name, tag, spec.size, text_cfg=_NO_TEXT)
+    model = _made(model_name, tag, spec.size, text_cfg=_NO_TEXT)
     tower = VisualTower(model.visual, spec.levels, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     tower.load_state_dict(safetensors.torch.load(parts[WEIGHTS_PART]))
     text = safetensors.torch.load(parts[TEXT_PART])["text"] if spec.object_name else None
@@ -201,21 +199,13 @@ def load(spec: BackboneSpec, parts: Mapping[str, bytes], *, device: str) -> CLIP
 
 
 def patch_of(name: str) -> int:
-    """The side of a CLIP's patches in pixels.
-
-    Raises:
-        SettingError: for an unknown name.
-    """
+    """The side of a CLIP's patches in pixels; raises SettingError for an unknown name."""
     patch: int = _vision(name, _split(name)[0])["patch_size"]
     return patch
 
 
 def own_side(name: str) -> int:
-    """The side of the pictures that a CLIP was trained on.
-
-    Raises:
-        SettingError: for an unknown name.
-    """
+    """The side of a CLIP's training pictures in pixels; raises SettingError for an unknown name."""
     side: int = _vision(name, _split(name)[0])["image_size"]
     return side
 
@@ -247,15 +237,9 @@ def _vision(name: str, model_name: str) -> dict[str, Any]:
 
 
 def _checked_size(name: str, vision: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[int, int]:
-    side = vision["patch_size"]
-    height, width = size or (vision["image_size"], vision["image_size"])
-    for length in (height, width):
-        if length % side:
-            raise SettingError(
-                f"`size` must be a multiple of the {side}-pixel patches of {name}, got {length}; "
-                f"use {round(length / side) * side}."
-            )
-    return height, width
+    size = size or (vision["image_size"], vision["image_size"])
+    timm.check_patches(name, size, (vision["patch_size"], vision["patch_size"]))
+    return size
 
 
 def _level_names(
@@ -289,18 +273,18 @@ def _model(full_name: str, model_name: str, tag: str | None, size: tuple[int, in
     """The whole model, and where its weights came from in words."""
     if weights == "random":
         with seeded(0):
-            return _untrained(model_name, tag, size), "random"
+            return _made(model_name, tag, size), "random"
     if weights == "auto":
         return _from_hub(full_name, model_name, tag, size), "open_clip's hub"
     file = Path(weights)
     if not file.is_file():
         raise WeightsError(f"`weights` must be auto, random or a file that exists, got {file}; check the path.")
     try:
-        return _trained(model_name, tag, size, str(file)), f"file {file.name}"
+        return _made(model_name, tag, size, pretrained=str(file), require_pretrained=True), f"file {file.name}"
     except Exception as error:  # damaged and foreign files fail in many ways, pickled code among them
         raise WeightsError(
             f"{file} must hold the weights of {full_name}, both towers, in safetensors or plain torch format, got: "
-            f"{_reason(error)}; save it again, or name the model that it belongs to."
+            f"{timm.reason(error)}; save it again, or name the model that it belongs to."
         ) from error
 
 
@@ -311,49 +295,20 @@ def _from_hub(full_name: str, model_name: str, tag: str | None, size: tuple[int,
         repository = open_clip.get_pretrained_cfg(model_name, tag).get("hf_hub", "").rstrip("/")
         if repository:
             timm.check_hub(repository, _HUB_FILES)
-        return _trained(model_name, tag, size, tag)
+        return _made(model_name, tag, size, pretrained=tag, require_pretrained=True)
     except Exception as error:  # a download fails in as many ways as there are networks between here and the hub
         raise WeightsError(
             f"Weights of {full_name} must be in a local file or within reach of open_clip's hub, got: "
-            f"{_reason(error)}; download them where there is a network and pass the file as `weights`."
+            f"{timm.reason(error)}; download them where there is a network and pass the file as `weights`."
         ) from error
 
 
-def _trained(model_name: str, tag: str | None, size: tuple[int, int], pretrained: str) -> Model:
-    """The model with the weights of a tag or a file, the position embedding interpolated to the size."""
-    with _quiet():
-        return open_clip.create_model(
-            model_name,
-            pretrained=pretrained,
-            force_image_size=size,
-            force_quick_gelu=_quick_gelu(model_name, tag),
-            require_pretrained=True,
-        )
-
-
-def _untrained(model_name: str, tag: str | None, size: tuple[int, int], **changes: Any) -> Model:
-    with _quiet():
-        return open_clip.create_model(
-            model_name, force_image_size=size, force_quick_gelu=_quick_gelu(model_name, tag), **changes
-        )
-
-
-def _quick_gelu(model_name: str, tag: str | None) -> bool:
-    """Whether the weights that a tag stands for were trained with the quick approximation of GELU, as OpenAI's were."""
-    return bool(tag and open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep open_clip from logging: what matters is said by an error."""
+def _made(model_name: str, tag: str | None, size: tuple[int, int], **options: Any) -> Model:
+    """The model of open_clip at a size, with random weights unless the options name others; open_clip does not log."""
+    quick_gelu = bool(tag and open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))  # as OpenAI's weights
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        return open_clip.create_model(model_name, force_image_size=size, force_quick_gelu=quick_gelu, **options)
     finally:
         logging.disable(before)
-
-
-def _reason(error: Exception) -> str:
-    """What an error says, on one short line."""
-    return re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160] or type(error).__name__

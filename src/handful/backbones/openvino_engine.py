@@ -24,11 +24,10 @@ if TYPE_CHECKING:  # torch takes a second to import, and a saved inspector needs
     from torch import Tensor
 
 _PRECISIONS: dict[Precision, openvino.Type] = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16}
-Hint = Literal["LATENCY", "THROUGHPUT"]
 
 
-def _hints(hint: Hint, threads: int | None = None) -> dict[str, object]:
-    """How to compute: one picture as quickly as can be, or as many pictures as can be; with how many threads."""
+def _hints(hint: Literal["LATENCY", "THROUGHPUT"], threads: int | None = None) -> dict[str, object]:
+    """OpenVINO's properties for the least latency or the most throughput, with a number of threads."""
     limits = {} if threads is None else {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     return {"PERFORMANCE_HINT": hint, **limits}
 
@@ -49,10 +48,7 @@ class Requests(Generic[Answer]):
     """
 
     def __init__(
-        self,
-        requests: Sequence[Callable[[NDArray[np.float32]], Answer]],
-        *,
-        forked: "Requests[Answer] | None" = None,
+        self, requests: Sequence[Callable[[NDArray[np.float32]], Answer]], *, forked: "Requests[Answer] | None" = None
     ) -> None:
         self.count, self._forked = len(requests), forked
         self._free = SimpleQueue[Callable[[NDArray[np.float32]], Answer]]()
@@ -182,12 +178,11 @@ class WholeGraph:
         """Compile the graph, and make so many requests; None for twice as many as the engine computes at once."""
         compiled = [_compiled(model, precision, hints) for model, precision in self._models]
         count = count or 2 * compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        see = _seen if len(compiled) == 1 else _seen_in_turn
-        return [partial(see, *(one.create_infer_request() for one in compiled)) for _ in range(count)]
+        return [partial(_seen, [model.create_infer_request() for model in compiled]) for _ in range(count)]
 
 
 def _feed(parameter: "openvino.op.Parameter", source: "openvino.Output") -> None:
-    """Have what comes from an input come from elsewhere."""
+    """Replace an input by another node's output."""
     for target in parameter.output(0).get_target_inputs():
         target.replace_source_output(source)
 
@@ -196,16 +191,14 @@ def _levels(request: "openvino.InferRequest", image: NDArray[np.float32]) -> tup
     return tuple(request.infer([image[None]], share_inputs=True).to_tuple())
 
 
-def _seen(request: "openvino.InferRequest", image: NDArray[np.float32]) -> ModelOutput:
-    maps, score, *levels = request.infer([image[None]], share_inputs=True).to_tuple()
-    return ModelOutput(tuple(level[0] for level in levels), maps[0], float(score[0]))
-
-
-def _seen_in_turn(
-    backbone: "openvino.InferRequest", scoring: "openvino.InferRequest", image: NDArray[np.float32]
-) -> ModelOutput:
-    levels = backbone.infer([image[None]], share_inputs=True).to_tuple()
-    maps, score = scoring.infer(levels, share_inputs=True).to_tuple()
+def _seen(requests: "Sequence[openvino.InferRequest]", image: NDArray[np.float32]) -> ModelOutput:
+    """Compute a picture by the whole graph, or by the backbone and then the scoring."""
+    computed = requests[0].infer([image[None]], share_inputs=True).to_tuple()
+    if len(requests) == 1:
+        maps, score, *levels = computed
+    else:
+        levels = computed
+        maps, score = requests[1].infer(levels, share_inputs=True).to_tuple()
     return ModelOutput(tuple(level[0] for level in levels), maps[0], float(score[0]))
 
 

@@ -107,14 +107,11 @@ def _begin() -> None:
     _used.clear()
     _forking.clear()
     _state.release()
-    if "openvino" in _lost:
-        _never_release()
-
-
-def _never_release() -> None:
+    if "openvino" not in _lost:
+        return
     import ctypes
 
-    for holder in _kept:
+    for holder in _kept:  # never released
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(holder))
     libc = ctypes.CDLL(None)
     if hasattr(libc, "on_exit"):  # glibc's: calls a function with the exit code, before C libraries clean up

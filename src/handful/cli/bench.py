@@ -30,7 +30,6 @@ from handful.cli.output import FAILED, complain, print_json, say
 if TYPE_CHECKING:
     from handful.evaluation.results import Row
 
-
 SAY_EVERY = 30  # seconds between two words on the time left, where there is no terminal to show a bar
 
 
@@ -103,23 +102,21 @@ def _with_time_left(rows: "Iterator[Row]", total: int) -> "Iterator[Row]":
 
     console = Console(stderr=True)
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    quiet, redirected = not console.is_terminal, sys.stdout.isatty()
     begin = said = time.monotonic()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty()
-    ) as bar:
+    with Progress(*columns, console=console, transient=True, disable=quiet, redirect_stdout=redirected) as bar:
         task = bar.add_task("cells", total=total)
         for done, row in enumerate(rows, 1):
             bar.advance(task)
             yield row
             now = time.monotonic()
-            if not console.is_terminal and now - said > SAY_EVERY:
+            if quiet and now - said > SAY_EVERY:
                 said = now
                 minutes = (now - begin) / done * (total - done) / 60
                 print(f"{done} of {total} cells, about {minutes:.0f} min left", file=sys.stderr, flush=True)
 
 
 def _line(row: "Row") -> str:
-    """One row for people."""
     cell = f"{row.dataset} {row.category}  {row.method}  {row.shots} shots  seed {row.seed}"
     if row.error:
         return f"{cell}  FAILED: {row.error}"

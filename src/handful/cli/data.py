@@ -8,7 +8,7 @@ import typer
 
 from handful.cli.options import JsonOption, ManyValues, NewFolderOption
 from handful.cli.output import FAILED, complain, print_json, say
-from handful.fitting.progress import bar
+from handful.data.progress import bar
 
 if TYPE_CHECKING:
     from handful.types import Category, Dataset
@@ -46,9 +46,8 @@ def check(
         for sentence in (*dataset.missing, *soft, *sentences(dataset, left_out), *leaked):
             say(sentence)
     if leaked:
-        complain(
-            f"No test picture may be a training picture too, got {len(leaked)} of them; remove them from one half."
-        )
+        count = len(leaked)
+        complain(f"No test picture may be a training picture too, got {count} of them; remove them from one half.")
         raise typer.Exit(FAILED)
 
 
@@ -116,17 +115,15 @@ def defects(
 
 
 def _print_written(path: Path, dataset: "Dataset", *, as_json: bool) -> None:
-    """What was written, and what is in it."""
     if as_json:
         print_json({"path": str(path), "categories": [_counts(category) for category in dataset.categories]})
     else:
         _say_counts(f"{path}:", dataset)
 
 
-def _say_counts(what: str, dataset: "Dataset") -> None:
-    """How many categories there are, and a line on each."""
+def _say_counts(label: str, dataset: "Dataset") -> None:
     rows = [_counts(category) for category in dataset.categories]
-    say(f"{what} {len(rows)} categor{'y' if len(rows) == 1 else 'ies'}")
+    say(f"{label} {len(rows)} categor{'y' if len(rows) == 1 else 'ies'}")
     width = max(len(row["category"]) for row in rows)
     for row in rows:
         say(

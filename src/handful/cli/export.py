@@ -4,26 +4,19 @@ import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from handful.cli.options import (
-    JsonOption,
-    NewFolderOption,
-)
+from handful.cli.options import JsonOption, NewFolderOption
 from handful.cli.output import print_json, say
-
-if TYPE_CHECKING:
-    pass
 
 
 def export(
     inspector: Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")],
     output: NewFolderOption,
     formats: Annotated[
-        list[str],
-        typer.Option("--format", metavar="FORMAT", help="openvino, onnx (needs the extra export), or both."),
+        list[str], typer.Option("--format", metavar="FORMAT", help="openvino, onnx (needs the extra export), or both.")
     ] = ["openvino"],  # noqa: B006 - typer copies it
     check: Annotated[
         list[Path] | None,

@@ -38,8 +38,7 @@ def fit(
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
     method: Annotated[
-        str,
-        typer.Option(help=f"{', '.join(method_names())}; a method that needs a head or a clip: backbone says so."),
+        str, typer.Option(help=f"{', '.join(method_names())}; a method that needs a head or a clip: backbone says so.")
     ] = "handful",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handful.cli.correct import basis_rows
-from handful.cli.options import (
-    JsonOption,
-)
+from handful.cli.options import JsonOption
 from handful.cli.output import mixed_depths, print_json, say
 
 if TYPE_CHECKING:
@@ -40,7 +38,8 @@ def info(
     with reading(inspector):
         rows = _info_rows(inspector, manifest, calibration, history, seen)
     for label, value in rows.items():
-        say(f"{label:<11} {value}")
+        if value is not None:
+            say(f"{label:<11} {value}")
 
 
 def _info_rows(
@@ -49,13 +48,11 @@ def _info_rows(
     calibration: "Calibration",
     history: "History",
     seen: "Visibility | None",
-) -> dict[str, str]:
-    """What `info` says to people, by label.
-
-    Raises:
-        KeyError: if the manifest lacks a field.
-    """
-    backbone, method = manifest["backbone"], manifest["method"]
+) -> dict[str, str | None]:
+    """The facts about an inspector by label, None where there is none; KeyError if the manifest lacks a field."""
+    backbone, method, preprocessing = manifest["backbone"], manifest["method"], manifest["preprocessing"]
+    head, turning = manifest.get("head"), manifest.get("turning")
+    odd = "; ".join(f"{oddity['picture']} {oddity['words']}" for oddity in manifest.get("oddities") or ())
     settings = ", ".join(f"{name}={value}" for name, value in method["settings"].items())
     return {
         "inspector": f"{inspector}, {inspector.stat().st_size / 1e6:.1f} MB, saved by handful {manifest['handful']}",
@@ -63,37 +60,35 @@ def _info_rows(
         "backbone": f"{backbone['name']}, levels {', '.join(backbone['levels'])}, weights {backbone['weights']}",
         "digest": f"{manifest['digest']} of the inspector with its calibration",
         "weights": f"sha256 {backbone['weights_sha256']}",
-        **({"head": f"{head['name']}, sha256 {head['sha256']}"} if (head := manifest.get("head")) else {}),
-        **({"object": spoken} if (spoken := backbone.get("object_name")) else {}),
-        "input": _input(manifest["preprocessing"]),
-        **({"tiles": said} if (said := _tiles(manifest["preprocessing"])) else {}),
-        **({"size": said} if (said := manifest.get("sizing")) else {}),
-        **({"depth": said} if (said := _depth(manifest["preprocessing"], manifest["references"])) else {}),
+        "head": f"{head['name']}, sha256 {head['sha256']}" if head else None,
+        "object": backbone.get("object_name") or None,
+        "input": _input(preprocessing),
+        "tiles": _tiles(preprocessing),
+        "size": manifest.get("sizing") or None,
+        "depth": _depth(preprocessing, manifest["references"]),
         "engine": f"{backbone['engine']}, {backbone['precision']}",
         "references": ", ".join(reference["name"] for reference in manifest["references"]),
-        **(
-            {"odd": "; ".join(f"{o['picture']} {o['words']}" for o in odd)} if (odd := manifest.get("oddities")) else {}
-        ),
-        **({"turned": f"{_yes(turns['turned'])}: {turns['why']}"} if (turns := manifest.get("turning")) else {}),
-        **({"evidence": said} if (said := manifest.get("evidence")) else {}),
+        "odd": odd or None,
+        "turned": f"{'yes' if turning['turned'] else 'no'}: {turning['why']}" if turning else None,
+        "evidence": manifest.get("evidence") or None,
         "torch": _torch(manifest.get("graph")),
         "gate": ", ".join(manifest["gate"]) or "none",
         **basis_rows(history.basis(calibration)),
-        **({"finds": seen.words, "sees": seen.spot_words} if seen else {}),
+        "finds": seen.words if seen else None,
+        "sees": seen.spot_words if seen else None,
         "revisions": _revisions(history),
     }
 
 
 def _input(preprocessing: Mapping[str, Any]) -> str:
-    """The frame of the model's input, and what becomes of pictures of another shape."""
+    """The frame of the model's input, and the treatment of pictures of another shape."""
     height, width = preprocessing["size"]
-    kept = preprocessing.get("keeps_aspect", False)
-    others = "pictures of another shape keep their aspect" if kept else "pictures of another shape are squeezed"
-    return f"{width} x {height} pixels, width x height; {others}"
+    treated = "keep their aspect" if preprocessing.get("keeps_aspect", False) else "are squeezed"
+    return f"{width} x {height} pixels, width x height; pictures of another shape {treated}"
 
 
 def _tiles(preprocessing: Mapping[str, Any]) -> str | None:
-    """The tiles that pictures are looked at in; None where they are looked at in one input."""
+    """The tiles of pictures; None for an inspector without tiles."""
     from handful.ops.tiles import Tiles
 
     if "fine" not in preprocessing:
@@ -113,21 +108,14 @@ def _depth(preprocessing: dict[str, Any], references: list[dict[str, Any]]) -> s
     return f"{said}; references: {mixed}" if mixed else said
 
 
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
-
-
 def _torch(graph: dict[str, Any] | None) -> str:
-    """Whether an inspector is inspected with through torch, and why."""
+    """Whether inspecting needs torch, and why."""
     if graph is None:
         return "needed to inspect: saved before inspectors held their own graph"
-    if "why" in graph:
-        return f"needed to inspect: {graph['why']}"
-    return "not needed to inspect: it holds its own graph"
+    return f"needed to inspect: {graph['why']}" if "why" in graph else "not needed to inspect: it holds its own graph"
 
 
 def _revisions(history: "History") -> str:
-    """How many corrections were made."""
     if not history.revisions:
         return "none"
     undone = f", {len(history.undone)} undone" if history.undone else ""

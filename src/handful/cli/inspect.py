@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import handful
-from handful.cli.options import (
-    DeviceOption,
-    EngineOption,
-    HeadOption,
-    JsonOption,
-    MaxPixelsOption,
-)
+from handful.cli.options import DeviceOption, EngineOption, HeadOption, JsonOption, MaxPixelsOption
 from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say
 
 if TYPE_CHECKING:

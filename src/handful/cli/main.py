@@ -57,10 +57,8 @@ def _handful(
 
 for verb in (fit, inspect, info):
     app.command()(verb)
-app.command(cls=ManyValues)(export)
-for correcting in (correct.threshold, correct.teach):
-    app.command(cls=ManyValues)(correcting)
-app.command(cls=ManyValues)(bench.bench)
+for repeating in (export, correct.threshold, correct.teach, bench.bench):
+    app.command(cls=ManyValues)(repeating)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 
@@ -97,9 +95,8 @@ def _run(received: list[int]) -> int:
     except typer.Abort:
         _fail("" if received else "interrupted.")
     except OSError as error:
-        _fail(
-            f"Files must be readable and writable, got: {error.strerror or error} ({error.filename}); check the path."
-        )
+        got = f"{error.strerror or error} ({error.filename})"
+        _fail(f"Files must be readable and writable, got: {got}; check the path.")
     except Exception as error:
         _fail(f"this should not have happened: {type(error).__name__}: {error}; run `handful --debug …` and report it.")
     return int(code or 0)
@@ -139,7 +136,7 @@ def _fail(sentence: str) -> NoReturn:
 
 
 def _usage(error: typer.TyperException) -> str:
-    """What typer says of a wrong command line, in one sentence; nothing where it has printed its help instead."""
+    """The message of typer about a wrong command line in one sentence; empty where typer has printed its help."""
     said, context = error.format_message(), getattr(error, "ctx", None)
     verb = context.command_path if context else "handful"
     return f"{said.rstrip('.')}; see `{verb} --help`." if said else ""

@@ -77,10 +77,8 @@ class ManyValues(TyperCommand):
             if argument.startswith("-"):
                 current = argument if argument in repeatable else None
                 spread.append(argument)
-            elif current and spread[-1] != current:
-                spread += [current, argument]
             else:
-                spread.append(argument)
+                spread += [current, argument] if current and spread[-1] != current else [argument]
         return super().parse_args(ctx, spread)
 
 
@@ -104,7 +102,7 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
 
 
 def parse_fit_size(text: str | None) -> int | tuple[int, int] | Literal["auto"] | None:
-    """As `parse_size`, and `auto`."""
+    """The value of `fit --size`: as `parse_size`, or "auto"."""
     return "auto" if text is not None and text.lower() == "auto" else parse_size(text)
 
 
@@ -173,8 +171,5 @@ def open_datasets(data: Sequence[str], categories: Sequence[str] | None, layout:
     for wanted in categories:
         if wanted not in known:
             raise SettingError(f"`--categories` must be among {', '.join(sorted(known))}, got {wanted!r}.")
-    chosen = {
-        name: replace(dataset, categories=tuple(c for c in dataset.categories if c.name in categories))
-        for name, dataset in datasets.items()
-    }
-    return {name: dataset for name, dataset in chosen.items() if dataset.categories}
+    chosen = {name: tuple(c for c in dataset.categories if c.name in categories) for name, dataset in datasets.items()}
+    return {name: replace(datasets[name], categories=kept) for name, kept in chosen.items() if kept}

@@ -21,19 +21,19 @@ from handful.cli.options import (
     open_datasets,
 )
 from handful.cli.output import pictures_of, print_json, say
+from handful.data.progress import bar
 from handful.errors import SettingError
 from handful.files import check_place
-from handful.fitting.progress import bar
 
 if TYPE_CHECKING:
     from handful.training.backbone import Progress
 
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the training.")]
 SAY_EVERY = 10  # seconds between two words on the progress, where there is no terminal to show a bar
 
-app = typer.Typer(
-    no_args_is_help=True, help="Train, slowly: a backbone for `fit --weights`, or a head for `fit --head`."
-)
+ABOUT = "Train, slowly: a backbone for `fit --weights`, or a head for `fit --head`."
 
+app = typer.Typer(no_args_is_help=True, help=ABOUT)
 
 # The trainings in TUNINGS and HEAD_TRAININGS (importing them takes seconds), and what their help says.
 VERBS = {
@@ -51,9 +51,7 @@ def train(
     context: typer.Context,
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the weights, NAME.safetensors.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the training.")
-    ] = None,
+    set_: SetOption = None,
     full: Annotated[
         bool, typer.Option("--full", help="The authors' own schedule, where it is known: hours on a CPU.")
     ] = False,
@@ -88,12 +86,11 @@ def train(
         device=device,  # type: ignore[arg-type]  # checked, with a sentence, where it is used
         checkpoint=output.with_name(f"{output.name}.checkpoint"),
     )
-    last = None
-    for last in _shown(training.run(), training.tuning.updates):  # noqa: B007 - the last one is spoken of below
-        pass
+    loss = None
+    for progress in _shown(training.run(), training.tuning.updates):
+        loss = progress.loss
     training.save(output)
     seconds = time.perf_counter() - begin
-    loss = None if last is None else last.loss
     if as_json:
         print_json({"path": str(output), "seconds": seconds, "loss": loss, "settings": training.tuning.settings})
     else:
@@ -107,9 +104,7 @@ def train_head(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the head, NAME.safetensors.")],
     categories: Annotated[list[str] | None, typer.Option(help="Only these, by name; default: all.")] = None,
     layout: Annotated[str, typer.Option(help="How the data sets are laid out; default: found out.")] = "auto",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the training.")
-    ] = None,
+    set_: SetOption = None,
     full: Annotated[bool, typer.Option("--full", help="The authors' own schedule: days on a CPU.")] = False,
     backbone: BackboneOption = "tf_efficientnet_lite0",
     levels: LevelsOption = None,
@@ -169,9 +164,5 @@ def _shown(steps: "Iterator[Progress]", updates: int) -> "Iterator[Progress]":
             yield progress
             if not console.is_terminal and time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
-                print(
-                    f"update {progress.number} of {progress.updates}, loss {progress.loss:.3f}, about "
-                    f"{progress.seconds_left:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                done = f"update {progress.number} of {progress.updates}, loss {progress.loss:.3f}"
+                print(f"{done}, about {progress.seconds_left:.0f} s left", file=sys.stderr, flush=True)

@@ -76,19 +76,14 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         raise RefusedError(
             "must hold a colour profile that can be read and fits its colours, got another; save it as sRGB."
         ) from error
-    if converted is None:
-        raise TypeError("littlecms gave no picture")
+    assert converted is not None  # None stands for a picture that was changed in its place
     if opacity:
         converted.putalpha(opacity)
     return converted
 
 
 def refuse_profile(profile: bytes) -> None:
-    """Refuse a profile other than sRGB of a 16-bit picture, which littlecms in Pillow would reduce to 8 bits.
-
-    Raises:
-        RefusedError: as it says.
-    """
+    """Raise RefusedError for a 16-bit profile other than sRGB's: littlecms would reduce the picture to 8 bits."""
     if not is_srgb(profile):
         raise RefusedError("must be sRGB if it has 16 bits, got another colour profile; save it as sRGB.")
 

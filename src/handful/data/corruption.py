@@ -23,13 +23,12 @@ from torch import Tensor
 
 from handful.data.layouts import tree
 from handful.data.layouts.registry import LAYOUTS, open_dataset
+from handful.data.progress import Track, quietly
 from handful.data.writing import (
     Planned,
-    Track,
     depth_of,
     new_folder,
     plan,
-    quietly,
     read_eight_bits,
     seed_of,
     write_png,
@@ -124,7 +123,8 @@ def write_task(
     with new_folder(out) as folder:
         for picture in track(planned, "corrupting"):
             pixels = read_eight_bits(picture.source, bits)
-            write_png(folder / picture.place(picture.split, "good", f"{picture.name}.png"), pixels)
+            category, name = folder / picture.category, f"{picture.name}.png"
+            write_png(category / picture.split / "good" / name, pixels)
             if picture.split == "train":
                 continue
             image = torch.from_numpy(pixels.transpose(2, 0, 1) / 255).float()
@@ -132,7 +132,7 @@ def write_task(
                 own = seed_of(seed, picture.category, picture.name, kind)
                 made = corrupt(image, kind, severity=severity, generator_seed=own)
                 corrupted = (made * 255).round().byte().permute(1, 2, 0).numpy()
-                write_png(folder / picture.place("test", kind, f"{picture.name}.png"), corrupted)
+                write_png(category / "test" / kind / name, corrupted)
     return tree.read(out)
 
 

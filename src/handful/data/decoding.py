@@ -106,7 +106,7 @@ def decode(data: bytes, wanted: Wanted) -> Decoded:
 def _jpeg(data: bytes, wanted: Wanted) -> Decoded:
     exif = wholeness.check_jpeg(data)
     # Without EXIF, of whose faults Pillow warns while it opens a JPEG.
-    image = _opened("JpegImagePlugin", "JpegImageFile", data[: exif.start] + data[exif.stop :] if exif else data)
+    image = _opened("Jpeg", data[: exif.start] + data[exif.stop :] if exif else data)
     if exif:
         image.info["exif"] = data[exif.start + 4 : exif.stop]
     wanted.check_size(image.size)
@@ -123,7 +123,7 @@ def _png(data: bytes, wanted: Wanted) -> Decoded:
     chunks = wholeness.check_png(data)
     if chunks.get(b"cICP", _SRGB_CODE)[:3] != _SRGB_CODE[:3]:
         raise RefusedError("must be sRGB, got a PNG file of another colour space (its cICP chunk); save it as sRGB.")
-    image = _opened("PngImagePlugin", "PngImageFile", data)
+    image = _opened("Png", data)
     wanted.check_size(image.size)
     index = wanted.index(getattr(image, "n_frames", 1))
     bits, colour = data[24], data[25]
@@ -150,10 +150,10 @@ def _deep_png(data: bytes, image: ImageFile.ImageFile, colour: int) -> NDArray[A
     if colour == 0:
         return _grey(np.asarray(image))
     if colour == 4:  # grey and opacity, four bytes each, as Pillow reads four channels of one byte
-        halves = _loaded_as(lambda: _opened("PngImagePlugin", "PngImageFile", data), "RGBA")
+        halves = _loaded_as(_opened("Png", data), "RGBA")
         grey_alpha = np.ascontiguousarray(halves).view(">u2").astype(np.uint16)  # (h, w, 2)
         return over_black(np.repeat(grey_alpha[:, :, :1], 3, axis=2), grey_alpha[:, :, 1:])
-    deep = _both_halves(lambda: _opened("PngImagePlugin", "PngImageFile", data), "RGB" if colour == 2 else "RGBA", "B")
+    deep = _both_halves(lambda: _opened("Png", data), "RGB" if colour == 2 else "RGBA", "B")
     return deep if colour == 2 else over_black(deep[:, :, :3], deep[:, :, 3:])
 
 
@@ -165,7 +165,7 @@ def _tiff(data: bytes, wanted: Wanted) -> Decoded:
     wholeness.check_strips(data, page.strips(), row=page.row_bytes())
 
     def opened() -> ImageFile.ImageFile:
-        image = _opened("TiffImagePlugin", "TiffImageFile", data)
+        image = _opened("Tiff", data)
         image.seek(page.number)
         return image
 
@@ -182,7 +182,7 @@ def _tiff(data: bytes, wanted: Wanted) -> Decoded:
         return _whole(pixels, 16)
     if page.opacity == tiff.MULTIPLIED:  # the colours are those over black already; Pillow would divide them
         grey = photometric != tiff.RGB
-        loaded = np.asarray(image) if grey else _loaded_as(lambda: image, "RGBA")
+        loaded = np.asarray(image) if grey else _loaded_as(image, "RGBA")
         return _whole(_grey(loaded[:, :, 0]) if grey else np.ascontiguousarray(loaded[:, :, :3]), 8)
     pixels = pixels_of(image)
     if bits > 8 and photometric == tiff.WHITE_IS_ZERO:
@@ -206,7 +206,7 @@ def _jpeg2000(data: bytes, wanted: Wanted) -> Decoded:
         )
     if bits < 8 and len(header.depths) in (2, 4):
         raise RefusedError(f"must have 8 bits where it has opacity, got {bits} in a JPEG 2000 file; save it as PNG.")
-    image = _opened("Jpeg2KImagePlugin", "Jpeg2KImageFile", data)
+    image = _opened("Jpeg2K", data)
     if header.profile and not colours.is_srgb(header.profile):
         if bits > 8:
             colours.refuse_profile(header.profile)
@@ -222,7 +222,7 @@ def _jpeg2000(data: bytes, wanted: Wanted) -> Decoded:
 def _webp(data: bytes, wanted: Wanted) -> Decoded:
     wanted.check_size(_webp_size(data), cost=_WEBP_COST)  # before opening: the plugin allocates the canvas
     doubtful = wholeness.check_webp(data)
-    image = _opened("WebPImagePlugin", "WebPImageFile", data)
+    image = _opened("WebP", data)
     if index := wanted.index(getattr(image, "n_frames", 1)):
         image.seek(index)
     pixels = pixels_of(image)
@@ -244,7 +244,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _gif(data: bytes, wanted: Wanted) -> Decoded:
-    image = _opened("GifImagePlugin", "GifImageFile", data)
+    image = _opened("Gif", data)
     wanted.check_size(image.size)
     wholeness.check_gif(data)
     several = getattr(image, "is_animated", False)
@@ -255,7 +255,7 @@ def _gif(data: bytes, wanted: Wanted) -> Decoded:
 
 
 def _bmp(data: bytes, wanted: Wanted) -> Decoded:
-    image = _opened("BmpImagePlugin", "BmpImageFile", data)
+    image = _opened("Bmp", data)
     wanted.check_size(image.size)
     wanted.index(1)
     wholeness.check_bmp(data)
@@ -285,9 +285,10 @@ _DECODERS: dict[str, Callable[[bytes, Wanted], Decoded]] = {
 }
 
 
-def _opened(plugin: str, name: str, data: bytes) -> ImageFile.ImageFile:
+def _opened(plugin: str, data: bytes) -> ImageFile.ImageFile:
     """Open by one plugin of Pillow's, which reads the header and checks no size."""
-    image: ImageFile.ImageFile = getattr(import_module(f"PIL.{plugin}"), name)(io.BytesIO(data))
+    module = import_module(f"PIL.{plugin}ImagePlugin")
+    image: ImageFile.ImageFile = getattr(module, f"{plugin}ImageFile")(io.BytesIO(data))
     return image
 
 
@@ -311,7 +312,10 @@ def pixels_of(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):  # 16-bit grey: I;16 and its byte orders, or I
         if profile:
             colours.refuse_profile(profile)
-        return _grey(_sixteen_bits(np.asarray(image)))
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise RefusedError(f"must hold grey values of at most 16 bits, got {values.min()} to {values.max()}.")
+        return _grey(values.astype(np.uint16))
     if profile and not colours.is_srgb(profile):
         plain = {"1": "L", "P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA", "YCbCr": "RGB"}
         image = colours.to_srgb(image.convert(plain[image.mode]) if image.mode in plain else image, profile)
@@ -337,12 +341,6 @@ def _strips(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
-def _sixteen_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
-    if values.min() < 0 or values.max() > 65535:
-        raise RefusedError(f"must hold grey values of at most 16 bits, got {values.min()} to {values.max()}.")
-    return values.astype(np.uint16)
-
-
 def _grey(values: NDArray[Any]) -> Pixels:
     """(h, w) → three equal channels, in the machine's byte order."""
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -360,29 +358,24 @@ def over_black(colour: NDArray[Any], opacity: NDArray[Any]) -> NDArray[Any]:
 def _both_halves(
     opened: Callable[[], ImageFile.ImageFile], raw: str, high: str, *, keep: ImageFile.ImageFile | None = None
 ) -> NDArray[np.uint16]:
-    """Colour of 16 bits, of which Pillow decodes the higher byte or, asked for the other byte order, the lower.
+    """Decode 16-bit colour in two passes, as Pillow gives the higher byte or, in the other byte order, the lower.
 
     Args:
         opened: opens the file.
         raw: RGB, RGBA, or RGBX where the fourth channel does not count.
         high: the byte order, B or L, in which Pillow takes the higher byte of each value.
-        keep: an image of the file that is used for one of the two, so that its orientation is known afterwards.
+        keep: an opened image for the second pass, whose orientation is known afterwards.
     """
     mode = raw.replace("X", "")
-    both = _loaded_as(opened, f"{raw};16{high}", mode=mode).astype(np.uint16)
+    both = _loaded_as(opened(), f"{raw};16{high}", mode=mode).astype(np.uint16)
     both <<= 8
-    both |= _loaded_as((lambda: keep) if keep else opened, f"{raw};16{'L' if high == 'B' else 'B'}", mode=mode)
+    both |= _loaded_as(keep or opened(), f"{raw};16{'L' if high == 'B' else 'B'}", mode=mode)
     return both
 
 
-def _loaded_as(opened: Callable[[], ImageFile.ImageFile | None], raw: str, *, mode: str = "RGBA") -> NDArray[np.uint8]:
-    """Decode with Pillow's raw mode `raw`, how the decoded bytes are spread over an image's channels.
-
-    Raises:
-        RefusedError: if Pillow would not decode into an image of `mode`.
-    """
-    image = opened()
-    if image is None or image.mode != mode:
+def _loaded_as(image: ImageFile.ImageFile, raw: str, *, mode: str = "RGBA") -> NDArray[np.uint8]:
+    """Decode an image of `mode` by Pillow's raw mode `raw`, which spreads the decoded bytes over the channels."""
+    if image.mode != mode:
         raise RefusedError("must be a picture of a kind that is decoded, got another; save it as PNG.")
     image.tile = [
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:])) for tile in image.tile

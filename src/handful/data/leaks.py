@@ -30,7 +30,8 @@ def _equal(category: Category) -> list[tuple[str, str]]:
     tested = [sample.path for sample in category.test]
     try:
         train, test = _by_length(category.train), _by_length(tested)
-        digests = {path: _sha256(path) for length in train.keys() & test for path in (*train[length], *test[length])}
+        alike = [path for length in train.keys() & test for path in (*train[length], *test[length])]
+        digests = {path: hashlib.sha256(Path(path).read_bytes()).digest() for path in alike}
     except OSError as error:
         raise ImageError(f"{error.filename} must be readable, got: {error.strerror}; check the path.") from error
     learnt = {digests[path]: path for path in reversed(category.train) if path in digests}
@@ -43,7 +44,3 @@ def _by_length(paths: Iterable[str]) -> dict[int, list[str]]:
     for path in paths:
         lengths[Path(path).stat().st_size].append(path)
     return lengths
-
-
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -2,12 +2,14 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from handful.data.formats import HEAD, SUFFIXES, format_of
 from handful.errors import InputError
+
+_NOT_ENTERED = "a folder inside the folder"
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,15 @@ class Listed:
     left_out: tuple[LeftOut, ...]
 
 
-@dataclass
 class _Search:
-    """A folder's search under way."""
+    """A search of a folder under way."""
 
-    recursive: bool
-    pictures: list[Path] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-    links: list[Path] = field(default_factory=list)
-    subfolders: list[str] = field(default_factory=list)
-    visited: set[tuple[int, int]] = field(default_factory=set)
+    def __init__(self, *, recursive: bool) -> None:
+        self.recursive = recursive
+        self.pictures: list[Path] = []
+        self.left_out: list[LeftOut] = []
+        self.links: list[Path] = []
+        self.visited: set[tuple[int, int]] = set()
 
     def enter(self, folder: Path) -> bool:
         """Whether a folder, told by its place on the disk, has not been searched before."""
@@ -56,75 +57,96 @@ class _Search:
         return new
 
     def leave_out(self, path: Path, reason: str) -> None:
-        """Note what is not looked at."""
         self.left_out.append(LeftOut(str(path), reason))
+
+    def walk(self, folder: Path) -> None:
+        """Sort the entries of a folder, and of its subfolders if recursive, into pictures and others."""
+        for path, is_directory, is_link in self.entries(folder):
+            if path.name.startswith("."):
+                self.leave_out(path, "a hidden folder" if is_directory else "hidden")
+            elif not is_directory:
+                self.sort(path)
+            elif not self.recursive:
+                self.leave_out(path, _NOT_ENTERED)
+            elif is_link:
+                self.links.append(path)
+            elif self.enter(path):
+                self.walk(path)
+
+    def entries(self, folder: Path) -> list[tuple[Path, bool, bool]]:
+        """Each entry's path, whether it is a folder, and whether it is a link; sorted."""
+        try:
+            with os.scandir(folder) as found:
+                return sorted((folder / entry.name, _leads_to_folder(entry), entry.is_symlink()) for entry in found)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            self.leave_out(folder, "a folder whose path is too long")
+            return []
+
+    def sort(self, path: Path) -> None:
+        """Note a file as a picture, or why it is left out."""
+        named = path.suffix.lower() in SUFFIXES
+        try:
+            there = path.is_file()
+            nowhere = not there and (path.is_symlink() or not path.exists())
+            if (named and (there or nowhere)) or (there and _holds_picture(path)):
+                self.pictures.append(path)
+            else:
+                self.leave_out(path, "a link that leads nowhere" if nowhere else "no picture" if there else "no file")
+        except OSError as error:
+            self.leave_out(path, f"not readable: {error.strerror}")
 
 
 def list_pictures(folder: str | os.PathLike[str], *, recursive: bool) -> list[Path]:
-    """The pictures of a folder, sorted by path, as `find_pictures` finds them.
-
-    Raises:
-        InputError: as there, or if there is no picture.
-    """
+    """The pictures of a folder, sorted by path; arguments and errors as in `find_pictures`."""
     return list(find_pictures(folder, recursive=recursive).pictures)
 
 
 def find_pictures(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
-    """The pictures of a folder and all else that it holds.
+    """As `list_all`, of a folder that must hold a picture.
+
+    Raises:
+        InputError: if the folder does not exist, it or a subfolder cannot be read, or there is no picture.
+    """
+    listed = list_all(folder, recursive=recursive)
+    if not listed.pictures:
+        raise InputError(f"{Path(folder)} must hold pictures ({' '.join(SUFFIXES)}), got {_instead(listed.left_out)}.")
+    return listed
+
+
+def list_all(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
+    """The pictures of a folder, and all else that the folder holds.
 
     A picture is a file with a picture's suffix, or whose first bytes are a picture's. Hidden files and folders are left
     out. A linked folder is searched once, after all folders that lie there themselves; a link that leads nowhere counts
-    as a picture where its suffix is one's, so that reading it tells.
+    as a picture where its suffix is a picture's, so that reading the link tells.
 
     Args:
         folder: where to look.
         recursive: whether to look into its subfolders too; else these are left out.
 
     Raises:
-        InputError: if the folder does not exist, it or a subfolder cannot be read, or there is no picture.
-    """
-    search = _searched(Path(folder), recursive=recursive)
-    if not search.pictures:
-        raise InputError(f"{Path(folder)} must hold pictures ({' '.join(SUFFIXES)}), got {_instead(search)}.")
-    return _listed(search)
-
-
-def list_all(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
-    """As `find_pictures`, of a folder that may also hold no picture.
-
-    Raises:
         InputError: if the folder does not exist, or it or a subfolder cannot be read.
     """
-    return _listed(_searched(Path(folder), recursive=recursive))
-
-
-def _listed(search: _Search) -> Listed:
-    return Listed(tuple(sorted(search.pictures)), tuple(sorted(search.left_out, key=lambda one: one.path)))
-
-
-def _searched(root: Path, *, recursive: bool) -> _Search:
-    """Search a folder.
-
-    Raises:
-        InputError: if it does not exist, or it or a subfolder cannot be read.
-    """
+    root = Path(folder)
     if not is_folder(root):
         raise InputError(f"A folder of pictures must exist, got {root}; check the path.")
-    search = _Search(recursive)
+    search = _Search(recursive=recursive)
     try:
         search.enter(root)
-        _search(root, search)
+        search.walk(root)
         while search.links:
             link = search.links.pop(0)
             if search.enter(link):
-                _search(link, search)
+                search.walk(link)
             else:
                 search.leave_out(link, "a folder that is linked to and looked at elsewhere")
     except OSError as error:
         raise InputError(
             f"The folder {error.filename} must be readable, got: {error.strerror}; check its permissions."
         ) from error
-    return search
+    return Listed(tuple(sorted(search.pictures)), tuple(sorted(search.left_out, key=lambda one: one.path)))
 
 
 def is_folder(path: Path) -> bool:
@@ -135,55 +157,11 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _search(folder: Path, search: _Search) -> None:
-    """Sort all that lies in a folder, and below it where that is wanted, into pictures and others."""
-    for path, is_directory, is_link in _inside(folder, search):
-        if path.name.startswith("."):
-            search.leave_out(path, "a hidden folder" if is_directory else "hidden")
-        elif not is_directory:
-            _sort(path, search)
-        elif not search.recursive:
-            search.subfolders.append(path.name)
-            search.leave_out(path, "a folder inside the folder")
-        elif is_link:
-            search.links.append(path)
-        elif search.enter(path):
-            _search(path, search)
-
-
-def _inside(folder: Path, search: _Search) -> Iterator[tuple[Path, bool, bool]]:
-    """Each entry's path, whether it is a folder, and whether it is a link; sorted."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((folder / entry.name, _leads_to_folder(entry), entry.is_symlink()) for entry in entries)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        search.leave_out(folder, "a folder whose path is too long")
-        return
-    yield from found
-
-
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def _sort(path: Path, search: _Search) -> None:
-    """Whether a file is a picture, or why it is left out."""
-    named = path.suffix.lower() in SUFFIXES
-    try:
-        there = path.is_file()
-        nowhere = not there and (path.is_symlink() or not path.exists())
-        if (named and (there or nowhere)) or (there and _holds_picture(path)):
-            search.pictures.append(path)
-        else:
-            reason = "a link that leads nowhere" if nowhere else "no picture" if there else "no file"
-            search.leave_out(path, reason)
-    except OSError as error:
-        search.leave_out(path, f"not readable: {error.strerror}")
 
 
 def _holds_picture(path: Path) -> bool:
@@ -192,11 +170,11 @@ def _holds_picture(path: Path) -> bool:
         return format_of(file.read(HEAD)) is not None
 
 
-def _instead(search: _Search) -> str:
-    """What a folder without a picture holds, for people."""
-    if search.subfolders and not search.recursive:
-        return f"only the folders {', '.join(sorted(search.subfolders)[:5])}; name one of them"
-    if search.left_out:
-        names = ", ".join(Path(one.path).name for one in search.left_out[:3])
-        return f"none, but {names}{', …' if len(search.left_out) > 3 else ''}; check the path"
+def _instead(left_out: Sequence[LeftOut]) -> str:
+    """The content of a folder without a picture, in words."""
+    if folders := [Path(one.path).name for one in left_out if one.reason == _NOT_ENTERED]:
+        return f"only the folders {', '.join(folders[:5])}; name one of them"
+    if left_out:
+        names = ", ".join(Path(one.path).name for one in left_out[:3])
+        return f"none, but {names}{', …' if len(left_out) > 3 else ''}; check the path"
     return "none; check the path"

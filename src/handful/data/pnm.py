@@ -61,7 +61,9 @@ def _text(data: bytes, count: int, *, digits: bool) -> NDArray[np.integer]:
     bare = re.sub(rb"#[^\n]*", b"", data)
     found = re.findall(rb"[01]" if digits else rb"\d{1,5}", bare)
     if len(found) < count:
-        raise _incomplete(len(found), count)
+        raise RefusedError(
+            f"must be a readable picture, got {len(found)} of {count} values, as of a half-copied file; copy it again."
+        )
     if len(found) > count:
         raise _several()
     return np.array(found, dtype=np.int64).clip(0, 65535).astype(np.uint16)
@@ -79,12 +81,6 @@ def _bytes(data: bytes, start: int, shape: tuple[int, int, int], white: int, *, 
         rows = np.frombuffer(stored, np.uint8).reshape(height, row)
         return np.unpackbits(rows, axis=1, count=width)
     return np.frombuffer(stored, np.uint8) if white < 256 else np.frombuffer(stored, ">u2").astype(np.uint16)
-
-
-def _incomplete(came: int, count: int) -> RefusedError:
-    return RefusedError(
-        f"must be a readable picture, got {came} of {count} values, as of a half-copied file; copy it again."
-    )
 
 
 def _several() -> RefusedError:

@@ -12,7 +12,8 @@ import numpy as np
 
 from handful.data.images import list_pictures
 from handful.data.layouts import tree
-from handful.data.writing import Track, depth_of, new_folder, plan, quietly, read_eight_bits, seed_of, write_png
+from handful.data.progress import Track, quietly
+from handful.data.writing import depth_of, new_folder, plan, read_eight_bits, seed_of, write_png
 from handful.errors import SettingError
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground

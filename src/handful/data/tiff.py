@@ -125,11 +125,7 @@ class Page:
         return (self.one(TILE_WIDTH, self.size[0]) * self.bits * together + 7) // 8
 
     def refuse_unknown(self) -> None:
-        """Refuse what would not be decoded exactly.
-
-        Raises:
-            RefusedError: naming the cause.
-        """
+        """Raise RefusedError, which names the cause, for a page that would not be decoded exactly."""
         bits, samples, kind = self.values(BITS) or (1,), self.samples, self.one(PHOTOMETRIC, 0)
         apart = self.one(PLANES, 1) == 2 and samples > 1
         if self.one(COMPRESSION, 1) not in _COMPRESSIONS:
@@ -178,10 +174,10 @@ def read_pages(data: bytes) -> list[Page]:
         if offset in visited or len(found) == _MOST_PAGES:
             raise RefusedError("must be a readable picture, got TIFF directories without an end; save it again.")
         visited.add(offset)
-        entries, offset = _read_directory(data, offset, "<" if little else ">", big=big)
-        if not entries:
+        page, offset = _read_page(len(found), data, offset, little=little, big=big)
+        if not page.entries:
             raise _outside()
-        found.append(Page(len(found), little, data, entries))
+        found.append(page)
     for page in found:
         _refuse_raw(page, big=big)
     pictures = [page for page in found if page.is_picture]
@@ -193,32 +189,27 @@ def read_pages(data: bytes) -> list[Page]:
 
 
 def read_first(data: bytes) -> Page:
-    """The first directory of a TIFF file, or of EXIF, which has the same form.
-
-    Raises:
-        RefusedError: if it cannot be read.
-    """
+    """The first directory of a TIFF file, or of EXIF, which has that form; raises RefusedError for a damaged file."""
     little = data[:2] == b"II"
     if data[:2] not in (b"II", b"MM"):
         raise _outside()
     offset = int.from_bytes(data[4:8], "little" if little else "big")
-    entries, _ = _read_directory(data, offset, "<" if little else ">", big=False)
-    return Page(0, little, data, entries)
+    return _read_page(0, data, offset, little=little, big=False)[0]
 
 
-def _read_directory(
-    data: bytes, offset: int, order: str, *, big: bool
-) -> tuple[dict[int, tuple[int, int, bytes]], int]:
-    """The entries of one directory, and the offset of the next directory or 0."""
+def _read_page(number: int, data: bytes, offset: int, *, little: bool, big: bool) -> tuple[Page, int]:
+    """The directory at an offset, and the offset of the next directory or 0."""
+    order = "<" if little else ">"
     try:
         count = struct.unpack_from(f"{order}Q" if big else f"{order}H", data, offset)[0]
         entry = struct.Struct(f"{order}HHQ8s" if big else f"{order}HHI4s")
         place = offset + (8 if big else 2)
         following = struct.unpack_from(f"{order}Q" if big else f"{order}I", data, place + count * entry.size)[0]
         rows = (entry.unpack_from(data, place + number * entry.size) for number in range(min(count, _MOST_TAGS)))
-        return {tag: (kind, length, inline) for tag, kind, length, inline in rows}, following
+        entries = {tag: (kind, length, inline) for tag, kind, length, inline in rows}
     except (struct.error, OverflowError) as error:
         raise _outside() from error
+    return Page(number, little, data, entries), following
 
 
 def _refuse_raw(page: Page, *, big: bool) -> None:
@@ -228,16 +219,13 @@ def _refuse_raw(page: Page, *, big: bool) -> None:
     if page.one(PHOTOMETRIC, 1) in _MOSAICS:
         raise _raw("a sensor's colour mosaic")
     for offset in page.values(SUB_DIRECTORIES)[:_MOST_TAGS]:
-        entries, _ = _read_directory(page.data, offset, "<" if page.little_endian else ">", big=big)
-        below = Page(page.number, page.little_endian, page.data, entries)
+        below, _ = _read_page(page.number, page.data, offset, little=page.little_endian, big=big)
         if below.one(PHOTOMETRIC, 1) in _MOSAICS or (below.is_picture and below.size > page.size):
             raise _raw("a preview before the picture itself")
 
 
 def _raw(what: str) -> RefusedError:
-    return RefusedError(
-        f"must be a developed picture, got a raw camera file ({what}); export it as PNG, TIFF or JPEG first."
-    )
+    return RefusedError(f"must be developed, got a raw camera file ({what}); export it as PNG, TIFF or JPEG first.")
 
 
 def _outside() -> RefusedError:

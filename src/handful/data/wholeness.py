@@ -22,13 +22,10 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def check_jpeg(data: bytes) -> range | None:
-    """Refuse a JPEG without its end marker, or with another of the same size behind it.
+    """Raise RefusedError for a JPEG without its end marker, or with another of the same size behind it.
 
     Returns:
         Where its EXIF segment lies, None for none.
-
-    Raises:
-        RefusedError: as it says.
     """
     size, scan, exif = _jpeg_header(data, 0)
     end = data.find(b"\xff\xd9", scan)
@@ -63,13 +60,10 @@ def _jpeg_header(data: bytes, start: int) -> tuple[tuple[int, int] | None, int, 
 
 
 def check_png(data: bytes) -> dict[bytes, bytes]:
-    """Refuse a PNG that does not reach its last chunk, that is damaged where it holds zeros, or that another follows.
+    """Raise RefusedError for a PNG without its last chunk, damaged where it holds zeros, or followed by another PNG.
 
     Returns:
         The short chunks, by name.
-
-    Raises:
-        RefusedError: as it says.
     """
     place, kind, chunks = len(_PNG_START), b"", []
     while kind != b"IEND" and place + 12 <= len(data):
@@ -89,23 +83,16 @@ def check_png(data: bytes) -> dict[bytes, bytes]:
 
 
 def check_gif(data: bytes) -> None:
-    """Refuse a GIF without its last byte.
-
-    Raises:
-        RefusedError: as it says.
-    """
+    """Raise RefusedError for a GIF without its last byte."""
     if not data.rstrip(b"\0").endswith(b";"):
         raise _cut_short("no trailer")
 
 
 def check_webp(data: bytes) -> bool:
-    """Refuse a WebP shorter than it says.
+    """Raise RefusedError for a WebP file shorter than its header says.
 
     Returns:
-        Whether the pixels' data end in zeros: these stand for an even area at the bottom, or for what was not copied.
-
-    Raises:
-        RefusedError: as it says.
+        Whether the pixels' data end in zeros: these stand for an even area at the bottom, or for a part not copied.
     """
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data) + 1:  # some writers leave out the last padding byte
@@ -126,31 +113,19 @@ def check_webp(data: bytes) -> bool:
 
 
 def check_bottom(pixels: NDArray[Any]) -> None:
-    """Refuse a picture whose data end in zeros unless its lowest rows are one colour.
-
-    Raises:
-        RefusedError: as it says.
-    """
+    """Raise RefusedError for a picture whose data end in zeros unless its lowest rows have a single colour."""
     if np.ptp(pixels[-16:].reshape(-1, pixels.shape[2]), axis=0).max() > 2:
         raise _cut_short("pixels that end in zeros")
 
 
 def check_jpeg2000(codestream: bytes) -> None:
-    """Refuse a codestream without its end marker.
-
-    Raises:
-        RefusedError: as it says.
-    """
+    """Raise RefusedError for a codestream without its end marker."""
     if not codestream.endswith(b"\xff\xd9"):
         raise _cut_short("no end marker")
 
 
 def check_bmp(data: bytes) -> None:
-    """Refuse a BMP that is shorter than its rows, or breaks off into zeros.
-
-    Raises:
-        RefusedError: as it says.
-    """
+    """Raise RefusedError for a BMP file that is shorter than its rows, or breaks off into zeros."""
     start, header = struct.unpack_from("<II", data, 10)
     if header == 12:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -163,15 +138,12 @@ def check_bmp(data: bytes) -> None:
 
 
 def check_strips(data: bytes, strips: list[tuple[int, int]], *, row: int | None) -> None:
-    """Refuse a TIFF page whose strips or tiles lie outside the file or break off into zeros.
+    """Raise RefusedError for a TIFF page whose strips or tiles lie outside the file or break off into zeros.
 
     Args:
         data: the file.
         strips: offset and length of each.
-        row: bytes of a row of pixels where they are stored as they are; None where they are compressed.
-
-    Raises:
-        RefusedError: as it says.
+        row: bytes of a row of uncompressed pixels; None for compressed pixels.
     """
     if not strips:
         raise _cut_short("no strips")
@@ -187,15 +159,12 @@ def check_strips(data: bytes, strips: list[tuple[int, int]], *, row: int | None)
 
 
 def check_rows(pixels: bytes, row: int, rows: int) -> None:
-    """Refuse uncompressed pixels that are fewer than they should be, or break off into zeros within a row.
+    """Raise RefusedError for uncompressed pixels that are too few, or break off into zeros within a row.
 
     Args:
         pixels: as they are stored.
         row: bytes of one row.
         rows: how many there must be.
-
-    Raises:
-        RefusedError: as it says.
     """
     if len(pixels) < row * rows:
         raise _cut_short(f"{len(pixels)} of {row * rows} bytes of pixels")
@@ -204,12 +173,14 @@ def check_rows(pixels: bytes, row: int, rows: int) -> None:
     if not column or not begin or len(pixels) - used < max(row, len(_ZEROS)):
         return
     above, broken = pixels[begin - row : begin], pixels[begin:used]
-    if 0 not in above and 0 not in broken:
-        raise _cut_short("pixels that break off into zeros within a row")
     full = _fullness(above)
-    if not _MARGIN <= column <= row - _MARGIN or full < 0.25:
-        return
-    if _fullness(above[column:]) >= full / 2 and _fullness(broken) >= _fullness(above[:column]) / 2:
+    as_full = (
+        _MARGIN <= column <= row - _MARGIN
+        and full >= 0.25
+        and _fullness(above[column:]) >= full / 2
+        and _fullness(broken) >= _fullness(above[:column]) / 2
+    )
+    if as_full or (0 not in above and 0 not in broken):
         raise _cut_short("pixels that break off into zeros within a row")
 
 

@@ -1,7 +1,7 @@
 """Write a folder of pictures: all of it or nothing, 8-bit PNG whatever the source was."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,25 +24,13 @@ class Planned:
         source: where it lies.
         category: "" where the folder written is itself the category.
         split: train or test.
-        name: what it is called there, without suffix.
+        name: the file's name there, without suffix.
     """
 
     source: Path
     category: str
     split: str
     name: str
-
-    def place(self, *parts: str) -> Path:
-        """A path inside its category, from the folder that is written."""
-        return Path(self.category, *parts)
-
-
-Track = Callable[[Sequence[Planned], str], Iterable[Planned]]  # passes work on, showing how far it has come
-
-
-def quietly(planned: Sequence[Planned], description: str) -> Iterable[Planned]:
-    """Show no progress."""
-    return planned
 
 
 def plan(sources: Sequence[Path], *, category: str, split: str) -> list[Planned]:

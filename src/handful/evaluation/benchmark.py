@@ -20,8 +20,8 @@ SUMMARY = "summary.md"
 class Benchmark:
     """Every data set × category × method × shots × seed on one backbone, in one folder.
 
-    Making one writes environment.json; `run` adds the results, and begins where an earlier, perhaps killed, run of the
-    same folder ended; `write_pages` then makes what people read.
+    The constructor writes environment.json; `run` adds the results, and begins where an earlier, perhaps killed, run of
+    the same folder ended; `write_pages` then writes the pages for people.
 
     Args:
         datasets: by the names that the table calls them.
@@ -31,7 +31,7 @@ class Benchmark:
             references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head. An object
             may be of any class derived from `handful.methods.Method`.
         shots, seeds: of the draws.
-        false_alarm_rate: what the shipped thresholds are asked for.
+        false_alarm_rate: asked of the shipped thresholds.
         frames: of the inputs, see `handful.evaluation.cells.Frames`.
         command: that started it, for the record.
         weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
@@ -60,18 +60,15 @@ class Benchmark:
         self.datasets, self.backbone, self.out = datasets, backbone, out
         self.false_alarm_rate, self.weights = false_alarm_rate, weights
         self.cells = plan(datasets, methods=methods, shots=shots, seeds=seeds)
-        self.environment = environment.describe(
-            command=command,
-            device=backbone.device,
-            facts={
-                "backbone": {**asdict(backbone.spec), "name": backbone_label(backbone.spec), "frames": frames},
-                "false_alarm_rate": false_alarm_rate,
-                "missing": {name: list(dataset.missing) for name, dataset in datasets.items()},
-                "test_sets": {name: environment.test_sets(dataset) for name, dataset in datasets.items()},
-            },
-        )
-        sweep(out, below=True)  # a run that was killed may have left something in any folder
-        self.environment = environment.joined(out, self.environment)
+        facts = {
+            "backbone": {**asdict(backbone.spec), "name": backbone_label(backbone.spec), "frames": frames},
+            "false_alarm_rate": false_alarm_rate,
+            "missing": {name: list(dataset.missing) for name, dataset in datasets.items()},
+            "test_sets": {name: environment.test_sets(dataset) for name, dataset in datasets.items()},
+        }
+        described = environment.describe(command=command, device=backbone.device, facts=facts)
+        sweep(out, below=True)  # a killed run may have left temporary files in any folder
+        self.environment = environment.joined(out, described)
         environment.write(out, self.environment)
         self.unfinished = unfinished(self.cells, out)
 
@@ -81,14 +78,8 @@ class Benchmark:
         Raises:
             OutputError: if the results cannot be written.
         """
-        yield from run(
-            self.unfinished,
-            self.backbone,
-            self.out,
-            false_alarm_rate=self.false_alarm_rate,
-            weights=self.weights,
-            frames=self.frames,
-        )
+        rate, frames, weights = self.false_alarm_rate, self.frames, self.weights
+        yield from run(self.unfinished, self.backbone, self.out, false_alarm_rate=rate, weights=weights, frames=frames)
 
     def write_pages(self, *, sheets: bool = True) -> Iterator[Path]:
         """Write summary.md, the plots and, if wished, the sheets of pictures; the path of each when it is there.
@@ -107,12 +98,8 @@ class Benchmark:
         if sheets:
             from handful.evaluation.sheets import write_sheets
 
-            categories = {
-                (name, category.name): category
-                for name, dataset in self.datasets.items()
-                for category in dataset.categories
-            }
             rows = results.read(self.out / results.RESULTS)
+            categories = {(name, c.name): c for name, dataset in self.datasets.items() for c in dataset.categories}
             yield from write_sheets(
                 rows,
                 categories,

@@ -1,11 +1,11 @@
-"""An inspector that keeps within a size and a time: fewer of the good patches stay until it does.
+"""An inspector within a limit of size and time: good patches are left out until the limit holds.
 
-The price on labelled pictures is in benchmarks/budget.md. All that the references themselves can tell is how much
-higher they score where they are left out, while the threshold moves with them. A single reference cannot be left out.
-It is compared with variations of itself, which lie far from a thinned bank as other good parts do, and the threshold
-would end up far too high: so it stays whole.
+benchmarks/budget.md gives the price on labelled pictures. References left out tell only how much higher good parts
+score, while the threshold rises with them. A single reference cannot be left out: the threshold would follow from its
+variations, which lie far from a thinned bank, and be far too high. A single reference is therefore never thinned.
 """
 
+import math
 import statistics
 import tempfile
 import time
@@ -28,35 +28,34 @@ INSPECTIONS = 9
 
 @dataclass(frozen=True)
 class Budget:
-    """What an inspector may take; None for no limit.
+    """The limits of an inspector; None for no limit.
 
     Attributes:
         max_mb: of the saved file, in millions of bytes.
         latency_ms: of one inspection on this computer, from the pixels of a picture to verdict and map: the median of
-            several of the first reference.
+            several inspections of the first reference.
 
     Raises:
-        SettingError: if one is not above 0.
+        SettingError: if a limit is not above 0.
     """
 
     max_mb: float | None = None
     latency_ms: float | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in (("max_mb", self.max_mb), ("latency_ms", self.latency_ms)):
+        for name, limit in vars(self).items():
             if limit is not None and not limit > 0:
                 raise SettingError(f"`{name}` must be above 0, got {limit:g}.")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What an inspector within a budget keeps and takes.
+    """The patches, size and time of an inspector within a budget.
 
     Attributes:
-        share: of the good patches, in (0, 1].
-        megabytes, milliseconds: as `Budget` has them; None where that was not asked for.
-        rise: of the typical score of a good part, by which share of the way to the threshold; 0 where nothing was left
-            out.
+        share: of the good patches that are kept, in (0, 1].
+        megabytes, milliseconds: as in `Budget`; None without a limit.
+        rise: of a good part's typical score, as a share of the way to the threshold; 0 if no patches were left out.
     """
 
     share: float
@@ -70,16 +69,16 @@ def fit(
 ) -> Kept:
     """Fit a detector with as many of its method's good patches as a budget allows.
 
-    All that it was to keep comes first, then, from two references on, the smaller `SHARES`.
+    The method's own share is tried first, then, from two references on, the smaller `SHARES`.
 
     Args:
-        detector: fitted in place; its method must keep a share of the good patches, as `SETTING`.
+        detector: fitted in place; its method must have the setting `SETTING`.
         references, accept_odd: as `Detector.fit` takes them.
         budget: of the file and of an inspection.
         progress: whether to show a bar, once for each share.
 
     Raises:
-        SettingError: for a method that keeps no share of the good patches, and where the least share does not do.
+        SettingError: for a method without the setting, and if the least share exceeds the budget.
         All that `Detector.fit` raises.
     """
     asked = detector.method
@@ -99,17 +98,13 @@ def fit(
         parts = None if budget.max_mb is None else _megabytes(detector)
         milliseconds = None if budget.latency_ms is None else _milliseconds(detector, references)
         megabytes = None if parts is None else parts["file"]
-        if _within(megabytes, budget.max_mb) and _within(milliseconds, budget.latency_ms):
+        if (megabytes or 0) <= (budget.max_mb or math.inf) and (milliseconds or 0) <= (budget.latency_ms or math.inf):
             return Kept(share, megabytes, milliseconds, before.calibrated(detector.calibration.typical))
     raise SettingError(_unmet(budget, share, parts=parts, milliseconds=milliseconds, alone=alone))
 
 
-def _within(value: float | None, limit: float | None) -> bool:
-    return value is None or limit is None or value <= limit
-
-
 def _megabytes(detector: Detector) -> dict[str, float]:
-    """What the saved inspector takes as a whole, as `file`, and the most of what fills it."""
+    """The megabytes of the saved inspector, as `file`, and of its largest parts."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "part.handful")
         detector.save(path)

@@ -1,4 +1,4 @@
-"""What a benchmark runs: the cells of data set × category × method × shots × seed."""
+"""The cells of a benchmark: data set × category × method × shots × seed."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
     @property
     def tuning(self) -> str:
-        """What the backbone is trained by on the references; empty where it stays as it is."""
+        """The training of the backbone on the references; empty without any."""
         return "" if self.head else self.method.partition("@")[2]
 
     @property
@@ -76,16 +76,12 @@ def plan(
         if min(shots) < least or min(seeds) < 0:
             got = f"{min(shots)} and {min(seeds)}"
             raise SettingError(f"`shots` must be at least {least} for {name} and `seeds` at least 0, got {got}.")
-    numbers = [
-        (seed, count, name)
-        for seed, count, name in product(sorted(set(seeds)), sorted(set(shots)), scorers)
-        if count or seed == min(seeds)
-    ]
     return [
-        Cell(dataset, category, method, count, seed, scorers[method])
-        for dataset in datasets
-        for category in datasets[dataset].categories
-        for seed, count, method in numbers
+        Cell(name, category, method, count, seed, scorers[method])
+        for name, dataset in datasets.items()
+        for category in dataset.categories
+        for seed, count, method in product(sorted(set(seeds)), sorted(set(shots)), scorers)
+        if count or seed == min(seeds)
     ]
 
 

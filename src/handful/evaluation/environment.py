@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and whether a run may be continued."""
+"""The record of code, machine and data of a benchmark, and whether a run may be continued."""
 
 import json
 import platform
@@ -17,7 +17,7 @@ from handful.types import Dataset
 from handful.version import __version__
 
 ENVIRONMENT = "environment.json"
-SAME = ("handful", "commit", "torch", "backbone", "false_alarm_rate")  # what all parts of one table share
+SAME = ("handful", "commit", "torch", "backbone", "false_alarm_rate")  # equal in all parts of one table
 BY_DATASET = ("missing", "test_sets")  # a later part may add data sets, not change one
 
 
@@ -45,10 +45,9 @@ def commit() -> str:
         return ""
     command = ("git", "describe", "--always", "--dirty", "--abbrev=10")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        return subprocess.run(command, capture_output=True, text=True, cwd=root).stdout.strip()
     except OSError:
         return ""
-    return done.stdout.strip()
 
 
 def write(folder: Path, environment: Mapping[str, Any]) -> None:
@@ -62,11 +61,10 @@ def write(folder: Path, environment: Mapping[str, Any]) -> None:
 
 
 def joined(folder: Path, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment of a table that is gone on with: what is said anew, and the data sets that were there before.
+    """The environment of a continued table: the new environment with the data sets of the old environment added.
 
     Raises:
-        InputError: if the table was begun with other code, weights, sizes, rates or data; it names the first
-            difference.
+        InputError: if the table was begun with other code, weights, sizes, rates or data; names the first difference.
     """
     path = folder / ENVIRONMENT
     new: dict[str, Any] = json.loads(json.dumps(environment))  # as it reads back

@@ -8,7 +8,7 @@ import torch
 
 from handful import backbones, metrics
 from handful.backbones.base import Backbone
-from handful.backbones.windows import windowed
+from handful.backbones.crops import with_crops
 from handful.data import images
 from handful.data.images import Picture
 from handful.data.masks import read_regions
@@ -18,7 +18,7 @@ from handful.fitting.calibration import averaged
 from handful.methods import Turn
 from handful.ops.frames import Placement
 from handful.ops.views import mild_views, random_views
-from handful.types import Category, Features, Sample, Windows
+from handful.types import Category, Crops, Features, Sample
 
 
 class LabelledPicture(NamedTuple):
@@ -27,25 +27,25 @@ class LabelledPicture(NamedTuple):
     sample: Sample
     digest: str
     placement: Placement  # of the frame that the picture fills
-    features: dict[Windows | None, Features]  # by the crops that methods want
+    features: dict[Crops | None, Features]  # by the crops that methods want
     truth: metrics.PixelTruth | None  # None for a defect that no mask marks
-    seconds: dict[Windows | None, float]  # from the file to the features
+    seconds: dict[Crops | None, float]  # from the file to the features
 
 
 class CategoryFeatures:
-    """What a backbone says of the references, their variations and the test pictures; references' are kept.
+    """The features of references, their variations and test pictures; those of references and variations are kept.
 
-    The backbone is brought to the size of the preprocessing that it is asked with, once for each.
+    The backbone is resized once for each size of a preprocessing.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self._pictures: dict[str, tuple[Picture, str, float]] = {}
-        self._views: dict[tuple[str, Preprocessing, Windows | None, bool, int], tuple[Features, float]] = {}
+        self._views: dict[tuple[str, Preprocessing, Crops | None, bool, int], tuple[Features, float]] = {}
         self._turnings: dict[tuple[Turn, tuple[str, ...], Preprocessing], tuple[bool, float]] = {}
         self._turned: dict[tuple[str, Preprocessing], tuple[Features, float]] = {}
-        self._backbones: dict[tuple[tuple[int, int], Windows | None], Backbone] = {}
-        self._sizes: dict[tuple[tuple[int, int], Windows | None], int] = {}
+        self._backbones: dict[tuple[tuple[int, int], Crops | None], Backbone] = {}
+        self._sizes: dict[tuple[tuple[int, int], Crops | None], int] = {}
 
     def picture(self, path: str) -> tuple[Picture, str, float]:
         """A reference, its digest, and the seconds that reading took."""
@@ -56,37 +56,49 @@ class CategoryFeatures:
             self._pictures[path] = picture, images.digest(path, picture), seconds
         return self._pictures[path]
 
-    def backbone_for(self, size: tuple[int, int], windows: Windows | None = None) -> Backbone:
+    def backbone_for(self, size: tuple[int, int], crops: Crops | None = None) -> Backbone:
         """The backbone for pictures of (H, W) that also sees these crops of each."""
-        if (size, windows) not in self._backbones:
-            made = windowed(self.backbone_for(size), windows) if windows else backbones.at_size(self.backbone, size)
-            self._backbones[size, windows] = made
-        return self._backbones[size, windows]
+        if (size, crops) not in self._backbones:
+            made = with_crops(self.backbone_for(size), crops) if crops else backbones.at_size(self.backbone, size)
+            self._backbones[size, crops] = made
+        return self._backbones[size, crops]
 
-    def held_bytes(self, size: tuple[int, int], windows: Windows | None) -> int:
-        """What the features of a picture of (H, W) and of its crops take.
+    def held_bytes(self, size: tuple[int, int], crops: Crops | None) -> int:
+        """The bytes of the features of a picture of (H, W) and of its crops.
 
         Raises:
             SettingError: if the backbone cannot take crops of this size.
         """
-        if (size, windows) not in self._sizes:
-            features = self.backbone_for(size, windows)(torch.zeros(1, 3, *size))
-            of_crops = () if features.windows is None else features.windows.levels
-            self._sizes[size, windows] = sum(level.nbytes for level in (*features.levels, *of_crops))
-        return self._sizes[size, windows]
+        if (size, crops) not in self._sizes:
+            features = self.backbone_for(size, crops)(torch.zeros(1, 3, *size))
+            of_crops = () if features.crops is None else features.crops.levels
+            self._sizes[size, crops] = sum(level.nbytes for level in (*features.levels, *of_crops))
+        return self._sizes[size, crops]
 
     def views(
-        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None
+        self, path: str, preprocessing: Preprocessing, count: int, crops: Crops | None, *, random: bool = False
     ) -> tuple[list[Features], float]:
-        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them."""
-        return self._computed(path, preprocessing, count, windows, random=False)
+        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them.
 
-    def augmented(self, path: str, preprocessing: Preprocessing, count: int) -> tuple[list[Features], float]:
-        """The averaged features of a reference's first `count` random variations, and the seconds likewise."""
-        return self._computed(path, preprocessing, count, None, random=True)
+        With `random`, the averaged features of its first `count` random variations.
+        """
+        keys = [(path, preprocessing, crops, random, number) for number in range(count)]
+        missing = [number for number, key in enumerate(keys) if key not in self._views]
+        if missing:
+            begin = time.perf_counter()
+            image = torch.from_numpy(preprocessing(self.picture(path)[0]))
+            inputs = random_views(image, count) if random else mild_views(image, count)
+            made = time.perf_counter() - begin
+            for number in missing:
+                begin = time.perf_counter()
+                features = self.backbone_for(preprocessing.size, crops)(inputs[number][None])
+                kept = averaged(features) if random else features
+                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
+        found = [self._views[key] for key in keys]
+        return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def turned(self, wanted: Turn, paths: Sequence[str], preprocessing: Preprocessing) -> tuple[list[Features], float]:
-        """What references show in turned copies, none where they are not to be turned; and the seconds likewise."""
+        """The patches of references in turned copies, none unless these are turned; and the seconds likewise."""
         if wanted == "never":
             return [], 0.0
         pictures = [self.picture(path)[0] for path in paths]
@@ -109,42 +121,24 @@ class CategoryFeatures:
         kept = [self._turned[path, preprocessing] for path in paths]
         return [features for features, _ in kept], seconds + sum(seconds for _, seconds in kept)
 
-    def _computed(
-        self, path: str, preprocessing: Preprocessing, count: int, windows: Windows | None, *, random: bool
-    ) -> tuple[list[Features], float]:
-        keys = [(path, preprocessing, windows, random, number) for number in range(count)]
-        missing = [number for number, key in enumerate(keys) if key not in self._views]
-        if missing:
-            begin = time.perf_counter()
-            image = torch.from_numpy(preprocessing(self.picture(path)[0]))
-            inputs = random_views(image, count) if random else mild_views(image, count)
-            made = time.perf_counter() - begin
-            for number in missing:
-                begin = time.perf_counter()
-                features = self.backbone_for(preprocessing.size, windows)(inputs[number][None])
-                kept = averaged(features) if random else features
-                self._views[keys[number]] = kept, time.perf_counter() - begin + made / count
-        found = [self._views[key] for key in keys]
-        return [features for features, _ in found], sum(seconds for _, seconds in found)
-
     def blank(self, preprocessing: Preprocessing) -> Features:
         """The features of a black picture."""
         return self.backbone_for(preprocessing.size)(torch.zeros(1, 3, *preprocessing.size))
 
     def see(
-        self, sample: Sample, category: Category, preprocessing: Preprocessing, wanted: set[Windows | None]
+        self, sample: Sample, category: Category, preprocessing: Preprocessing, wanted: set[Crops | None]
     ) -> LabelledPicture:
         """A test picture, with its features by the crops that are wanted."""
         begin = time.perf_counter()
         picture = preprocessing.read(sample.path)
         image = torch.from_numpy(preprocessing(picture))[None]
         read = time.perf_counter() - begin
-        features: dict[Windows | None, Features] = {}
-        seconds: dict[Windows | None, float] = {}
-        for windows in wanted:
+        features: dict[Crops | None, Features] = {}
+        seconds: dict[Crops | None, float] = {}
+        for crops in wanted:
             begin = time.perf_counter()
-            features[windows] = self.backbone_for(preprocessing.size, windows)(image)
-            seconds[windows] = read + time.perf_counter() - begin
+            features[crops] = self.backbone_for(preprocessing.size, crops)(image)
+            seconds[crops] = read + time.perf_counter() - begin
         placement = preprocessing.placement(picture.size)
         regions = read_regions(sample, placement.size, category.saturation)
         truth = None if sample.anomalous and not regions else metrics.pixel_truth(regions, placement.size)

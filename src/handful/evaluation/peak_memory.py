@@ -1,4 +1,4 @@
-"""The process's highest memory in use, from a moment of one's choice where the system lets one choose."""
+"""The highest resident memory of the process since a reset."""
 
 import sys
 from contextlib import suppress
@@ -8,7 +8,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
-    """Start anew; where the system cannot (anything but Linux), the peak counts from the process's start."""
+    """Reset the peak; only Linux can: elsewhere the peak counts from the start of the process."""
     with suppress(OSError):
         _RESET.write_text("5")
 

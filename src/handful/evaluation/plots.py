@@ -24,8 +24,7 @@ _SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")  # one for each round through the colours
-_INK, _GRID = "#333333", "#E4E4E4"
-_PALE = "#666666"
+_INK, _PALE, _GRID = "#333333", "#666666", "#E4E4E4"
 _SIZE, _DPI = (8.0, 4.8), 150  # inches
 _LEFT, _BOTTOM, _TOP = 0.1, 0.15, 0.87  # the axes' edges in the picture
 _FONT, _EM = 8.5, 0.072  # of the methods' names: points, and inches for a letter
@@ -34,12 +33,11 @@ _LEAST_RANGE = 2.0  # percent points that the y axis spans at least, so that noi
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one number of shots, in percent.
+    """One method at one number of shots (references for each category), in percent.
 
     Attributes:
-        shots: references for each category.
         seeds: each seed's mean over categories, ascending by seed.
-        whole: whether it is over all categories that have the metric.
+        whole: whether the means are over all categories that have the metric.
     """
 
     shots: int
@@ -107,8 +105,8 @@ def plot_shots(results: pl.DataFrame, folder: Path) -> list[Path]:
 def charts(results: pl.DataFrame) -> list[Chart]:
     """The figures of all pictures, by setup, data set (overall first) and metric."""
     found = []
+    results = results.filter(pl.col("shots") > 0)
     for metric in _SHOWN:
-        results = results.filter(pl.col("shots") > 0)
         measured = results.filter(pl.col(metric).is_not_null())
         counts = measured.group_by(*SETUP, "dataset").agg(all_of_it=pl.col("category").n_unique())
         samples = over_categories(results, metric).join(counts, on=[*SETUP, "dataset"])
@@ -124,12 +122,10 @@ def charts(results: pl.DataFrame) -> list[Chart]:
                 over = f"mean of {count} categories" if count > 1 else here["categories"][0][0]
                 found.append(Chart(dataset, metric, setup, over, methods, _points(here)))
             if len(datasets) > 1:
-                everywhere = part.group_by("method", "shots", "seed").agg(
-                    pl.col("value").mean(), pl.col("whole").all(), datasets=pl.len()
-                )
-                over = f"mean of {', '.join(datasets)}"
-                lines = _points(everywhere.filter(pl.col("datasets") == len(datasets)))
-                found.append(Chart("overall", metric, setup, over, methods, lines))
+                groups = part.group_by("method", "shots", "seed")
+                means = groups.agg(pl.col("value").mean(), pl.col("whole").all(), datasets=pl.len())
+                lines = _points(means.filter(pl.col("datasets") == len(datasets)))
+                found.append(Chart("overall", metric, setup, f"mean of {', '.join(datasets)}", methods, lines))
     found = [chart for chart in found if len(chart.shots) > 1]
     return sorted(found, key=lambda chart: (chart.setup, chart.dataset != "overall", chart.dataset, chart.metric))
 
@@ -138,7 +134,7 @@ def _points(samples: pl.DataFrame) -> dict[str, tuple[Point, ...]]:
     """By method, from a row for each method, shots and seed."""
     each = samples.sort("seed").group_by("method", "shots").agg("value", pl.col("whole").all()).sort("method", "shots")
     lines: dict[str, tuple[Point, ...]] = {}
-    for method, shots, values, whole in each.select("method", "shots", "value", "whole").iter_rows():
+    for method, shots, values, whole in each.iter_rows():
         lines[method] = (*lines.get(method, ()), Point(shots, tuple(values), whole))
     return lines
 
@@ -158,10 +154,10 @@ def draw(chart: Chart) -> Figure:
         _label_lines(axes, chart, labels)
     else:
         last = [points[-1].mean for points in chart.lines.values()]
-        best_first = sorted(range(len(labels)), key=lambda number: -last[number])
+        best_first = sorted(zip(last, handles, labels, strict=True), key=lambda entry: -entry[0])
         axes.legend(
-            [handles[number] for number in best_first],
-            [labels[number] for number in best_first],
+            [handle for _, handle, _ in best_first],
+            [label for _, _, label in best_first],
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
             frameon=False,
@@ -189,7 +185,7 @@ def _draw_line(axes: Axes, chart: Chart, method: str) -> Line2D:
 
 
 def _across(chart: Chart, method: str, point: Point) -> float:
-    """Where a point stands: at its shots, a little beside the other methods' so that their bars can be told apart."""
+    """The abscissa of a point: its shots, shifted a little by method so that the bars of seeds do not overlap."""
     methods = list(chart.lines)
     apart = min(0.035, 0.25 / len(methods))  # in doublings of the shots
     return float(point.shots * 2 ** (apart * (methods.index(method) - (len(methods) - 1) / 2)))
@@ -214,13 +210,8 @@ def _label_axes(axes: Axes, chart: Chart) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_INK, length=3)
     protocol, backbone, size = chart.setup
-    axes.set_title(
-        f"{chart.dataset}: {METRICS[chart.metric]}, {chart.over}\n{protocol} · {backbone}, {size}",
-        loc="left",
-        fontsize=10.5,
-        color=_INK,
-        linespacing=1.4,
-    )
+    title = f"{chart.dataset}: {METRICS[chart.metric]}, {chart.over}\n{protocol} · {backbone}, {size}"
+    axes.set_title(title, loc="left", fontsize=10.5, color=_INK, linespacing=1.4)
 
 
 def _label_lines(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
@@ -246,17 +237,12 @@ def _label_lines(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
 
 
 def spread_out(wanted: Sequence[float], heights: Sequence[float], *, low: float, high: float) -> list[float]:
-    """Centres of labels in a column: in the wanted order, none over another, between low and high if they fit.
+    """Move the wanted centres of labels of these heights apart in a column from `low` to `high`, keeping their order.
 
-    Args:
-        wanted: where each would best be centred.
-        heights: of each.
-        low: the column's lower end.
-        high: its upper end.
+    Labels too many for the column reach below its lower end.
     """
     order = sorted(range(len(wanted)), key=lambda number: wanted[number])
-    places = list(wanted)
-    edge = low
+    places, edge = list(wanted), low
     for number in order:  # push up from below, then down from above
         places[number] = max(places[number], edge + heights[number] / 2)
         edge = places[number] + heights[number] / 2

@@ -1,4 +1,4 @@
-"""What others have published for few-shot inspection: one data file, every number with its source and how it was read.
+"""Published numbers of few-shot inspection: one data file, every number with its source and how it was read.
 
 The numbers mix protocols, references, resolutions and backbones. They stand beside ours for orientation; a comparison
 needs both methods run here, on the same references.
@@ -8,6 +8,7 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 METRICS = {  # columns of the results, and what people call them
     "image_auroc": "image AUROC",
@@ -18,8 +19,8 @@ METRICS = {  # columns of the results, and what people call them
     "pixel_f1_oracle": "pixel F1 (oracle)",
     "aupro": "AUPRO",
 }
-MEAN = "mean"  # stands for a category where the number is the mean over all official ones
-OFFICIAL_CATEGORIES = {  # those that a published mean is over
+MEAN = "mean"  # in place of a category: the mean over all official categories
+OFFICIAL_CATEGORIES = {  # of a published mean
     dataset: tuple(names.split())
     for dataset, names in {
         "mvtec_ad": "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor "
@@ -83,21 +84,8 @@ def read_published() -> tuple[Published, ...]:
     """Every published number of published.csv, in the file's order: by method, data set and source."""
     file = resources.files("handful.evaluation") / "published.csv"
     with file.open(encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    return tuple(
-        Published(
-            method=row["method"],
-            dataset=row["dataset"],
-            category=row["category"],
-            shots=int(row["shots"]),
-            protocol=row["protocol"],
-            backbone=row["backbone"],
-            size=row["size"],
-            metric=row["metric"],
-            value=float(row["value"]),
-            spread=float(row["spread"]) if row["spread"] else None,
-            tag=row["tag"],
-            source=row["source"],
-        )
-        for row in rows
-    )
+        rows: list[dict[str, Any]] = list(csv.DictReader(lines))
+    for row in rows:
+        row["shots"], row["value"] = int(row["shots"]), float(row["value"])
+        row["spread"] = float(row["spread"]) if row["spread"] else None
+    return tuple(Published(**row) for row in rows)

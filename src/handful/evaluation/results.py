@@ -21,16 +21,16 @@ class Row:
         dataset, category: what was tested on.
         method: as `handful.methods.describe` puts it.
         protocol: target-only or auxiliary-trained, followed by transductive where a paper's leak is asked for.
-        backbone: its name; in brackets where its weights are not the ones that the name stands for.
+        backbone: see `handful.evaluation.run.backbone_label`.
         weights_sha256: of the backbone.
         size: of the model input: N for about N² pixels at the references' aspect (without references N x N, squeezed);
             HEIGHTxWIDTH where every picture is squeezed to it, with `padded` where its aspect is kept.
         shots, seed: of the draw.
         references: the file names drawn, in order, joined by `|`.
         image_auroc, image_ap, image_f1_oracle: over the test pictures; the oracle chooses its threshold on them.
-        pixel_auroc, pixel_ap, pixel_f1_oracle: over the pixels of normal pictures and of those with a mask.
+        pixel_auroc, pixel_ap, pixel_f1_oracle: over the pixels of normal pictures and of pictures with a mask.
         aupro: to a false-positive rate of 0.3; where the data set sets saturation areas, of sPRO.
-        threshold: the shipped one, from the references alone; None without any, or where scores are transductive.
+        threshold: the shipped threshold, from the references alone; None without references or for transductive scores.
         false_alarm_rate, miss_rate: of test pictures at that threshold.
         fit_s: seconds from the references' files to a method with a threshold.
         ms_per_image: median from a file to its scores and map.
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
-        """What tells the cells of one results.csv apart."""
+        """The identity of the cell in one results.csv."""
         return self.dataset, self.category, self.method, self.shots, self.seed
 
 
@@ -132,7 +132,7 @@ def write_scores(path: Path, scores: Sequence[PictureScore]) -> None:
 
 
 def read_scores(path: Path) -> list[PictureScore]:
-    """What `write_scores` wrote."""
+    """Read the file of `write_scores`."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
             PictureScore(line["path"], line["anomalous"] == "1", line["kind"], float(line["raw_score"]))

@@ -32,6 +32,8 @@ from handful.types import Category
 
 FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
 
+Outcome = tuple[Row, list[PictureScore]]
+
 
 def run(
     cells: Sequence[Cell],
@@ -42,14 +44,13 @@ def run(
     weights: str = "auto",
     frames: Frames = "references",
 ) -> Iterator[Row]:
-    """Run cells, writing results.csv and the scores by picture after each one; a cell that fails becomes a row too.
+    """Run cells, writing results.csv and the scores by picture after each cell; a cell that fails becomes a row too.
 
     Args:
-        cells: of a plan, those of one category together.
-        backbone: computes the features of all of them.
+        cells: of a plan, the cells of one category together.
+        backbone, weights: as `handful.evaluation.benchmark.Benchmark` takes them.
         out: the folder of the results.
-        false_alarm_rate: what the shipped threshold is asked for.
-        weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
+        false_alarm_rate: asked of the shipped threshold.
         frames: of the inputs, see `Frames`.
 
     Yields:
@@ -70,7 +71,7 @@ def run(
 
 
 def backbone_label(spec: BackboneSpec) -> str:
-    """The backbone's name, and what its weights are where they are not the ones that the name stands for."""
+    """The backbone's name, followed by the origin of its weights unless the name implies them."""
     if spec.weights.startswith("random"):
         return f"{spec.name} (random weights)"
     return f"{spec.name} (weights {spec.weights})" if spec.weights.startswith("file ") else spec.name
@@ -78,8 +79,8 @@ def backbone_label(spec: BackboneSpec) -> str:
 
 def _outcomes(
     cells: Sequence[Cell], backbone: Backbone, weights: str, false_alarm_rate: float, frames: Frames
-) -> "Iterator[Outcome]":
-    """The outcome of every cell of one category: those on the backbone as it is, then those on each trained one."""
+) -> Iterator[Outcome]:
+    """The outcome of every cell of one category: first on the untrained backbone, then on each trained backbone."""
     backbone = backbones.about(backbone, spoken(cells[0].category))
     as_it_is = [cell for cell in cells if not cell.tuning]
     if as_it_is:
@@ -104,10 +105,8 @@ def _trained(cell: Cell, backbone: Backbone, weights: str) -> Backbone:
     """The backbone trained on a cell's references."""
     spec = backbone.spec
     device: backbones.Device = "cuda" if backbone.device == "cuda" else "cpu"
-    references = draw(cell.category.train, shots=cell.shots, seed=cell.seed)
-    training = BackboneTrainer(
-        parse_tuning(cell.tuning), references, backbone=spec.name, weights=weights, seed=cell.seed, device=device
-    )
+    references, tuning = draw(cell.category.train, shots=cell.shots, seed=cell.seed), parse_tuning(cell.tuning)
+    training = BackboneTrainer(tuning, references, backbone=spec.name, weights=weights, seed=cell.seed, device=device)
     for _ in training.run():
         pass
     with tempfile.TemporaryDirectory() as scratch:
@@ -122,9 +121,6 @@ def _trained(cell: Cell, backbone: Backbone, weights: str) -> Backbone:
             precision=spec.precision,
             device=device,
         )
-
-
-Outcome = tuple[Row, list[PictureScore]]
 
 
 class _Category:
@@ -144,7 +140,7 @@ class _Category:
                 references = draw(cell.category.train, shots=cell.shots, seed=cell.seed) if cell.shots else []
                 preprocessing = self._preprocessing([self.features.picture(path)[0] for path in references], cell.head)
                 head = self._head(cell)
-                self.features.held_bytes(preprocessing.size, cell.scorer.windows_wanted)
+                self.features.held_bytes(preprocessing.size, cell.scorer.crops_wanted)
             except Exception as error:
                 yield _failed(row, error), []
                 continue
@@ -155,19 +151,18 @@ class _Category:
             yield from self._score(group, cells[0].category, preprocessing)
 
     def _preprocessing(self, references: Sequence[Picture], head: str) -> Preprocessing:
-        """How pictures come into the frame, as `Detector.fit` has it; without references, or with a head, squeezed."""
+        """The preprocessing that `Detector.fit` would choose; squeezed for cells without references or with a head."""
         spec, bits = self.features.backbone.spec, bits_of(list(references))
         if self.frames == "squeezed" or head or not references:
             return Preprocessing(spec.size, bits)
         if self.frames == "exact":
             return Preprocessing(spec.size, bits, keeps_aspect=True)
         side, aspect = max(spec.size), shared_aspect([picture.aspect for picture in references])
-        if aspect is None:
-            return Preprocessing(backbones.frame_of(spec.name, side, 1.0), bits, side=side)
-        return Preprocessing(backbones.frame_of(spec.name, side, aspect), bits, keeps_aspect=True, side=side)
+        frame = backbones.frame_of(spec.name, side, aspect or 1.0)
+        return Preprocessing(frame, bits, keeps_aspect=aspect is not None, side=side)
 
     def _head(self, cell: Cell) -> head_file.TrainedHead | None:
-        """The head that a cell names, once it is sure that it has not been trained on this category.
+        """The head that a cell names, if its training has not seen this category.
 
         Raises:
             WeightsError: if it cannot be read.
@@ -187,8 +182,8 @@ class _Category:
     def _score(
         self, running: "Sequence[_Running]", category: Category, preprocessing: Preprocessing
     ) -> Iterator[Outcome]:
-        wanted = {cell.method.windows_wanted for cell in running}
-        held = sum(self.features.held_bytes(preprocessing.size, windows) for windows in wanted)
+        wanted = {cell.method.crops_wanted for cell in running}
+        held = sum(self.features.held_bytes(preprocessing.size, crops) for crops in wanted)
         at_a_time = max(1, FEATURE_BYTES // held)
         for start in range(0, len(category.test), at_a_time):
             part = category.test[start : start + at_a_time]
@@ -244,9 +239,8 @@ class _Running:
         self.counts = metrics.PixelCounts()
         self.marked = False  # whether any defect has been seen that a mask marks
         self.scores: list[PictureScore] = []
-        self.parts: list[
-            tuple[tuple[Tensor, ...], Placement, metrics.PixelTruth | None]
-        ] = []  # of a transductive method alone
+        # Of a transductive method alone: the parts of its scores with the frame's placement and the truth.
+        self.parts: list[tuple[tuple[Tensor, ...], Placement, metrics.PixelTruth | None]] = []
         self.seconds: list[float] = []
         self.threshold: float | None = None
         self.fit_seconds = 0.0
@@ -274,10 +268,9 @@ class _Running:
         truth = [score.anomalous for score in self.scores]
         image = [score.raw_score for score in self.scores]
         names = [score.path for score in self.scores]
-        decided: dict[str, float] = self._rates()
+        decided = self._rates()
         if self.method.transductive:
-            image = self._over_test_set()
-            decided = {}  # these scores and the threshold no longer share a scale
+            image, decided = self._over_test_set(), {}  # these scores and the threshold no longer share a scale
         measured: dict[str, Any] = {
             "image_auroc": 100 * metrics.image_auroc(truth, image, names=names),
             "image_ap": 100 * metrics.image_ap(truth, image, names=names),
@@ -298,8 +291,8 @@ class _Running:
         count, wanted = view_count(len(self.references)), self.method.views_wanted
         views, augmented, seconds = [], [], 0.0
         for path in self.references:
-            mild, mild_seconds = shared.views(path, self.preprocessing, count, self.method.windows_wanted)
-            random, random_seconds = shared.augmented(path, self.preprocessing, wanted)
+            mild, mild_seconds = shared.views(path, self.preprocessing, count, self.method.crops_wanted)
+            random, random_seconds = shared.views(path, self.preprocessing, wanted, None, random=True)
             views.append(mild)
             augmented.append(random)
             seconds += shared.picture(path)[2] + mild_seconds + random_seconds
@@ -313,10 +306,10 @@ class _Running:
 
     def _score(self, picture: LabelledPicture) -> None:
         begin = time.perf_counter()
-        windows = self.method.windows_wanted
-        scores = self.method.score(picture.features[windows])
+        crops = self.method.crops_wanted
+        scores = self.method.score(picture.features[crops])
         image, values = float(scores.image[0]), picture.placement.cut(scores.maps[0].cpu().numpy())
-        self.seconds.append(picture.seconds[windows] + time.perf_counter() - begin)
+        self.seconds.append(picture.seconds[crops] + time.perf_counter() - begin)
         sample = picture.sample
         self.scores.append(PictureScore(sample.path, bool(sample.anomalous), sample.kind, image))
         self.marked |= picture.truth is not None and bool(sample.anomalous)
@@ -349,12 +342,11 @@ class _Running:
         """The shipped threshold, and what it does to the test pictures of either kind; nothing where there is none."""
         if self.threshold is None:
             return {}
-        rejected = {
-            anomalous: [score.raw_score > self.threshold for score in self.scores if score.anomalous == anomalous]
-            for anomalous in (False, True)
-        }
-        shares = {anomalous: 100 * sum(those) / max(1, len(those)) for anomalous, those in rejected.items()}
-        return {"threshold": self.threshold, "false_alarm_rate": shares[False], "miss_rate": 100 - shares[True]}
+        shares = []
+        for anomalous in (False, True):
+            rejected = [score.raw_score > self.threshold for score in self.scores if score.anomalous == anomalous]
+            shares.append(100 * sum(rejected) / max(1, len(rejected)))
+        return {"threshold": self.threshold, "false_alarm_rate": shares[0], "miss_rate": 100 - shares[1]}
 
 
 def _failed(row: Row, error: Exception) -> Row:

@@ -32,12 +32,11 @@ LONGEST = 288  # pixels of a picture's longer side on the sheet
 
 @dataclass(frozen=True)
 class Record:
-    """What a method's fits have said of one test picture.
+    """The scores of one test picture by all fits of a method.
 
     Attributes:
-        path, anomalous: of the picture.
-        ratio: its score over the threshold, mean of the fits with the most references.
-        rejected: how many of all fits rejected it.
+        ratio: image score over threshold, mean of the fits with the most references.
+        rejected: how many of all fits rejected the picture.
     """
 
     path: str
@@ -47,11 +46,9 @@ class Record:
 
 
 def records(rows: Sequence[Row], scores: Sequence[Sequence[PictureScore]]) -> list[Record]:
-    """The record of every test picture.
+    """The record of every test picture: from rows of one method on one category, each with a threshold and its scores.
 
-    Args:
-        rows: of one method on one category, each with a threshold.
-        scores: by picture, for each row, in one order of pictures.
+    The scores of all rows are in one order of pictures.
     """
     most = max(row.shots for row in rows)
     thresholds = np.array([row.threshold for row in rows])
@@ -94,18 +91,16 @@ def write_sheets(
 
     Args:
         rows: of results.csv.
-        categories: by data set and category; rows of others are passed over.
-        backbone: the one that made the rows.
+        categories: by data set and category; rows of other categories are passed over.
+        backbone, false_alarm_rate, frames: of the rows.
         out: the folder of the results.
-        false_alarm_rate: that of the rows' thresholds.
-        frames: those of the rows' inputs.
         scorers: methods by what the table calls them; for others their names do.
 
     Yields:
-        The path of each sheet when it is there.
+        The path of each sheet once it is written.
 
     Raises:
-        OutputError: if one cannot be written.
+        OutputError: if a sheet cannot be written.
         WeightsError: if a head that a sheet needs is no longer there.
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
@@ -152,9 +147,8 @@ def _figure(
     method, _, head = row.method.partition("@")
     named = f"{method} by {Path(head).name}" if head else method
     figure.suptitle(f"{row.dataset} {row.category}, {named}, {row.backbone}, {row.shots} references, seed {row.seed}")
-    for band, (title, of_band) in zip(
-        figure.subfigures(len(chosen), 1, squeeze=False)[:, 0], chosen.items(), strict=True
-    ):
+    bands = figure.subfigures(len(chosen), 1, squeeze=False)[:, 0]
+    for band, (title, of_band) in zip(bands, chosen.items(), strict=True):
         band.suptitle(title, x=0.01, ha="left", fontsize=11)
         for axes, record in zip_longest(band.subplots(1, COLUMNS), of_band):
             axes.axis("off")
@@ -171,8 +165,6 @@ def _draw(axes: Axes, record: Record, sample: Sample, detector: Detector, fits: 
     axes.imshow(shown)
     for region in read_regions(sample, shown.shape[:2]):
         axes.contour(region.mask, levels=[0.5], colors="cyan", linewidths=0.8)
-    path = Path(record.path)
     kind = "" if sample.kind == "good" else f"{sample.kind}/"
-    axes.set_title(
-        f"{kind}{path.name}\n{record.ratio:.2f} of the threshold, rejected by {record.rejected} of {fits}", fontsize=8
-    )
+    found = f"{record.ratio:.2f} of the threshold, rejected by {record.rejected} of {fits}"
+    axes.set_title(f"{kind}{Path(record.path).name}\n{found}", fontsize=8)

@@ -1,7 +1,6 @@
 """results.csv → summary.md: what was run and on what, the figures by protocol, and published numbers beside them."""
 
 import re
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -137,7 +136,7 @@ class _Sources(dict[tuple[str, str], int]):
 
 @dataclass(frozen=True)
 class _Samples:
-    """What a mean and a spread are taken of: a figure by seed, and the categories that it is over."""
+    """A figure by seed, and the categories that the figure is a mean over."""
 
     by_seed: dict[int, float]
     categories: tuple[str, ...]
@@ -181,9 +180,8 @@ def _lines(here: pl.DataFrame, metrics: Sequence[str]) -> tuple[list[_Line], lis
     """The means and the single categories of one data set; the methods of one number of shots stand together."""
     figures: dict[tuple[str, int, str], dict[str, _Samples]] = {}
     for metric in metrics:
-        single = here.filter(pl.col(metric).is_not_null()).with_columns(
-            value=pl.col(metric), categories=pl.concat_list("category")
-        )
+        measured = here.filter(pl.col(metric).is_not_null())
+        single = measured.with_columns(value=pl.col(metric), categories=pl.concat_list("category"))
         means = over_categories(here, metric).with_columns(category=pl.lit(MEAN))
         for frame in (means, single):
             columns = frame.select("category", "shots", "method", "seed", "value", "categories")
@@ -277,10 +275,7 @@ class _Tables:
     pictures: Mapping[str, Mapping[str, int]]
 
     def accuracy(self, lines: Sequence[_Line]) -> Iterator[str]:
-        rows = [
-            [line.label(self.seeds), line.shots, line.method, *(line.text(metric) for metric in METRICS)]
-            for line in lines
-        ]
+        rows = [[line.label(self.seeds), line.shots, line.method, *map(line.text, METRICS)] for line in lines]
         return _table(["category", "shots", "method", *METRICS.values()], rows)
 
     def decisions(self, lines: Sequence[_Line]) -> Iterator[str]:
@@ -306,7 +301,7 @@ class _Tables:
                 f"take the one that was written beside these results."
             )
         pictures = self.pictures[line.category][_RATES[rate]]
-        share = statistics.mean(line.figures[rate].by_seed.values()) / 100
+        share = mean(line.figures[rate].by_seed.values()) / 100
         low, high = wilson(round(share * pictures), pictures)
         return f" [{100 * low:.1f}, {100 * high:.1f}]"
 
@@ -331,15 +326,7 @@ def _beside(here: pl.DataFrame, lines: Sequence[_Line], missing: Sequence[str], 
     if found:
         metrics = [metric for metric in METRICS if any(metric in figures for figures in found.values())]
         yield from ("Ours / published, for orientation; `same weights`: the same backbone at the same input size.", "")
-        heads = [
-            "category",
-            "shots",
-            "method",
-            "published with",
-            "source",
-            "marks",
-            *(METRICS[name] for name in metrics),
-        ]
+        heads = ["category", "shots", "method", "published with", "source", "marks", *(METRICS[m] for m in metrics)]
         rows = [[*row, *(figures.get(metric, "-") for metric in metrics)] for row, figures in found.items()]
         yield from _table(heads, rows)
 
@@ -355,7 +342,7 @@ def _failed(results: pl.DataFrame) -> Iterator[str]:
     if len(bad):
         yield from ("## Failed cells", "")
         heads = ["dataset", "category", "method", "protocol", "shots", "seed", "error"]
-        yield from _table(heads, [list(row) for row in bad.select(heads).rows()])
+        yield from _table(heads, bad.select(heads).rows())
 
 
 def _context(results: pl.DataFrame, sources: _Sources) -> Iterator[str]:
@@ -376,12 +363,11 @@ def _context(results: pl.DataFrame, sources: _Sources) -> Iterator[str]:
             yield from (f"## Published numbers of other methods, for context: {dataset}", "")
             yield from (_CONTEXT, "")
             heads = ["category", "protocol", "method", "with", "source", *map(_shots, shots)]
-            cells = {row: [by.get(k, {}) for k in shots] for row, by in sorted(found.items())}
-            rows = [
-                [*row, *(" / ".join(c.get(m, "-") for m in shown) if c else "" for c in by)]
-                for row, by in cells.items()
-            ]
-            yield from _table(heads, rows)
+            texts = {
+                row: {k: " / ".join(values.get(m, "-") for m in shown) for k, values in by.items()}
+                for row, by in found.items()
+            }
+            yield from _table(heads, [[*row, *(by.get(k, "") for k in shots)] for row, by in sorted(texts.items())])
 
 
 def _name(method: str) -> str:

@@ -1,15 +1,15 @@
 """From the references' features to a fitted method and its thresholds."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from handful import methods
+from handful.data.progress import Track, quietly
 from handful.inspection import threshold
 from handful.ops.ignoring import hidden, lowered
 from handful.ops.tracing import computing
@@ -24,32 +24,18 @@ MAX_FOLDS = 8
 UNEVEN = 0.1
 MOST_UNEVEN = 0.2
 
-Item = TypeVar("Item")
-
-
-class Track(Protocol):
-    """Passes a list of work on, showing how far it has come: `rich.progress.track` is one."""
-
-    def __call__(self, items: Sequence[Item], description: str) -> Iterable[Item]:
-        """Yield the items one by one."""
-
-
-def quietly(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Show no progress."""
-    return items
-
 
 def join(features: Sequence[Features]) -> Features:
     """Several batches of features of one backbone as one."""
     levels = tuple(torch.cat(batches) for batches in zip(*(f.levels for f in features), strict=True))
     images = [f.image for f in features if f.image is not None]
-    windows = [f.windows for f in features if f.windows is not None]
+    crops = [f.crops for f in features if f.crops is not None]
     return Features(
         levels,
         features[0].size,
         torch.cat(images) if images else None,
         features[0].text,
-        join(windows) if len(windows) == len(features) else None,
+        join(crops) if len(crops) == len(features) else None,
     )
 
 
@@ -118,22 +104,9 @@ def fit_and_calibrate(
         false_alarm_rate: the share of good parts that may be rejected.
         track: shows progress.
     """
-    image_scores, map_peaks = fit(method, views, augmented, turned, track=track)
+    image_scores, map_peaks, _ = fit_and_try(method, views, augmented, turned, track=track)
     assumed = prior_from(method, [of_picture[0] for of_picture in views])
     return threshold.calibrate(image_scores, map_peaks, false_alarm_rate=false_alarm_rate, prior=assumed)
-
-
-def fit(
-    method: methods.Method,
-    views: Sequence[Sequence[Features]],
-    augmented: Sequence[Sequence[Features]] = (),
-    turned: Sequence[Features] = (),
-    *,
-    track: Track = quietly,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a method to the references, as `fit_and_calibrate`, weigh its evidence, and give its `good_scores`."""
-    image, peaks, _ = fit_and_try(method, views, augmented, turned, track=track)
-    return image, peaks
 
 
 def fit_and_try(
@@ -145,7 +118,7 @@ def fit_and_try(
     planted: Sequence[tuple[int, int, Features]] = (),
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """As `fit`, and score references on which defects were planted, by a method that has not seen them.
+    """Fit a method to the references, weigh its evidence, and score every reference by a method that has not seen it.
 
     Args:
         method, views, augmented, turned, track: as `fit_and_calibrate` takes them.

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from handful.data.progress import Track
 from handful.fitting import calibration, oddity, rotation
-from handful.fitting.calibration import Track, averaged, join, view_count
+from handful.fitting.calibration import averaged, join, view_count
 from handful.fitting.oddity import Oddity
 from handful.fitting.reference_features import ReferenceFeatures
 from handful.fitting.references import References
@@ -110,12 +111,7 @@ def fit(
 
 
 def _turned(
-    method: Method,
-    references: References,
-    inputs: Sequence[torch.Tensor],
-    upright: Sequence[Features],
-    *,
-    track: Track,
+    method: Method, references: References, inputs: Sequence[torch.Tensor], upright: Sequence[Features], *, track: Track
 ) -> tuple[Rotation, list[Features]]:
     """Whether the references are learnt in turned copies, and then the patches that these add."""
     preprocessing, backbone = references.preprocessing, references.backbone

@@ -1,6 +1,6 @@
-"""References that do not belong: a picture among the good ones that is unlike the others.
+"""Odd references: pictures among the references that are unlike the others.
 
-Which signs speak against a picture, and how strong they must be: `handful.fitting.signs`.
+`handful.fitting.signs` holds the signs against a picture, and how strong a sign must be.
 """
 
 import math
@@ -20,14 +20,14 @@ FAR = 2.0  # calibrated score of a picture that is learnt as good only if a pers
 
 @dataclass(frozen=True)
 class Oddity:
-    """What is odd about a reference.
+    """A sign that a reference does not belong.
 
     Attributes:
         picture: the reference's name.
-        kind: of the sign, see the module.
-        words: what is odd, the end of a sentence that begins with the picture's name.
-        clear: whether a fit is refused for it.
-        known: whether it is this picture that does not belong: two pictures, or two groups of as many, cannot show it.
+        kind: of the sign, see `handful.fitting.signs`.
+        words: the sign in words, the end of a sentence that begins with the picture's name.
+        clear: whether a fit is refused for the sign.
+        known: whether the sign shows that this picture is odd, and not the other of two pictures or of two groups.
         at: x, y of a strange place, in pixels of the picture; None for other signs.
     """
 
@@ -47,16 +47,9 @@ def find(
     *,
     placements: Sequence[Placement],
 ) -> tuple[Oddity, ...]:
-    """Find the references that are unlike the others; one alone has nothing to be unlike.
+    """Find the references that are unlike the others: at most one oddity for each picture, in their order.
 
-    Args:
-        names, sizes: of k pictures, (width, height) in pixels.
-        features: of each picture.
-        learnt: of all pictures.
-        parts: of the frame that each picture fills.
-
-    Returns:
-        At most one for each picture, in their order.
+    Names, sizes (width, height in pixels), features and placements are of k pictures each, `learnt` is of all pictures.
     """
     count = len(names)
     groups = max(1, math.ceil(count / MOST))
@@ -65,9 +58,8 @@ def find(
         rows = list(range(group, count, groups))
         for sign in signs.signs_of(signs.compare([features[row] for row in rows]), signs.rows_of(learnt, rows)):
             row = rows[sign.row]
-            if sign.strength > WARN[sign.kind] and (
-                row not in found or (signs.is_clear(sign) and not found[row].clear)
-            ):
+            new = row not in found or (signs.is_clear(sign) and not found[row].clear)
+            if new and sign.strength > WARN[sign.kind]:
                 found[row] = _oddity(sign, names[row], sizes[row], len(rows), placements[row])
     return tuple(found[row] for row in sorted(found))
 
@@ -76,27 +68,24 @@ def check(oddities: Sequence[Oddity]) -> None:
     """Check that references belong together.
 
     Raises:
-        InputError: if some clearly do not, with the pictures' names and what is odd.
+        InputError: if some clearly do not, with at most three pictures' names and what is odd about each.
     """
     clear = [one for one in oddities if one.clear]
     if clear:
+        listed = " and ".join(f"{one.picture}, which {one.words}" for one in clear[:3])
+        more = f", and {len(clear) - 3} more" if len(clear) > 3 else ""
         raise InputError(
-            f"References must all show the same product, good and taken alike, got {_listed(clear)}; look at "
+            f"References must all show the same product, good and taken alike, got {listed}{more}; look at "
             f"{'it' if len(clear) == 1 else 'them'}, and leave out what does not belong or accept odd references "
             f"(`--accept-odd`)."
         )
 
 
 def check_near(names: Sequence[str], scores: Sequence[float], *, missed: int) -> None:
-    """Check that pictures to learn as good are near what is known to be good.
-
-    Args:
-        names: of the pictures.
-        scores: their calibrated scores.
-        missed: how many recorded defects would be missed from then on.
+    """Check that pictures to learn as good are near the learnt pictures, by their names and calibrated scores.
 
     Raises:
-        InputError: if some are not.
+        InputError: if some are not; `missed` is how many recorded defects would be missed from then on.
     """
     far = [(name, score) for name, score in zip(names, scores, strict=True) if score > FAR]
     if not far:
@@ -112,7 +101,7 @@ def check_near(names: Sequence[str], scores: Sequence[float], *, missed: int) ->
 
 
 def sentences(oddities: Sequence[Oddity], *, references: int) -> tuple[str, ...]:
-    """What a person should know of references that were learnt, one sentence for each odd one; of two, always one."""
+    """One sentence for each odd reference that was learnt; of two references, always a sentence."""
     said = tuple(
         f"{one.picture} {one.words}; look at it, and if it does not belong, fit again without it." for one in oddities
     )
@@ -136,9 +125,3 @@ def _oddity(sign: Sign, name: str, size: tuple[int, int], count: int, placement:
     if not sign.known:
         words += f" ({'two' if count == 2 else 'as many'} references cannot show which one does not belong)"
     return Oddity(name, sign.kind, words, signs.is_clear(sign), sign.known, at)
-
-
-def _listed(oddities: Sequence[Oddity]) -> str:
-    """At most three pictures and what is odd about each."""
-    shown = " and ".join(f"{one.picture}, which {one.words}" for one in oddities[:3])
-    return shown + (f", and {len(oddities) - 3} more" if len(oddities) > 3 else "")

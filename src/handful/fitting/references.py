@@ -6,7 +6,7 @@ from typing import Any
 
 from handful import backbones
 from handful.backbones.base import Backbone
-from handful.backbones.windows import windowed
+from handful.backbones.crops import with_crops
 from handful.data import images
 from handful.data.images import Picture, PictureSource
 from handful.data.preprocessing import Preprocessing
@@ -82,7 +82,7 @@ class Reader:
         if side and backbone is None:
             backbone = backbones.create(**options, aspect=aspect)
         elif side and backbone is not None:
-            plain = windowed(backbone, None)
+            plain = with_crops(backbone, None)
             backbone = backbones.at_size(plain, backbones.frame_of(plain.spec.name, side, aspect))
         assert backbone is not None
         digests = [images.digest(source, picture) for (source, _), picture in zip(sources, pictures, strict=True)]
@@ -95,7 +95,7 @@ class Reader:
             side=side,
             fine=frame_size(fine, aspect) if fine else None,
         )
-        return References(pictures, digests, windowed(backbone, method.windows_wanted), preprocessing, why)
+        return References(pictures, digests, with_crops(backbone, method.crops_wanted), preprocessing, why)
 
     def _sized(self, sources: Sources, method: Method) -> Sizing:
         """The size that the references are worth; they are read with all their pixels, one at a time."""

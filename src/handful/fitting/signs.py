@@ -1,7 +1,7 @@
 """Signs that a reference does not belong among the others, and how strong each is.
 
-Each picture is compared with the others alone, and how unlike them it is with how unlike they are to one another
-without it: an odd picture among those it is compared with hardly changes them. The kinds:
+The difference of each picture from the others is compared with the differences of the others from one another, so that
+a second odd picture hardly changes the comparison. The kinds:
 
 - uniform: next to no contrast, beside that of the others.
 - darker, brighter: every part of the distribution of brightness lies beyond the others', as under another light.
@@ -35,27 +35,14 @@ from handful.ops.least import Measure, in_groups, least_distances
 from handful.types import Features
 
 Kind = Literal["uniform", "darker", "brighter", "softer", "product", "place"]
+Strengths = dict[Kind, float]
 
 # Of darker, brighter, softer and product the logarithm of a factor; of uniform and place a power of ten.
-WARN: dict[Kind, float] = {
-    "uniform": 1.0,
-    "darker": 0.3,
-    "brighter": 0.15,
-    "softer": 0.85,
-    "product": 0.18,
-    "place": 1.4,
-}
-CLEAR: dict[Kind, float] = {
-    "uniform": 1.0,
-    "darker": 0.4,
-    "brighter": 0.35,
-    "softer": 1.15,
-    "product": 0.35,
-    "place": 3.0,
-}
+WARN: Strengths = {"uniform": 1.0, "darker": 0.3, "brighter": 0.15, "softer": 0.85, "product": 0.18, "place": 1.4}
+CLEAR: Strengths = {"uniform": 1.0, "darker": 0.4, "brighter": 0.35, "softer": 1.15, "product": 0.35, "place": 3.0}
 UNSURE = 0.25  # how much stronger a sign must be to refuse a fit where it does not show which picture is odd
-# Few pictures do not show how much good ones differ: this, divided by (k - 1)^1.5, is taken off a strength.
-UNKNOWN: dict[Kind, float] = {"darker": 0.35, "brighter": 0.35, "softer": 0.35, "product": 0.15}
+# Few pictures do not show how much good pictures differ: this, divided by (k - 1)^1.5, is subtracted from a strength.
+UNKNOWN: Strengths = {"darker": 0.35, "brighter": 0.35, "softer": 0.35, "product": 0.15}
 RANGE = 0.5  # of how far the others differ: so much further a good picture may lie outside
 OFFSET = 0.02  # added to brightness, so that the ratio of two dark places says little
 # Distances of mean patches, in standard deviations of a picture's patches: one between other products, one between
@@ -70,11 +57,11 @@ MEASURES: tuple[Measure, ...] = ("euclidean", "cosine")
 
 @dataclass(frozen=True)
 class Sign:
-    """What speaks against a reference, however weakly.
+    """A sign against a reference, weak or strong.
 
     Attributes:
         row: the number of the picture.
-        kind, known: as in `Oddity`.
+        kind, known: as in `handful.fitting.oddity.Oddity`.
         strength: see `WARN`; higher is odder.
         factor: how many times darker, brighter or farther; the share of the fine detail that is left; else 1.
         at: (x, y) of a strange place, shares of width and height.
@@ -96,9 +83,9 @@ def is_clear(sign: Sign) -> bool:
 
 
 def signs_of(pairs: NDArray[np.float32], learnt: ReferenceStatistics) -> list[Sign]:
-    """All signs of k pictures, weak ones too, the kinds in the order in which they explain one another.
+    """All signs of k pictures, weak signs too, the kinds in the order in which they explain one another.
 
-    A picture that is uniform has no other sign; one that has another sign of at least `WARN` has no strange place.
+    A uniform picture has no other sign; a picture with another sign of at least `WARN` has no strange place.
     """
     found = _uniform(learnt)
     left = _left(range(len(learnt.contrast)), found)
@@ -130,11 +117,7 @@ def compare(features: Sequence[Features]) -> NDArray[np.float32]:
 
 
 def strange_to(known: Features, others: Sequence[Features]) -> NDArray[np.float32]:
-    """How strange the places of pictures are where a single other one is known, as method `handful` scores them.
-
-    Args:
-        known: of one picture.
-        others: of each of the other pictures.
+    """The anomaly scores of N pictures' places where one other picture is known, as method `handful` scores them.
 
     Returns:
         (N, h, w) on the finest grid: the geometric mean of the distances, Euclidean and that of unit-length vectors, to
@@ -145,18 +128,16 @@ def strange_to(known: Features, others: Sequence[Features]) -> NDArray[np.float3
     for number, level in enumerate(known.levels):
         queries = torch.cat([one.levels[number].flatten(0, 2) for one in others])
         lengths, directions = least_distances(in_groups(level.flatten(0, 2), MEASURES)[None], queries, MEASURES)
-        height, width = level.shape[1:3]
-        strange = (lengths * directions).sqrt().reshape(-1, height, width) * edge_weights(
-            height, width, device=level.device
-        )
-        down, across = (np.arange(fine) * coarse // fine for fine, coarse in zip(grid, (height, width), strict=True))
+        coarse = level.shape[1:3]
+        strange = (lengths * directions).sqrt().reshape(-1, *coarse) * edge_weights(*coarse, device=level.device)
+        down, across = (np.arange(side) * cells // side for side, cells in zip(grid, coarse, strict=True))
         product *= strange.cpu().numpy()[:, down][..., across]
     result: NDArray[np.float32] = product ** np.float32(1 / len(known.levels))
     return result
 
 
 def rows_of(learnt: ReferenceStatistics, rows: Sequence[int]) -> ReferenceStatistics:
-    """What a gate knows of some of its references."""
+    """The statistics of some of the references."""
     kept = {name: values[list(rows)] for name, values in learnt.as_dict().items() if name != "depths"}
     return ReferenceStatistics(**kept, depths=learnt.depths)
 
@@ -194,12 +175,12 @@ def _changed(kind: Kind, odd: list[int], quantiles: NDArray[np.float32], rest: N
     """Signs that some pictures are darker or brighter than the rest (N, 5), by the quantile that has changed least."""
     some, low, high = quantiles[odd], rest.min(0), rest.max(0)
     if kind == "darker":
-        counted, change = low > BLACK, _log_ratio(low, some.max(0))
+        counted, change, least = low > BLACK, _log_ratio(low, some.max(0)), 1
         moved = change
     else:
-        counted, change = (low > BLACK) & (high < WHITE), _log_ratio(some.min(0), high)
-        moved = np.where(some.min(0) >= BURNT, np.inf, change)  # what is burnt out would have risen further
-    if int(counted.sum()) < (1 if kind == "darker" else ROOM):
+        counted, change, least = (low > BLACK) & (high < WHITE), _log_ratio(some.min(0), high), ROOM
+        moved = np.where(some.min(0) >= BURNT, np.inf, change)  # burnt-out pixels would have risen further
+    if int(counted.sum()) < least:
         return []
     strength = float(moved[counted].min() - RANGE * _log_ratio(high, low)[counted].max())
     strength = min(strength, 9.0) - _unknown(kind, len(quantiles))
@@ -221,8 +202,7 @@ def _soft(learnt: ReferenceStatistics) -> list[Sign]:
     for number in range(1, len(sharp) // 2 + 1):
         soft, rest = sharp[order[:number]], sharp[order[number:]]
         strength = float(rest.min() - soft.max() - RANGE * (rest.max() - rest.min())) - _unknown("softer", len(sharp))
-        shares = np.exp(soft - np.median(rest)).tolist()
-        known = 2 * number < len(sharp)
+        shares, known = np.exp(soft - np.median(rest)).tolist(), 2 * number < len(sharp)
         found += [
             Sign(row, "softer", strength, known, share) for row, share in zip(order[:number], shares, strict=True)
         ]
@@ -277,12 +257,9 @@ def _groups(count: int, links: Sequence[tuple[float, int, int]]) -> list[set[int
 def _places(pairs: NDArray[np.float32], distances: NDArray[np.float32]) -> list[Sign]:
     """Strange places of three pictures or more, of up to a third of them at once.
 
-    The strangest picture is put aside, then the strangest of those left, and so on: each of those put aside is as odd
-    as the least odd of them is beside the pictures left (Rosner, Technometrics 25, 1983).
-
-    Args:
-        pairs: (k, k, h, w), see `compare`.
-        distances: (k, k) of mean patches.
+    The strangest picture is put aside, then the strangest picture left, and so on: every picture put aside is as odd as
+    the least odd of them is beside the pictures left (Rosner, Technometrics 25, 1983). Pairs are (k, k, h, w), see
+    `compare`, and distances (k, k) of mean patches.
     """
     left, aside, found = list(range(len(pairs))), [], []
     for _ in range(len(left) // 3):
@@ -296,9 +273,8 @@ def _places(pairs: NDArray[np.float32], distances: NDArray[np.float32]) -> list[
 def _strangeness(pairs: NDArray[np.float32], distances: NDArray[np.float32], row: int, others: list[int]) -> float:
     """How unlikely it is that the oddest of so many good pictures is as odd: -log10 of the chance."""
     score, _ = _scores(pairs[row, others].min(0))
-    logs, uneven = np.array(
-        [_scores(pairs[one, [other for other in others if other != one]].min(0)) for one in others]
-    ).T
+    rest = {one: [other for other in others if other != one] for one in others}
+    logs, uneven = np.array([_scores(pairs[one, rest[one]].min(0)) for one in others]).T
     between = distances[np.ix_(others, others)][np.triu_indices(len(others), 1)]
     steady = math.sqrt(math.exp(float(np.log(np.maximum(between, 1e-6)).mean())) / TYPICAL)
     assumed = UNEVEN * max(float(uneven.mean()), 1e-3) * steady

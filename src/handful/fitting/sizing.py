@@ -1,7 +1,6 @@
-"""How many pixels an inspector looks at where `auto` is to say: as many as the references show, within limits.
+"""The size of an inspector's input for `auto`: as many pixels as the references show, within limits.
 
-Time per picture is in proportion to the pixels that are looked at, in one input even more: so these limits are the
-budget.
+Time per picture grows with the pixels of the input, in one input even faster: these limits are the budget of time.
 """
 
 import math
@@ -27,11 +26,11 @@ LONGEST_IN_TILES = 5  # times as long as wide, or more: tiles have the pictures'
 
 @dataclass(frozen=True)
 class Sizing:
-    """What `auto` has chosen.
+    """The choice of `auto`.
 
     Attributes:
-        side: of a square input of as many pixels.
-        fine: of a square of as many pixels as all tiles together are to cover; 0 for no tiles.
+        side: of a square with as many pixels as the input.
+        fine: side of a square with as many pixels as all tiles together cover; 0 for no tiles.
         why: in words, for people.
     """
 
@@ -41,16 +40,11 @@ class Sizing:
 
 
 def choose(references: Iterable[Picture], *, least: int, tiled: bool = False) -> Sizing:
-    """Choose the size of the input by what the references show.
+    """Choose the size of the input by the detail of the references, read with all their pixels, one at a time.
 
-    The median of their areas, less where they hold no detail that fine: a picture that was enlarged or is soft needs no
-    more pixels than it has detail. Never less than `least`, nor more than `MOST_FOR_ONE`; or, with `tiled`, from
-    `TILED_FROM` pixels on, tiles of `least` that cover as many, up to `MOST_IN_TILES`, but not for long pictures.
-
-    Args:
-        references: read with all their pixels; held one at a time.
-        least: the backbone's usual side.
-        tiled: whether pictures may be looked at in tiles.
+    The median of their areas, less for enlarged or soft pictures, which have less detail than pixels. Never less than
+    the backbone's usual side `least`, nor more than `MOST_FOR_ONE`; or, with `tiled`, from `TILED_FROM` pixels on,
+    tiles of `least` that cover as many, up to `MOST_IN_TILES`, but not for long pictures.
     """
     sizes, spectra = [], []
     for picture in references:

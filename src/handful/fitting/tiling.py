@@ -1,18 +1,18 @@
-"""Large pictures in tiles: all learnt into one bank, each scored alone, the picture judged by its strangest tile.
+"""Large pictures in tiles: one bank of patches for all tiles, each tile scored alone.
 
-A picture is brought into a frame as large as its detail, which equal tiles cover (`handful.ops.tiles`), each the size
-of one input. Whatever the picture's area, memory holds one tile's features at a time, and a tile costs the same: of
-each picture learnt a fixed number of patches stays, so time is in proportion to area.
+A picture is resized to a frame as large as its detail, which equal tiles of the size of one input cover
+(`handful.ops.tiles`). Memory holds one tile's features at a time. A fixed number of patches stays of each picture
+learnt, so that time is in proportion to area.
 
-Those patches are a random draw from all tiles, of which PatchCore's greedy k-centre choice keeps some, so that good
-places which are rare stay too: k-centre over all patches, a million of them, would take hours. What is thinned away
-makes good places stranger; the threshold, from references left out that were thinned likewise, allows for that.
+These patches are chosen by PatchCore's greedy k-centre from a random draw of all tiles' patches, so that rare good
+places stay too; k-centre over all patches, a million of them, would take hours. Thinning raises the scores of good
+places, and of the thinned references left out, from which the threshold follows.
 
-The score is the peak of a tile's map, not the mean of its strangest places as in one input, which a defect of a patch
-or two would hardly raise. It is a maximum over many more places; so it is for the references left out.
+The score of a picture is the highest peak of its tiles' maps: a defect of a patch or two would hardly raise the mean of
+the strangest places, which is the score in one input.
 
-A single reference cannot be left out. As in one input, its scores are the geometric means of those of mild variations
-of it and of itself, compared with what lies elsewhere in it: each tile with the patches kept that lie outside of it.
+A single reference cannot be left out. As in one input, its scores are geometric means of the scores of mild variations
+and of its own score against itself: each tile is compared with the patches kept outside of the tile.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,9 @@ from handful import methods
 from handful.backbones.base import Backbone
 from handful.data.images import Picture
 from handful.data.preprocessing import Preprocessing
+from handful.data.progress import Track, quietly
 from handful.fitting import calibration
-from handful.fitting.calibration import Track, blind_methods, halfway, join, quietly
+from handful.fitting.calibration import blind_methods, halfway, join
 from handful.inspection.gate import blocks_of
 from handful.inspection.threshold import Prior
 from handful.ops.coreset import greedy_coreset
@@ -83,27 +84,25 @@ class Tiling:
         """The patches that stay of a picture that is learnt; which ones depends on the picture alone."""
         tiles = self._tiles
         generator = torch.Generator().manual_seed(0)
-        drawn: list[list[Tensor]] = []
-        places: list[list[Tensor]] = []
-        finest = 0
+        drawn: list[list[tuple[Tensor, Tensor]]] = []  # of each level the patches of each tile, and their middles
         for start, features in zip(tiles.places, self.features(self.preprocessing.in_detail(picture)), strict=True):
-            finest = finest or features.levels[0][0, ..., 0].numel()
-            drawn, places = drawn or [[] for _ in features.levels], places or [[] for _ in features.levels]
-            for level, rows, at in zip(features.levels, drawn, places, strict=True):
+            finest = features.levels[0][0, ..., 0].numel()
+            drawn = drawn or [[] for _ in features.levels]
+            for level, of_level in zip(features.levels, drawn, strict=True):
                 height, width = level.shape[1:3]
                 wanted = -(-DRAWN * KEPT * height * width // (finest * len(tiles)))
                 chosen = torch.randperm(height * width, generator=generator)[:wanted]
-                rows.append(level.flatten(0, 2)[chosen.to(level.device)])
                 steps = torch.tensor([tiles.tile[0] / height, tiles.tile[1] / width])
                 inside = torch.stack([chosen // width, chosen % width], 1) + 0.5
-                at.append(torch.tensor(start) + inside * steps)
+                rows = level.flatten(0, 2)[chosen.to(level.device)]
+                of_level.append((rows, torch.tensor(start) + inside * steps))
         levels, at_levels = [], []
-        for rows, at in zip(drawn, places, strict=True):
-            pool = torch.cat(rows)
+        for of_level in drawn:
+            pool, at = (torch.cat(parts) for parts in zip(*of_level, strict=True))
             first = int(torch.linalg.vector_norm(pool - pool.mean(0), dim=1).argmax())
             chosen = greedy_coreset(pool, -(-len(pool) // DRAWN), start=first)
             levels.append(pool[chosen][None, None])
-            at_levels.append(torch.cat(at)[chosen.cpu()])
+            at_levels.append(at[chosen.cpu()])
         return Kept(Features(tuple(levels), tiles.tile), tuple(at_levels))
 
     def blocks(self, picture: Picture) -> list[NDArray[np.float32]]:
@@ -111,14 +110,10 @@ class Tiling:
         return [blocks_of(view) for view in self._views(picture, VIEWS)]
 
     def score(self, method: methods.Method, image: Image) -> tuple[Scores, Features]:
-        """Score a picture by its tiles.
-
-        Args:
-            method: fitted.
-            image: in the frame of tiles.
+        """Score a picture in the frame of tiles by a fitted method.
 
         Returns:
-            The map of the whole frame and, as score, the peak of the strangest tile's map; that tile's features.
+            The map of the whole frame and, as score, the highest peak of the tiles' maps; that tile's features.
         """
         return self._joined((method, features) for features in self.features(image))
 
@@ -126,10 +121,8 @@ class Tiling:
         """Score the single picture that was learnt by comparing each tile with what was kept outside of it."""
         tiles = self._tiles
         found = self.features(self.preprocessing.in_detail(picture))
-        return self._joined(
-            (method.unfitted().fit(_outside(kept, start, tiles.tile)), features)
-            for start, features in zip(tiles.places, found, strict=True)
-        )[0]
+        others = (method.unfitted().fit(_outside(kept, start, tiles.tile)) for start in tiles.places)
+        return self._joined(zip(others, found, strict=True))[0]
 
     def _joined(self, tiles: Iterator[tuple[methods.Method, Features]]) -> tuple[Scores, Features]:
         """The scores of a picture whose tiles are each scored by a method of their own."""
@@ -150,14 +143,9 @@ class Tiling:
     def middles(self, picture: Picture, *, alone: bool) -> list[Tensor]:
         """The tile in the middle of a picture, and if it is alone of its mild variations: defects are planted there."""
         tiles = self._tiles
-        top, left = tiles.places[len(tiles) // 2]
-        height, width = tiles.tile
-        found = (
-            view[:, top : top + height, left : left + width]
-            for view in self._views(picture, VIEWS_ALONE if alone else 1)
-        )
-        whole = (np.divide(one, np.float32(255)) if one.dtype == np.uint8 else one for one in found)
-        return [torch.from_numpy(np.ascontiguousarray(one)) for one in whole]
+        (top, left), (height, width) = tiles.places[len(tiles) // 2], tiles.tile
+        views = self._views(picture, VIEWS_ALONE if alone else 1)
+        return [_in_unit(view[:, top : top + height, left : left + width]) for view in views]
 
     def shown(self, picture: Picture) -> tuple[int, int]:
         """How many of a picture's own pixels a tile shows across and down."""
@@ -173,19 +161,17 @@ class Tiling:
         planted: Sequence[tuple[int, int, Features]] = (),
         track: Track = quietly,
     ) -> tuple[list[Features], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], Prior]:
-        """Fit a method to references in tiles.
+        """Fit a method that takes loose patches to references in tiles, in place.
 
         Args:
-            method: fitted in place; it takes loose patches.
-            pictures: the references.
+            method, pictures, track: the method, the references, and what shows progress.
             planted: the row of a reference, the number of its view, and the features of that view's tile in the middle
                 with a defect; see `handful.fitting.calibration.fit_and_try`.
-            track: shows progress.
 
         Returns:
             The features kept of each reference; three arrays as `handful.fitting.calibration.fit_and_try` gives them,
-            where a picture with a defect scores as its own tiles and the tile with the defect do; the prior of the
-            method's scores.
+            the score of a picture with a defect being the highest of its tiles and the tile with the defect; the prior
+            of the method's scores.
         """
         kept = [self.kept(picture) for picture in track(pictures, description="tiles")]
         learnt = [[one.features] for one in kept]
@@ -219,9 +205,13 @@ class Tiling:
         """The picture itself and mild variations of it, in the frame of tiles."""
         image = self.preprocessing.in_detail(picture)
         yield image
-        whole = np.divide(image, np.float32(255)) if image.dtype == np.uint8 else image
-        for view in mild_views(torch.from_numpy(np.ascontiguousarray(whole)), count)[1:]:
+        for view in mild_views(_in_unit(image), count)[1:]:
             yield view.numpy()
+
+
+def _in_unit(image: Image) -> Tensor:
+    """A picture with values from 0 to 1."""
+    return torch.from_numpy(np.ascontiguousarray(image / np.float32(255) if image.dtype == np.uint8 else image))
 
 
 def _outside(kept: Kept, start: tuple[int, int], tile: tuple[int, int]) -> Features:

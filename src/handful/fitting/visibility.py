@@ -1,7 +1,7 @@
-"""What an inspector sees of synthetic defects, from scores that `fit` keeps: an answer for any threshold.
+"""The detection rate of synthetic defects at any threshold, from scores that `fit` keeps.
 
-How the defects are made: `handful.ops.planting`. An answer is about these defects and no others: what share of real
-ones it tells of is in benchmarks/synthetic.md.
+`handful.ops.planting` makes the defects. The rate holds for these defects alone; benchmarks/synthetic.md compares it
+with the rate of real defects.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,21 +30,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Visibility:
-    """What an inspector sees of synthetic defects at its threshold.
+    """The detection of synthetic defects at an inspector's threshold.
 
-    A defect is found where its picture scores above the threshold. A picture that does so without the defect says
-    nothing, and does not count.
+    A defect is found where its picture scores above the threshold. A picture that scores above the threshold without
+    the defect does not count.
 
     Attributes:
-        found: how many defects of various shapes.
-        counted: of how many.
-        tried: how many there are with those that do not count.
-        spots_from: the diameter of the smallest spots that are seen, in pixels of a picture: of these, and of those of
-            every larger diameter tried, at least half are found. None where not even the largest are.
+        found, counted, tried: how many defects of various shapes are found, count, and were planted.
+        spots_from: the smallest diameter, in pixels of a picture, from which on at least half of the spots of each
+            diameter tried are found; None if fewer of the largest spots are found.
         spots_tried: the smallest and the largest diameter tried.
         size: width, height of that picture.
-        single: whether they lie on variations of the only reference, which the method has learnt.
-        changed: how many corrections have since changed what is learnt or ignored; all else is as at `fit`.
+        single: whether the defects lie on variations of the only reference, which the method has learnt.
+        changed: how many corrections have since changed the learnt or the ignored patches.
     """
 
     found: int
@@ -58,7 +56,7 @@ class Visibility:
 
     @property
     def words(self) -> str:
-        """How many defects are found, for people: what follows "finds"."""
+        """How many defects are found, as the object of "finds"."""
         if not self.counted:
             return f"none of {self.tried} synthetic defects, as their pictures score above the threshold without"
         on = "variations of the only reference" if self.single else "references left out"
@@ -68,7 +66,7 @@ class Visibility:
 
     @property
     def spot_words(self) -> str:
-        """How small a spot is seen, likewise: what follows "sees"."""
+        """How small a spot is seen, as the object of "sees"."""
         least, most = (_pixels(diameter) for diameter in self.spots_tried)
         if self.spots_from is None:
             seen = f"no spots up to {most} pixels across"
@@ -86,7 +84,7 @@ class Visibility:
 
     @property
     def caution(self) -> str | None:
-        """What a person should know where few are found; None elsewhere."""
+        """A warning where few defects are found; None elsewhere."""
         if not self.counted or self.found >= LOW * self.counted:
             return None
         return (
@@ -114,7 +112,7 @@ class Trials:
     single: bool
 
     def at(self, threshold: float, *, changed: int = 0) -> Visibility:
-        """What is found at a raw threshold; `changed` as in `Visibility`."""
+        """The detection at a raw threshold; `changed` as in `Visibility`."""
         counted = [trial for trial in self.trials if trial.clean <= threshold]
         defects = [trial for trial in counted if trial.diameter is None]
         diameters = sorted({trial.diameter for trial in self.trials if trial.diameter is not None})
@@ -124,16 +122,9 @@ class Trials:
             if not spots or _found(spots, threshold) < HALF * len(spots):
                 break
             seen = diameter
-        return Visibility(
-            _found(defects, threshold),
-            len(defects),
-            sum(trial.diameter is None for trial in self.trials),
-            seen,
-            (diameters[0], diameters[-1]),
-            self.size,
-            self.single,
-            changed,
-        )
+        found, tried = _found(defects, threshold), sum(trial.diameter is None for trial in self.trials)
+        extremes = diameters[0], diameters[-1]
+        return Visibility(found, len(defects), tried, seen, extremes, self.size, self.single, changed)
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest of a saved inspector."""
@@ -142,7 +133,7 @@ class Trials:
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> "Trials | None":
-        """Out of a saved inspector's manifest; None where it was saved before there were such scores.
+        """Read the trials of a saved inspector's manifest; None for an inspector saved without trials.
 
         Raises:
             KeyError, TypeError, ValueError: if it cannot be read.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from handful.errors import InputError, NotFittedError, SettingError
 from handful.ops.tracing import computing, is_tracing
-from handful.types import Features, Scores, Windows
+from handful.types import Crops, Features, Scores
 
 # target-only: learnt from the references alone; auxiliary-trained: from another labelled data set as well.
 # Results of the two never stand in one column.
@@ -101,8 +101,8 @@ class Method(Configured, ABC):
         return 0
 
     @property
-    def windows_wanted(self) -> Windows | None:
-        """Which crops of each picture `fit` and `score` want to see besides, as `Features.windows`."""
+    def crops_wanted(self) -> Crops | None:
+        """Which crops of each picture `fit` and `score` want to see besides, as `Features.crops`."""
         return None
 
     @property
@@ -128,7 +128,7 @@ class Method(Configured, ABC):
 
         Raises:
             InputError: without a picture, with a value that is not finite, with other variations than wanted, with
-                turned copies of more or fewer pictures or unasked, without windows or texts that are wanted, or with
+                turned copies of more or fewer pictures or unasked, without crops or texts that are wanted, or with
                 other channels than the head was trained for.
             SettingError: without a head where the method needs one.
         """
@@ -158,7 +158,7 @@ class Method(Configured, ABC):
 
         Raises:
             NotFittedError: before `fit`.
-            InputError: without a picture, with a value that is not finite, without windows or texts that are wanted, or
+            InputError: without a picture, with a value that is not finite, without crops or texts that are wanted, or
                 with other channels than in `fit`.
         """
         if self.depths_ is None:
@@ -258,14 +258,13 @@ class Method(Configured, ABC):
                 f"{self.name} must be given CLIP's embeddings and text prototypes, got features without; use a clip: "
                 f"backbone with patches or windows among its levels."
             )
-        if self.windows_wanted is None:
+        if self.crops_wanted is None:
             return
-        if features.windows is None:
+        if features.crops is None:
             raise InputError(
-                f"Features must hold the windows that {self.name} wants of each picture, got none; `Detector` makes "
-                f"them."
+                f"Features must hold the crops that {self.name} wants of each picture, got none; `Detector` makes them."
             )
-        _check_finite(features.windows)
+        _check_finite(features.crops)
 
     def _check_head(self, depths: tuple[int, ...]) -> None:
         if self.protocol == "target-only":

@@ -1,4 +1,4 @@
-"""Greedy k-centre selection: few rows such that every row has a chosen one near."""
+"""Greedy k-centre selection: few rows such that every row has a chosen row near."""
 
 import math
 
@@ -9,7 +9,7 @@ from handful.ops.least import CANCELLED
 
 
 def greedy_coreset(points: Tensor, size: int, *, start: int = 0) -> Tensor:
-    """Choose `size` rows, each time the one farthest from those chosen so far.
+    """Choose `size` rows of (N, D), each time the row farthest from all rows chosen so far.
 
     Source: Sener and Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach, 2018,
     Algorithm 1, as PatchCore (section 3.2) and FastRecon use it. No random projection goes before: with a handful of
@@ -17,13 +17,12 @@ def greedy_coreset(points: Tensor, size: int, *, start: int = 0) -> Tensor:
 
     Args:
         points: (N, D).
-        size: how many rows, 1 to N.
-        start: the row chosen first. Row 0 is what FastRecon's code arrives at; another order of rows gives another
-            coreset.
+        size: 1 to N.
+        start: the row chosen first; FastRecon's code arrives at row 0. Another order of rows gives another coreset.
 
     Returns:
-        (size,) int64 row numbers in the order of choice. Rows that repeat a chosen one, or differ by no more than
-        `CANCELLED` says, come last, lowest number first.
+        (size,) int64 row numbers in the order of choice. Rows closer to a chosen row than `CANCELLED` allows to tell
+        come last, lowest number first.
     """
     chosen = torch.empty(size, dtype=torch.int64, device=points.device)
     centred = points - points.mean(0)  # distances stay, and the squares of what lies around 0 cancel least

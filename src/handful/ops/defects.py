@@ -75,20 +75,20 @@ def seven_variants(
 ) -> tuple[Pixels, Mask]:
     """Augment one good picture and put every recipe's defect on it: the seven classes of REB's training.
 
-    Cut fills come from any of the pictures, this one included, augmented by themselves.
+    Cut fills come from any of the pictures, augmented by themselves.
 
     Args:
-        pictures: good ones, each (H, W, 3), all of one size.
+        pictures: good pictures, each (H, W, 3), all of one size.
         foregrounds: (H, W) of each, or None for everywhere.
-        row: which picture to take.
-        generator: of all that is random.
+        row: of the picture that is taken.
+        generator: the source of random numbers.
         turn: whether pictures may be turned and mirrored.
 
     Returns:
         (7, H, W, 3), the unmodified picture first and then `RECIPES` in order, and (7, H, W) masks, the first empty.
 
     Raises:
-        InputError: if a picture or its foreground does not serve, see `make_defect`.
+        InputError: as `make_defect`.
     """
     picture, foreground = base_augment(pictures[row], foregrounds[row], generator=generator, turn=turn)
     variants = [(picture, np.zeros(picture.shape[:2], dtype=bool))]
@@ -139,10 +139,9 @@ def make_defect(
     Args:
         picture: (H, W, 3), any H and W.
         foreground: (H, W), where defects may be centred; None for everywhere.
-        recipe: which kind.
-        generator: of all that is random: the same one in the same state makes the same defect.
-        source: (H, W, 3), what a cut is taken from; None for the picture itself.
-        source_foreground: (H, W), where a cut may be centred in `source`; None for everywhere.
+        recipe: the kind of the defect.
+        generator: the source of random numbers; an equal state makes an equal defect.
+        source, source_foreground: the same of the picture that a cut is taken from; None for the picture itself.
 
     Returns:
         The defective picture (H, W, 3), and its mask (H, W): true where the fill has a share in the pixel, never empty;
@@ -211,7 +210,7 @@ def clump_mask(size: tuple[int, int], *, generator: np.random.Generator) -> Mask
 def closed_bezier(points: NDArray[np.float64], *, pull: float, straight: Mask) -> NDArray[np.float64]:
     """Join points by a smooth closed curve of cubic Bézier segments.
 
-    At each point the tangent lies along the line between the middles of its two edges. A handle reaches as far as the
+    The tangent at a point lies along the line between the middles of its two edges. A handle reaches as far as the
     edges' lengths divide that line, times `1 - pull`.
 
     Args:
@@ -238,11 +237,9 @@ def closed_bezier(points: NDArray[np.float64], *, pull: float, straight: Mask) -
 
 
 def fill_curve(curve: NDArray[np.float64], *, size: tuple[int, int]) -> Mask:
-    """Mark the pixels whose centres lie inside a closed curve, by the even-odd rule.
+    """Mark the pixels whose centres lie inside a closed curve, by the even-odd rule: (S, 2) corners x, y → (h, w).
 
-    Args:
-        curve: (S, 2) corners x, y in order; pixel (row, column) has its centre at x = column + 0.5, y = row + 0.5.
-        size: (h, w) of the mask.
+    Pixel (row, column) has its centre at x = column + 0.5, y = row + 0.5.
     """
     height, width = size
     (x, y), (next_x, next_y) = curve.T, np.roll(curve, -1, axis=0).T
@@ -299,15 +296,11 @@ def cut_fill(
 
 def _check(pixels: Pixels, foreground: Mask | None, *, size: tuple[int, ...]) -> None:
     if pixels.dtype != np.uint8 or pixels.shape != (*size, 3):
-        raise InputError(
-            f"A picture must be ({size[0]}, {size[1]}, 3) uint8, got {pixels.shape} {pixels.dtype}; "
-            f"bring all pictures to one size."
-        )
+        got = f"{pixels.shape} {pixels.dtype}"
+        raise InputError(f"A picture must be {(*size, 3)} uint8, got {got}; bring all pictures to one size.")
     if foreground is not None and (foreground.shape != size or not foreground.any()):
-        raise InputError(
-            f"A foreground must be ({size[0]}, {size[1]}) and true somewhere, got {foreground.shape} with "
-            f"{int(foreground.sum())} true; pass None where it is unknown."
-        )
+        got = f"{foreground.shape} with {int(foreground.sum())} true"
+        raise InputError(f"A foreground must be {size} and true somewhere, got {got}; pass None where it is unknown.")
 
 
 def _weights(size: tuple[int, int], *, recipe: Recipe, generator: np.random.Generator) -> Reals:
@@ -330,15 +323,10 @@ def _place(
     size: tuple[int, int], box: tuple[int, ...], *, allowed: Mask | None, generator: np.random.Generator
 ) -> tuple[int, int]:
     """Top and left of a box centred on a random allowed pixel and then moved inside the picture."""
-    if allowed is None:
-        centre = int(generator.integers(size[0] * size[1]))
-    else:
-        inside = np.flatnonzero(allowed)
-        centre = int(inside[generator.integers(len(inside))])
-    row, column = divmod(centre, size[1])
+    inside = range(size[0] * size[1]) if allowed is None else np.flatnonzero(allowed)
+    row, column = divmod(int(inside[generator.integers(len(inside))]), size[1])
     top = min(max(row - box[0] // 2, 0), size[0] - box[0])
-    left = min(max(column - box[1] // 2, 0), size[1] - box[1])
-    return top, left
+    return top, min(max(column - box[1] // 2, 0), size[1] - box[1])
 
 
 def _box(size: tuple[int, int], *, aspect: float, generator: np.random.Generator) -> tuple[int, int]:

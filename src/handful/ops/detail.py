@@ -1,4 +1,4 @@
-"""How much detail a picture really has: by which factor it can be reduced and lose next to nothing.
+"""The detail of a picture: the factor by which it can be reduced with next to no loss.
 
 Pictures of scenes hold about as much energy in each octave of frequencies, more or less steeply falling. One that was
 enlarged, or is out of focus, holds next to none above some frequency: reducing it to that and enlarging it again gives
@@ -6,6 +6,7 @@ the same picture. Energies are of grey values, as levels of 255, on windowed cro
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,10 @@ ROUNDING = 1.5 / 12  # energy that rounding to whole levels leaves, evenly over 
 
 
 def energies(pixels: NDArray[np.integer[Any]], *, most: float = 255.0) -> NDArray[np.float64]:
-    """How much energy a picture has in each of `BANDS` bands of frequencies, the finest last: (h, w, 3) → (BANDS,).
+    """The energy of a picture in each of `BANDS` bands of frequencies, the finest last: (h, w, 3) → (BANDS,).
 
-    The frequency of a wave is the larger one of those down and across, as a picture is reduced along both.
-
-    Args:
-        pixels: of the picture.
-        most: the value of white.
+    The frequency of a wave is the larger of its vertical and horizontal frequency, as a picture is reduced along both.
+    `most` is the value of white.
     """
     height, width, _ = pixels.shape
     side = min(CROP, height, width)
@@ -39,23 +37,19 @@ def energies(pixels: NDArray[np.integer[Any]], *, most: float = 255.0) -> NDArra
     bands = (np.maximum(frequencies[:, None], frequencies) * 2 * BANDS).astype(int).clip(max=BANDS - 1).ravel()
     starts = [np.unique(np.linspace(0, length - side, CROPS).astype(int)) for length in (height, width)]
     found = np.zeros(BANDS)
-    for top in starts[0]:
-        for left in starts[1]:
-            crop = pixels[top : top + side, left : left + side].mean(2) * (255 / most)
-            power = np.square(np.abs(np.fft.fft2((crop - crop.mean()) * window))) / side**4
-            found += np.bincount(bands, power.ravel(), BANDS)
+    for top, left in product(*starts):
+        crop = pixels[top : top + side, left : left + side].mean(2) * (255 / most)
+        power = np.square(np.abs(np.fft.fft2((crop - crop.mean()) * window))) / side**4
+        found += np.bincount(bands, power.ravel(), BANDS)
     return found / (len(starts[0]) * len(starts[1]))
 
 
 def needed_share(spectra: Sequence[NDArray[np.float64]], *, least: float) -> float:
-    """The factor by which pictures can be reduced, along each side, and surely lose next to nothing of their detail.
+    """The factor, a whole power of `STEP` up to 1, by which pictures can be reduced with next to no loss of detail.
 
     Args:
         spectra: of each picture, see `energies`; their mean counts.
-        least: below which none is looked for.
-
-    Returns:
-        1 or less: a whole power of `STEP`.
+        least: the smallest factor that is tried.
     """
     above = np.append(np.cumsum(np.mean(spectra, 0)[::-1])[::-1], 0.0)  # (BANDS + 1,) from each band's start on
 

@@ -67,17 +67,10 @@ class ConditionalFlow(nn.Module):
 
 
 def position_code(grid: tuple[int, int], *, width: int) -> Tensor:
-    """A fixed code of each place on a grid: sines and cosines of its row and of its column.
+    """A fixed code of each place on a grid (h, w): (h, w, width) in [-1, 1], the width a multiple of 4.
 
     As CFLOW-AD has it: a quarter of the channels each for sine and cosine of the column, then of the row, at
     wavelengths from 2 π to 20,000 π places.
-
-    Args:
-        grid: (h, w).
-        width: channels, a multiple of 4.
-
-    Returns:
-        (h, w, width) in [-1, 1].
     """
     frequencies = 10_000 ** (-torch.arange(0, width // 2, 2) / (width // 2))  # (width / 4,)
     down, across = (torch.arange(side)[:, None] * frequencies for side in grid)  # (h or w, width / 4)

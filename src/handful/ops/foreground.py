@@ -1,4 +1,4 @@
-"""Where the part lies in a good picture, told from the border's colour alone.
+"""The region of the part in a good picture, from the border's colour alone.
 
 REB takes a saliency network's maps, computed beforehand and shipped with its data; a user's pictures have none. This
 stands in for it: simpler, without weights, and it says "everywhere" where it cannot tell.
@@ -44,10 +44,9 @@ def foreground(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     distances = np.linalg.norm(colours - np.median(colours[ring], axis=0), axis=2)
     threshold, separation = _otsu(distances)
     part = distances > threshold
-    if separation < SEPARATION or part[ring].mean() > RING_SHARE:
-        return np.ones((height, width), dtype=bool)
+    split = separation < SEPARATION or part[ring].mean() > RING_SHARE
     part = ndimage.binary_fill_holes(part)
-    if part.mean() < SMALLEST:
+    if split or part.mean() < SMALLEST:
         return np.ones((height, width), dtype=bool)
     rows = (np.arange(height) * grid[0]) // height
     columns = (np.arange(width) * grid[1]) // width

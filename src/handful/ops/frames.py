@@ -79,25 +79,18 @@ class Placement(NamedTuple):
         return np.pad(values, (*((0, 0),) * (values.ndim - 2), down, across), "symmetric")
 
     def cell_of(self, at: tuple[int, int], size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-        """The row and column of a grid over the frame in which a pixel of the picture lies.
+        """Row and column of the cell of a grid (rows, columns) over the frame that holds a pixel x, y of the picture.
 
-        Args:
-            at: x, y of the pixel.
-            size: width, height of the picture.
-            grid: rows and columns.
+        `size` is the picture's own, (width, height).
         """
         (x, y), (width, height) = at, size
         row = (self.top * height + y * self.height) * grid[0] // (self.frame[0] * height)
         return row, (self.left * width + x * self.width) * grid[1] // (self.frame[1] * width)
 
     def in_picture(self, at: tuple[float, float]) -> tuple[float, float]:
-        """A place of the frame as a place of the picture, from beyond its edge as its mirror image shows it.
+        """The place in the picture that the frame shows at x, y, mirrored beyond the picture's edge.
 
-        Args:
-            at: x, y as shares of the frame's width and height.
-
-        Returns:
-            x, y as shares of the picture's width and height.
+        Both places are shares of width and height, of the frame and of the picture.
         """
         if self.is_whole:
             return at
@@ -112,11 +105,9 @@ def whole(frame: tuple[int, int]) -> Placement:
 
 
 def placement_of(size: tuple[int, int], frame: tuple[int, int]) -> Placement:
-    """Where a picture lies in a frame: all of it for an aspect that is alike, else centred and as large as fits.
+    """The placement of a picture (width, height) in a frame (H, W).
 
-    Args:
-        size: width, height of the picture.
-        frame: (H, W).
+    A picture of about the frame's aspect fills the frame; another is centred and as large as fits.
     """
     (width, height), (down, across) = size, frame
     if abs(math.log(width / height * down / across)) <= math.log(ALIKE):
@@ -127,10 +118,7 @@ def placement_of(size: tuple[int, int], frame: tuple[int, int]) -> Placement:
 
 
 def shared_aspect(aspects: Sequence[float]) -> float | None:
-    """The aspect of references of one shape: their median, of an even number the lower of the two in the middle.
-
-    None where two of them differ by more than `ALIKE`: then there is no shape to follow.
-    """
+    """The lower median of the references' aspects; None where two of them differ by a factor above `ALIKE`."""
     if max(aspects) > ALIKE * min(aspects):
         return None
     return sorted(aspects)[(len(aspects) - 1) // 2]

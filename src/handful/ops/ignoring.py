@@ -1,4 +1,4 @@
-"""A region of the frame that never counts: what a picture shows there is taken as what a good one shows there."""
+"""A region of the frame that never counts: its patches are replaced by the patches of a good picture."""
 
 from dataclasses import replace
 
@@ -11,12 +11,9 @@ from handful.types import Features, Scores
 
 
 def hidden(queries: Features, ignored: NDArray[np.bool_], good: Features) -> Features:
-    """The features of pictures, with those of a good picture wherever a patch touches the ignored region.
+    """The features of B pictures, with a learnt picture's features wherever a patch touches the ignored region.
 
-    Args:
-        queries: of B pictures.
-        ignored: (H, W) bool, in the model-input frame.
-        good: of one picture that the scoring method has learnt.
+    The region is (H, W) bool in the model-input frame; `good` are the features of the learnt picture.
     """
     levels = []
     for level, of_good in zip(queries.levels, good.levels, strict=True):

@@ -41,18 +41,11 @@ ROWS_FOR_ONE, DEEPEST = 16, 16
 
 
 def in_groups(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
-    """Arrange rows to be searched: in groups, for two measures of one length each.
+    """Arrange rows to be searched: (M, D) → (K, L, D), K rows in each of L groups.
 
-    Of `FEW` rows or more those that are about as long go into a group, filled up by one that comes again. For two
-    measures they are all made as long as the middle of the shortest and the longest, by geometric mean; their
-    directions stay. The order of the rows does not matter.
-
-    Args:
-        rows: (M, D).
-        measures: that distances are wanted in.
-
-    Returns:
-        (K, L, D), K rows in each of L groups.
+    From `FEW` rows on, rows of about equal length form a group, filled up by a repeated row. For two measures all rows
+    of a group get one length, the geometric mean of the shortest and the longest; their directions stay. The order of
+    the rows does not matter.
     """
     if len(rows) < FEW:
         return rows[None]
@@ -81,16 +74,13 @@ def _starts(lengths: list[float], each: int) -> list[int]:
 def least_distances(
     rows: Tensor, queries: Tensor, measures: Sequence[Measure], *, among: Tensor | None = None
 ) -> list[Tensor]:
-    """The distance of each query to the nearest row, in each measure.
+    """The distance of each query to the nearest row: (P, N) of each measure.
 
     Args:
-        rows: (P, K, L, D): P slices, each of which counts by itself and is as `in_groups` arranges it.
+        rows: (P, K, L, D): P slices, each arranged by `in_groups` and searched by itself.
         queries: (N, D).
-        measures: Euclidean, and "cosine": Euclidean at length 1. Patches of zeros stay what they are in both.
-        among: (C,) numbers of slices, to take these alone, and together as one slice.
-
-    Returns:
-        (P, N) of each measure.
+        measures: Euclidean, and "cosine": Euclidean at length 1. Patches of zeros stay zeros in both.
+        among: (C,) numbers of slices, to search these alone, together as one slice.
     """
     if among is not None and not is_tracing():  # torch would prepare all the others too, for every picture
         rows, among = rows[among].transpose(0, 1).flatten(1, 2)[None], None
@@ -116,12 +106,12 @@ def least_distances(
 
 
 def _prepared(rows: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, ...]:
-    """What the search makes of rows (P, K, L, D), whatever is searched for.
+    """The factors of the search that do not depend on the queries, of rows (P, K, L, D).
 
     The groups come before the slices: OpenVINO is slow to find the least of values that lie side by side.
 
     Returns:
-        What `_largest` multiplies by (K, L, P, D, or one more), the length of each group's rows but for those of zeros
+        The factors of `_largest` (K, L, P, D or D + 1), the length of each group's rows without rows of zeros
         (1, L, P), and 0 where a group has rows of zeros, else infinity (1, L, P).
     """
     rows = rows.permute(1, 2, 0, 3)
@@ -134,15 +124,9 @@ def _prepared(rows: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, ...]:
 
 
 def _least(steps: Tensor, lengths: Tensor, queries: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, Tensor]:
-    """The least |m|²/2 - q·m and the least -q·m / |m| over the rows m of each slice, a block of groups at a time.
+    """The least |m|²/2 - q·m and -q·m / |m| over the rows m of each slice, (P, N) each, a block of groups at a time.
 
-    Args:
-        steps, lengths: as `_prepared` makes them.
-        queries: (N, D).
-        measures: that are wanted; the other is of no use.
-
-    Returns:
-        (P, N) each.
+    A value that no wanted measure needs is of no use.
     """
     each, count, slices, _ = steps.shape
     by_length = "cosine" not in measures

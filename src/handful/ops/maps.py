@@ -49,16 +49,14 @@ def pixel_map(patch_scores: Tensor, size: tuple[int, int], *, sigma: float) -> T
     Returns:
         (B, H, W).
     """
-    down, across = (
-        _enlargement(grid, pixels, sigma).to(patch_scores)
-        for grid, pixels in zip(patch_scores.shape[1:], size, strict=True)
-    )
+    grid = patch_scores.shape[1:]
+    down, across = (_enlargement(*sides, sigma).to(patch_scores) for sides in zip(grid, size, strict=True))
     return torch.stack([down @ picture @ across.T for picture in patch_scores])  # alone, a picture gives the same
 
 
 @lru_cache(maxsize=32)
 def _enlargement(grid: int, pixels: int, sigma: float) -> Tensor:
-    """What each of `grid` patches in a row gives to each of `pixels`: (pixels, grid) float64."""
+    """The weight of each of `grid` patches in a row in each of `pixels`: (pixels, grid) float64."""
     patches = torch.eye(grid, dtype=torch.float64)
     rows = F.interpolate(patches[:, None], size=pixels, mode="linear", align_corners=False)  # (grid, 1, pixels)
     if sigma > 0:
@@ -80,5 +78,4 @@ def top_share(patch_scores: Tensor, *, share: float) -> Tensor:
     A share of 0 is the plain maximum.
     """
     flat = patch_scores.flatten(1)
-    count = max(1, round(share * flat.shape[1]))
-    return flat.topk(count, dim=1).values.mean(1)
+    return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(1)

@@ -9,18 +9,8 @@ from torch import Tensor
 
 
 def four_in_one(images: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Four pictures two by two, each at half its side, and their masks likewise.
-
-    Args:
-        images: four of (3, H, W) in [0, 1].
-        masks: four of (H, W) bool.
-
-    Returns:
-        (3, H, W) and (H, W).
-    """
-    image, mask = (
-        torch.cat([torch.cat(list(those[:2]), -1), torch.cat(list(those[2:]), -1)], -2) for those in (images, masks)
-    )
+    """Four pictures (3, H, W) in [0, 1] two by two at half their side, and their masks (H, W) bool: one of each."""
+    image, mask = (torch.cat([torch.cat([*some[:2]], -1), torch.cat([*some[2:]], -1)], -2) for some in (images, masks))
     size = images[0].shape[1:]
     smaller = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
     return smaller.clamp(0, 1), F.adaptive_max_pool2d(mask[None].float(), size)[0] > 0
@@ -29,16 +19,9 @@ def four_in_one(images: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tens
 def enlarged_part(
     image: Tensor, mask: Tensor, *, share: float, generator: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A part of a picture, brought to the whole's size; of an anomalous picture one that shows some of its defect.
+    """A random part of a picture (3, H, W) in [0, 1] and of its mask (H, W) bool, both enlarged to the whole's size.
 
-    Args:
-        image: (3, H, W) in [0, 1].
-        mask: (H, W) bool.
-        share: of the side that is kept, in (0, 1].
-        generator: of all that is random.
-
-    Returns:
-        (3, H, W) and (H, W).
+    A share in (0, 1] of each side is kept. The part of an anomalous picture shows some of its defect.
     """
     marked = torch.nonzero(mask)
     chosen = marked[int(generator.integers(len(marked)))].tolist() if len(marked) else [None, None]

@@ -20,14 +20,14 @@ class Bank:
         self._middle = rows.mean(0)  # distances stay, and the squares of what lies around 0 cancel least
 
     def nearest(self, queries: Tensor, *, neighbours: int = 1, excluded: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Find the nearest rows of each query by Euclidean distance, nearest first.
+        """Find the K nearest rows of each query (N, D) by Euclidean distance, nearest first.
 
         The distances of the rows found are computed from the difference itself, so that they carry no cancellation
         error and a query that is in the bank is exactly 0 away from it.
 
         Args:
             queries: (N, D).
-            neighbours: K, how many to find: at most as many as rows are left.
+            neighbours: K, at most the number of rows that are not excluded.
             excluded: (N, E) rows that are no neighbours of a query, repeated where there are fewer than E.
 
         Returns:
@@ -85,9 +85,7 @@ def first_place(order: Tensor) -> Tensor:
 def neighbourhoods(pictures: int, height: int, width: int, *, radius: int) -> Tensor:
     """The rows of the same picture within a radius of each row, its own included: → (B·h·w, (2·radius + 1)²).
 
-    Args:
-        pictures, height, width: B, h and w of the patches (B, h, w, D) whose B·h·w rows these are.
-        radius: in grid steps, diagonal ones included.
+    The rows are the patches (B, h, w, D); the radius is in grid steps, diagonal steps included.
     """
     steps = torch.arange(-radius, radius + 1)
     # Beyond the border the window repeats the border's row, which belongs to it in any case.

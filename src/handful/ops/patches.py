@@ -12,15 +12,10 @@ LevelWeights = Literal["equal", "raw"]
 
 
 def level_scales(levels: tuple[Tensor, ...], *, weights: LevelWeights) -> Tensor:
-    """What each level is divided by.
+    """The divisor of each of the references' L levels (B, h, w, D): (L,), above 0.
 
-    Args:
-        levels: of the references, each (B, h, w, D).
-        weights: "equal" for a level's root mean square length, so that no level rules because its values happen to be
-            large; "raw" for 1.
-
-    Returns:
-        (L,), above 0.
+    With "equal" weights it is a level's root mean square length, so that no level rules by the size of its values; with
+    "raw" it is 1.
     """
     if weights == "raw":
         return levels[0].new_ones(len(levels))
@@ -61,10 +56,8 @@ def resampled_neighbourhoods(levels: tuple[Tensor, ...], *, neighbourhood: int, 
     grid = levels[0].shape[1:3]
     per_level = []
     for level in levels:
-        batch, height, width, _ = level.shape
         windows = F.unfold(level.permute(0, 3, 1, 2), neighbourhood, padding=neighbourhood // 2)  # (B, D·n·n, h·w)
-        windows = windows.transpose(1, 2).reshape(batch, height, width, -1)
-        windows = resize_grid(windows, grid, mode="bilinear")
+        windows = resize_grid(windows.transpose(1, 2).reshape(*level.shape[:3], -1), grid, mode="bilinear")
         per_level.append(F.adaptive_avg_pool1d(windows.flatten(0, 2)[:, None], dimensions))  # (B·h·w, 1, dimensions)
     joined = F.adaptive_avg_pool1d(torch.cat(per_level, 2), dimensions)
     return joined.reshape(len(levels[0]), *grid, dimensions)

@@ -9,12 +9,7 @@ from numpy.typing import NDArray
 def place_means(levels: Sequence[NDArray[np.float32]], side: int) -> NDArray[np.float32]:
     """The mean patch of each of `side` x `side` places, fewer where a level has fewer patches.
 
-    Args:
-        levels: of one picture, (h, w, D) each.
-        side: places a side.
-
-    Returns:
-        (places, sum of D), all levels in a row.
+    The levels of one picture are (h, w, D) each; the means (places, sum of D) hold all levels in a row.
     """
     grid = [min(side, *(level.shape[axis] for level in levels)) for axis in (0, 1)]
     return np.concatenate([_pooled(level, grid) for level in levels], 1)
@@ -30,7 +25,7 @@ def _pooled(level: NDArray[np.float32], grid: Sequence[int]) -> NDArray[np.float
 
 
 def _pairwise(one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The Euclidean distance of every row of one from every row of the other: (n, D), (m, D) → (n, m)."""
+    """The Euclidean distances of the rows of two arrays: (n, D), (m, D) → (n, m)."""
     squares = np.square(one).sum(1)[:, None] + np.square(two).sum(1) - 2 * one @ two.T
     distances: NDArray[np.float32] = np.sqrt(np.maximum(squares, 0))
     return distances

@@ -1,4 +1,4 @@
-"""How alike two arrays are, where they lie and displaced against each other."""
+"""The correlation of two arrays, in place and displaced against each other."""
 
 from typing import Any
 
@@ -15,17 +15,13 @@ def correlation(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
 
 
 def correlations(reference: NDArray[np.float32], moved: NDArray[np.float32], *, furthest: int) -> NDArray[np.float32]:
-    """The correlation coefficient of two square arrays where they overlap, for every displacement of the second.
+    """The correlation coefficient of two arrays (n, n) where they overlap, for displacements of up to `furthest` cells.
 
     Padfield, Masked Object Registration in the Fourier Domain, IEEE TIP 21(5), 2012, section II-B, with masks of ones.
 
-    Args:
-        reference, moved: (n, n).
-        furthest: cells that a displacement is looked for either way.
-
     Returns:
-        (2 furthest + 1, 2 furthest + 1): at [furthest + y, furthest + x] that of `moved` lying y cells further down and
-        x further right.
+        (2 furthest + 1, 2 furthest + 1): at [furthest + y, furthest + x] the coefficient with `moved` lying y cells
+        further down and x further right.
     """
     size = [2 * length for length in reference.shape]
     one, two = (values - values.mean() for values in (reference, moved))

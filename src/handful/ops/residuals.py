@@ -25,7 +25,7 @@ class ResidualBank:
         self._banks = [Bank(self._directions(rows)) for rows in self.rows]
 
     def residuals(self, levels: tuple[Tensor, ...], *, kind: Residual) -> tuple[Tensor, ...]:
-        """Each patch's difference from the most similar one of the references: (B, h, w, D) → (B, h, w, D) each.
+        """The difference of each patch from its most similar reference patch: (B, h, w, D) → (B, h, w, D) each.
 
         "signed" is the paper's, "squared" the code's for CNNs; "none" returns the patches themselves.
         """

@@ -10,18 +10,8 @@ from torch.overrides import TorchFunctionMode
 _DRAWS = {  # the functions that networks draw their first weights with, all of which take a generator
     *(getattr(nn.init, name) for name in ("uniform_", "normal_", "trunc_normal_", "orthogonal_")),
     *(getattr(nn.init, f"{scheme}_{law}_") for scheme in ("xavier", "kaiming") for law in ("uniform", "normal")),
-    torch.Tensor.normal_,
-    torch.Tensor.uniform_,
-    torch.Tensor.random_,
-    torch.Tensor.bernoulli_,
-    torch.Tensor.exponential_,
-    torch.normal,
-    torch.rand,
-    torch.randn,
-    torch.randint,
-    torch.randperm,
-    torch.bernoulli,
-    torch.multinomial,
+    *(getattr(torch.Tensor, f"{law}_") for law in ("normal", "uniform", "random", "bernoulli", "exponential")),
+    *(getattr(torch, name) for name in ("normal", "rand", "randn", "randint", "randperm", "bernoulli", "multinomial")),
 }
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +28,7 @@ class Tiles(NamedTuple):
     @property
     def places(self) -> list[tuple[int, int]]:
         """Top and left of each tile, row by row."""
-        rows, columns = self._starts
-        return [(top, left) for top in rows for left in columns]
+        return list(product(*self._starts))
 
     def __len__(self) -> int:
         """How many tiles there are; in proportion to the frame's area."""
@@ -47,17 +47,15 @@ class Tiles(NamedTuple):
         Where tiles overlap each counts the more the farther inside of it a place lies, so that the map is continuous.
         """
         height, width = self.tile
-        weights = [_weights(length, tile) for length, tile in zip(self.frame, self.tile, strict=True)]
+        weights = map(_weights, self.frame, self.tile)
         joined = np.zeros(self.frame, np.float32)
-        pairs = ((down, across) for down in weights[0] for across in weights[1])
-        for (top, left), (down, across), found in zip(self.places, pairs, maps, strict=True):
+        for (top, left), (down, across), found in zip(self.places, product(*weights), maps, strict=True):
             joined[top : top + height, left : left + width] += down[:, None] * across * found
         return joined
 
     @property
     def _starts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        down, across = (_starts(length, tile) for length, tile in zip(self.frame, self.tile, strict=True))
-        return down, across
+        return _starts(self.frame[0], self.tile[0]), _starts(self.frame[1], self.tile[1])
 
 
 @cache
@@ -74,14 +72,10 @@ def _weights(length: int, tile: int) -> list[NDArray[np.float32]]:
     """How much each tile counts at each of its pixels along a side, together 1 everywhere: (tile,) each."""
     starts, inside = _starts(length, tile), np.arange(tile) + 0.5
     ramp = ((inside - BLIND) / (OVERLAP - 2 * BLIND)).clip(0, 1)
-    found = []
+    found, total = [], np.zeros(length)
     for start in starts:
         before = ramp if start > 0 else np.ones(tile)
         after = ramp[::-1] if start + tile < length else np.ones(tile)
-        found.append(before * after)
-    total = np.zeros(length)
-    for start, weights in zip(starts, found, strict=True):
-        total[start : start + tile] += weights
-    return [
-        (weights / total[start : start + tile]).astype(np.float32) for start, weights in zip(starts, found, strict=True)
-    ]
+        found.append((slice(start, start + tile), before * after))
+        total[start : start + tile] += before * after
+    return [(weights / total[along]).astype(np.float32) for along, weights in found]

@@ -13,17 +13,10 @@ from handful.ops.tracing import computing
 
 @computing()
 def mild_views(image: Tensor, count: int) -> list[Tensor]:
-    """The picture itself and then up to six mild variations of it, always the same ones in the same order.
+    """A picture (3, H, W) in [0, 1], then mild variations of it in a fixed order: `count` tensors in all, 1 to 7.
 
     Moved by 1 % of the side, turned by 2 degrees either way, 2 % nearer, 5 % brighter, 5 % darker. These amounts are
-    ours: what a fixed camera and a hand-placed part vary by. Borders are mirrored, values stay in [0, 1].
-
-    Args:
-        image: (3, H, W) in [0, 1].
-        count: how many to return, 1 to 7.
-
-    Returns:
-        `count` tensors (3, H, W).
+    ours, the variation of a fixed camera and a hand-placed part. Borders are mirrored, values stay in [0, 1].
     """
     recipes: tuple[Callable[[], Tensor], ...] = (
         lambda: image,
@@ -38,18 +31,9 @@ def mild_views(image: Tensor, count: int) -> list[Tensor]:
 
 
 def random_views(image: Tensor, count: int, *, seed: int = 0) -> list[Tensor]:
-    """Random variations of a picture that leave a good part good, as `random_view` makes them by default.
+    """`count` random variations of a picture (3, H, W) in [0, 1] that leave a good part good, see `random_view`.
 
-    Each depends on the picture, the seed and its own number alone: fewer are the first ones of more, and every picture
-    varies in the same ways.
-
-    Args:
-        image: (3, H, W) in [0, 1].
-        count: how many to return.
-        seed: of all that is random.
-
-    Returns:
-        `count` tensors (3, H, W) in [0, 1].
+    Each depends on the picture, the seed and its own number alone, and every picture varies in the same ways.
     """
     return [random_view(image, generator=np.random.default_rng([seed, number])) for number in range(count)]
 
@@ -64,18 +48,15 @@ def random_view(
     blur: float = 1.0,
     turn: bool = False,
 ) -> Tensor:
-    """Cut a picture out of a picture, light it anew and blur it.
+    """Crop a picture at random and enlarge the crop, change its light and blur it: (3, H, W) in [0, 1] → the same.
 
     Args:
-        image: (3, H, W) in [0, 1].
-        generator: of all that is random: the same one in the same state makes the same view.
-        crop: the least share of the picture's area that is kept, in (0, 1]; its aspect stays.
+        image: the picture.
+        generator: the source of random numbers; an equal state makes an equal view.
+        crop: the least share of the picture's area that is kept, in (0, 1]; the aspect stays.
         jitter: brightness and contrast change by a factor of 1 ± this.
         blur: the largest sigma of the Gaussian blur, in pixels.
-        turn: whether it may be turned by quarters, an oblong picture by halves, and mirrored.
-
-    Returns:
-        (3, H, W) in [0, 1].
+        turn: whether to turn by quarters, an oblong picture by halves, and to mirror at random.
     """
     side = math.sqrt(float(generator.uniform(crop, 1)))
     across, down = (float((1 - side) * generator.uniform(-1, 1)) for _ in range(2))
@@ -93,15 +74,9 @@ def random_view(
 
 
 def turned_view(image: Tensor, degrees: float, *, aspect: float) -> Tensor:
-    """Turn a picture about its centre; what comes in from beyond its edge repeats the edge.
+    """Turn a picture (3, H, W) about its centre by degrees; pixels from beyond its edge repeat the edge.
 
-    Args:
-        image: (3, H, W).
-        degrees: counter-clockwise or clockwise alike: callers turn all around.
-        aspect: width to height of the picture before it was brought into this frame, so that a turn stays a turn.
-
-    Returns:
-        (3, H, W).
+    `aspect` is width to height of the picture before resizing to this frame, so that a turn stays a rotation.
     """
     return _moved(image, degrees=degrees, aspect=aspect, beyond="border")
 
@@ -115,14 +90,7 @@ def _moved(
     aspect: float | None = None,
     beyond: str = "reflection",
 ) -> Tensor:
-    """Shift both ways by a share of the side, turn about the centre, enlarge; bilinear.
-
-    Args:
-        image: (3, H, W).
-        shift, degrees, zoom: by how much.
-        aspect: width to height that a turn is to keep; None for the image's own.
-        beyond: what lies beyond the borders, as torch's `grid_sample` names it.
-    """
+    """Shift both ways by a share of the side, turn about the centre at this aspect (None: the image's own), enlarge."""
     height, width = image.shape[1:]
     angle = math.radians(degrees)
     cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom

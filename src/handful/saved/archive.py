@@ -113,11 +113,10 @@ def write(
     *,
     expected: str | None = None,
 ) -> None:
-    """Write an inspector under a temporary name beside `path`, then rename it.
+    """Write an inspector, see `pack`, under a temporary name beside `path`, then rename it.
 
     Args:
-        path: of the file.
-        manifest, calibration, parts: of the inspector, see `pack`.
+        path, manifest, calibration, parts: of the inspector.
         expected: the digest that an inspector at `path` must have to be replaced; None to replace any file. On systems
             with file locks two programs that replace the same inspector do so one after the other.
 
@@ -154,12 +153,9 @@ def digests_of(parts: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def digest_of(manifest: Mapping[str, Any], calibration: Mapping[str, Any], digests: Mapping[str, str]) -> str:
-    """The name of an inspector with its calibration: sha256 in hex, another one wherever an answer may be another.
+    """The name of an inspector with its calibration: a sha256 in hex that differs wherever an answer may differ.
 
-    Args:
-        manifest: as `pack` takes it.
-        calibration: likewise.
-        digests: of its parts, see `digests_of`.
+    `digests` are those of its parts, see `digests_of`.
     """
     described = {name: value for name, value in manifest.items() if name not in _UNNAMED_FIELDS}
     parts = {name: digest for name, digest in digests.items() if not name.startswith(_UNNAMED_PARTS)}
@@ -186,11 +182,7 @@ def content_of(source: Source) -> tuple[bytes, str]:
 def read(source: Source, *, name: str | None = None) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
     """Read and check an inspector: its manifest, its calibration and its other parts.
 
-    The manifest is given with `digest_of` as its `digest`, which is not in the file.
-
-    Args:
-        source: of the inspector.
-        name: of bytes, in sentences.
+    The manifest is given with `digest_of` as its `digest`, which is not in the file. Errors call the source `name`.
 
     Raises:
         InspectorError: if it is missing, no inspector, written by a newer version, damaged or altered.
@@ -314,7 +306,7 @@ def _misfit(value: object, form: Any, name: str) -> str | None:
 
 def _finite(value: object) -> bool:
     if isinstance(value, dict):
-        return all(_finite(item) for item in value.values())
+        value = list(value.values())
     if isinstance(value, list):
         return all(_finite(item) for item in value)
     return not isinstance(value, (int, float)) or abs(value) <= sys.float_info.max

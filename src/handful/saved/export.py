@@ -87,13 +87,7 @@ class Whole(nn.Module):
         return scores.maps, scores.image
 
 
-def export(
-    folder: Path,
-    fitted: InspectorState,
-    *,
-    formats: Sequence[GraphFormat],
-    check: Pictures | None,
-) -> Export:
+def export(folder: Path, fitted: InspectorState, *, formats: Sequence[GraphFormat], check: Pictures | None) -> Export:
     """Write an inspector as graphs, and `DESCRIPTION` with what a program needs besides.
 
     Args:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from handful import backbones, methods
 from handful.backbones.base import Backbone
+from handful.backbones.crops import with_crops
 from handful.backbones.processes import check_torch
-from handful.backbones.windows import windowed
 from handful.data.images import Picture
 from handful.data.preprocessing import Preprocessing
 from handful.data.thumbnails import thumbnail_picture
@@ -32,13 +32,7 @@ from handful.inspection.threshold import Calibration
 from handful.saved import archive, scoring_graph
 from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART, STATE_PART
 from handful.saved.history import HISTORY_PART, history_of, history_part
-from handful.saved.manifest import (
-    gate_of,
-    preprocessing_of,
-    references_of,
-    spec_of,
-    thumbnail_part,
-)
+from handful.saved.manifest import gate_of, preprocessing_of, references_of, spec_of, thumbnail_part
 from handful.saved.scoring_graph import KeptGraph
 from handful.types import Features, ModelOutput, Reference, Scores
 from handful.version import __version__
@@ -216,7 +210,7 @@ class InspectorState:
         """
         spec, preprocessing = spec_of(manifest), preprocessing_of(manifest)
         network = {name: part for name, part in parts.items() if name.startswith("backbone.")}
-        backbone = windowed(backbones.load(spec, network, engine=engine, device=device), method.windows_wanted)
+        backbone = with_crops(backbones.load(spec, network, engine=engine, device=device), method.crops_wanted)
         method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
         return cls(
             method=method,
@@ -309,9 +303,9 @@ def _named(name: str, features: Features) -> dict[str, Tensor]:
     tensors = {f"{name}.{number}": level for number, level in enumerate(features.levels)}
     tensors |= {f"{name}.{kind}": one for kind in ("image", "text") if (one := getattr(features, kind)) is not None}
     named = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
-    if features.windows is not None:
-        named |= {f"{name}.windows.size": torch.tensor(features.windows.size)}
-        named |= _named(f"{name}.windows", features.windows)
+    if features.crops is not None:
+        named |= {f"{name}.windows.size": torch.tensor(features.crops.size)}
+        named |= _named(f"{name}.windows", features.crops)
     return named
 
 
@@ -321,16 +315,16 @@ def _features(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], d
         return None
     count = sum(key.removeprefix(f"{name}.").isdigit() for key in tensors)
     image, text, of_windows = (tensors.get(f"{name}.{kind}") for kind in ("image", "text", "windows.size"))
-    windows = None
+    crops = None
     if of_windows is not None:
         height, width = of_windows.tolist()
-        windows = _features(f"{name}.windows", tensors, (height, width), device)
+        crops = _features(f"{name}.windows", tensors, (height, width), device)
     return Features(
         tuple(tensors[f"{name}.{number}"].to(device) for number in range(count)),
         size,
         None if image is None else image.to(device),
         None if text is None else text.to(device),
-        windows,
+        crops,
     )
 
 

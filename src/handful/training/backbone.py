@@ -44,28 +44,15 @@ class Progress:
 
 
 class Pace:
-    """How fast a training goes, and that its loss stays finite.
-
-    Args:
-        first: updates made before.
-        updates: at most.
-    """
+    """The speed of a training, which has made `first` of at most `updates` updates before."""
 
     def __init__(self, first: int, updates: int) -> None:
         self._first, self._updates, self._begin = first, updates, time.monotonic()
 
-    def checked(self, loss: float, number: int) -> float:
-        """The loss of the update of this number.
-
-        Raises:
-            SettingError: if it is not finite.
-        """
+    def after(self, number: int, loss: float) -> Progress:
+        """The progress after `number` updates; raises SettingError unless the last loss is finite."""
         if not math.isfinite(loss):
-            raise SettingError(f"The loss must stay finite, got {loss} at update {number + 1}; lower `lr`.")
-        return loss
-
-    def progress(self, number: int, loss: float) -> Progress:
-        """What to say after so many updates."""
+            raise SettingError(f"The loss must stay finite, got {loss} at update {number}; lower `lr`.")
         left = (time.monotonic() - self._begin) / (number - self._first) * (self._updates - number)
         return Progress(number, self._updates, loss, left)
 
@@ -73,7 +60,7 @@ class Pace:
 class BackboneTrainer:
     """Trains a backbone on references.
 
-        training = Training(tuning, "good/", seed=0)
+        training = BackboneTrainer(tuning, "good/", seed=0)
         for progress in training.run():
             print(progress.loss)
         training.save("tuned.safetensors")
@@ -129,16 +116,16 @@ class BackboneTrainer:
             OutputError: if the checkpoint cannot be written.
         """
         number = self._resume()
-        pace = Pace(number, self.tuning.updates)
-        saved = time.monotonic()
+        pace, saved = Pace(number, self.tuning.updates), time.monotonic()
         try:
             while not self.tuning.done(number):
-                loss = pace.checked(self.tuning.update(number), number)
+                loss = self.tuning.update(number)
+                progress = pace.after(number + 1, loss)
                 number += 1
                 if time.monotonic() - saved >= SAVE_EVERY:
                     self._save_checkpoint(number)
                     saved = time.monotonic()
-                yield pace.progress(number, loss)
+                yield progress
         except (KeyboardInterrupt, GeneratorExit):
             self._save_checkpoint(number)
             raise
@@ -162,7 +149,7 @@ class BackboneTrainer:
             write_checkpoint(self.checkpoint, self._identity, number, learnt, self.tuning.optimiser_, {})
 
     def _resume(self) -> int:
-        """Take over the checkpoint, where there is one; the number of updates that it stands for."""
+        """Take over a checkpoint that exists; returns the number of updates made."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return 0
         found = read_checkpoint(self.checkpoint, self._identity)

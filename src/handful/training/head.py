@@ -12,14 +12,15 @@ from torch import Tensor
 
 from handful import metrics
 from handful.backbones.base import Backbone
-from handful.backbones.windows import windowed
+from handful.backbones.crops import with_crops
 from handful.data import images
 from handful.data.depths import bits_of
 from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing
+from handful.data.progress import Track, quietly
 from handful.data.shots import draw
 from handful.errors import InputError
-from handful.fitting.calibration import Track, join, quietly
+from handful.fitting.calibration import join
 from handful.methods import METHODS, HeadTraining
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground
@@ -34,10 +35,18 @@ MOST_VALIDATED = 30  # good and as many anomalous pictures of a class to choose 
 CHECKS = 10  # how often a training is validated
 
 
+class _Shown(NamedTuple):
+    """A labelled picture in the model-input frame: image (3, H, W) and mask (H, W)."""
+
+    image: Tensor
+    mask: Tensor
+    anomalous: bool
+
+
 class HeadTrainer:
     """Trains a head on labelled data sets, and keeps it as it was when held-out classes of them came out best.
 
-        training = AuxiliaryTraining(create_head_training("resad", {}), {"visa": open_dataset(path)}, backbone)
+        training = HeadTrainer(create_head_training("resad", {}), {"visa": open_dataset(path)}, backbone)
         for progress in training.run():
             print(progress.loss)
         training.save("head.safetensors")
@@ -54,6 +63,9 @@ class HeadTrainer:
         seed: of all that is random.
         checkpoint: a file to save to after every validation and on an interruption, and to go on from where it exists.
         track: shows how far the features are.
+
+    Attributes:
+        validation: the mean image AUROC on the held-out classes, in percent, by the number of updates made.
 
     Raises:
         InputError: without two classes, one of which can be held out; ImageError for a picture that cannot be read.
@@ -80,11 +92,10 @@ class HeadTrainer:
         self._classes: list[AuxiliaryClass] = []
         self._validated: list[AuxiliaryClass] = []
         for name in track(list(categories), description="features"):
-            if name in self.held_out:
-                self._validated.append(self._read(name, categories[name], validated=True))
-            else:
-                self._classes.append(self._read(name, categories[name], validated=False))
-        self._validation: dict[str, float] = {}
+            held_out = name in self.held_out
+            classes = self._validated if held_out else self._classes
+            classes.append(self._read(name, categories[name], validated=held_out))
+        self.validation: dict[str, float] = {}
         training.start(self._classes, seed=seed, device=backbone.device)
         self._best = self._state()
         self._identity: dict[str, Any] = {
@@ -108,20 +119,15 @@ class HeadTrainer:
         pace = Pace(number, updates)
         try:
             while number < updates:
-                loss = pace.checked(self.training.update(number, self._classes), number)
+                progress = pace.after(number + 1, self.training.update(number, self._classes))
                 number += 1
                 if number % max(1, updates // CHECKS) == 0 or number == updates:
                     self._validate(number)
                     self._save_checkpoint(number)
-                yield pace.progress(number, loss)
+                yield progress
         except (KeyboardInterrupt, GeneratorExit):
             self._save_checkpoint(number)
             raise
-
-    @property
-    def validation(self) -> dict[str, float]:
-        """The mean image AUROC on the held-out classes, in percent, by the number of updates made."""
-        return dict(self._validation)
 
     def save(self, path: Path) -> None:
         """Write the head as it was when the held-out classes came out best, and remove the checkpoint.
@@ -138,7 +144,7 @@ class HeadTrainer:
             backbone=head_file.identity(self.backbone.spec),
             classes=tuple(sorted(one.name for one in (*self._classes, *self._validated))),
             held_out=tuple(self.held_out),
-            validation=self._validation,
+            validation=self.validation,
             pictures=tuple(sorted(self._pictures)),
             seed=self.seed,
         )
@@ -153,7 +159,7 @@ class HeadTrainer:
         preprocessing = Preprocessing(self.backbone.spec.size, bits_of(list(pictures.values())))
         inputs = [torch.from_numpy(preprocessing(pictures[path])) for path in good]
         self._pictures |= {images.digest(path, pictures[path]) for path in good}
-        backbone = windowed(self.backbone, METHODS[self.training.name]().windows_wanted) if validated else self.backbone
+        backbone = with_crops(self.backbone, METHODS[self.training.name]().crops_wanted) if validated else self.backbone
         references = join([backbone(image[None]) for image in inputs])
         samples = [s for s in category.test if not s.anomalous or validated or s.masks]
         shown = [self._shown(s, category, preprocessing) for s in (_some(samples) if validated else samples)]
@@ -182,7 +188,7 @@ class HeadTrainer:
             augmented=(rows >= labelled) & (rows < len(shown)),
         )
 
-    def _shown(self, sample: Sample, category: Category, preprocessing: Preprocessing) -> "_Shown":
+    def _shown(self, sample: Sample, category: Category, preprocessing: Preprocessing) -> _Shown:
         """A labelled picture as the backbone is shown it; its digest is noted."""
         picture = images.read_picture(sample.path, detail=max(preprocessing.size))
         self._pictures.add(images.digest(sample.path, picture))
@@ -191,7 +197,7 @@ class HeadTrainer:
         image = torch.from_numpy(preprocessing(picture))
         return _Shown(image, torch.from_numpy(mask), bool(sample.anomalous))
 
-    def _synthetic(self, image: Tensor, row: int) -> "_Shown":
+    def _synthetic(self, image: Tensor, row: int) -> _Shown:
         """A good picture (3, H, W) with a synthetic defect."""
         pixels: NDArray[np.uint8] = (image * 255).round().byte().permute(1, 2, 0).numpy()
         generator = np.random.default_rng([self.seed, row])
@@ -199,24 +205,19 @@ class HeadTrainer:
         made, mask = make_defect(pixels, foreground(pixels), recipe=recipe, generator=generator)
         return _Shown(torch.from_numpy(made).permute(2, 0, 1).float() / 255, torch.from_numpy(mask), True)
 
-    def _augmented(self, shown: "Sequence[_Shown]") -> "list[_Shown]":
+    def _augmented(self, shown: Sequence[_Shown]) -> list[_Shown]:
         """As many augmented pictures as the training wants, made of these."""
-        made = []
-        for number in range(self.training.augmented_wanted):
-            generator = np.random.default_rng([self.seed, number])
-            image, mask = self.training.augment(
-                [one.image for one in shown], [one.mask for one in shown], generator=generator
-            )
-            made.append(_Shown(image, mask, bool(mask.any())))
-        return made
+        pictures, masks = [one.image for one in shown], [one.mask for one in shown]
+        generators = [np.random.default_rng([self.seed, number]) for number in range(self.training.augmented_wanted)]
+        made = [self.training.augment(pictures, masks, generator=generator) for generator in generators]
+        return [_Shown(image, mask, bool(mask.any())) for image, mask in made]
 
     def _validate(self, number: int) -> None:
         """Note the mean image AUROC on the held-out classes, and keep the head if it is the best so far."""
-        values = [100 * self._auroc(one) for one in self._validated]
-        value = float(np.mean(values))
-        if not self._validation or value > max(self._validation.values()):
+        value = float(np.mean([100 * self._auroc(one) for one in self._validated]))
+        if not self.validation or value > max(self.validation.values()):
             self._best = self._state()
-        self._validation[str(number)] = value
+        self.validation[str(number)] = value
 
     def _auroc(self, one: AuxiliaryClass) -> float:
         rows = draw(range(len(one.references)), shots=min(4, len(one.references)), seed=self.seed)
@@ -232,26 +233,18 @@ class HeadTrainer:
         if self.checkpoint is None:
             return
         learnt = self.training.head_.state_dict() | {f"best.{name}": tensor for name, tensor in self._best.items()}
-        facts = {"validation": self._validation}
+        facts = {"validation": self.validation}
         write_checkpoint(self.checkpoint, self._identity, number, learnt, self.training.optimiser_, facts)
 
     def _resume(self) -> int:
-        """Take over the checkpoint, where there is one; the number of updates that it stands for."""
+        """Take over a checkpoint that exists; returns the number of updates made."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return 0
         found = read_checkpoint(self.checkpoint, self._identity)
         found.restore(self.training.head_, self.training.optimiser_)
         self._best = {name.removeprefix("best."): t for name, t in found.learnt.items() if name.startswith("best.")}
-        self._validation = found.facts["validation"]
+        self.validation = found.facts["validation"]
         return found.number
-
-
-class _Shown(NamedTuple):
-    """A labelled picture in the model-input frame: image (3, H, W) and mask (H, W)."""
-
-    image: Tensor
-    mask: Tensor
-    anomalous: bool
 
 
 def _held_out(categories: Mapping[str, Category], *, seed: int) -> list[str]:

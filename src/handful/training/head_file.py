@@ -69,11 +69,7 @@ class TrainedHead:
         return _parsed, (_content(self.module, self.record), Path(self.name))
 
     def check(self, spec: BackboneSpec) -> None:
-        """Check that a backbone is the one that the head was trained on.
-
-        Raises:
-            SettingError: if it is another one; it names the first difference.
-        """
+        """Raise SettingError, which names the first difference, unless the head was trained on this backbone."""
         for field, expected in self.record.backbone.items():
             if identity(spec)[field] != expected:
                 raise SettingError(
@@ -82,11 +78,7 @@ class TrainedHead:
                 )
 
     def check_unseen(self, category: str) -> None:
-        """Check that it has neither learnt from a category nor been chosen by it, going by the name.
-
-        Raises:
-            InputError: if it has.
-        """
+        """Raise InputError if the head has learnt from a category of this name or was chosen by such a category."""
         for name in self.record.classes:
             if name.rpartition("/")[2].lower() == category.lower():
                 raise InputError(
@@ -95,11 +87,7 @@ class TrainedHead:
                 )
 
     def check_new(self, digest: str, path: str) -> None:
-        """Check that a picture is none of those of its training.
-
-        Raises:
-            InputError: if it is.
-        """
+        """Raise InputError if the picture at `path`, told by its digest, belongs to the head's training."""
         if digest in self._pictures:
             raise InputError(
                 f"A head must not be tested on what it was trained on, got {path} among those of {self.name}; "
@@ -116,11 +104,8 @@ Head = str | os.PathLike[str] | TrainedHead | None  # as people name one: its fi
 
 def identity(spec: BackboneSpec) -> dict[str, Any]:
     """What a head must find again in a backbone, ready for JSON."""
-    return {
-        field: list(value) if isinstance(value, tuple) else value
-        for field, value in asdict(spec).items()
-        if field in SAME
-    }
+    values = {field: getattr(spec, field) for field in SAME}
+    return {field: list(value) if isinstance(value, tuple) else value for field, value in values.items()}
 
 
 def write(path: Path, module: methods.Head, record: Record) -> None:
@@ -152,10 +137,12 @@ def read(path: Path) -> TrainedHead:
 
 
 def _parsed(content: bytes, path: Path) -> TrainedHead:
-    """A head from the bytes of its file."""
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # as safetensors lays it out
-        record = _record(json.loads(header["__metadata__"]["handful"]))
+        fields = json.loads(header["__metadata__"]["handful"])
+        record = Record(
+            **fields | {name: tuple(fields[name]) for name in ("depths", "classes", "held_out", "pictures")}
+        )
         training = methods.create_head_training(record.method, record.settings)
         module = training.make_head(record.depths, seed=record.seed)
         module.load_state_dict(safetensors.torch.load(content))
@@ -169,11 +156,6 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         f"A head must be a whole file written by `handful train`, got {path}: {said}; train or copy it again."
     )
-
-
-def _record(fields: Mapping[str, Any]) -> Record:
-    lists = {name: tuple(fields[name]) for name in ("depths", "classes", "held_out", "pictures")}
-    return Record(**{**fields, **lists})
 
 
 def named(path: Path, manifest: Mapping[str, Any], given: Head) -> TrainedHead | None:

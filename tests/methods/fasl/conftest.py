@@ -8,7 +8,7 @@ from handful.methods.fasl import ScoreLearning
 from handful.types import AuxiliaryClass, Features
 
 
-def make(count, *, seed, windows=True):
+def make(count, *, seed, crops=True):
     """Pictures of 6x6 and 3x3 places, and their 9 crops of 3 at stride 2 (the last at the edge)."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -18,7 +18,7 @@ def make(count, *, seed, windows=True):
     def small(*lead):
         return tuple(torch.randn(*lead, n, n, d, generator=generator) for n, d in ((3, 5), (2, 8)))
 
-    return Features(levels(count), (48, 48), windows=Features(small(count, 9), (24, 24)) if windows else None)
+    return Features(levels(count), (48, 48), crops=Features(small(count, 9), (24, 24)) if crops else None)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def classes():
     """Two classes of four good and two anomalous queries; the first two queries are references themselves."""
     made = []
     for seed in (0, 10):
-        queries = make(8, seed=seed + 1, windows=False)
+        queries = make(8, seed=seed + 1, crops=False)
         references = Features(tuple(torch.cat([level[:2], level[:2] + 0.1]) for level in queries.levels), (48, 48))
         anomalous = torch.tensor([False] * 4 + [True] * 2 + [False, True])
         pixels = torch.zeros(8, 48, 48, dtype=torch.bool)

@@ -55,10 +55,10 @@ def golden_head():
 
 
 def golden_features(pictures, *, whole, crops):
-    windows = Features(
+    crops = Features(
         tuple(tokens(pictures * 9, 3, 3, 1024, phase=crops + n).unflatten(0, (pictures, 9)) for n in (0, 1)), (42, 42)
     )
-    return Features(tuple(tokens(pictures, 7, 7, 1024, phase=whole + n) for n in (0, 1)), (98, 98), windows=windows)
+    return Features(tuple(tokens(pictures, 7, 7, 1024, phase=whole + n) for n in (0, 1)), (98, 98), crops=crops)
 
 
 @pytest.fixture(scope="module")
@@ -159,12 +159,12 @@ def test_judged_by_the_cosine_heads_have_no_say(head, features):
 
 def test_crops_are_asked_for(head, features):
     method = FASL(winmode="mul", **WINDOWS).take_head(head)
-    with pytest.raises(InputError, match="must hold the windows that fasl wants of each picture, got none"):
-        method.fit(features(1, seed=0, windows=False))
+    with pytest.raises(InputError, match="must hold the crops that fasl wants of each picture, got none"):
+        method.fit(features(1, seed=0, crops=False))
     with pytest.raises(InputError, match="got none"):
-        method.fit(features(1, seed=0)).score(features(1, seed=1, windows=False))
+        method.fit(features(1, seed=0)).score(features(1, seed=1, crops=False))
     bad = features(1, seed=1)
-    bad.windows.levels[1][0, 2, 0, 0, 0] = float("nan")
+    bad.crops.levels[1][0, 2, 0, 0, 0] = float("nan")
     with pytest.raises(InputError, match="level 1"):
         method.score(bad)
 

@@ -10,18 +10,12 @@ from pathlib import Path
 from handful.data.layouts.tree import is_category, read_all, read_category
 from handful.types import Dataset
 
-CATEGORY = "brain"
-
 
 def detect(root: Path) -> bool:
     """Whether there is a folder brain in the tree's layout."""
-    return is_category(root / CATEGORY)
+    return is_category(root / "brain")
 
 
 def read(root: Path) -> Dataset:
-    """The one category.
-
-    Raises:
-        InputError: if it has no good training picture or no test picture.
-    """
-    return read_all("brats", root, [root / CATEGORY], read_category)
+    """Read the only category; raises InputError where good training pictures or test pictures are absent."""
+    return read_all("brats", root, [root / "brain"], read_category)

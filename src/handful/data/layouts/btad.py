@@ -8,20 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from handful.data.layouts.tree import Counts, is_category, read_category, read_official, subfolders
-from handful.types import Dataset
 
 OFFICIAL: dict[str, Counts] = {"01": (400, 21, 49), "02": (399, 30, 200), "03": (1000, 400, 41)}
+
+read = partial(read_official, "btad", official=OFFICIAL, read_one=partial(read_category, good="ok"))
 
 
 def detect(root: Path) -> bool:
     """Whether a folder inside is called 01, 02 or 03 and has the layout."""
     return any(folder.name in OFFICIAL and is_category(folder, good="ok") for folder in subfolders(root))
-
-
-def read(root: Path) -> Dataset:
-    """The official categories that are there; absent ones and other numbers of pictures are said.
-
-    Raises:
-        InputError: if no category has a good training picture and a test picture.
-    """
-    return read_official("btad", root, OFFICIAL, partial(read_category, good="ok"))

@@ -23,11 +23,7 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """The one category, called as the folder.
-
-    Raises:
-        InputError: if there are fewer than two good pictures.
-    """
+    """Read the only category, called as the folder; raises InputError with fewer than two good pictures."""
     return read_all("folder", root, [root], _read_one)
 
 

@@ -23,22 +23,17 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """The one category; a picture whose mask is absent or unreadable is left out.
-
-    Raises:
-        InputError: if there is no good training picture or no test picture.
-    """
+    """Read the only category but for pictures without a readable mask; raises InputError where nothing is usable."""
     return read_all("kolektor", root, [root], _read_one)
 
 
 def _read_one(root: Path) -> Reading:
     (train, unknown), (test, more) = _labelled(root / "train"), _labelled(root / "test")
     bare = [relative(path, root) for path in unknown + more]
-    missing = (
-        [f"{CATEGORY}: pictures without a readable mask are left out ({len(bare)}): {some(bare)}."] if bare else []
-    )
     good = [sample.path for sample in train if not sample.anomalous]
-    category, missing = assemble(CATEGORY, good, test, root=root, missing=missing)
+    category, missing = assemble(CATEGORY, good, test, root=root)
+    if bare:
+        missing.insert(0, f"{CATEGORY}: pictures without a readable mask are left out ({len(bare)}): {some(bare)}.")
     return category, [*differences(category, OFFICIAL), *missing]
 
 

@@ -11,20 +11,13 @@ IJCV 130, 2022, table 1 and section 5.
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from handful.data.layouts.tree import (
-    Counts,
-    MasksOf,
-    Reading,
-    ground_truth,
-    holds_official,
-    pictures,
-    read_category,
-    read_official,
-)
-from handful.types import Dataset, Saturation
+from handful.data.layouts import tree
+from handful.data.layouts.tree import Counts, MasksOf, Reading, holds_official, read_category, read_official
+from handful.types import Saturation
 
 OFFICIAL: dict[str, Counts] = {
     "breakfast_box": (351, 102, 173),
@@ -34,20 +27,6 @@ OFFICIAL: dict[str, Counts] = {
     "splicing_connectors": (354, 119, 193),
 }
 CONFIG = "defects_config.json"
-
-
-def detect(root: Path) -> bool:
-    """Whether a folder inside has an official category's name and the layout."""
-    return holds_official(root, dict.fromkeys(OFFICIAL, "logical_anomalies structural_anomalies"))
-
-
-def read(root: Path) -> Dataset:
-    """The official categories that are there; absent ones and other numbers of pictures are said.
-
-    Raises:
-        InputError: if no category has a good training picture and a test picture.
-    """
-    return read_official("loco", root, OFFICIAL, _read_one)
 
 
 def _read_one(root: Path) -> Reading:
@@ -67,17 +46,18 @@ def _read_one(root: Path) -> Reading:
 
 
 def _one_for_each_defect(root: Path, kind: str) -> MasksOf:
-    merged = ground_truth(root, kind)
-    return lambda picture: tuple(map(str, pictures(root / "ground_truth" / kind / picture.stem))) or merged(picture)
+    merged = tree.ground_truth(root, kind)
+    several = root / "ground_truth" / kind
+    return lambda picture: tuple(map(str, tree.pictures(several / picture.stem))) or merged(picture)
 
 
 def _saturation(entry: Any) -> Saturation:
-    """One type of defect out of defects_config.json.
-
-    Raises:
-        ValueError, TypeError, KeyError: if it is not as MVTec writes it.
-    """
+    """One entry of defects_config.json; raises ValueError, TypeError or KeyError where MVTec writes another form."""
     value, area, relative = entry["pixel_value"], entry["saturation_threshold"], entry["relative_saturation"]
     if not 1 <= value <= 255 or not area > 0 or not isinstance(relative, bool) or (relative and area > 1):
         raise ValueError(f"pixel_value {value}, saturation_threshold {area}, relative_saturation {relative}")
     return Saturation(int(value), float(area), relative)
+
+
+detect = partial(holds_official, defects=dict.fromkeys(OFFICIAL, "logical_anomalies structural_anomalies"))
+read = partial(read_official, "loco", official=OFFICIAL, read_one=_read_one)

@@ -51,9 +51,7 @@ def read(root: Path) -> Dataset:
     """
     path = _file(root)
     if path is None:
-        raise InputError(
-            f"A manifest must be a .csv or .jsonl file, or a folder with {' or '.join(NAMES)}, got {root}."
-        )
+        raise InputError(f"A manifest must be a .csv or .jsonl file or a folder with {' or '.join(NAMES)}, got {root}.")
     groups: dict[str, _Group] = defaultdict(_Group)
     lines: dict[Path, int] = {}
     for line, row in read_table(path, COLUMNS) if path.suffix.lower() == ".csv" else _read_json(path):
@@ -87,14 +85,8 @@ def _file(root: Path) -> Path | None:
 
 
 def _add(group: _Group, path: Path, line: int, row: dict[str, str]) -> None:
-    """Add what one row says.
-
-    Raises:
-        InputError: for an unknown label or split.
-    """
-    anomalous, train = (
-        _known(path, line, row, column, known) for column, known in (("label", LABELS), ("split", SPLITS))
-    )
+    """Add the picture of a row to its category."""
+    anomalous, train = _known(path, line, row, "label", LABELS), _known(path, line, row, "split", SPLITS)
     picture = path.parent / row["path"]
     if not picture.is_file():
         group.absent.append(row["path"])
@@ -126,11 +118,9 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), restval="", strict=True)
     rows = []
     try:
-        absent = [column for column in columns if column not in (reader.fieldnames or ())]
-        if absent:
-            raise InputError(
-                f"{path} must have the columns {', '.join(columns)} in line 1, got no {absent[0]}; add it."
-            )
+        lacks = next((column for column in columns if column not in (reader.fieldnames or ())), None)
+        if lacks:
+            raise InputError(f"{path} must have the columns {', '.join(columns)} in line 1, got no {lacks}; add it.")
         for row in reader:
             if None in row:
                 raise InputError(f"Line {reader.line_num} of {path} must have no more cells than line 1, got more.")

@@ -19,7 +19,6 @@ from handful.files import replacing
 from handful.types import Category, Dataset, Sample
 
 NAME = "meta.json"
-SPECIE_OF_VISA = ""
 KIND_OF_VISA = "anomaly"  # what VisA's own table calls every defect
 
 
@@ -62,11 +61,7 @@ def _read_one(path: Path, name: str, splits: dict[str, dict[str, list[Any]]]) ->
 
 
 def _sample(path: Path, name: str, entry: Any) -> Sample:
-    """One PICTURE of the file.
-
-    Raises:
-        InputError: if it is not of the form.
-    """
+    """One PICTURE of the file, in its category and label."""
     try:
         picture, mask, kind, anomaly = (entry[key] for key in ("img_path", "mask_path", "specie_name", "anomaly"))
         if not all(isinstance(text, str) for text in (picture, mask, kind)) or anomaly not in (0, 1):
@@ -76,14 +71,10 @@ def _sample(path: Path, name: str, entry: Any) -> Sample:
             f"Every picture of {name} in {path} must have img_path, mask_path, specie_name and anomaly (0 or 1), got "
             f"{entry!r}; make the file anew."
         ) from error
-    at, masks = (_from(path.parent, picture), (_from(path.parent, mask),) if mask else ())
+    at, masked = (os.path.normpath(path.parent / name) for name in (picture, mask))
     if not anomaly:
         return Sample(at, False, "good")
-    return Sample(at, True, kind or KIND_OF_VISA, tuple(mask for mask in masks if Path(mask).is_file()))
-
-
-def _from(folder: Path, name: str) -> str:
-    return os.path.normpath(folder / name)
+    return Sample(at, True, kind or KIND_OF_VISA, (masked,) if mask and Path(masked).is_file() else ())
 
 
 def write(dataset: Dataset, path: Path) -> None:
@@ -119,7 +110,7 @@ def _entry(sample: Sample, category: Category, path: Path, *, blank: bool) -> di
         "img_path": _to(path.parent, sample.path),
         "mask_path": _to(path.parent, sample.masks[0]) if sample.masks else "",
         "cls_name": category.name,
-        "specie_name": SPECIE_OF_VISA if blank else sample.kind,
+        "specie_name": "" if blank else sample.kind,
         "anomaly": int(sample.anomalous),
     }
 

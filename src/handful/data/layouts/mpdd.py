@@ -3,10 +3,9 @@
 Jezek et al., Deep learning-based defect detection of metal parts, ICUMT 2021, table 1.
 """
 
-from pathlib import Path
+from functools import partial
 
 from handful.data.layouts.tree import Counts, holds_official, read_official
-from handful.types import Dataset
 
 OFFICIAL: dict[str, Counts] = {
     "bracket_black": (289, 32, 47),
@@ -25,16 +24,5 @@ DEFECTS = {
     "tubes": "flattening anomalous",
 }
 
-
-def detect(root: Path) -> bool:
-    """Whether a folder inside has an official category's name, the layout, and no other defects than that category."""
-    return holds_official(root, DEFECTS)
-
-
-def read(root: Path) -> Dataset:
-    """The official categories that are there; absent ones and other numbers of pictures are said.
-
-    Raises:
-        InputError: if no category has a good training picture and a test picture.
-    """
-    return read_official("mpdd", root, OFFICIAL)
+detect = partial(holds_official, defects=DEFECTS)
+read = partial(read_official, "mpdd", official=OFFICIAL)

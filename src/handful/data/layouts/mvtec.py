@@ -3,10 +3,9 @@
 Bergmann et al., MVTec AD — A Comprehensive Real-World Dataset for Unsupervised Anomaly Detection, CVPR 2019, table 1.
 """
 
-from pathlib import Path
+from functools import partial
 
 from handful.data.layouts.tree import Counts, holds_official, read_official
-from handful.types import Dataset
 
 OFFICIAL: dict[str, Counts] = {
     "bottle": (209, 20, 63),
@@ -44,16 +43,5 @@ DEFECTS = {
     "zipper": "broken_teeth combined fabric_border fabric_interior rough split_teeth squeezed_teeth",
 }
 
-
-def detect(root: Path) -> bool:
-    """Whether a folder inside has an official category's name, the layout, and no other defects than that category."""
-    return holds_official(root, DEFECTS)
-
-
-def read(root: Path) -> Dataset:
-    """The official categories that are there; absent ones and other numbers of pictures are said.
-
-    Raises:
-        InputError: if no category has a good training picture and a test picture.
-    """
-    return read_official("mvtec", root, OFFICIAL)
+detect = partial(holds_official, defects=DEFECTS)
+read = partial(read_official, "mvtec", official=OFFICIAL)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from handful.data.layouts.tree import Counts, MasksOf, by_stem, mask_of, read_category, read_official, subfolders
-from handful.types import Dataset
 
 OFFICIAL: dict[str, Counts] = {
     "bagel": (244, 22, 88),
@@ -29,16 +28,10 @@ def detect(root: Path) -> bool:
     return any(folder.name in OFFICIAL and (folder / "train/good/rgb").is_dir() for folder in subfolders(root))
 
 
-def read(root: Path) -> Dataset:
-    """The official categories that are there; absent ones and other numbers of pictures are said.
-
-    Raises:
-        InputError: if no category has a good training picture and a test picture.
-    """
-    return read_official("mvtec3d", root, OFFICIAL, partial(read_category, inner="rgb", find_masks=_beside))
-
-
 def _beside(root: Path, kind: str) -> MasksOf:
     """Masks called as their pictures, in test/DEFECT/gt."""
-    masks = by_stem(root / "test" / kind / "gt")
-    return lambda picture: mask_of(picture, masks)
+    return partial(mask_of, masks=by_stem(root / "test" / kind / "gt"))
+
+
+_read_one = partial(read_category, inner="rgb", find_masks=_beside)
+read = partial(read_official, "mvtec3d", official=OFFICIAL, read_one=_read_one)

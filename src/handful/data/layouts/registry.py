@@ -29,7 +29,11 @@ class Layout(Protocol):
         """Whether the folder looks like this layout, by names alone."""
 
     def read(self, root: Path) -> Dataset:
-        """Everything usable in the folder, with a sentence on each thing that is missing."""
+        """Everything usable in the folder, with a sentence on each thing that is missing.
+
+        Raises:
+            InputError: if no category has a good training picture and a test picture, or a table cannot be used.
+        """
 
 
 LAYOUTS: dict[str, Layout] = {  # the first that knows a folder reads it: specific before general

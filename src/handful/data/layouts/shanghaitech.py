@@ -24,11 +24,7 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """Every camera that has frames for training and testing.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Read every camera with frames for training and testing; raises InputError where there is none."""
     cameras = sorted({video.name.split("_")[0] for video in subfolders(root / "testing" / "frames")})
     return read_all("shanghaitech", root, cameras, lambda camera: _read_one(root, camera))
 
@@ -57,11 +53,7 @@ def _videos(half: Path, camera: str) -> list[Path]:
 
 
 def _labels(path: Path, frames: int) -> NDArray[np.bool_]:
-    """(frames,) whether each frame is anomalous.
-
-    Raises:
-        OSError, ValueError: if the file cannot be read, or has labels for another number of frames.
-    """
+    """(frames,) whether each frame is anomalous; raises OSError or ValueError for a file that does not fit."""
     with path.open("rb") as file:
         labels: NDArray[np.bool_] = np.lib.format.read_array(file, allow_pickle=False).ravel() != 0
     if len(labels) != frames:

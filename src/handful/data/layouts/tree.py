@@ -5,12 +5,13 @@ or is one. What every reader needs (its folders, its pictures, its sentences on 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from handful.data.images import list_pictures
+from handful.data.listing import is_folder, list_all
 from handful.errors import InputError
-from handful.types import Category, Dataset, Sample, Saturation
+from handful.types import Category, Dataset, Sample
 
 Item = TypeVar("Item")
 Reading = tuple[Category, list[str]]  # a category, and a sentence on each thing that it lacks
@@ -24,19 +25,14 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """Every category below the folder, or the one that it is.
-
-    Raises:
-        InputError: if no category has a good training picture and a test picture.
-    """
+    """Read every category below the folder, or the folder as a category; raises InputError where none is usable."""
     inside = [root] if is_category(root) else [folder for folder in subfolders(root) if is_category(folder)]
     return read_all("tree", root, inside, read_category)
 
 
 def ground_truth(root: Path, kind: str) -> MasksOf:
     """How the pictures of one type of defect find their masks: ground_truth/DEFECT/NAME_mask, else NAME."""
-    masks = by_stem(root / "ground_truth" / kind)
-    return lambda picture: mask_of(picture, masks)
+    return partial(mask_of, masks=by_stem(root / "ground_truth" / kind))
 
 
 def read_category(
@@ -76,11 +72,8 @@ def is_category(folder: Path, *, good: str = "good") -> bool:
 def holds_official(root: Path, defects: Mapping[str, str]) -> bool:
     """Whether a folder inside has an official category's name, this layout, and no other defects than that category.
 
-    Names like tile and screw stand in more than one data set; the types of their defects tell them apart.
-
-    Args:
-        root: the data set's folder.
-        defects: by official category, the types of its defects, separated by blanks.
+    Names like tile and screw stand in more than one data set; the types of their defects tell them apart. `defects`
+    holds these by category, separated by blanks.
     """
     return any(
         is_category(folder)
@@ -91,12 +84,7 @@ def holds_official(root: Path, defects: Mapping[str, str]) -> bool:
 
 
 def read_all(
-    layout: str,
-    root: Path,
-    inside: Iterable[Item],
-    read_one: Callable[[Item], Reading],
-    *,
-    missing: Sequence[str] = (),
+    layout: str, root: Path, inside: Iterable[Item], read_one: Callable[[Item], Reading], *, missing: Sequence[str] = ()
 ) -> Dataset:
     """Read categories; one that cannot be used is left out with a sentence.
 
@@ -120,33 +108,24 @@ def read_all(
         else:
             categories.append(category)
             said += sentences
+    if not categories and failures:
+        raise failures[0]
     if not categories:
-        raise (
-            failures[0]
-            if failures
-            else InputError(
-                f"{root} must hold a category with good training pictures and test pictures, got none; check the path."
-            )
+        raise InputError(
+            f"{root} must hold a category with good training pictures and test pictures, got none; check the path."
         )
     return Dataset(layout, str(root), tuple(categories), tuple(said))
 
 
 def read_official(
-    layout: str,
-    root: Path,
-    official: Mapping[str, Counts],
-    read_one: Callable[[Path], Reading] = read_category,
+    layout: str, root: Path, official: Mapping[str, Counts], read_one: Callable[[Path], Reading] = read_category
 ) -> Dataset:
-    """Read a data set whose categories and numbers of pictures are known; other categories are left out and named.
+    """Read the official categories of a data set; absent and other categories and other numbers of pictures are named.
 
-    Args:
-        layout: the reader's name.
-        root: the data set's folder.
-        official: numbers of pictures by category.
-        read_one: reads one category.
+    `official` holds the numbers of pictures by category; the other arguments are those of `read_all`.
 
     Raises:
-        InputError: if no category can be used.
+        InputError: if no category has a good training picture and a test picture.
     """
 
     def read_and_count(folder: Path) -> Reading:
@@ -179,13 +158,7 @@ def differences(category: Category, official: Counts) -> list[str]:
 
 
 def assemble(
-    name: str,
-    train: Iterable[Path | str],
-    samples: Iterable[Sample],
-    *,
-    root: Path,
-    missing: Iterable[str] = (),
-    saturation: tuple[Saturation, ...] = (),
+    name: str, train: Iterable[Path | str], samples: Iterable[Sample], *, root: Path, missing: Iterable[str] = ()
 ) -> Reading:
     """Put a category together, in order, and say which defects have no mask.
 
@@ -195,13 +168,12 @@ def assemble(
         samples: test pictures.
         root: what paths are named from in sentences.
         missing: sentences that are known already.
-        saturation: of each type of defect.
 
     Raises:
         InputError: if there is no good training picture or no test picture, or a picture is both.
     """
     test = tuple(sorted(samples, key=lambda sample: sample.path))
-    category = Category(name, tuple(sorted(map(str, train))), test, saturation)
+    category = Category(name, tuple(sorted(map(str, train))), test)
     if not category.train or not test:
         lacks = "test pictures" if category.train else "good training pictures"
         raise InputError(
@@ -227,11 +199,7 @@ def not_there(name: str, source: str, what: str, paths: Sequence[str]) -> list[s
 
 
 def subfolders(root: Path) -> list[Path]:
-    """The folders in a folder, sorted, hidden ones passed over; none where it is no folder.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
+    """The folders inside `root`, sorted, but hidden ones; none inside a file; raises InputError if unreadable."""
     try:
         inside = list(root.iterdir()) if root.is_dir() else []
     except OSError as error:
@@ -242,17 +210,8 @@ def subfolders(root: Path) -> list[Path]:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, sorted; none where it is empty or absent.
-
-    Raises:
-        InputError: if the folder is there and cannot be read.
-    """
-    try:
-        return list_pictures(folder, recursive=False)
-    except InputError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        return []
+    """The pictures in a folder, sorted; none where it is absent; raises InputError for an unreadable folder."""
+    return list(list_all(folder, recursive=False).pictures) if is_folder(folder) else []
 
 
 def by_stem(folder: Path) -> dict[str, str]:

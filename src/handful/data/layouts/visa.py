@@ -65,7 +65,6 @@ def _is_published(root: Path) -> bool:
 
 
 def _read_one(root: Path, name: str, rows: list[Row]) -> Reading:
-    """One category of the published layout."""
     train, samples, absent = [], [], []
     for line, row in rows:
         if row["object"] != name:

@@ -43,11 +43,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.methods.base import Head, Method, Protocol, require
+from handful.ops.crops import CropBank, overlap_mean
 from handful.ops.maps import pixel_map, resize_grid
 from handful.ops.residuals import ResidualBank
 from handful.ops.seeding import seeded
-from handful.ops.windows import WindowBank, overlap_mean
-from handful.types import Features, Scores, Windows
+from handful.types import Crops, Features, Scores
 
 WinMode = Literal["none", "mul", "only"]
 JudgedBy = Literal["heads", "cosine"]
@@ -82,9 +82,7 @@ class NAM(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(2, BETWEEN, KERNEL, padding="same"),
-            nn.ReLU(),
-            nn.Conv2d(BETWEEN, 2, KERNEL, padding="same"),
+            nn.Conv2d(2, BETWEEN, KERNEL, padding="same"), nn.ReLU(), nn.Conv2d(BETWEEN, 2, KERNEL, padding="same")
         )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -160,7 +158,7 @@ class FASL(Method):
     sigma: float = 0.0
 
     bank_: ResidualBank = field(init=False, repr=False)
-    windows_: WindowBank | None = field(default=None, init=False, repr=False)
+    crops_: CropBank | None = field(default=None, init=False, repr=False)
     _all_crops: ResidualBank | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,10 +172,10 @@ class FASL(Method):
         require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
 
     @property
-    def windows_wanted(self) -> Windows | None:
+    def crops_wanted(self) -> Crops | None:
         if self.winmode == "none":
             return None
-        return Windows(self.win_size, self.win_stride, self.win_zip_size or self.win_size)
+        return Crops(self.win_size, self.win_stride, self.win_zip_size or self.win_size)
 
     @property
     def transductive(self) -> bool:
@@ -195,11 +193,11 @@ class FASL(Method):
         return self.head_
 
     def _fit(self, references: Features) -> None:
-        self._keep(unit(references.levels), _crops(references) if self.windows_wanted else None)
+        self._keep(unit(references.levels), _crops(references) if self.crops_wanted else None)
 
     def _keep(self, levels: tuple[Tensor, ...], crops: tuple[Tensor, ...] | None) -> None:
         self.bank_ = ResidualBank(levels, match="euclidean")
-        self.windows_ = None if crops is None else WindowBank(crops)
+        self.crops_ = None if crops is None else CropBank(crops)
         self._all_crops = None if crops is None or self.win_index else ResidualBank(crops, match="euclidean")
 
     def _score(self, queries: Features) -> Scores:
@@ -229,7 +227,7 @@ class FASL(Method):
 
     def _lfe(self, picture: Features) -> tuple[Tensor, ...]:
         """LFE: the levels' maps from the picture's crops, on the finest grid: (1, h, w) each."""
-        wanted, grid = self.windows_wanted, picture.levels[0].shape[1:3]
+        wanted, grid = self.crops_wanted, picture.levels[0].shape[1:3]
         assert wanted is not None
         size = (wanted.size, wanted.size)
         learnt = self._learnt(self._crop_discrepancies(_crops(picture)))
@@ -240,8 +238,8 @@ class FASL(Method):
         """FD of a picture's crops, in all crops of the references or in the most similar: (W, h, w, D) each."""
         if self._all_crops is not None:
             return feature_discrepancy(self._all_crops, crops)
-        assert self.windows_ is not None
-        nearest = self.windows_.nearest(crops, crops=self.win_index)
+        assert self.crops_ is not None
+        nearest = self.crops_.nearest(crops, crops=self.win_index)
         return tuple((one - other).abs() for one, other in zip(crops, nearest, strict=True))
 
     def _learnt(self, discrepancies: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -257,7 +255,7 @@ class FASL(Method):
 
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{number}": level for number, level in enumerate(self.bank_.rows)}
-        crops = () if self.windows_ is None else self.windows_.levels
+        crops = () if self.crops_ is None else self.crops_.levels
         return {
             "depths": torch.tensor(self.depths_ or ()),
             **rows,
@@ -267,11 +265,11 @@ class FASL(Method):
     def _restore(self, state: dict[str, Tensor]) -> None:
         numbers = range(len(self.depths_ or ()))
         self._check_head(self.depths_ or ())
-        crops = tuple(state[f"windows.{number}"] for number in numbers) if self.windows_wanted else None
+        crops = tuple(state[f"windows.{number}"] for number in numbers) if self.crops_wanted else None
         self._keep(tuple(state[f"rows.{number}"][None, None] for number in numbers), crops)
 
 
 def _crops(features: Features) -> tuple[Tensor, ...]:
     """The crops of all pictures, patches at length 1: (B·W, h, w, D) each."""
-    assert features.windows is not None  # `fit` and `score` have seen to it
-    return unit(tuple(level.flatten(0, 1) for level in features.windows.levels))
+    assert features.crops is not None  # `fit` and `score` have seen to it
+    return unit(tuple(level.flatten(0, 1) for level in features.crops.levels))

@@ -8,23 +8,23 @@ from torch import Tensor
 
 from handful.backbones import at_size
 from handful.backbones.base import Backbone, BackboneSpec
-from handful.ops.windows import crops
-from handful.types import Features, Windows
+from handful.ops.crops import cut_crops
+from handful.types import Crops, Features
 
 
-class WindowedBackbone:
+class CroppingBackbone:
     """A backbone whose features hold those of crops.
 
     Args:
         plain: of whole pictures.
-        windows: which crops.
+        crops: which crops.
 
     Raises:
         SettingError: when it is first used, if crops are larger than pictures or the network cannot take their size.
     """
 
-    def __init__(self, plain: Backbone, windows: Windows) -> None:
-        self.plain, self.windows = plain, windows
+    def __init__(self, plain: Backbone, crops: Crops) -> None:
+        self.plain, self.crops = plain, crops
         self._of_crops: Backbone | None = None  # made for the first picture: it takes seconds
 
     @property
@@ -44,20 +44,20 @@ class WindowedBackbone:
 
     def __call__(self, images: Tensor) -> Features:
         """Compute the levels of (B, 3, H, W) images in [0, 1] and of their crops."""
-        return self.with_windows(self.plain(images), images)
+        return self.with_crops_of(self.plain(images), images)
 
-    def with_windows(self, features: Features, images: Tensor) -> Features:
+    def with_crops_of(self, features: Features, images: Tensor) -> Features:
         """The features of images, and those of their crops beside them."""
         height, width = features.levels[0].shape[1:3]
-        cut = torch.stack([crops(image, (height, width), self.windows) for image in images])  # (B, W, 3, h, w)
+        cut = torch.stack([cut_crops(image, (height, width), self.crops) for image in images])  # (B, W, 3, h, w)
         if self._of_crops is None:
             self._of_crops = at_size(self.plain, (cut.shape[3], cut.shape[4]))
         seen = [self._of_crops(of_one) for of_one in cut]
         levels = tuple(torch.stack(level) for level in zip(*(one.levels for one in seen), strict=True))
-        return replace(features, windows=Features(levels, self._of_crops.spec.size))
+        return replace(features, crops=Features(levels, self._of_crops.spec.size))
 
 
-def windowed(backbone: Backbone, windows: Windows | None) -> Backbone:
-    """The backbone as a method with these `windows_wanted` needs it, whatever it was before."""
-    plain = backbone.plain if isinstance(backbone, WindowedBackbone) else backbone
-    return plain if windows is None else WindowedBackbone(plain, windows)
+def with_crops(backbone: Backbone, crops: Crops | None) -> Backbone:
+    """The backbone as a method with these `crops_wanted` needs it, whatever it was before."""
+    plain = backbone.plain if isinstance(backbone, CroppingBackbone) else backbone
+    return plain if crops is None else CroppingBackbone(plain, crops)

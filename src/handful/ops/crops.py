@@ -1,76 +1,58 @@
 """Crops of a picture on a regular grid, and what is known of each put together again."""
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from handful.errors import SettingError
 from handful.ops.neighbors import CHUNK_ELEMENTS
-from handful.types import Windows
+from handful.types import Crops
 
 
-def starts(patches: int, windows: Windows) -> tuple[int, ...]:
-    """Where crops begin along a side of so many patches; the last one ends at the edge, so that all is covered.
+def starts(patches: int, crops: Crops) -> tuple[int, ...]:
+    """The first patch of each crop along a side of so many patches; the last crop ends at the edge.
 
     Raises:
         SettingError: if a crop is longer than the side.
     """
-    if windows.size > patches:
+    if crops.size > patches:
         raise SettingError(
-            f"`win_size` must be at most the {patches} patches of the backbone's finest grid, got {windows.size}; "
+            f"`win_size` must be at most the {patches} patches of the backbone's finest grid, got {crops.size}; "
             f"lower it, or use larger pictures."
         )
-    last = patches - windows.size
-    return tuple(dict.fromkeys((*range(0, last + 1, windows.stride), last)))
+    last = patches - crops.size
+    return tuple(dict.fromkeys((*range(0, last + 1, crops.stride), last)))
 
 
-def crops(image: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
-    """Cut all crops out of a picture, row by row: (3, H, W) → (W, 3, h, w).
-
-    Args:
-        image: in [0, 1].
-        grid: (h, w) of the finest level.
-        windows: which.
-    """
+def cut_crops(image: Tensor, grid: tuple[int, int], crops: Crops) -> Tensor:
+    """Cut all crops out of a picture in [0, 1], row by row, by the finest level's grid: (3, H, W) → (W, 3, h, w)."""
     down, across = (side / patches for side, patches in zip(image.shape[1:], grid, strict=True))  # pixels a patch
-    height, width = round(windows.size * down), round(windows.size * across)
+    height, width = round(crops.size * down), round(crops.size * across)
     found = []
-    for row in starts(grid[0], windows):
-        top = min(round(row * down), image.shape[1] - height)
-        for column in starts(grid[1], windows):
-            left = min(round(column * across), image.shape[2] - width)
-            found.append(image[:, top : top + height, left : left + width])
+    for row, column in product(*(starts(side, crops) for side in grid)):
+        top, left = min(round(row * down), image.shape[1] - height), min(round(column * across), image.shape[2] - width)
+        found.append(image[:, top : top + height, left : left + width])
     cut = torch.stack(found)
-    if windows.seen == windows.size:
+    if crops.seen == crops.size:
         return cut
-    seen = (round(windows.seen * down), round(windows.seen * across))
+    seen = (round(crops.seen * down), round(crops.seen * across))
     return F.interpolate(cut, size=seen, mode="bilinear", align_corners=False).clamp(0, 1)
 
 
-def overlap_mean(maps: Tensor, grid: tuple[int, int], windows: Windows) -> Tensor:
-    """Lay the maps of all crops where they belong, the mean where they overlap.
-
-    Args:
-        maps: (W, size, size), row by row of the picture.
-        grid: (h, w) of the finest level.
-        windows: which.
-
-    Returns:
-        (h, w).
-    """
+def overlap_mean(maps: Tensor, grid: tuple[int, int], crops: Crops) -> Tensor:
+    """The maps of all crops as one map on the finest grid, their mean where they overlap: (W, size, size) → (h, w)."""
     total, count = maps.new_zeros(2, *grid)
-    number = 0
-    for row in starts(grid[0], windows):
-        for column in starts(grid[1], windows):
-            place = (slice(row, row + windows.size), slice(column, column + windows.size))
-            total[place] += maps[number]
-            count[place] += 1
-            number += 1
+    for number, (row, column) in enumerate(product(*(starts(side, crops) for side in grid))):
+        place = (slice(row, row + crops.size), slice(column, column + crops.size))
+        total[place] += maps[number]
+        count[place] += 1
     mean: Tensor = total / count
     return mean
 
 
-class WindowBank:
+class CropBank:
     """Crops of references, in which each crop of a picture looks for its patches' nearest in the most similar few.
 
     Patches and indices have length 1, so that the most similar is the one of the highest product.
@@ -85,14 +67,9 @@ class WindowBank:
         self.index = image_index(levels)
 
     def nearest(self, levels: tuple[Tensor, ...], *, crops: int) -> tuple[Tensor, ...]:
-        """Of each patch the most similar one among those of the `crops` most similar crops.
+        """The row most similar to each patch among the rows of the `crops` most similar crops.
 
-        Args:
-            levels: (W, h, w, D) of the crops of one picture.
-            crops: T.
-
-        Returns:
-            (W, h, w, D) each, rows of the bank.
+        `levels` are (W, h, w, D) each, of the W crops of one picture, and so are the rows returned.
         """
         similar = image_index(levels) @ self.index.T  # (W, M)
         chosen = similar.topk(min(crops, len(self.index)), dim=1).indices  # (W, T)

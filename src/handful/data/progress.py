@@ -1,9 +1,21 @@
-"""A bar that shows how far work has come."""
+"""Progress of long work."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
+
+
+class Track(Protocol):
+    """Passes a list of work on and shows the progress: `rich.progress.track` is one."""
+
+    def __call__(self, items: Sequence[Item], description: str) -> Iterable[Item]:
+        """Yield the items one by one."""
+
+
+def quietly(items: Sequence[Item], description: str) -> Iterable[Item]:
+    """Show no progress."""
+    return items
 
 
 def bar(items: Sequence[Item], description: str) -> Iterable[Item]:

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from handful import backbones
-from handful.backbones.windows import WindowedBackbone, windowed
+from handful.backbones.crops import CroppingBackbone, with_crops
 from handful.detector import Detector
 from handful.errors import SettingError
-from handful.ops.windows import crops
-from handful.types import Windows
+from handful.ops.crops import cut_crops
+from handful.types import Crops
 
 
 @pytest.fixture
@@ -34,29 +34,29 @@ def test_a_transformers_positions_are_interpolated():
 
 
 def test_crops_come_beside_the_picture(plain):
-    wanted = Windows(4, 2, 4)  # of 8 patches of 8 pixels
-    backbone = windowed(plain, wanted)
+    wanted = Crops(4, 2, 4)  # of 8 patches of 8 pixels
+    backbone = with_crops(plain, wanted)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     features = backbone(images)
     assert all(torch.equal(*pair) for pair in zip(features.levels, plain(images).levels, strict=True))
     small = backbones.at_size(plain, (32, 32))
-    for level, expected in zip(features.windows.levels, small(crops(images[1], (8, 8), wanted)).levels, strict=True):
+    for level, expected in zip(features.crops.levels, small(cut_crops(images[1], (8, 8), wanted)).levels, strict=True):
         assert level.shape[:2] == (2, 9)
         assert torch.equal(level[1], expected)
-    assert features.windows.size == (32, 32)
+    assert features.crops.size == (32, 32)
     assert (backbone.spec, backbone.parts, backbone.device) == (plain.spec, plain.parts, plain.device)
 
 
 def test_enlarged_to_the_whole_crops_go_through_the_same_network(plain):
-    backbone = WindowedBackbone(plain, Windows(4, 4, 8))
-    assert backbone(torch.rand(1, 3, 64, 64)).windows.size == (64, 64)
+    backbone = CroppingBackbone(plain, Crops(4, 4, 8))
+    assert backbone(torch.rand(1, 3, 64, 64)).crops.size == (64, 64)
     assert backbone._of_crops is plain
 
 
 def test_a_backbone_is_never_wrapped_twice(plain):
-    once = windowed(plain, Windows(4, 2, 4))
-    assert windowed(once, Windows(4, 4, 4)).plain is plain
-    assert windowed(once, None) is plain
+    once = with_crops(plain, Crops(4, 2, 4))
+    assert with_crops(once, Crops(4, 4, 4)).plain is plain
+    assert with_crops(once, None) is plain
 
 
 def test_an_inspector_with_crops_scores_as_saved(plain, good_folder, tmp_path, picture_factory):
