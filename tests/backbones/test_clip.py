@@ -4,10 +4,10 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from handful.backbones.windows import windowed
 
 from handful import backbones
 from handful.backbones import clip
+from handful.backbones.crops import with_crops
 from handful.errors import SettingError, WeightsError
 from handful.methods.fasl.scoring import FASL, FASLHead
 
@@ -203,8 +203,8 @@ def test_crops_too_small_for_patches_or_windows_are_refused():
 
 
 def test_fasl_looks_at_crops_through_clip():
-    features = windowed(create(levels=[1, 2]), FASL(winmode="mul", win_size=2).windows_wanted)(images())
-    assert [level.shape for level in features.windows.levels] == [(2, 4, 2, 2, 16)] * 2  # at stride 2
+    features = with_crops(create(levels=[1, 2]), FASL(winmode="mul", win_size=2).crops_wanted)(images())
+    assert [level.shape for level in features.crops.levels] == [(2, 4, 2, 2, 16)] * 2  # at stride 2
     head = FASLHead(features.depths, nam=True, seed=0)
     scores = FASL(winmode="mul", win_size=2).take_head(head).fit(features).score(features)
     assert scores.maps.shape == (2, 32, 32) and bool(scores.image.isfinite().all())
