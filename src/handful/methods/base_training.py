@@ -48,7 +48,7 @@ class HeadTraining(Configured, ABC):
     ) -> tuple[Tensor, Tensor]:
         """Make a picture and its mask of a class's labelled ones: to be written where `augmented_wanted` is above 0.
 
-        Pictures are (3, H, W) in [0, 1], masks (H, W) bool, True where anomalous.
+        Pictures are (3, H, W) in [0, 1], masks (H, W) bool, True where anomalous; the generator draws at random.
         """
         raise NotImplementedError
 
@@ -58,7 +58,7 @@ class HeadTraining(Configured, ABC):
 
     @abstractmethod
     def start(self, classes: Sequence[AuxiliaryClass], *, seed: int, device: str) -> None:
-        """Make the head, on torch's device, and the optimiser; all that is random comes from the seed."""
+        """Make the head, on `device`, and the optimiser; all that is random comes from the seed."""
 
     @abstractmethod
     def update(self, number: int, classes: Sequence[AuxiliaryClass]) -> float:
