@@ -262,25 +262,12 @@ def test_an_offset_is_exact_until_other_scores_widen_the_bins():
     assert abs(counted(maps, masks).auroc() - exact) > 1e-3
 
 
-def test_no_order_of_pictures_and_no_division_among_workers_changes_a_bit():
+def test_no_order_of_pictures_changes_a_bit():
     noise, masks = pictures(count=4)
     spread = np.arange(1, 5)[:, None, None]  # each picture's scores range wider than the last's
     maps = np.sinh(spread * noise).astype(np.float32)
     one_pass = metrics_of(counted(maps, masks))
     assert metrics_of(counted(maps, masks, order=[3, 2, 1, 0])) == one_pass
-    for cut in (0, 2):
-        merged, rest = counted(maps, masks, order=range(cut)), counted(maps, masks, order=range(cut, 4))
-        merged.merge(rest)
-        assert metrics_of(merged) == one_pass
-
-
-def test_merging_leaves_the_other_as_it_was():
-    noise, masks = pictures(count=2)
-    counts, other = PixelCounts(), counted(noise.astype(np.float32), masks)
-    before = metrics_of(other)
-    counts.merge(other)
-    counts.add(np.full((SIDE, SIDE), 9, np.float32), pixel_truth([], (SIDE, SIDE)), name="later")
-    assert metrics_of(other) == before
 
 
 def test_narrow_maps_before_wide_ones_change_nothing():
@@ -322,11 +309,8 @@ def test_memory_is_bounded_whatever_the_scores(lowest, highest, most):
 
 def test_memory_does_not_grow_with_the_pictures():
     noise, masks = pictures(count=2)
-    counts = counted(noise.astype(np.float32), masks)
-    before = counts._tallies.nbytes
-    for _ in range(5):
-        counts.merge(counted(noise.astype(np.float32), masks))
-    assert counts._tallies.nbytes == before
+    few, many = (counted(noise.astype(np.float32), masks, order=[0, 1] * times) for times in (1, 6))
+    assert many._tallies.nbytes == few._tallies.nbytes
 
 
 @pytest.mark.parametrize("bad", [math.nan, -math.nan, math.inf, -math.inf])

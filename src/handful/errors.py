@@ -76,7 +76,6 @@ def conversion_error(subject: str, writer: str, error: Exception, *, remedy: str
     Args:
         subject: the computation, a noun.
         writer: the package, or the format that it writes.
-        error: any that the package raised.
         remedy: against an operation that the package lacks.
     """
     cause = first_cause(error)

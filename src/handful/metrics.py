@@ -139,7 +139,7 @@ class PixelCounts:
     """Counts of normal and anomalous pixels by their score, from which the pixel metrics follow.
 
     Pixels of all pictures share one threshold. Counts are whole numbers in bins that lie where float32 lies: the order
-    of pictures, and how they were divided among counts that are merged, change nothing, bit for bit.
+    of pictures changes nothing, bit for bit.
 
     Scores in one bin are taken for ties. A bin is never wider than 2^-14 of its scores, at any scale and sign. Among
     the greatest magnitudes, down to a quarter of the greatest, it is 2^-18 of them or less, for scores that crowd below
@@ -180,13 +180,6 @@ class PixelCounts:
         for pixels, enough in truth.saturated:
             highest_columns = np.partition(columns[pixels], len(pixels) - enough)[len(pixels) - enough :]
             np.add.at(found, highest_columns, round(WHOLE / enough))
-
-    def merge(self, other: "PixelCounts") -> None:
-        """Add what another has counted; the other stays as it is."""
-        if other._range:
-            contents = other._contents()
-            self._widen(*other._range)
-            self._pour(*contents)
 
     def auroc(self) -> float:
         """The area under the ROC curve over pixels, 0 to 1; ties count half.

@@ -75,7 +75,6 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Learn from good pictures.
 
         Args:
-            X: pictures.
             y: unlike other outlier detectors, of pictures labelled -1 nothing is learnt: a detector learns from good
                 pictures alone, so cross-validation may be given labelled ones. None where all are good.
 
@@ -93,11 +92,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """The opposite of `Inspection.score`: (n,), 0 for a typical good part, below -1 for a defect.
 
-        Args:
-            X: pictures.
-
         Raises:
-            ImageError: for one that cannot be read.
+            ImageError: for a picture that cannot be read.
             sklearn.exceptions.NotFittedError: before `fit`.
         """
         check_is_fitted(self)

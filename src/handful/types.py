@@ -71,7 +71,6 @@ class Category:
     """One product of a labelled data set.
 
     Attributes:
-        name: as the data set names it.
         train: paths of good pictures, sorted: references are drawn from these.
         test: labelled pictures, sorted by path.
         saturation: of each type of defect, where the data set says so.
@@ -89,7 +88,6 @@ class Dataset:
 
     Attributes:
         layout: the reader that knows it, a name in `handful.data.layouts.registry.LAYOUTS`.
-        root: the folder.
         categories: sorted by name.
         missing: what the layout promises and the folder lacks, a sentence each.
     """

@@ -77,12 +77,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Pictures, and what lies beside them in the folders that they come from.
-
-    Attributes:
-        sources: each picture and its name.
-        left_out: what the folders hold besides.
-    """
+    """Pictures, each with its name, and what lies beside them in the folders that they come from."""
 
     sources: list[tuple[PictureSource, str]]
     left_out: tuple[LeftOut, ...] = ()
@@ -214,11 +209,7 @@ def read_picture(
 
 
 def held(source: PictureSource) -> PictureSource:
-    """What can be read more than once: of a file object its content, of anything else itself.
-
-    Raises:
-        ImageError: if the file object cannot be read.
-    """
+    """What can be read more than once: a file object's content (ImageError if it cannot be read), else the source."""
     if isinstance(source, Image.Image) or not hasattr(source, "read"):
         return source
     try:
@@ -241,11 +232,7 @@ def digest(source: PictureSource, picture: Picture) -> str:
 
 
 def check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
-    """Refuse references among which one comes twice.
-
-    Raises:
-        InputError: naming both.
-    """
+    """Raise InputError, naming both, for references among which one comes twice."""
     seen: dict[str, str] = {}
     for picture, digest in zip(pictures, digests, strict=True):
         if digest in seen:
@@ -286,11 +273,7 @@ def _read_file(path: Path, wanted: Wanted) -> Picture:
 
 
 def _content(source: Any) -> bytes:
-    """All that is left to read in a binary file object.
-
-    Raises:
-        RefusedError: if it gives anything but bytes, or cannot be read.
-    """
+    """All that is left to read in a binary file object; RefusedError if it gives no bytes, or cannot be read."""
     try:
         data = source.read()
     except (OSError, ValueError) as error:

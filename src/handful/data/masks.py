@@ -62,14 +62,7 @@ def read_regions(
 
 
 def marked(values: NDArray[np.integer]) -> tuple[NDArray[np.bool_], bool]:
-    """The pixels that a mask marks.
-
-    Args:
-        values: (h, w) of the mask.
-
-    Returns:
-        (h, w), and whether values below half of the largest were left out, as soft edges or noise.
-    """
+    """The pixels (h, w) that a mask (h, w) marks, and whether its lower values were left out as soft edges or noise."""
     low = (values > 0) & _below_half(values)
     if not low.any() or (values.min() == 0 and 2 * int((low & _labels(values)).sum()) >= int(low.sum())):
         return values > 0, False

@@ -101,11 +101,7 @@ class Preprocessing:
         return placement_of(size, self.size) if self.keeps_aspect else whole(self.size)
 
     def fine_placement(self, size: tuple[int, int]) -> Placement:
-        """Where a picture of this width and height lies in the frame of tiles.
-
-        Raises:
-            ValueError: without tiles.
-        """
+        """Where a picture of this width and height lies in the frame of tiles; raises ValueError without tiles."""
         if self.fine is None:
             raise ValueError("Pictures must be looked at in tiles to lie in their frame.")
         return placement_of(size, self.fine) if self.keeps_aspect else whole(self.fine)
@@ -113,10 +109,7 @@ class Preprocessing:
     def in_detail(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Bring a picture into the frame of tiles: (3, H, W), of 8-bit pixels as they are, of others in [0, 1].
 
-        Resized as by `__call__`, to the same values.
-
-        Raises:
-            ValueError: without tiles.
+        Resized as by `__call__`, to the same values. Raises ValueError without tiles.
         """
         placement = self.fine_placement(picture.size)
         if picture.pixels.dtype == np.uint8:
@@ -128,11 +121,7 @@ class Preprocessing:
         return placement.mirrored(self._deep(picture, placement))
 
     def inputs(self, image: NDArray[np.uint8] | NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """The tiles of a picture that is in their frame (3, H, W), one after the other: (3, h, w) in [0, 1] each.
-
-        Raises:
-            ValueError: without tiles.
-        """
+        """The tiles of a picture in their frame: (3, H, W) → (3, h, w) in [0, 1]; raises ValueError without tiles."""
         if self.tiles is None:
             raise ValueError("Pictures must be looked at in tiles to be cut into them.")
         for cut in self.tiles.cuts(image):
@@ -145,10 +134,7 @@ class Preprocessing:
     def __call__(self, picture: Picture, *, halves: bool = False) -> NDArray[np.float32]:
         """Bring a picture into the model-input frame: (3, H, W) in [0, 1], contiguous.
 
-        Args:
-            picture: of 8 or 16 bits.
-            halves: whether 8-bit pixels are resized in two threads: to the same values, in less time where a core is
-                idle.
+        With `halves` 8-bit pixels are resized in two threads: to the same values, in less time where a core is idle.
         """
         placement = self.placement(picture.size)
         if picture.pixels.dtype == np.uint8:
@@ -168,9 +154,7 @@ class Preprocessing:
         unless the picture is far too bright or dark for that and another depth makes it as bright as they are: then it
         comes from a camera or program of that depth. A picture that no depth makes so is dark or bright, and stays so.
         """
-        if picture.pixels.dtype == np.uint8:
-            return 8
-        return depth_of(picture, self.bits, self.bright)
+        return 8 if picture.pixels.dtype == np.uint8 else depth_of(picture, self.bits, self.bright)
 
     def notes(self, picture: Picture, references: Iterable[Reference] = ()) -> tuple[str, ...]:
         """A sentence each on a picture's depth and shape where they are not those of the references and the frame."""
@@ -246,11 +230,8 @@ class Axis:
 def resize(pixels: NDArray[np.integer], size: tuple[int, int], *, halves: bool) -> NDArray[np.float32]:
     """Resize a picture: (h, w, 3) → (3, H, W) in [0, 1].
 
-    Args:
-        pixels: of the picture.
-        size: (H, W).
-        halves: whether two threads make a half each, to the same values; where the second thread works for another
-            picture already, the calling thread makes both.
+    With `halves` two threads make a half each, to the same values; where the second thread works for another picture
+    already, the calling thread makes both.
     """
     image = np.empty((CHANNELS, *size), np.float32)
     bands = len(_axis(len(pixels), size[0]).weights)
@@ -305,8 +286,7 @@ def _resize_bands(pixels: NDArray[np.integer], image: NDArray[np.float32], start
 def _pieces(start: int, end: int, most: int) -> list[tuple[int, int]]:
     """Where pieces start and end, as few and as much alike as can be."""
     count = ceil((end - start) / most)
-    edges = [start + (end - start) * number // count for number in range(count + 1)]
-    return list(pairwise(edges))
+    return list(pairwise(start + (end - start) * number // count for number in range(count + 1)))
 
 
 def _overlapping(rows: NDArray[np.float32], length: int, step: int) -> NDArray[np.float32]:

@@ -74,7 +74,6 @@ def fit(
     Args:
         detector: fitted in place; its method must have the setting `SETTING`.
         references, accept_odd: as `Detector.fit` takes them.
-        budget: of the file and of an inspection.
         progress: whether to show a bar, once for each share.
 
     Raises:

@@ -87,7 +87,6 @@ class ReferenceFeatures:
         reference cannot be left out: its scores stay as they are, and the threshold errs towards fewer false alarms.
 
         Args:
-            method: as was fitted.
             references: k, how many of the pictures learnt are references.
             image, peaks: (k,) image score and highest map value of each, all counting.
         """

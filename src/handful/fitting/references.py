@@ -23,9 +23,7 @@ class References:
     """Good pictures and the input that they become.
 
     Attributes:
-        pictures: as they were read.
-        digests: sha256 of each.
-        backbone: computes the features.
+        digests: sha256 of each picture.
         preprocessing: from pixels to the input of the backbone.
         sizing: the size that `auto` chose, and why; None where a size was asked for.
     """

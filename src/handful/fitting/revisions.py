@@ -242,11 +242,7 @@ class History:
         )
 
     def by_hand(self, threshold: float, calibration: Calibration) -> Calibration:
-        """A calibration with another threshold, as a person wants it.
-
-        Raises:
-            SettingError: if it does not lie above the typical score.
-        """
+        """A calibration with a threshold set by hand; raises SettingError unless it lies above the typical score."""
         if not calibration.typical < threshold <= LARGEST:
             other = "lower" if threshold > LARGEST else "higher"
             raise SettingError(
@@ -260,15 +256,9 @@ class History:
         return replace(calibration, threshold=threshold, rests_on=words)
 
     def check_new(self, pictures: Sequence[PictureRecord], learnt: Mapping[str, str], *kinds: Kind) -> None:
-        """Check that pictures differ from each other and from those that were given before.
+        """Raise InputError for the first picture given twice, or given before.
 
-        Args:
-            pictures: new ones.
-            learnt: the names, by digest, of all that the inspector has learnt.
-            kinds: the revisions that count.
-
-        Raises:
-            InputError: for the first that does not.
+        Given before are the pictures that the inspector has learnt (names by digest) and those of standing `kinds`.
         """
         known = {digest: f"{name}, which it has learnt" for digest, name in learnt.items()}
         for revision in self.standing(*kinds):
@@ -283,11 +273,7 @@ class History:
             known[picture.sha256] = f"{picture.name}, given with it"
 
     def check_odd(self, pictures: Sequence[PictureRecord]) -> None:
-        """Check that further good pictures score as good ones may.
-
-        Raises:
-            InputError: if some do not.
-        """
+        """Raise InputError if further good pictures do not score as good ones may."""
         rates = [(one.name, self.prediction.rate(one.raw_score)) for one in pictures if one.raw_score is not None]
         odd = [(name, rate) for name, rate in rates if not ODD <= rate <= 1 - ODD]
         if odd:

@@ -39,12 +39,7 @@ EDGE = 0.1  # of the side: what a copy shows there is made up
 
 @dataclass(frozen=True)
 class Rotation:
-    """Whether references are learnt in turned copies, and why.
-
-    Attributes:
-        turned: whether.
-        why: in words, for people.
-    """
+    """Whether references are learnt in turned copies, and why, in words for people."""
 
     turned: bool
     why: str
@@ -63,8 +58,6 @@ def decide(
     Args:
         wanted: by the method.
         images: the references, (3, H, W) in [0, 1] each.
-        features: of each.
-        backbone: that computed these.
         aspects: width to height of each picture before it was brought into the frame.
     """
     if wanted != "auto":
@@ -89,13 +82,9 @@ def decide(
 
 
 def turned_patches(image: Tensor, upright: Features, backbone: Backbone, *, aspect: float) -> Features:
-    """What the turned copies of a picture show that it does not show as it is.
+    """What the turned copies of a picture (3, H, W) in [0, 1] show that it does not show upright.
 
-    Args:
-        image: (3, H, W) in [0, 1].
-        upright: its features.
-        backbone: that computed them.
-        aspect: of the picture, see `decide`.
+    For the aspect see `decide`.
 
     Returns:
         One picture's, every level (1, C, N, D): of each of C copies the `KEPT` patches farthest from the picture's.
@@ -121,7 +110,6 @@ def nearer_turned(
     Args:
         image: of the first, (3, H, W).
         features: of all, the first one's first.
-        backbone: that computed these.
         aspect: of the first, see `decide`.
 
     Returns:
@@ -139,14 +127,9 @@ def nearer_turned(
 
 
 def axis(picture: NDArray[np.uint8], *, aspect: float) -> float | None:
-    """The direction of an oblong part's longer axis, in degrees from 0 to 180.
+    """The direction of an oblong part's longer axis in a picture (H, W, 3), in degrees from 0 to 180.
 
-    Args:
-        picture: (H, W, 3).
-        aspect: of the picture, see `decide`.
-
-    Returns:
-        None where there is no part on an even ground, or it is not oblong.
+    None where there is no part on an even ground, or it is not oblong. For the aspect see `decide`.
     """
     part = foreground(picture)
     if part.all():

@@ -57,11 +57,7 @@ class Place(NamedTuple):
 
 
 class ReferencePatches:
-    """The patches of several pictures on the same grid, prepared once for many searches.
-
-    Args:
-        patches: (k, h, w, D).
-    """
+    """The patches (k, h, w, D) of several pictures on the same grid, prepared once for many searches."""
 
     def __init__(self, patches: NDArray[np.float32]) -> None:
         self.patches = patches
@@ -69,12 +65,7 @@ class ReferencePatches:
         self._beside = list(_distances_beside(patches))
 
     def nearest_places(self, query: NDArray[np.float32], at: Sequence[tuple[int, int]]) -> list[Place]:
-        """The patch of any reference that each of some patches of a picture is nearest to.
-
-        Args:
-            query: (h, w, D) of the picture.
-            at: row and column of each patch.
-        """
+        """The patch of any reference that each patch of a picture (h, w, D) at these rows and columns is nearest to."""
         if not at:
             return []
         rows, columns = np.array(at).T
@@ -82,15 +73,12 @@ class ReferencePatches:
         return [self._place(int(n), float(d)) for n, d in zip(found, distances, strict=True)]
 
     def least_found(self, query: NDArray[np.float32]) -> Place:
-        """The patch of the most alike reference that is farthest from everything in a picture: it may be missing there.
+        """The patch of the most alike reference farthest from all in a picture (h, w, D): it may be missing there.
 
         The most alike reference is the one whose patches are nearest to the picture's on the mean, by every fourth row
         and column of it and every second one of the picture. Of its own patches those of every second row and column
         are looked up first. Any other is at most as far as one of these beside it and the two are apart, so that few
         of them are looked up too.
-
-        Args:
-            query: (h, w, D) of the picture.
         """
         count, height, width, depth = self.patches.shape
         sparse, dense = (some.reshape(-1, depth) for some in (self.patches[:, ::4, ::4], query[::2, ::2]))
@@ -118,10 +106,7 @@ class ReferencePatches:
 def _distances_beside(
     patches: NDArray[np.float32],
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
-    """How far patches are from those beside them that lie in every second row and column.
-
-    Args:
-        patches: (k, h, w, D).
+    """How far patches (k, h, w, D) are from those beside them that lie in every second row and column.
 
     Yields:
         For each of the eight sides the numbers of the patches (m,) that have such a one there, that one's (m,), and how
@@ -138,11 +123,7 @@ def _distances_beside(
 
 
 class Rows:
-    """Rows to search among, prepared once for many searches.
-
-    Args:
-        rows: (M, D).
-    """
+    """Rows (M, D) to search among, prepared once for many searches."""
 
     def __init__(self, rows: NDArray[np.float32]) -> None:
         self._rows, self._middle = rows, rows.mean(0)  # distances stay, and squares of what lies around 0 cancel least
@@ -151,16 +132,10 @@ class Rows:
         self._bank = np.column_stack([centred, -half_squares]).T  # (D + 1, M): one product gives all
 
     def nearest(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The nearest row of each query by Euclidean distance, the lowest of those equally near.
+        """The nearest row of each query by Euclidean distance, the lowest of those equally near: (N, D) → (N,), (N,).
 
         Found by q·m - |m|²/2, which orders rows as the distance does; the distance itself is computed from the
         difference, so that it carries no cancellation error and a query that is among the rows is exactly 0 away.
-
-        Args:
-            queries: (N, D).
-
-        Returns:
-            Distances (N,) and row numbers (N,).
         """
         asked = np.column_stack([queries - self._middle, np.ones(len(queries), np.float32)])
         block, count = max(1, CHUNK_ELEMENTS // len(self._rows)), len(queries)
@@ -180,8 +155,7 @@ class Evidence:
 
     Args:
         learnt: the levels of one good picture each, (h, w, D), finest grid first.
-        names: of the good pictures.
-        parts: of the frame that each good picture fills.
+        placements: of each good picture in its frame.
     """
 
     def __init__(
@@ -200,10 +174,9 @@ class Evidence:
         """Add to each region the good patch nearest to its peak; beside them, what may be missing.
 
         Args:
-            regions: of the picture.
             levels: of the picture, as those learnt.
             size: width, height of the original picture, in whose pixels the regions are given.
-            part: of the frame that the picture fills.
+            placement: of the picture in its frame.
         """
         scales, references = self._search
         query = _vectors(levels, scales)

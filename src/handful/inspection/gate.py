@@ -71,11 +71,7 @@ Levels = Sequence[NDArray[np.float32]]  # of one picture, (h, w, D) each
 
 
 def check_names(checks: Sequence[str] | str) -> tuple[str, ...]:
-    """The checks in their own order, one name standing for itself.
-
-    Raises:
-        SettingError: for a name that is not in `CHECKS`.
-    """
+    """The checks in their own order, one name standing for itself; raises SettingError for a name not in `CHECKS`."""
     names = (checks,) if isinstance(checks, str) else tuple(checks)
     for name in names:
         if name not in CHECKS:
@@ -148,7 +144,6 @@ class Gate:
 
     Attributes:
         checks: those that run, names in `CHECKS`.
-        statistics: of the references.
     """
 
     checks: tuple[str, ...]
@@ -159,20 +154,16 @@ class Gate:
     ) -> str | None:
         """What is wrong with a picture (3, H, W) in [0, 1] before its features are known; None to go on.
 
-        The answer is the end of a sentence that begins with the picture's name.
-
-        Args:
-            image: the picture.
-            fine: the same with more pixels, where `learn_statistics` was given such.
+        The answer is the end of a sentence that begins with the picture's name. `fine` is the same picture with more
+        pixels, where `learn_statistics` was given such.
         """
         blocks = blocks_of(image)
         if "blank" in self.checks and self._blank(image, blocks):
             return "must show the part, got an almost uniform picture; take it again."
         alike = self._likeness(blocks) if {"exposure", "shift"} & set(self.checks) and self._have_a_layout else None
-        if "exposure" in self.checks:
-            wrong = self._exposure(blocks, shows_layout=alike is not None and alike >= MATCH)
-            if wrong:
-                return wrong
+        shows_layout = alike is not None and alike >= MATCH
+        if "exposure" in self.checks and (wrong := self._exposure(blocks, shows_layout=shows_layout)):
+            return wrong
         if "blur" in self.checks and (wrong := self._blur(blocks if fine is None else blocks_of(fine))):
             return wrong
         return self._shift(blocks, alike) if "shift" in self.checks and alike is not None else None
@@ -281,9 +272,7 @@ class Gate:
     def _shows_a_good_place(self, levels: Levels, good: Sequence[Levels], *, distance: float) -> bool:
         """Whether any place of a picture is as near to a good picture as the oddest place of good pictures is.
 
-        Args:
-            levels, good: see `refuse_features`.
-            distance: that of the picture's mean patch; a place much nearer than that counts, too.
+        A place much nearer than `distance`, that of the picture's mean patch, counts, too.
         """
         depths = self.statistics.depths
         places = [(place_means(of_one, PLACES), _spread(of_one)) for of_one in good]
@@ -315,9 +304,9 @@ class Gate:
         if len(self.statistics.mean) == 1:
             return PRODUCT_ALONE
         floor = PRODUCT if self._lies_still else PRODUCT_ANYWHERE
-        between = np.array([_distances(mean, self.statistics) for mean in self.statistics.mean])  # (k, k)
-        np.fill_diagonal(between, np.inf)
-        return max(floor, PRODUCT_FACTOR * float(between.min(1).max()))
+        distances = between(self.statistics)  # (k, k)
+        np.fill_diagonal(distances, np.inf)
+        return max(floor, PRODUCT_FACTOR * float(distances.min(1).max()))
 
 
 def _contrast(image: NDArray[np.float32]) -> float:

@@ -210,7 +210,6 @@ def calibrate(
         false_alarm_rate: the share of good parts that may be rejected, in [1e-6, 0.5).
         further_scores: image scores of further good pictures, by the final method, which has not learnt them.
         further_peaks: the highest map values of the same.
-        prior: of the method's scores.
 
     Raises:
         SettingError: for a rate out of bounds.
@@ -250,7 +249,7 @@ def _basis(references: int, views: int, further: int, prior: Prior) -> str:
 
 
 def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior: Prior = PATCHCORE) -> Prediction:
-    """Predict the next good picture's score.
+    """Predict the next good picture's score from those of the references' views (k, V) and of n further good pictures.
 
     Good scores are taken as log-normal with unknown mean and spread. The spread between pictures has a
     scaled inverse chi-square prior (`Prior.spread`, `PRIOR_WEIGHT`), so the next picture's log score follows Student's
@@ -262,11 +261,6 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
 
     Two references or more were each scored by a method with one fewer, which gives higher scores (`Prior.falling`).
     What is typical allows for that; the threshold does not, so it errs on the side of fewer false alarms.
-
-    Args:
-        scores: (k, V) of the references' views.
-        further: of further good pictures, n of them.
-        prior: of the method's scores.
     """
     logs = np.log(np.maximum(scores, SMALLEST_SCORE))  # (k, V)
     alone = len(logs) == 1

@@ -29,7 +29,6 @@ class HeadTraining(Configured, ABC):
         quick: the settings of a training of seconds, on small features, that tells anomalies from good places.
         updates: of the optimiser.
         head_: what is trained.
-        optimiser_: of it.
     """
 
     name: ClassVar[str]
@@ -49,13 +48,7 @@ class HeadTraining(Configured, ABC):
     ) -> tuple[Tensor, Tensor]:
         """Make a picture and its mask of a class's labelled ones: to be written where `augmented_wanted` is above 0.
 
-        Args:
-            images: (3, H, W) in [0, 1] each.
-            masks: (H, W) bool each, what is anomalous.
-            generator: of all that is random.
-
-        Returns:
-            (3, H, W) and (H, W).
+        Pictures are (3, H, W) in [0, 1], masks (H, W) bool, True where anomalous; the generator draws at random.
         """
         raise NotImplementedError
 
@@ -65,13 +58,7 @@ class HeadTraining(Configured, ABC):
 
     @abstractmethod
     def start(self, classes: Sequence[AuxiliaryClass], *, seed: int, device: str) -> None:
-        """Make the head and the optimiser.
-
-        Args:
-            classes: what it is trained on.
-            seed: of all that is random.
-            device: where torch runs.
-        """
+        """Make the head, on `device`, and the optimiser; all that is random comes from the seed."""
 
     @abstractmethod
     def update(self, number: int, classes: Sequence[AuxiliaryClass]) -> float:
@@ -92,7 +79,6 @@ class Tuning(Configured, ABC):
         updates: of the optimiser, at most.
         size: side of the square pictures that `start` wants, in pixels.
         learnt_: what is trained: the trunk as `learnt_["trunk"]`, and heads.
-        optimiser_: of `learnt_`.
     """
 
     name: ClassVar[str]
@@ -124,13 +110,8 @@ class Tuning(Configured, ABC):
 def layers_up_to(trunk: nn.Module, *, stride: int, size: int) -> list[nn.Module]:
     """The layers of a network that run before the first one that brings its grid to a stride above this one.
 
-    They are found in one pass of a blank picture. A network that never reaches such a stride by a convolution or by
-    pooling, as a vision transformer does not, has none.
-
-    Args:
-        trunk: (B, 3, H, W) → (B, C).
-        stride: 0 for no layer at all.
-        size: side of the pictures that it is meant for, in pixels.
+    They are found in one pass of a blank picture of `size` pixels a side. A network that never reaches such a stride by
+    a convolution or by pooling, as a vision transformer does not, has none; for a stride of 0 there is none either.
     """
     ran: list[nn.Module] = []
     ends: list[int] = []  # how many had run before each layer that goes beyond the stride

@@ -108,13 +108,8 @@ class FastRecon(Method):
         return lengths.reshape(picture.shape[:2])
 
     def state(self) -> dict[str, Tensor]:
-        return {
-            "depths": torch.tensor(self.depths_ or ()),
-            "lam": self.lam_,
-            "coreset": self.coreset_,
-            "mean": self.mean_,
-            "solver": self.solver_,
-        }
+        learnt = {"lam": self.lam_, "coreset": self.coreset_, "mean": self.mean_, "solver": self.solver_}
+        return {"depths": torch.tensor(self.depths_ or ()), **learnt}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         self.lam_, self.coreset_ = state["lam"], state["coreset"]
@@ -125,10 +120,7 @@ class FastRecon(Method):
 def reconstruction_solver(coreset: Tensor) -> Tensor:
     """B = Sᵀ (S Sᵀ + εI)⁻¹ of a coreset S (n, C): coefficients of any rows X are X B, their projection X B S.
 
-    Solved in float64; ε is `RIDGE` of the mean diagonal, far below what features differ by.
-
-    Returns:
-        (C, n) in the coreset's dtype.
+    (C, n) in the coreset's dtype, solved in float64; ε is `RIDGE` of the mean diagonal, far below how features differ.
     """
     wide = coreset.double()
     gram = wide @ wide.T  # (n, n)
@@ -139,16 +131,10 @@ def reconstruction_solver(coreset: Tensor) -> Tensor:
 
 
 def alignment(patches: Tensor) -> Tensor:
-    """How well pictures agree place by place: from 0, not at all, to 1, everywhere.
+    """How well two pictures or more agree place by place: (B, h, w, C) → (), 0 for not at all, 1 for everywhere.
 
     The mean, over places and pairs of different pictures, of the cosine between patches from which the mean of all
     patches has been taken; 0 where that is negative.
-
-    Args:
-        patches: (B, h, w, C), at least two pictures.
-
-    Returns:
-        ().
     """
     directions = F.normalize(patches - patches.mean((0, 1, 2)), dim=3)
     pictures = len(patches)

@@ -66,9 +66,8 @@ class PatchCore(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.neighbourhood >= 1 and self.neighbourhood % 2 == 1, "neighbourhood", "odd, from 1", self.neighbourhood
-        )
+        odd = self.neighbourhood >= 1 and self.neighbourhood % 2 == 1
+        require(odd, "neighbourhood", "odd, from 1", self.neighbourhood)
         require(self.dimensions is None or self.dimensions >= 1, "dimensions", "None or at least 1", self.dimensions)
         require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
         require(self.neighbours >= 1, "neighbours", "at least 1", self.neighbours)

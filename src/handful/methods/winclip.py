@@ -102,12 +102,9 @@ class WinCLIP(Method):
 
 
 def by_language(embeddings: Tensor, text: Tensor, *, temperature: float) -> Tensor:
-    """How anomalous embeddings are called: (…, E) → (…) in (0, 1).
+    """How anomalous embeddings of any length are called: (…, E) → (…) in (0, 1).
 
-    Args:
-        embeddings: of pictures or windows, of any length.
-        text: (2, E) the normal and the anomalous prototype, of length 1.
-        temperature: what the cosines are divided by.
+    `text` (2, E) is the normal and the anomalous prototype, of length 1; the cosines are divided by the temperature.
     """
     cosines = F.normalize(embeddings, dim=-1) @ text.T
     probabilities: Tensor = (cosines / temperature).softmax(-1)  # (…, 2)
@@ -137,11 +134,7 @@ def _directions(level: Tensor) -> Tensor:
 
 
 def _check_windows(features: Features) -> Tensor:
-    """Check that levels are patches and windows of them; the text prototypes.
-
-    Raises:
-        InputError: if they are others.
-    """
+    """The text prototypes; raises InputError unless levels are patches and windows of them."""
     assert features.text is not None  # `fit` and `score` have seen to it
     patches, *windows = features.levels
     for level in windows:

@@ -60,11 +60,6 @@ class ConditionalFlow(nn.Module):
         codes, log_determinant = self.blocks(vectors, [condition])
         return codes, log_determinant
 
-    def from_gaussian(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """The vectors (N, D) that have these codes."""
-        vectors: Tensor = self.blocks(codes, [condition], rev=True)[0]
-        return vectors
-
 
 def position_code(grid: tuple[int, int], *, width: int) -> Tensor:
     """A fixed code of each place on a grid (h, w): (h, w, width) in [-1, 1], the width a multiple of 4.

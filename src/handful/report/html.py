@@ -195,11 +195,7 @@ def _evidence(
 
 
 def _crop(pixels: NDArray[np.uint8], at: tuple[float, ...], share: float) -> NDArray[np.uint8]:
-    """The square of this share of the longer side around a place (x, y in shares), as far as it lies inside.
-
-    Returns:
-        (_CROP, _CROP, 3), nothing drawn over it.
-    """
+    """The square of this share of the longer side around a place (x, y in shares), moved inside: (_CROP, _CROP, 3)."""
     height, width = pixels.shape[:2]
     side = min(height, width, max(4, round(share * max(height, width))))
     left, top = (

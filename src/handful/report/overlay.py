@@ -64,12 +64,7 @@ def overlay(pixels: NDArray[np.uint8], inspection: "Inspection") -> NDArray[np.u
 
 
 def resized(heatmap: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A map (H, W) in as many pixels as wanted: (height, width), from a large map by each block's highest value.
-
-    Args:
-        heatmap: calibrated.
-        size: width, height.
-    """
+    """A map (H, W) at a size (width, height): → (height, width), from a large map by each block's highest value."""
     block = min(length // shown for length, shown in zip(heatmap.shape, size[::-1], strict=True))
     if max(heatmap.shape) > _LARGE and block > 1:  # a small peak stays one
         rows, columns = (np.arange(0, length, block) for length in heatmap.shape)

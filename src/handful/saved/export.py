@@ -41,10 +41,8 @@ class Agreement:
     """How far a graph's answers lie from the inspector's on pictures, at most, see `TOLERANCE`.
 
     Attributes:
-        format: of the graph.
         pictures: how many were compared.
-        score: of the image scores.
-        map: of all values of the maps.
+        score, map: of the image scores, and of all values of the maps.
     """
 
     format: GraphFormat
@@ -58,7 +56,6 @@ class Export:
     """What was written.
 
     Attributes:
-        folder: where.
         files: their sizes in bytes by name.
         agreements: one for each format.
     """
@@ -69,13 +66,7 @@ class Export:
 
 
 class Whole(nn.Module):
-    """A backbone's network, and what scores its features.
-
-    Args:
-        network: (1, 3, H, W) → levels.
-        score: of the inspector.
-        size: (H, W).
-    """
+    """A backbone's network, (1, 3, H, W) → levels, and the inspector's score of its features."""
 
     def __init__(self, network: nn.Module, score: Callable[[Features], Scores], size: tuple[int, int]) -> None:
         super().__init__()
@@ -92,8 +83,6 @@ def export(folder: Path, fitted: InspectorState, *, formats: Sequence[GraphForma
 
     Args:
         folder: new or empty.
-        fitted: the inspector.
-        formats: one or several.
         check: pictures, or folders of them, to compare each graph with the inspector on, besides the thumbnails of its
             references.
 
@@ -147,11 +136,7 @@ def _check(fitted: InspectorState, formats: Sequence[str]) -> None:
 
 
 def _writer(kind: GraphFormat) -> Callable[[nn.Module, Tensor, Path], Graph]:
-    """What writes and opens a graph of a format.
-
-    Raises:
-        SettingError: if its packages are missing.
-    """
+    """What writes and opens a graph of a format; raises SettingError if its packages are missing."""
     if kind == "onnx":
         from handful.graphs import onnx_writer
 
@@ -173,22 +158,13 @@ def _check_images(fitted: InspectorState, check: Pictures | None) -> list[Tensor
 def _agreement(
     kind: GraphFormat, graph: Graph, inputs: Sequence[Tensor], own: Sequence[Scores], calibration: Calibration
 ) -> Agreement:
-    """How well a graph agrees with the inspector's own scores of the same inputs.
-
-    Raises:
-        OutputError: if not within `TOLERANCE`.
-    """
+    """How well a graph agrees with the inspector's own scores of the same inputs; OutputError if beyond `TOLERANCE`."""
     of_scores, of_maps = [], []
     for image, scores in zip(inputs, own, strict=True):
         found_map, found = graph(image)
-        of_scores.append(
-            relative_difference(found, scores.image.cpu().numpy(), calibration.typical, calibration.threshold)
-        )
-        of_maps.append(
-            relative_difference(
-                found_map, scores.maps.cpu().numpy(), calibration.map_typical, calibration.map_threshold
-            )
-        )
+        own_score, own_map = scores.image.cpu().numpy(), scores.maps.cpu().numpy()
+        of_scores.append(relative_difference(found, own_score, calibration.typical, calibration.threshold))
+        of_maps.append(relative_difference(found_map, own_map, calibration.map_typical, calibration.map_threshold))
     agreement = Agreement(kind, len(inputs), float(np.max(of_scores)), float(np.max(of_maps)))
     if not (agreement.score <= TOLERANCE and agreement.map <= TOLERANCE):  # NaN is neither
         raise OutputError(

@@ -21,11 +21,7 @@ def history_part(history: History) -> bytes:
 
 
 def history_of(parts: Mapping[str, bytes]) -> History:
-    """The scores of the references and all revisions of a saved inspector.
-
-    Raises:
-        InspectorError: if they are missing or cannot be read.
-    """
+    """The history of a saved inspector; raises InspectorError if it is missing or cannot be read."""
     try:
         return _history(json.loads(parts[HISTORY_PART]))
     except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -66,17 +62,15 @@ def _revision(values: Any) -> Revision:
         _rate(values["value"])
     if (calibration := values["calibration"]) is not None:
         Calibration.from_dict(calibration)
-    return Revision(
-        **{
-            **values,
-            "number": _whole(values["number"]),
-            "before": _number(values["before"]),
-            "after": _number(values["after"]),
-            "pictures": tuple(map(_given, values["pictures"])),
-            "value": values["value"] if values["value"] is None else _number(values["value"]),
-            "ignoring": tuple(map(_whole, values["ignoring"])),
-        }
-    )
+    checked = {
+        "number": _whole(values["number"]),
+        "before": _number(values["before"]),
+        "after": _number(values["after"]),
+        "pictures": tuple(map(_given, values["pictures"])),
+        "value": values["value"] if values["value"] is None else _number(values["value"]),
+        "ignoring": tuple(map(_whole, values["ignoring"])),
+    }
+    return Revision(**{**values, **checked})
 
 
 def _given(values: Any) -> PictureRecord:

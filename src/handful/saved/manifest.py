@@ -26,11 +26,7 @@ Arrays = tuple[NDArray[np.float32], ...]  # the levels of one picture, (h, w, D)
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn whatever an inspector's parts raise into one sentence.
-
-    Raises:
-        InspectorError: if they cannot be read.
-    """
+    """Turn whatever an inspector's parts raise, where they cannot be read, into the one sentence of InspectorError."""
     try:
         yield
     except HandfulError:

@@ -61,7 +61,6 @@ class Scoring(nn.Module):
     Args:
         method: of these settings; what it has learnt itself does not matter.
         state: the shapes of its state; those that hold nothing are no inputs.
-        depths: channels of each level.
         score: (method, features, good=features of a good picture) → scores.
         size: (H, W) of the frame.
     """
@@ -98,8 +97,7 @@ def keep(
     """Make the graph of a fitted method's scoring, and check that it answers as the inspector does.
 
     Args:
-        method, features, backbone, calibration: of the inspector.
-        look: what it sees in a picture (3, H, W) by torch.
+        look: what the inspector sees in a picture (3, H, W) by torch.
         images: pictures to compare the two on.
 
     Raises:
@@ -127,11 +125,7 @@ def keep(
 
 
 def check_traceable(method: methods.Method) -> None:
-    """Check that torch can follow a method's scoring into a graph.
-
-    Raises:
-        SettingError: where it cannot; the sentence names methods of which it can.
-    """
+    """Raise SettingError, naming traceable methods, for one whose scoring torch cannot follow into a graph."""
     if not method.traceable:
         able = ", ".join(name for name, known in methods.METHODS.items() if known.traceable)
         raise SettingError(

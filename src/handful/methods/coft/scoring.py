@@ -63,9 +63,8 @@ class COFT(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.views >= 1, "views", "at least 1", self.views)
-        require(
-            self.neighbourhood >= 1 and self.neighbourhood % 2 == 1, "neighbourhood", "odd, from 1", self.neighbourhood
-        )
+        odd = self.neighbourhood >= 1 and self.neighbourhood % 2 == 1
+        require(odd, "neighbourhood", "odd, from 1", self.neighbourhood)
         require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
 
     @property
@@ -99,13 +98,8 @@ class COFT(Method):
         return patch_vectors(features.levels, self.scales_, neighbourhood=self.neighbourhood, dimensions=None)
 
     def state(self) -> dict[str, Tensor]:
-        return {
-            "depths": torch.tensor(self.depths_ or ()),
-            "mean": self.mean_,
-            "whitening": self.whitening_,
-            "bank": self.bank_.rows,
-            "scales": self.scales_,
-        }
+        learnt = {"mean": self.mean_, "whitening": self.whitening_, "bank": self.bank_.rows, "scales": self.scales_}
+        return {"depths": torch.tensor(self.depths_ or ()), **learnt}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         self.mean_, self.whitening_ = state["mean"], state["whitening"]
@@ -118,11 +112,7 @@ def embedding(features: Features) -> Tensor:
 
 
 def gaussian(vectors: NDArray[np.float64], *, shrinkage: Shrinkage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a Gaussian of shrunk covariance.
-
-    Args:
-        vectors: (N, D), at least two.
-        shrinkage: see `COFT`.
+    """Fit a Gaussian of shrunk covariance to at least two vectors (N, D).
 
     Returns:
         The mean (D,), and W (D, D) with which |W (x - mean)| is the Mahalanobis distance of x.

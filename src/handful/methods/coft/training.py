@@ -59,15 +59,9 @@ NOISE = (0.2, 0.4)  # of "noise": its standard deviation, of values in [0, 1]
 
 
 def info_nce(first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
-    """The cross-entropy of telling each embedding's other view from the other 2 B - 2 embeddings, by their cosines.
+    """The mean cross-entropy of telling each embedding's other view from the other 2 B - 2 embeddings: ().
 
-    Args:
-        first: (B, D), a view of each of B different pictures.
-        second: (B, D), another view of each.
-        temperature: τ, what the cosines are divided by.
-
-    Returns:
-        (), the mean over all 2 B embeddings.
+    `first` and `second` (B, D) are two views of each of B different pictures; cosines are divided by the temperature τ.
     """
     directions = F.normalize(torch.cat([first, second]))
     cosines = directions @ directions.T / temperature
@@ -84,12 +78,7 @@ def stop_gradient_alignment(prediction: Tensor, target: Tensor) -> Tensor:
 def positive_pairs(embeddings: Tensor, instances: Tensor) -> Tensor:
     """The mean of 1 - cos over all pairs of views of different pictures; with one picture, over all pairs of its views.
 
-    Args:
-        embeddings: (N, D), at least two.
-        instances: (N,), which picture each one shows.
-
-    Returns:
-        ().
+    Embeddings are (N, D), at least two; `instances` (N,) says which picture each one shows. → ().
     """
     directions = F.normalize(embeddings)
     paired = instances[:, None] != instances
@@ -101,14 +90,7 @@ def positive_pairs(embeddings: Tensor, instances: Tensor) -> Tensor:
 def negative_pairs(normal: Tensor, negative: Tensor, *, margin: float, temperature: float) -> Tensor:
     """The mean of softplus((cos - margin) / τ) over all pairs of a normal and a negative embedding.
 
-    Args:
-        normal: (N, D).
-        negative: (M, D).
-        margin: the cosine from which on a pair counts as too close.
-        temperature: τ, how sharply.
-
-    Returns:
-        ().
+    Embeddings are (N, D) and (M, D). From the margin on a cosine counts as too high; τ says how sharply. → ().
     """
     cosines = F.normalize(normal) @ F.normalize(negative).T
     return F.softplus((cosines - margin) / temperature).mean()
@@ -117,13 +99,8 @@ def negative_pairs(normal: Tensor, negative: Tensor, *, margin: float, temperatu
 def effective_rank(embeddings: Tensor) -> float:
     """In how many directions embeddings differ from their mean: the exponential of the entropy of the singular values.
 
-    Roy and Vetterli, The Effective Rank, EUSIPCO 2007. Embeddings count by their directions alone.
-
-    Args:
-        embeddings: (N, D).
-
-    Returns:
-        1 to N - 1, or 0 where they do not differ or are not finite.
+    Roy and Vetterli, The Effective Rank, EUSIPCO 2007. Embeddings (N, D) count by their directions alone:
+    1 to N - 1, or 0 where they do not differ or are not finite.
     """
     directions = F.normalize(embeddings.double())
     if not directions.isfinite().all():
@@ -151,13 +128,10 @@ class ContrastiveTuning(Tuning):
     """COFT-AD's fine-tuning.
 
     Attributes:
-        updates: of the optimiser, at most.
         pictures: augmented views of each update, even; each reference in turn gives two.
-        size: side of the pictures, in pixels.
         lr: the trunk's learning rate at the beginning.
         contrast: L_con: "infonce"; "stop_gradient"; or "auto", the latter for up to four references.
-        lambda_con: weight of L_con.
-        lambda_pp: λ_PP.
+        lambda_con, lambda_pp: the weights of L_con and L_PP.
         lambda_np: λ_NP; above 0 where `negatives` are named, and only there.
         negatives: what defects will look like: "cutpaste", a piece of the picture in a wrong place; "defects", REB's
             blobs, scars and clumps; "noise", a whole picture that is corrupted. As many are made as pairs of views.
@@ -226,8 +200,7 @@ class ContrastiveTuning(Tuning):
             layer.requires_grad_(False)
         each = max(2, CHECKED // len(pictures))
         generator = np.random.default_rng([seed, self.updates])  # a number that no update has
-        views = [self._view(row, generator) for row in range(len(pictures)) for _ in range(each)]
-        self._fixed = _batch(views, device)
+        self._fixed = _batch([self._view(row, generator) for row in range(len(pictures)) for _ in range(each)], device)
         with torch.no_grad():
             embeddings = trunk(self._fixed)
         stopping = self.contrast == "stop_gradient" or (self.contrast == "auto" and len(pictures) <= FEW)
@@ -277,8 +250,7 @@ class ContrastiveTuning(Tuning):
         if self.lambda_con:
             loss = loss + self.lambda_con * self._contrastive(normal, of_round)
         if self.lambda_pp:
-            instances = torch.tensor([*rows, *rows], device=device)
-            loss = loss + self.lambda_pp * positive_pairs(normal, instances)
+            loss = loss + self.lambda_pp * positive_pairs(normal, torch.tensor([*rows, *rows], device=device))
         if self.lambda_np:
             apart = negative_pairs(normal, negative, margin=self.margin, temperature=self.temperature)
             loss = loss + self.lambda_np * apart
@@ -304,8 +276,7 @@ class ContrastiveTuning(Tuning):
         if self.negatives == "noise":
             channels = 1 if (view == view[:1]).all() else 3  # colour alone would give a grey picture's noise away
             noise = generator.standard_normal((channels, *view.shape[1:]), dtype=np.float32)
-            noisy = view + float(generator.uniform(*NOISE)) * torch.from_numpy(noise)
-            return noisy.clamp(0, 1)
+            return (view + float(generator.uniform(*NOISE)) * torch.from_numpy(noise)).clamp(0, 1)
         pixels = (255 * view).round().byte().permute(1, 2, 0).numpy()
         if self.negatives == "cutpaste":
             made = cut_paste(pixels, generator=generator)
@@ -321,11 +292,7 @@ class ContrastiveTuning(Tuning):
         return torch.stack([positive_pairs(of_one, same) for of_one in of_each]).mean()
 
     def _check(self, number: int) -> None:
-        """Record the alignment loss after the update of a number.
-
-        Raises:
-            SettingError: if the embeddings have collapsed.
-        """
+        """Record the alignment loss after the update of a number; raise SettingError if the embeddings collapsed."""
         with torch.no_grad():
             embeddings = self.learnt_["trunk"](self._fixed)
         rank = effective_rank(embeddings)

@@ -58,11 +58,7 @@ CERTAIN = 1 - 1e-6  # what a probability counts as at most
 
 
 class ASL(nn.Sequential):
-    """Anomaly score learning at one level: batch norm on the discrepancy, and a network on each patch.
-
-    Args:
-        depth: channels of the level.
-    """
+    """Anomaly score learning at one level: batch norm on the discrepancy, and a network on each patch."""
 
     def __init__(self, depth: int) -> None:
         layers: list[nn.Module] = [nn.BatchNorm1d(depth)]
@@ -92,13 +88,7 @@ class NAM(nn.Module):
 
 
 class FASLHead(Head):
-    """ASL of every level, and NAM.
-
-    Args:
-        depths: channels of each level.
-        nam: whether there is NAM.
-        seed: of the initial weights.
-    """
+    """ASL of every level, and NAM where wanted; the initial weights come from the seed."""
 
     def __init__(self, depths: tuple[int, ...], *, nam: bool, seed: int) -> None:
         super().__init__("fasl", depths)
@@ -116,10 +106,6 @@ def feature_discrepancy(bank: ResidualBank, levels: tuple[Tensor, ...]) -> tuple
     """FD: |q - m| of each patch q and the bank's most similar m, both of length 1: (B, h, w, D) → (B, h, w, D) each.
 
     Between rows of length 1 the nearest is the one of the highest cosine.
-
-    Args:
-        bank: of references, patches at length 1.
-        levels: of pictures, at length 1.
     """
     return tuple(residual.abs() for residual in bank.residuals(levels, kind="signed"))
 
@@ -256,11 +242,8 @@ class FASL(Method):
     def state(self) -> dict[str, Tensor]:
         rows = {f"rows.{number}": level for number, level in enumerate(self.bank_.rows)}
         crops = () if self.crops_ is None else self.crops_.levels
-        return {
-            "depths": torch.tensor(self.depths_ or ()),
-            **rows,
-            **{f"windows.{number}": level for number, level in enumerate(crops)},
-        }
+        windows = {f"windows.{number}": level for number, level in enumerate(crops)}
+        return {"depths": torch.tensor(self.depths_ or ()), **rows, **windows}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         numbers = range(len(self.depths_ or ()))

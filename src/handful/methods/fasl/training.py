@@ -42,11 +42,8 @@ class ScoreLearning(HeadTraining):
     """FASL's training.
 
     Attributes:
-        updates: of the optimiser.
         pictures: of each update.
         shots: references drawn once for each class.
-        lr: learning rate.
-        nam: whether there is NAM.
         pool: augmented pictures of each class.
         mosaic: how often a picture is a mosaic of four.
         part: how often one is an enlarged part of one.
@@ -144,12 +141,7 @@ class ScoreLearning(HeadTraining):
 
 
 def map_loss(maps: Sequence[Tensor], truth: Tensor) -> Tensor:
-    """The sum over maps of focal and Dice loss in the model-input frame.
-
-    Args:
-        maps: (B, h, w) probabilities each.
-        truth: (B, H, W) 0 or 1.
-    """
+    """The sum over maps (B, h, w) of focal and Dice loss in the model-input frame of the truth (B, H, W), 0 or 1."""
     size = truth.shape[1:]
     enlarged = [resize_grid(one[..., None], size, mode="bilinear")[..., 0] for one in maps]
     return torch.stack([focal_loss(one, truth) + dice_loss(one, truth) for one in enlarged]).sum()

@@ -86,9 +86,8 @@ class REB(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.neighbourhood >= 1 and self.neighbourhood % 2 == 1, "neighbourhood", "odd, from 1", self.neighbourhood
-        )
+        odd = self.neighbourhood >= 1 and self.neighbourhood % 2 == 1
+        require(odd, "neighbourhood", "odd, from 1", self.neighbourhood)
         require(self.dimensions is None or self.dimensions >= 1, "dimensions", "None or at least 1", self.dimensions)
         require(self.neighbours >= 1, "neighbours", "at least 1", self.neighbours)
         require(self.alpha >= 0, "alpha", "at least 0", self.alpha)
@@ -111,9 +110,8 @@ class REB(Method):
         grid = patches.shape[1:3]
         side = 2 * self.exclude_radius + 1
         others = len(self.bank_.rows) - min(side, grid[0]) * min(side, grid[1])
-        require(
-            self.neighbours <= others, "neighbours", f"at most the {others} other rows of the bank", self.neighbours
-        )
+        rule = f"at most the {others} other rows of the bank"
+        require(self.neighbours <= others, "neighbours", rule, self.neighbours)
         return squares_to_others(patches, neighbours=self.neighbours, exclude_radius=self.exclude_radius).mean(1)
 
     def _score(self, queries: Features) -> Scores:
@@ -130,9 +128,8 @@ class REB(Method):
     def _patch_scores(self, picture: Tensor) -> Tensor:
         """(h, w, D) → (h, w)."""
         distances, indices = self.bank_.nearest(picture.flatten(0, 1))
-        values = corrected(
-            distances[:, 0].square(), self.densities_[indices[:, 0]], alpha=self.alpha, correction=self.correction
-        )
+        squares, densities = distances[:, 0].square(), self.densities_[indices[:, 0]]
+        values = corrected(squares, densities, alpha=self.alpha, correction=self.correction)
         return (values + self.offset_).reshape(picture.shape[:2])
 
     def _patches(self, features: Features) -> Tensor:
@@ -156,16 +153,10 @@ class REB(Method):
 
 
 def squares_to_others(patches: Tensor, *, neighbours: int, exclude_radius: int) -> Tensor:
-    """The squared distances of each patch to its nearest others, nearest first; their mean is LD.
+    """The squared distances of each patch to its K nearest others, nearest first: (B, h, w, D) → (B·h·w, K).
 
-    Args:
-        patches: (B, h, w, D).
-        neighbours: K, how many others.
-        exclude_radius: patches of the same picture that lie within so many grid steps, diagonal ones included, are no
-            others. A patch is never its own, whatever rounding makes of its distance to itself.
-
-    Returns:
-        (B·h·w, K).
+    Their mean is LD. Patches of the same picture within `exclude_radius` grid steps, diagonal ones included, are no
+    others. A patch is never its own, whatever rounding makes of its distance to itself.
     """
     rows = patches.flatten(0, 2)
     excluded = neighbourhoods(*patches.shape[:3], radius=exclude_radius).to(patches.device)
@@ -186,10 +177,8 @@ def corrected(squares: Tensor, densities: Tensor, *, alpha: float, correction: C
 def window_peak(patch_scores: Tensor, *, mended: bool) -> Tensor:
     """The image score of the authors' code: the highest mean of a 3x3 window of patches: (B, h, w) → (B,).
 
-    Args:
-        patch_scores: (B, h, w).
-        mended: whether windows lie around every patch, those at the border being smaller, or as in the code side by
-            side, so that a defect may be cut in four and the last one or two rows and columns may count for nothing.
+    If `mended`, windows lie around every patch, smaller ones at the border. In the code they lie side by side, so that
+    a defect may be cut in four and the last one or two rows and columns may count for nothing.
     """
     if mended:
         means = F.avg_pool2d(patch_scores, 3, stride=1, padding=1, count_include_pad=False)

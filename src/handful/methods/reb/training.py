@@ -119,8 +119,7 @@ class DefectClassification(Tuning):
     def _batch(self, generator: np.random.Generator) -> Tensor:
         """Seven variants of each of `sources` references, drawn so that each comes as often as the others.
 
-        Returns:
-            (7 · sources, 3, size, size) in [0, 1], class after class: of every seven in a row, 0 to 6.
+        (7 · sources, 3, size, size) in [0, 1], class after class: of every seven in a row, 0 to 6.
         """
         count = len(self._pictures)
         rows = np.concatenate([generator.permutation(count) for _ in range(math.ceil(self.sources / count))])

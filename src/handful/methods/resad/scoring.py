@@ -41,16 +41,7 @@ from handful.types import Features, Scores
 
 
 class ResADHead(Head):
-    """The constraintors and the flows of all levels.
-
-    Args:
-        depths: channels of each level.
-        match, residual: see `ResidualBank`.
-        constraintor: whether there is one.
-        blocks: of each flow.
-        condition: channels of the position code.
-        seed: of the initial weights.
-    """
+    """The constraintors and the flows of all levels, with the settings of `ResidualTraining`."""
 
     def __init__(
         self,
@@ -142,8 +133,9 @@ class ResAD(Method):
         # One picture at a time, so that a batch gives what its pictures give alone.
         pictures = [self._log_likelihoods(queries[[row]]) for row in range(len(queries))]
         levels = tuple(map(torch.cat, zip(*pictures, strict=True)))
-        # On the finest grid, summed over levels: (B, h, w)
-        patch_scores = -torch.stack([_on_grid(level, levels[0].shape[1:]) for level in levels]).sum(0)
+        grid = levels[0].shape[1:]
+        on_finest = [resize_grid(level[..., None], grid, mode="bilinear")[..., 0] for level in levels]
+        patch_scores = -torch.stack(on_finest).sum(0)  # (B, h, w)
         image = top_share(patch_scores, share=self.share)
         maps = pixel_map(patch_scores, queries.size, sigma=self.sigma)
         parts = (*levels, torch.tensor([queries.size] * len(queries))) if self.paper_compat else ()
@@ -178,11 +170,6 @@ class ResAD(Method):
         self._check_head(self.depths_ or ())
         levels = tuple(state[f"rows.{number}"][None, None] for number in range(len(self.depths_ or ())))
         self.bank_ = ResidualBank(levels, match=self._head.match)
-
-
-def _on_grid(level: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """(B, h, w) → (B, *grid)."""
-    return resize_grid(level[..., None], grid, mode="bilinear")[..., 0]
 
 
 def _constraintor(depth: int) -> nn.Sequential:

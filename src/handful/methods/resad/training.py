@@ -49,7 +49,6 @@ class ResidualTraining(HeadTraining):
     """ResAD's training.
 
     Attributes:
-        updates: of the optimiser.
         pictures: of each update.
         places: of each level, on which the flow learns in an update.
         constrained: share of the updates in which the constraintor learns; in the others the flow does.
@@ -58,7 +57,6 @@ class ResidualTraining(HeadTraining):
         match: how the most similar patch is found, by distance ("euclidean") as in the paper or by "cosine" as in the
             code.
         residual: "signed" as in the paper; "squared" as in the code; "none" for an ablation.
-        constraintor: whether there is one.
         occ: what the constraintor learns: "invariant" as in the paper; "normal", the same without its part for
             anomalies; "log_barrier" as in the code.
         blocks: of each flow.
@@ -208,14 +206,7 @@ def occ_loss(constrained: Tensor, residuals: Tensor, anomalous: Tensor, *, kind:
     are anomalous. "normal": the former alone. "log_barrier" (the code): normal places are drawn to a shell just inside
     of all anomalous ones, and anomalous ones stay as they are and outside of it.
 
-    Args:
-        constrained: x', (N, D).
-        residuals: r, (N, D).
-        anomalous: (N,) bool.
-        kind: which.
-
-    Returns:
-        (), 0 without a place that it speaks of.
+    x' and r are (N, D), `anomalous` is (N,) bool. → (), 0 without a place that the loss speaks of.
     """
     radii: Tensor = (constrained.norm(dim=1) + 1).sqrt() - 1  # (N,)
     if kind == "log_barrier":
@@ -247,20 +238,10 @@ def _pushed(excess: Tensor) -> Tensor:
 def flow_loss(likelihoods: Tensor, anomalous: Tensor, *, boundary: float, margin: float, weight: float) -> Tensor:
     """L_ml + λ L_bgspp (section 3.4): normal places become likely, and anomalous ones less likely than a boundary.
 
-    L_ml is the mean of -log σ(log p).
+    L_ml is the mean of -log σ(log p). The boundary lies where a share β of the normal places has a lower likelihood.
+    Normal places below it are pulled up, anomalous ones above it less the margin τ are pushed down.
 
-    The boundary lies where a share of the normal places has a lower likelihood. Normal places below it are pulled up,
-    anomalous ones above it less the margin are pushed down.
-
-    Args:
-        likelihoods: (N,) logarithms, per channel.
-        anomalous: (N,) bool.
-        boundary: β, that share.
-        margin: τ.
-        weight: λ.
-
-    Returns:
-        (), 0 without a normal place.
+    Likelihoods (N,) are logarithms per channel, `anomalous` (N,) is bool, `weight` is λ. → (), 0 if no place is normal.
     """
     normal, others = likelihoods[~anomalous], likelihoods[anomalous]
     if not len(normal):
