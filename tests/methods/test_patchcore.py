@@ -6,6 +6,7 @@ import torch
 
 from handful.errors import SettingError
 from handful.methods.patchcore import PatchCore
+from handful.methods.reb.scoring import REB
 from handful.types import Features
 
 GOLDEN = safetensors.torch.load_file(Path(__file__).parents[1] / "golden" / "patchcore.safetensors")
@@ -43,6 +44,17 @@ def test_scores_by_hand():
     assert top_half.score(query).image.tolist() == [1.5]
     two = PatchCore(neighbourhood=1, level_weights="raw", neighbours=3, image_score="max").fit(references)
     assert two.score(query).image.tolist() == [4.0]  # (3 + 3 + 6) / 3
+    squared = PatchCore(neighbourhood=1, level_weights="raw", neighbours=3, squared=True, image_score="max")
+    assert squared.fit(references).score(query).image.item() == pytest.approx(18**0.5)  # (9 + 9 + 36) / 3
+
+
+def test_a_map_of_squares_is_that_of_a_bank_without_density():
+    # Squares are averaged and blurred, and the root is taken in the end, as by REB without its correction.
+    references, query = random_features(2, seed=0), random_features(1, seed=1)
+    squares = PatchCore(squared=True, share=0.1).fit(references).score(query)
+    plain = REB(alpha=0, share=0.1).fit(references).score(query)
+    assert torch.allclose(squares.maps, plain.maps, rtol=1e-5)
+    assert torch.allclose(squares.image, plain.image, rtol=1e-5)
 
 
 def test_reweighting_is_equation_7():

@@ -12,7 +12,16 @@ Departures, each a setting:
 - `image_score` "top_share", the mean of the highest 1 % of the patch distances, is steadier with few references than
   the paper's re-weighted maximum ("reweighted") or the code's plain maximum ("max").
 - All good patches stay in the bank (`coreset_ratio` 1): a handful of pictures leaves no need to drop any.
-- Distances are Euclidean as in the paper; the code's search returns their squares.
+- `squared` False takes Euclidean distances as in the paper. The code's search returns their squares, which it averages
+  over neighbours and blurs: True does so, and takes the root of the final map and image score, on which the threshold's
+  assumptions rest (handful/inspection/threshold.py).
+
+Departures without a setting:
+- Pictures come in whole, resized bicubically. The code resizes the shorter side to 256 bilinearly and keeps the middle
+  224 x 224: pictures that are so resized and cut before they are given, at a `size` of 224, go in as they are.
+- A coreset is chosen exactly, from the first patch on. The code's choice begins with ten random patches and goes by 128
+  random projections, so another seed gives other scores: with a tenth of the bank these differ from ours as they do
+  from one another (tests/golden/patchcore_whole.md). At `coreset_ratio` 1 nothing is chosen in either.
 """
 
 from dataclasses import dataclass, field
@@ -42,6 +51,7 @@ class PatchCore(Method):
         coreset_ratio: share of the good patches kept in the bank, by greedy k-centre choice from the first patch
             on; below 1 the order of the references matters.
         neighbours: the patch score is the mean distance to this many nearest bank rows.
+        squared: whether means and the map's blur are of squared distances, and the root is taken in the end.
         image_score: "top_share", "max", or the paper's "reweighted" maximum (equation 7).
         share: of the patches that "top_share" averages.
         reweight_neighbours: b of equation 7.
@@ -56,6 +66,7 @@ class PatchCore(Method):
     level_weights: LevelWeights = "equal"
     coreset_ratio: float = 1.0
     neighbours: int = 1
+    squared: bool = False
     image_score: ImageScore = "top_share"
     share: float = 0.01
     reweight_neighbours: int = 9
@@ -88,17 +99,19 @@ class PatchCore(Method):
     def _score(self, queries: Features) -> Scores:
         patches = self._patches(queries)
         patch_scores, image = zip(*(self._score_one(picture) for picture in patches), strict=True)
-        return Scores(pixel_map(torch.stack(patch_scores), queries.size, sigma=self.sigma), torch.stack(image))
+        maps = pixel_map(torch.stack(patch_scores), queries.size, sigma=self.sigma)
+        return Scores(maps.sqrt() if self.squared else maps, torch.stack(image))
 
     def _score_one(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """One picture at a time, so that a batch gives what its pictures give alone: (h, w, D) → (h, w), ()."""
         rows = picture.flatten(0, 1)  # (h·w, D)
         distances, indices = self.bank_.nearest(rows, neighbours=self.neighbours)
-        patch_scores = distances.mean(1).reshape(picture.shape[:2])
+        patch_scores = (distances.square() if self.squared else distances).mean(1).reshape(picture.shape[:2])
         if self.image_score == "reweighted":
             return patch_scores, self._reweighted(rows, distances[:, 0], indices[:, 0])
         share = self.share if self.image_score == "top_share" else 0.0
-        return patch_scores, top_share(patch_scores[None], share=share)[0]
+        image = top_share(patch_scores[None], share=share)[0]
+        return patch_scores, image.sqrt() if self.squared else image
 
     def _reweighted(self, rows: Tensor, distances: Tensor, indices: Tensor) -> Tensor:
         """Equation 7: the largest distance, less where the bank is dense around the row it was measured to."""
