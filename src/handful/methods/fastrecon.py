@@ -15,6 +15,10 @@ picture at its default batch size); its default input of 7200x2400 belongs to a 
 inverse of S Sᵀ, which near-duplicate patches make singular, is a float64 Cholesky solve with a small ridge here.
 Its un-fitted random projection, which fails and is skipped there too, has no counterpart.
 
+Pictures come in whole, resized bicubically; the code squeezes them to a square by Lanczos' filter and keeps its middle.
+Pictures that are so brought to `size` before they are given go in as they are, and then scores and maps are the code's
+(tests/golden/fastrecon_whole.md).
+
 Ours: the coreset never has more rows than half the channels. With n ≥ C rows S spans the whole space, the projection is
 the identity and the method collapses into a position-wise difference from the mean (into 0 everywhere for λ = 0).
 
