@@ -6,11 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 from scipy.stats import spearmanr
 
+from handful import backbones
+from handful.backbones.timm import state_digest
+from handful.data.images import read_picture
+from handful.data.preprocessing import Preprocessing
 from handful.detector import Detector
+from handful.methods.resad import ResAD, ResidualTraining
+from handful.ops.seeding import seeded
 
 DATA = Path(os.environ.get("HANDFUL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CATEGORIES = ["bottle", "screw", "tile"]
@@ -31,7 +38,7 @@ class Golden:
             metadata = file.metadata()
         self.references = [DATA / name for name in json.loads(metadata[f"{category}.references"])]
         self.pictures = [DATA / name for name in json.loads(metadata[f"{category}.pictures"])]
-        self.weights_sha256 = metadata["weights_sha256"]
+        self.weights_sha256, self.head_sha256 = metadata["weights_sha256"], metadata.get("head_sha256")
 
     def scored(self, method, settings, *, size, bring):
         """Our scores (B,), maps (B, H, W) and the detector; `bring` reads a picture as the authors' code does."""
@@ -65,10 +72,14 @@ def squeezed(path):
     return np.asarray(Image.open(path).convert("RGB").resize((256, 256)))
 
 
-def shorter_side_256(path):
+def shorter_side(path, *, side, resampling):
     picture = Image.open(path).convert("RGB")
-    size = [int(256 * length / min(picture.size)) for length in picture.size]
-    return cut(picture.resize(size, Image.Resampling.BILINEAR), 224)
+    size = [int(side * length / min(picture.size)) for length in picture.size]
+    return cut(picture.resize(size, resampling), 224)
+
+
+def shorter_side_256(path):
+    return shorter_side(path, side=256, resampling=Image.Resampling.BILINEAR)
 
 
 def squeezed_256(path):
@@ -117,3 +128,43 @@ def test_ldknn_is_the_authors(category, neighbours, alpha, key):
     assert_alike(blocks(maps**2) - offset, golden.numbers[f"{key}.maps"])
     if key == "k9":  # with faiss as it comes, where 40 % of the rows are their own neighbours
         assert spearmanr(scores, golden.numbers["products.scores"]).statistic >= 0.98
+
+
+def random_head():
+    """ResAD's head with random weights, small where residuals come in, so that likelihoods are of a usual size."""
+    head = ResidualTraining(match="cosine", residual="squared", blocks=10).make_head((24, 40, 112), seed=0)
+    with seeded(0), torch.no_grad():
+        for (convolution, norm, _), share in zip(head.constraintors, (0.002, 0.002, 0.004), strict=True):
+            convolution.weight.mul_(share).add_(share / 10 * torch.randn(convolution.weight.shape))
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 2)
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(0, 0.1)
+    return head.eval()
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_resad_is_the_authors_on_a_random_head(category):
+    golden, head = Golden("resad", category), random_head()
+    drawn = {name: weight for name, weight in head.state_dict().items() if "w_perm" not in name}
+    assert state_digest(drawn) == golden.head_sha256, "another head than the authors' code had"
+    levels = ("blocks.1", "blocks.2", "blocks.4")
+    backbone = backbones.create(levels=levels, size=224, engine="torch", device="cpu")
+    assert backbone.spec.weights_sha256 == golden.weights_sha256, "other weights than the authors' code had"
+    prepare = Preprocessing((224, 224), bits=8)
+
+    def features(paths):
+        cuts = [shorter_side(path, side=224, resampling=Image.Resampling.BICUBIC) for path in paths]
+        return backbone(torch.from_numpy(np.stack([prepare(read_picture(cut, name="cut")) for cut in cuts])))
+
+    method = ResAD(paper_compat=True).take_head(head).fit(features(golden.references))
+    parts = method.score(features(golden.pictures)).parts
+    pictures = [tuple(part[[row]] for part in parts) for row in range(len(golden.pictures))]
+    found = list(method.over_test_set(pictures))
+    scores, maps = (torch.cat([getattr(one, name) for one in found]).double().numpy() for name in ("image", "maps"))
+    # The code subtracts likelihoods from their highest sum, ours from the number of levels.
+    for ours, key in ((scores, "scores"), (blocks(maps), "maps")):
+        theirs = golden.numbers[f"centres.{key}"]
+        assert_alike(ours - ours.mean(), theirs - theirs.mean(dtype=float))
+    # As the code is, maps are enlarged with corners on corners.
+    assert spearmanr(scores, golden.numbers["corners.scores"]).statistic >= 0.98

@@ -22,6 +22,11 @@ The training is in `handful.methods.resad.training`. Departures in scoring:
 - Levels meet on the finest grid rather than in the input frame, and their sum goes through a softplus: thresholds are
   set on logarithms of scores, so scores must be positive. It changes no order.
 - The map is blurred by a `sigma` of 4, as the authors' code does and the paper does not say.
+- Maps are enlarged with pixel centres half a step in; the code sets corners on corners, which moves its image scores by
+  2 to 7 % of their range. With pixel centres there too, `paper_compat` gives its scores and maps up to a constant
+  (tests/golden/resad_whole.md).
+- Pictures come in whole, resized bicubically; the code resizes the shorter side to 224, likewise, and keeps the middle.
+  Pictures that are so cut before they are given, at a `size` of 224, go in as they are.
 """
 
 from collections.abc import Iterator, Sequence
