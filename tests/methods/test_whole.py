@@ -74,7 +74,8 @@ def blocks(maps, *, pixels=16):
 
 
 def assert_alike(ours, theirs):
-    # The bound: ranks as good as equal, and 1e-3 of the range. Measured: 5e-6 at most, of float32 in another order.
+    # Ranks as good as equal, and within 1e-3 of the range. Measured: 4e-5 at most, of float32 in another order, and
+    # 7e-4 for FASL's scores, where two good patches may be equally like a patch.
     assert spearmanr(ours.ravel(), theirs.ravel()).statistic >= 0.999
     assert np.abs(ours - theirs).max() <= 1e-3 * np.ptp(theirs)
 
