@@ -46,11 +46,11 @@ class Golden:
         """Our scores (B,), maps (B, H, W) and the detector; `bring` reads a picture as the authors' code does."""
         detector = Detector(method, settings=settings, size=size, squeeze=True, engine="torch", device="cpu", gate=())
         detector.fit([bring(path) for path in self.references], accept_odd=True, try_defects=False)
-        assert detector.backbone.weights_sha256 == self.weights_sha256, "other weights than the authors' code had"
+        assert detector.backbone_spec.weights_sha256 == self.weights_sha256, "other weights than the authors' code had"
         inspections = detector.inspect([bring(path) for path in self.pictures])
         raw = detector.calibration.map_typical, detector.calibration.map_threshold
         maps = np.stack([inspection.heatmap.astype(float) for inspection in inspections]) * (raw[1] - raw[0]) + raw[0]
-        return np.array([inspection.score for inspection in inspections]), maps, detector
+        return np.array([inspection.raw_score for inspection in inspections]), maps, detector
 
     def scored_over_set(self, method, backbone, *, bring):
         """Our scores (B,) and maps (B, H, W) with `paper_compat`, which looks at the pictures as a whole."""
