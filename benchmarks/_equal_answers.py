@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+EARLIER = {"teach_good": "teach"}  # verbs of `Detector` that had another name
 Answer = dict[str, Any]  # `by`, `picture`, and what `told` says; or `error` alone
 Job = dict[str, Any]  # see `_job` in equal.py
 
@@ -60,7 +61,7 @@ def answers_to(job: Job, folder: Path) -> Iterator[Answer]:
             yield from _inspected("graph", Inspector.load(saved), job["pictures"])
         if job["corrections"]:
             for verb, *arguments in job["corrections"]:
-                getattr(detector, verb)(*arguments)
+                getattr(detector, verb if hasattr(detector, verb) else EARLIER[verb])(*arguments)
             detector.save(saved)
             yield from _inspected("corrected graph", Inspector.load(saved), job["by_torch"])
     except subprocess.CalledProcessError as error:
@@ -83,7 +84,7 @@ def told(inspection: Any) -> Answer:
         "verdict": str(inspection.verdict),
         "raw score": inspection.raw_score if renamed else inspection.score,
         "calibrated score": inspection.score if renamed else inspection.calibrated_score,
-        "threshold": inspection.threshold,
+        "threshold": inspection.raw_threshold if renamed else inspection.threshold,
         "heatmap": None if heatmap is None else [str(heatmap.dtype), *heatmap.shape, _sha256(heatmap.tobytes())],
         "regions": [
             [region.box, region.area, region.peak, region.peak_at, _place(region.nearest)]

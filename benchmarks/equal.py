@@ -98,7 +98,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
         jobs.append(job)
         if name in pair:
             good = sorted(set(category.train) - set(job["references"]))
-            job["corrections"] = [["teach", good[:1]], ["add_normals", good[1:4]], ["set_rate", 0.1], ["undo", 2]]
+            job["corrections"] = [["teach_good", good[:1]], ["add_normals", good[1:4]], ["set_rate", 0.1], ["undo", 2]]
             job["corrections"] += [["ignore", sample.masks[0]] for sample in category.test if sample.masks][:1]
             few = min(OF_OTHERS, options.pictures or OF_OTHERS)
             others = _others(good, [f"{options.data.resolve()}/{one}" for one in pair])

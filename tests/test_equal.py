@@ -75,6 +75,7 @@ def test_an_answer_that_is_missing_is_named(equal, defect):
 
 
 def test_a_score_is_the_same_under_another_name(equal, defect):
-    renamed = replace(defect, raw_score=defect.score, score=defect.calibrated_score)
-    del renamed.calibrated_score
+    scores = {"raw_score": defect.score, "score": defect.calibrated_score, "raw_threshold": defect.threshold}
+    renamed = replace(defect, **scores)
+    del renamed.calibrated_score, renamed.threshold
     assert equal.told(renamed) == equal.told(defect)
