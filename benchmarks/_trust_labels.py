@@ -164,7 +164,7 @@ def _ways(good: list[str], file: Path) -> dict[str, dict[str, float]]:
     try:
         for way, convert in {"quick": kept, "documented": _gone}.items():
             openvino_writer._quickly_converted = convert
-            scoring_graph._parts.cache_clear()
+            scoring_graph._entries.cache_clear()
             detector = Detector().fit(good)
             begin = time.perf_counter()
             detector.save(file)
@@ -174,7 +174,7 @@ def _ways(good: list[str], file: Path) -> dict[str, dict[str, float]]:
             found[way] = {"seconds": seconds, "score": graph.score, "map": graph.map}
     finally:
         openvino_writer._quickly_converted = kept
-        scoring_graph._parts.cache_clear()
+        scoring_graph._entries.cache_clear()
     return found
 
 

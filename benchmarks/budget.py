@@ -31,7 +31,7 @@ from handful.evaluation.environment import commit
 from handful.evaluation.results import Row
 from handful.inspector import Inspector
 from handful.methods import describe, parse
-from handful.saved.archive import LEARNT_PART, STATE_PART
+from handful.saved.archive import LEARNT_ENTRY, STATE_ENTRY
 from handful.types import Category, Dataset
 
 CATEGORIES = ("pill", "screw", "bottle", "tile", "ballscrew", "btn01_rl", "mono")
@@ -209,8 +209,8 @@ def as_saved(detector: Detector) -> tuple[Inspector, dict[str, float]]:
         return Inspector.load(path), {
             "all": path.stat().st_size / 1e6,
             "backbone": sum(size for name, size in parts.items() if name.startswith("backbone.")),
-            "patches": parts[STATE_PART],
-            "features": parts[LEARNT_PART],
+            "patches": parts[STATE_ENTRY],
+            "features": parts[LEARNT_ENTRY],
         }
 
 

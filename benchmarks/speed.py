@@ -40,7 +40,7 @@ from handful.detector import Detector
 from handful.errors import SettingError
 from handful.evaluation.environment import describe
 from handful.files import replacing
-from handful.graphs.names import CONSTANTS_PART, GRAPH_PART
+from handful.graphs.names import CONSTANTS_ENTRY, GRAPH_ENTRY
 from handful.inspector import Inspector
 from handful.ops.coreset import greedy_coreset
 from handful.types import Category, Features
@@ -61,7 +61,7 @@ def main() -> None:
     keep_to(options.threads)
     folders = {str(options.data): "DIR", str(options.out): "OUT"}
     command = " ".join(["python3 scripts/bench speed", *(folders.get(word, word) for word in sys.argv[1:])])
-    for part in options.parts:
+    for part in options.entries:
         print(part, file=sys.stderr, flush=True)
         rows = PARTS[part](options)
         device = "cuda" if part == "gpu" else "cpu"
@@ -240,7 +240,7 @@ def bytes_of(detector: Detector) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "part.handful")
         detector.save(file)
-        parts = detector._needed.backbone.parts
+        parts = detector._needed.backbone.entries
         return {"bytes": file.stat().st_size, "backbone_bytes": sum(len(part) for part in parts.values())}
 
 
@@ -249,7 +249,7 @@ class Counted:
 
     def __init__(self, counted: OpenVINOBackbone) -> None:
         self.counted, self.calls = counted, 0
-        self.spec, self.parts, self.device = counted.spec, counted.parts, counted.device
+        self.spec, self.entries, self.device = counted.spec, counted.entries, counted.device
 
     def __call__(self, images: Tensor) -> Features:
         """As the one counted."""
@@ -302,7 +302,7 @@ def throughput(backbone: OpenVINOBackbone, count: int) -> Run:
     """As many pictures through the same graph as the engine likes to have at once."""
     import openvino
 
-    model = openvino.Core().read_model(backbone.parts[GRAPH_PART], backbone.parts[CONSTANTS_PART])
+    model = openvino.Core().read_model(backbone.entries[GRAPH_ENTRY], backbone.entries[CONSTANTS_ENTRY])
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
     queue = openvino.AsyncInferQueue(openvino.compile_model(model, "CPU", hints))
     image = np.random.default_rng(0).random((1, 3, *backbone.spec.size), dtype=np.float32)

@@ -17,8 +17,8 @@ from handful.fitting.reference_features import ReferenceFeatures
 from handful.inspection.threshold import DEFAULT_RATE
 from handful.methods import HEAD_TRAININGS, METHODS
 from handful.saved import archive
-from handful.saved.history import HISTORY_PART
-from handful.saved.state import _feature_parts, _reference_features
+from handful.saved.history import HISTORY_ENTRY
+from handful.saved.state import _feature_entries, _reference_features
 from handful.training import head_file
 from handful.types import Features
 
@@ -464,7 +464,7 @@ def test_an_inspector_of_format_1_is_refused_in_a_sentence(saved, tmp_path, monk
 def test_revisions_that_cannot_be_read_are_refused(saved, tmp_path, change):
     manifest, calibration, parts = archive.read(saved)
     manifest.pop("format_version")
-    archive.write(tmp_path / "odd.handful", manifest, calibration, parts | {HISTORY_PART: change})
+    archive.write(tmp_path / "odd.handful", manifest, calibration, parts | {HISTORY_ENTRY: change})
     with pytest.raises(InspectorError, match="revisions"):
         Detector.load(tmp_path / "odd.handful", device="cpu")
 
@@ -508,7 +508,7 @@ def test_all_that_features_consist_of_is_kept():
         return Features(levels, (32, 32), image, text, Features(crops, (24, 16)))
 
     learnt = (one(), one())
-    back = _reference_features(_feature_parts(ReferenceFeatures(learnt)), size=(32, 32), device="cpu").learnt
+    back = _reference_features(_feature_entries(ReferenceFeatures(learnt)), size=(32, 32), device="cpu").learnt
     assert len(back) == 2
     for kept, given in zip(back, learnt, strict=True):
         assert (kept.size, kept.crops.size) == ((32, 32), (24, 16))

@@ -23,7 +23,7 @@ from handful.evaluation import results
 from handful.evaluation.benchmark import Benchmark
 from handful.fitting.calibration import join
 from handful.fitting.reference_features import ReferenceFeatures
-from handful.graphs.names import LEVEL_INPUT, SCORING_CONSTANTS_PART, SCORING_PART, STATE_INPUT
+from handful.graphs.names import LEVEL_INPUT, SCORING_CONSTANTS_ENTRY, SCORING_ENTRY, STATE_INPUT
 from handful.graphs.openvino import openvino
 from handful.methods import HEAD_TRAININGS, METHODS, Method, describe, make
 from handful.methods import create as create_by_name
@@ -269,7 +269,7 @@ def test_its_graph_scores_as_the_method(case):
     method = fit(new(case), references, case)
     parts = scoring_graph.traced(method, ReferenceFeatures((references[[0]],)))
     core = openvino.Core()
-    model = core.read_model(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
+    model = core.read_model(parts[SCORING_ENTRY], parts[SCORING_CONSTANTS_ENTRY])
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     inputs = {name for value in compiled.inputs for name in value.names}
     learnt = {f"{STATE_INPUT}{name}": tensor.numpy() for name, tensor in method.state().items()}

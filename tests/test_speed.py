@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from handful.backbones.torch_engine import TorchBackbone
 from handful.data.images import Picture, read_picture
 from handful.detector import Detector
-from handful.graphs.names import SCORING_CONSTANTS_PART, SCORING_PART
+from handful.graphs.names import SCORING_CONSTANTS_ENTRY, SCORING_ENTRY
 from handful.graphs.openvino import openvino
 from handful.inspection import evidence
 from handful.methods.handful import Handful
@@ -140,7 +140,7 @@ def test_a_saved_inspectors_graph_multiplies_each_patch_with_each_good_one_once(
     detector = Detector(settings={"turn": "never"}, size=64, engine="openvino").fit(references)
     detector.save(tmp_path / "part.handful")
     _, _, parts = archive.read(tmp_path / "part.handful")
-    graph = openvino.Core().read_model(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
+    graph = openvino.Core().read_model(parts[SCORING_ENTRY], parts[SCORING_CONSTANTS_ENTRY])
     multiplied = 0
     for node in graph.get_ops():
         out = math.prod(node.output(0).shape)

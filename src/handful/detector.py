@@ -286,7 +286,7 @@ class Detector:
     def _make_inspector(self, state: InspectorState) -> Inspector:
         features, graph = state.features, None
         if state.graph is not None:
-            graph = scoring_graph.opened(state.graph.parts, state.method, features, state.backbone)
+            graph = scoring_graph.opened(state.graph.entries, state.method, features, state.backbone)
         return Inspector(
             _forward=graph or state.forward,
             _side_by_side=graph.several if graph else None,
@@ -316,7 +316,7 @@ class Detector:
         if self._state is not None:
             return _again, self._packed(self._state)
         backbone = self._ready_backbone
-        kept = None if backbone is None else (backbone.spec, dict(backbone.parts))
+        kept = None if backbone is None else (backbone.spec, dict(backbone.entries))
         options = {name: value for name, value in self._backbone_options.items() if name != "name"}
         arguments = options | {
             "backbone": self._backbone_options["name"] if backbone is None else backbones.DEFAULT_BACKBONE,
@@ -573,13 +573,13 @@ class Detector:
             ProcessError: in a process that was forked after OpenVINO or torch had run.
         """
         content, name = archive.content_of(source)
-        manifest, calibration, parts = archive.read(content, name=name)
+        manifest, calibration, entries = archive.read(content, name=name)
         with reading(name):
             made = method_of(manifest, method, name=name)
             found = head_file.named(Path(name), manifest, head)
             detector = cls(made, device=device, head=found)
             state = InspectorState.from_file(
-                manifest, calibration, parts, detector.method, engine=engine, device=device
+                manifest, calibration, entries, detector.method, engine=engine, device=device
             )
         preprocessing = state.preprocessing
         detector._state = state

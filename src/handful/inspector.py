@@ -19,7 +19,7 @@ from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.preprocessing import Preprocessing
 from handful.errors import InputError, InspectorError, SettingError
-from handful.graphs.names import GOOD_INPUT, SCORING_PART, STATE_INPUT
+from handful.graphs.names import GOOD_INPUT, SCORING_ENTRY, STATE_INPUT
 from handful.inspection import threshold
 from handful.inspection.evidence import Evidence, regions
 from handful.inspection.gate import Gate
@@ -27,7 +27,7 @@ from handful.ops.frames import whole
 from handful.ops.ignoring_numpy import hidden_levels
 from handful.report.result import Inspection
 from handful.saved import archive
-from handful.saved.archive import STATE_PART
+from handful.saved.archive import STATE_ENTRY
 from handful.saved.manifest import Arrays, gate_of, preprocessing_of, reading, reference_levels, references_of, spec_of
 from handful.types import ModelOutput, NearestReference, Reference, Region, Verdict
 
@@ -99,8 +99,10 @@ class Inspector:
             object.__setattr__(self, "_places", threading.Semaphore(PICTURES_PER_CORE * (os.cpu_count() or 1)))
         if self._evidence is None and self._learnt:
             frame = self.preprocessing.size
-            parts = [self.preprocessing.placement(one.size) if one.size else whole(frame) for one in self.references]
-            found = Evidence(self._learnt, [reference.name for reference in self.references], parts)
+            placements = [
+                self.preprocessing.placement(one.size) if one.size else whole(frame) for one in self.references
+            ]
+            found = Evidence(self._learnt, [reference.name for reference in self.references], placements)
             object.__setattr__(self, "_evidence", found)
 
     def __reduce__(self) -> tuple[Callable[..., "Inspector"], tuple[Any, ...]]:
@@ -141,19 +143,19 @@ class Inspector:
         if threads is not None and threads < 1:
             raise SettingError(f"`threads` must be at least 1, got {threads}; leave it out for one a core.")
         content, name = archive.content_of(source)
-        manifest, calibration, parts = archive.read(content, name=name)
-        if SCORING_PART not in parts:
+        manifest, calibration, entries = archive.read(content, name=name)
+        if SCORING_ENTRY not in entries:
             return None
         with reading(name):
             spec = spec_of(manifest)
-            learnt, ignored = reference_levels(parts)
-            state = safetensors.numpy.load(parts[STATE_PART])
+            learnt, ignored = reference_levels(entries)
+            state = safetensors.numpy.load(entries[STATE_ENTRY])
             given = {f"{STATE_INPUT}{name}": value for name, value in state.items()}
             given |= {f"{GOOD_INPUT}{number}": level[None] for number, level in enumerate(learnt[0])}
 
             from handful.backbones.openvino_engine import WholeGraph  # a fifth of a second, and not to read a file
 
-            graph = WholeGraph(spec, parts, given, threads=threads)
+            graph = WholeGraph(spec, entries, given, threads=threads)
             return cls(
                 _forward=graph,
                 _side_by_side=graph.several,
@@ -161,8 +163,8 @@ class Inspector:
                 backbone_spec=spec,
                 preprocessing=preprocessing_of(manifest),
                 calibration=threshold.Calibration.from_dict(calibration),
-                references=references_of(manifest, parts),
-                _gate=gate_of(manifest, parts),
+                references=references_of(manifest, entries),
+                _gate=gate_of(manifest, entries),
                 digest=manifest["digest"],
                 _again=lambda: (_loaded, (content, threads)),
                 _learnt=learnt,

@@ -48,7 +48,7 @@ def test_a_batch_gives_what_its_pictures_give_alone(backbone):
 
 
 def test_openvino_equals_torch(backbone):
-    fast = backbones.load(backbone.spec, backbone.parts, engine="openvino")
+    fast = backbones.load(backbone.spec, backbone.entries, engine="openvino")
     batch = images(backbone.spec.size)
     for one, other in zip(fast(batch).levels, backbone(batch).levels, strict=True):
         # float32 sums in another order
@@ -59,13 +59,13 @@ def test_openvino_equals_torch(backbone):
 
 def test_an_engine_is_named_as_it_runs_whichever_was_saved():
     fast = backbones.create("resnet18", size=(64, 64), levels=["layer1"], weights="random", engine="openvino")
-    slow = backbones.load(fast.spec, fast.parts, engine="torch", device="cpu")
+    slow = backbones.load(fast.spec, fast.entries, engine="torch", device="cpu")
     assert (fast.spec.engine, slow.spec.engine) == ("openvino", "torch")
-    assert backbones.load(slow.spec, slow.parts, engine="openvino").spec.engine == "openvino"
+    assert backbones.load(slow.spec, slow.entries, engine="openvino").spec.engine == "openvino"
 
 
 def test_saved_parts_make_the_same_backbone_again(backbone):
-    again = backbones.load(backbone.spec, backbone.parts, device="cpu")
+    again = backbones.load(backbone.spec, backbone.entries, device="cpu")
     batch = images(backbone.spec.size)
     assert all(torch.equal(a, b) for a, b in zip(again(batch).levels, backbone(batch).levels, strict=True))
 
@@ -237,7 +237,7 @@ def test_the_digest_tells_weights_apart():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_equals_cpu(backbone):
-    on_gpu = backbones.load(backbone.spec, backbone.parts, engine="torch", device="cuda")
+    on_gpu = backbones.load(backbone.spec, backbone.entries, engine="torch", device="cuda")
     batch = images(backbone.spec.size)
     for one, other in zip(on_gpu(batch).levels, backbone(batch).levels, strict=True):
         # cuDNN may take TF32's shorter mantissa for convolutions
@@ -260,7 +260,7 @@ def test_an_input_of_the_references_aspect_is_made_at_once_or_later_and_can_be_s
     assert made.spec.size == backbones.frame_of(name, side, 4.0) == size
     later = backbones.at_size(backbones.create(name, size=side, **options), size)
     assert later.spec == made.spec
-    loaded = backbones.load(later.spec, later.parts, device="cpu")
+    loaded = backbones.load(later.spec, later.entries, device="cpu")
     image = images(size, count=1)
     for levels in zip(made(image).levels, later(image).levels, loaded(image).levels, strict=True):
         assert all(torch.equal(levels[0], other) for other in levels[1:])
@@ -270,5 +270,5 @@ def test_a_square_aspect_changes_nothing():
     options = {"weights": "random", "engine": "torch", "device": "cpu"}
     for size in (100, None):
         plain, square = (backbones.create("resnet18", size=size, aspect=aspect, **options) for aspect in (None, 1.0))
-        assert plain.spec == square.spec and plain.parts == square.parts
+        assert plain.spec == square.spec and plain.entries == square.entries
     assert plain.spec.size == (320, 320) and backbones.frame_of("vit_small_patch14_dinov2", 320, 1.0) == (322, 322)

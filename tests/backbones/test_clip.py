@@ -147,26 +147,26 @@ def test_the_object_defaults_to_object_and_may_be_another():
 
 def test_saved_parts_make_the_same_backbone_again_without_a_text_tower():
     backbone = create(object_name="bottle")
-    assert sorted(backbone.parts) == ["backbone.safetensors", "backbone.text.safetensors"]
-    names = safetensors.torch.load(backbone.parts["backbone.safetensors"])
+    assert sorted(backbone.entries) == ["backbone.safetensors", "backbone.text.safetensors"]
+    names = safetensors.torch.load(backbone.entries["backbone.safetensors"])
     assert {name.split(".")[0] for name in names} == {"model", "mean", "std"}
     assert not [name for name in names if "token_embedding" in name]
-    again = backbones.load(backbone.spec, backbone.parts, device="cpu")
+    again = backbones.load(backbone.spec, backbone.entries, device="cpu")
     one, other = backbone(images()), again(images())
     assert all(torch.equal(a, b) for a, b in zip(one.levels, other.levels, strict=True))
     assert torch.equal(one.image, other.image) and torch.equal(one.text, other.text)
     assert again.spec == backbone.spec
-    assert again.parts.keys() == backbone.parts.keys()
+    assert again.entries.keys() == backbone.entries.keys()
     with pytest.raises(SettingError, match="must be 'bottle', as the inspector was fitted for, got 'can'"):
         backbones.about(again, "can")
 
 
 def test_nothing_behind_the_last_block_is_computed_or_kept():
     backbone = create(levels=[2])
-    names = safetensors.torch.load(backbone.parts["backbone.safetensors"])
+    names = safetensors.torch.load(backbone.entries["backbone.safetensors"])
     assert not [name for name in names if "resblocks.2" in name or "ln_post" in name or "proj" == name.split(".")[-1]]
-    assert list(backbone.parts) == ["backbone.safetensors"]
-    again = backbones.load(backbone.spec, backbone.parts, device="cpu")
+    assert list(backbone.entries) == ["backbone.safetensors"]
+    again = backbones.load(backbone.spec, backbone.entries, device="cpu")
     assert torch.equal(again(images()).levels[0], backbone(images()).levels[0])
 
 
@@ -315,7 +315,7 @@ def test_options_that_do_not_serve_are_refused(options, sentence):
 def test_a_saved_backbone_refuses_openvino():
     backbone = create(levels=[1])
     with pytest.raises(SettingError, match="must run in torch"):
-        backbones.load(backbone.spec, backbone.parts, engine="openvino")
+        backbones.load(backbone.spec, backbone.entries, engine="openvino")
 
 
 def test_an_object_is_refused_where_no_text_is_read():
@@ -335,7 +335,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_equals_cpu():
     backbone = create()
-    on_gpu = backbones.load(backbone.spec, backbone.parts, device="cuda")
+    on_gpu = backbones.load(backbone.spec, backbone.entries, device="cuda")
     one, other = on_gpu(images()), backbone(images())
     for a, b in zip((*one.levels, one.image, one.text), (*other.levels, other.image, other.text), strict=True):
         assert float((a.cpu() - b).abs().max()) <= 5e-3 * float(b.abs().max())
@@ -348,7 +348,7 @@ def test_an_input_of_the_references_aspect_can_be_saved(tiny_clip):
     assert made.spec.size == backbones.frame_of(tiny_clip, 32, 4.0)
     size = (24, 64)
     later = backbones.at_size(backbones.create(tiny_clip, **options), size)
-    loaded = backbones.load(later.spec, later.parts, device="cpu")
+    loaded = backbones.load(later.spec, later.entries, device="cpu")
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     for one, other in zip(later(image).levels, loaded(image).levels, strict=True):
         assert torch.equal(one, other)

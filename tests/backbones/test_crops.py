@@ -44,7 +44,7 @@ def test_crops_come_beside_the_picture(plain):
         assert level.shape[:2] == (2, 9)
         assert torch.equal(level[1], expected)
     assert features.crops.size == (32, 32)
-    assert (backbone.spec, backbone.parts, backbone.device) == (plain.spec, plain.parts, plain.device)
+    assert (backbone.spec, backbone.entries, backbone.device) == (plain.spec, plain.entries, plain.device)
 
 
 def test_enlarged_to_the_whole_crops_go_through_the_same_network(plain):

@@ -15,7 +15,7 @@ from handful.backbones import timm
 from handful.data.images import read_picture
 from handful.errors import SettingError
 from handful.graphs.openvino import openvino
-from handful.graphs.openvino_writer import network_parts, scoring_parts, write_graph
+from handful.graphs.openvino_writer import network_entries, scoring_entries, write_graph
 from handful.saved import archive, scoring_graph
 
 PROBE = """
@@ -74,14 +74,14 @@ def hide(monkeypatch):
         return looked
 
     yield start
-    scoring_graph._parts.cache_clear()
+    scoring_graph._entries.cache_clear()
 
 
 @pytest.mark.parametrize("name", PRIVATE)
 def test_without_a_private_name_there_is_a_graph_that_answers_the_same(
     name, hide, good_folder, picture_factory, tmp_path
 ):
-    scoring_graph._parts.cache_clear()
+    scoring_graph._entries.cache_clear()
     looked = hide(name)
     detector = Detector(**SMALL).fit(good_folder)
     detector.save(tmp_path / "part.handful")
@@ -97,7 +97,7 @@ def test_without_a_private_name_there_is_a_graph_that_answers_the_same(
 
 def test_the_private_names_serve_here(monkeypatch, good_folder, tmp_path):
     monkeypatch.setattr(torch.export, "export", None)  # the public way would call it
-    scoring_graph._parts.cache_clear()
+    scoring_graph._entries.cache_clear()
     detector = Detector(**SMALL).fit(good_folder)
     detector.save(tmp_path / "part.handful")
     assert detector.export(tmp_path / "out").agreements
@@ -108,7 +108,7 @@ def test_a_network_that_neither_way_can_convert_is_one_sentence(monkeypatch):
     def unable(network, size):
         raise RuntimeError("No conversion rule found for operations: aten.strange.default\nand more")
 
-    monkeypatch.setattr("handful.graphs.openvino_writer.network_parts", unable)
+    monkeypatch.setattr("handful.graphs.openvino_writer.network_entries", unable)
     with pytest.raises(
         SettingError,
         match=r"test_efficientnet must .* openvino knows, got: .*aten.strange.default; use the torch engine",
@@ -119,7 +119,7 @@ def test_a_network_that_neither_way_can_convert_is_one_sentence(monkeypatch):
 def test_missing_names_are_not_blamed_on_the_settings(monkeypatch, good_folder, tmp_path):
     monkeypatch.setattr(openvino, "convert_model", None)
     monkeypatch.delattr(torch.export, "export")
-    scoring_graph._parts.cache_clear()
+    scoring_graph._entries.cache_clear()
     detector = Detector(**SMALL | {"engine": "torch", "device": "cpu"}).fit(good_folder)
     with pytest.raises(SettingError, match="torch must be of versions that work together, got: .*'export'") as caught:
         detector.export(tmp_path / "out")
@@ -128,7 +128,7 @@ def test_missing_names_are_not_blamed_on_the_settings(monkeypatch, good_folder, 
 
 def test_converting_leaves_the_process_as_it_was(monkeypatch, good_folder, tmp_path):
     Detector(**SMALL).fit(good_folder).save(tmp_path / "first.handful")  # packages add filters when they are imported
-    scoring_graph._parts.cache_clear()
+    scoring_graph._entries.cache_clear()
 
     def switches():
         return (
@@ -141,8 +141,8 @@ def test_converting_leaves_the_process_as_it_was(monkeypatch, good_folder, tmp_p
     before, object_before, called = switches(), warnings.filters, []
     monkeypatch.setattr(warnings, "catch_warnings", lambda **_: called.append(1))
     network = timm.build("test_efficientnet", levels=None, size=(64, 64), weights="random")
-    network_parts(network, (64, 64))
-    scoring_parts(Scored().eval(), {"image": torch.ones(1, 3, 8, 6)})
+    network_entries(network, (64, 64))
+    scoring_entries(Scored().eval(), {"image": torch.ones(1, 3, 8, 6)})
     assert switches() == before and warnings.filters is object_before and not called
 
 
@@ -168,8 +168,8 @@ def test_conversions_and_computations_side_by_side_are_as_alone():
         return levels
 
     works = (
-        lambda: network_parts(network, (64, 64)),
-        lambda: scoring_parts(Scored().eval(), {"image": torch.ones(1, 3, 8, 6)}),
+        lambda: network_entries(network, (64, 64)),
+        lambda: scoring_entries(Scored().eval(), {"image": torch.ones(1, 3, 8, 6)}),
         compute,
     )
     alone = [work() for work in works]
@@ -193,7 +193,7 @@ def test_a_picture_scored_while_another_thread_exports_gets_its_own_score(good_f
     detector = Detector(**SMALL | {"engine": "torch", "device": "cpu"}).fit(good_folder)
     image = torch.from_numpy(detector._needed.preprocessing(read_picture(picture_factory(9))))[None]
     done, different = threading.Event(), []
-    backbone = backbones.load(detector.backbone_spec, detector._needed.backbone.parts, device="cpu")
+    backbone = backbones.load(detector.backbone_spec, detector._needed.backbone.entries, device="cpu")
     alone = backbone(image).levels
 
     def score():
@@ -221,7 +221,7 @@ def test_fits_and_saves_side_by_side_are_whole_and_equal_to_those_made_alone(_go
 
     alone = [made(number, f"alone-{number}.handful") for number in range(3)]
     assert all("score" in manifest["graph"] for manifest, _, _ in alone)
-    scoring_graph._parts.cache_clear()
+    scoring_graph._entries.cache_clear()
     beside = {}
 
     def make(number):

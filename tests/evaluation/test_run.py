@@ -62,7 +62,7 @@ class Counting:
     """A backbone that counts the pictures it is given."""
 
     def __init__(self, backbone: Backbone) -> None:
-        self.spec, self.parts, self.device = backbone.spec, backbone.parts, backbone.device
+        self.spec, self.entries, self.device = backbone.spec, backbone.entries, backbone.device
         self.backbone, self.pictures = backbone, 0
 
     def __call__(self, images):

@@ -10,7 +10,7 @@ import pytest
 from handful.errors import InspectorError
 from handful.fitting.revisions import History, PictureRecord, Revision
 from handful.inspection.threshold import PATCHCORE, Prior, calibrate
-from handful.saved.history import HISTORY_PART, history_of, history_part
+from handful.saved.history import HISTORY_ENTRY, history_entry, history_of
 
 SCORES = np.array([[1.0, 1.1], [1.05, 1.1], [0.95, 1.0]])
 
@@ -69,13 +69,13 @@ def test_a_picture_learnt_as_good_leaves_the_threshold_alone():
 
 def test_a_raw_score_may_bear_its_earlier_name_score():
     made = history(("normals", {"pictures": given(1.2)}))
-    earlier = history_part(made).replace(b'"raw_score"', b'"score"')
-    assert earlier != history_part(made) and history_of({HISTORY_PART: earlier}) == made
+    earlier = history_entry(made).replace(b'"raw_score"', b'"score"')
+    assert earlier != history_entry(made) and history_of({HISTORY_ENTRY: earlier}) == made
 
 
 def test_it_comes_back_from_json_as_it_was():
     made = history(("normals", {"pictures": given(1.2), "ignoring": (3,)}), ("undo", {"value": 1}))
-    assert history_of({HISTORY_PART: history_part(made)}) == made
+    assert history_of({HISTORY_ENTRY: history_entry(made)}) == made
     with pytest.raises(InspectorError, match=r"revisions\.json"):
         history_of({})
 
@@ -84,7 +84,7 @@ def test_an_unknown_kind_of_revision_is_refused():
     values = asdict(history(("rate", {"value": 0.1})))
     values["revisions"][0]["kind"] = "magic"
     with pytest.raises(InspectorError, match="unknown revision 1"):
-        history_of({HISTORY_PART: json.dumps(values).encode()})
+        history_of({HISTORY_ENTRY: json.dumps(values).encode()})
 
 
 def test_the_basis_predicts_the_rate_that_was_asked_for():
@@ -98,12 +98,12 @@ def test_the_basis_predicts_the_rate_that_was_asked_for():
 def test_the_prior_is_kept_and_was_patchcores_before_it_was():
     prior = Prior(spread=0.02, widening=1.0, widening_spread=0.01)
     history = History.start(SCORES[:1], SCORES[:1], rate=0.01, prior=prior)
-    kept = history_of({HISTORY_PART: history_part(history)})
+    kept = history_of({HISTORY_ENTRY: history_entry(history)})
     assert kept == history
     assert kept.calibration() == calibrate(SCORES[:1], SCORES[:1], false_alarm_rate=0.01, prior=prior)
     earlier = asdict(history)
     del earlier["prior"]
-    assert history_of({HISTORY_PART: json.dumps(earlier).encode()}).prior == PATCHCORE
+    assert history_of({HISTORY_ENTRY: json.dumps(earlier).encode()}).prior == PATCHCORE
 
 
 def changed(**fields):
@@ -111,7 +111,7 @@ def changed(**fields):
     made = history(("normals", {"pictures": given(1.2)}), ("rate", {"value": 0.1}))
     part = json.dumps(asdict(made) | fields).encode()
     with pytest.raises(InspectorError, match=r"^revisions\.json must hold an inspector's revisions, got: ") as error:
-        made = history_of({HISTORY_PART: part})
+        made = history_of({HISTORY_ENTRY: part})
     assert "\n" not in str(error.value)
     assert str(error.value).endswith("; fit it again.")
 

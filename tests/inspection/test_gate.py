@@ -13,7 +13,7 @@ from handful import Detector
 from handful.errors import InspectorError, SettingError
 from handful.inspection import gate as numbers
 from handful.inspection.gate import CHECKS, Gate, ReferenceStatistics, learn_statistics
-from handful.inspector import gate_of as gate_from_parts
+from handful.inspector import gate_of as gate_from_entries
 from handful.ops.registration import correlation, correlations
 
 QUICK = {"size": 64, "engine": "torch", "device": "cpu"}
@@ -407,7 +407,7 @@ def test_a_gate_saved_before_the_finest_detail_was_kept_doubts_blur_by_the_sharp
     learnt = detector._state.gate.statistics.as_dict()
     del learnt["detail"]
     manifest = {"gate": ["blur"]}
-    gate = gate_from_parts(manifest, {"capture.safetensors": safetensors.numpy.save(learnt)})
+    gate = gate_from_entries(manifest, {"capture.safetensors": safetensors.numpy.save(learnt)})
     soft = np.moveaxis(blurred(part(9), 8), 2, 0).astype(np.float32) / 255
     assert "as sharp as the references" in gate.refuse_image(soft)
     assert gate.refuse_image(np.moveaxis(part(9), 2, 0).astype(np.float32) / 255) is None

@@ -381,7 +381,7 @@ def test_one_part_twice_does_not_smuggle_contents_in(small, tmp_path):
     path.write_bytes(small.read_bytes())
     with zipfile.ZipFile(path, "a") as zipped, pytest.warns(UserWarning, match="Duplicate name"):
         zipped.writestr("method.safetensors", b"smuggled")
-    assert "must hold every part once, got 'method.safetensors' more than once;" in refused(path)
+    assert "must hold every entry once, got 'method.safetensors' more than once;" in refused(path)
 
 
 # --- the calibration, which people may edit
@@ -571,7 +571,7 @@ def test_a_small_file_that_lists_one_part_ten_thousand_times_is_refused_at_once(
     count, size = 10_000 + int.from_bytes(data[end + 10 : end + 12], "little"), end - start + 10_000 * len(entry)
     numbers = 2 * count.to_bytes(2, "little") + size.to_bytes(4, "little") + start.to_bytes(4, "little")
     small.write_bytes(data[:start] + 10_000 * entry + data[start:end] + data[end : end + 8] + numbers + b"\0\0")
-    assert "must hold every part once, got 'manifest.json' more than once;" in refused(small)
+    assert "must hold every entry once, got 'manifest.json' more than once;" in refused(small)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])

@@ -180,7 +180,7 @@ def test_trained_weights_serve_as_a_backbones(good_folder, tmp_path):
     )
     assert backbone.spec.weights == "trained by toy on 4 references"
     stem = trained.trunk.model.conv_stem.weight
-    assert torch.equal(safetensors.torch.load(backbone.parts["backbone.safetensors"])["conv_stem.weight"], stem)
+    assert torch.equal(safetensors.torch.load(backbone.entries["backbone.safetensors"])["conv_stem.weight"], stem)
     with safetensors.safe_open(tmp_path / "tuned.safetensors", framework="pt") as file:
         assert "classifier.weight" not in file.keys()  # noqa: SIM118 - it is no mapping
 

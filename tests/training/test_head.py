@@ -274,7 +274,7 @@ def test_a_head_of_fasl_is_trained_and_benchmarked(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize(("name", "settings"), [("resad", QUICK), ("fasl", {"updates": 2, "pictures": 2, "shots": 2})])
 def test_a_head_trained_on_cuda_serves_on_the_cpu(data, backbone, tmp_path, name, settings):
-    there = backbones.load(backbone.spec, backbone.parts, engine="torch", device="cuda")
+    there = backbones.load(backbone.spec, backbone.entries, engine="torch", device="cuda")
     training = HeadTrainer(create_head_training(name, settings), {"toy": open_dataset(data)}, there)
     list(training.run())
     training.save(tmp_path / "head.safetensors")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from handful.backbones.base import (
     CLIP_PREFIX,
     DEFAULT_SIDE,
-    WEIGHTS_PART,
+    WEIGHTS_ENTRY,
     Backbone,
     BackboneSpec,
     EngineName,
@@ -84,11 +84,11 @@ def create(
 
     then = None if aspect is None else frame_of(name, square_side(name, size), aspect)
     network = timm.build(name, levels=levels, size=frame, weights=weights, then=then)
-    parts = {WEIGHTS_PART: safetensors.torch.save(network.model.state_dict())}
+    entries = {WEIGHTS_ENTRY: safetensors.torch.save(network.model.state_dict())}
     spec = BackboneSpec(
         name, network.level_names, network.size, network.weights, timm.digest(network), chosen, precision
     )
-    return _on_engine(network, spec, parts, device)
+    return _on_engine(network, spec, entries, device)
 
 
 def square_side(name: str, size: int | tuple[int, int] | None) -> int:
@@ -107,13 +107,13 @@ def square_side(name: str, size: int | tuple[int, int] | None) -> int:
 
 
 def load(
-    spec: BackboneSpec, parts: Mapping[str, bytes], *, engine: EngineChoice | None = None, device: Device = "auto"
+    spec: BackboneSpec, entries: Mapping[str, bytes], *, engine: EngineChoice | None = None, device: Device = "auto"
 ) -> Backbone:
     """Make a saved backbone again.
 
     Args:
         spec: of the saved backbone.
-        parts: its `parts`.
+        parts: its `entries`.
         engine: None for the one it was saved with; another gives the same features within float32 rounding, or, for one
             saved at bf16, within that precision's.
         device: where torch runs.
@@ -127,14 +127,14 @@ def load(
         _check_clip(spec.name, engine, spec.precision)
         from handful.backbones import clip
 
-        return clip.load(spec, parts, device=choose_device(device))
-    if chosen == "openvino" and len(parts) > 1:
+        return clip.load(spec, entries, device=choose_device(device))
+    if chosen == "openvino" and len(entries) > 1:
         from handful.backbones.openvino_engine import OpenVINOBackbone
 
-        return OpenVINOBackbone(replace(spec, engine=chosen), parts)  # the graph is among the parts
+        return OpenVINOBackbone(replace(spec, engine=chosen), entries)  # the graph is among the parts
 
     precision = spec.precision if chosen == "openvino" else "f32"
-    return _on_engine(_network(spec, parts), replace(spec, engine=chosen, precision=precision), parts, device)
+    return _on_engine(_network(spec, entries), replace(spec, engine=chosen, precision=precision), entries, device)
 
 
 def about(backbone: Backbone, object_name: str) -> Backbone:
@@ -169,7 +169,7 @@ def network_of(backbone: Backbone) -> "torch.nn.Module":
 
     from handful.backbones import timm
 
-    return timm.followed(_network(spec, backbone.parts))
+    return timm.followed(_network(spec, backbone.entries))
 
 
 def frame_of(name: str, side: int, aspect: float) -> tuple[int, int]:
@@ -210,42 +210,42 @@ def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
 
     from handful.backbones import timm
 
-    network = _network(backbone.spec, backbone.parts, then=size)
-    parts = {WEIGHTS_PART: safetensors.torch.save(network.model.state_dict())}
+    network = _network(backbone.spec, backbone.entries, then=size)
+    entries = {WEIGHTS_ENTRY: safetensors.torch.save(network.model.state_dict())}
     spec = replace(backbone.spec, size=size, weights_sha256=timm.digest(network))
-    return _on_engine(network, spec, parts, device, at_a_time=at_a_time)
+    return _on_engine(network, spec, entries, device, at_a_time=at_a_time)
 
 
 def _network(
-    spec: BackboneSpec, parts: Mapping[str, bytes], *, then: tuple[int, int] | None = None
+    spec: BackboneSpec, entries: Mapping[str, bytes], *, then: tuple[int, int] | None = None
 ) -> "FeatureNetwork":
     """The network of a saved backbone, in torch, for its own size or another."""
     import safetensors.torch
 
     from handful.backbones import timm
 
-    state = safetensors.torch.load(parts[WEIGHTS_PART])
+    state = safetensors.torch.load(entries[WEIGHTS_ENTRY])
     return timm.rebuild(spec.name, levels=spec.levels, size=spec.size, weights=spec.weights, state=state, then=then)
 
 
 def _on_engine(
-    network: "torch.nn.Module", spec: BackboneSpec, parts: Mapping[str, bytes], device: Device, *, at_a_time: int = 1
+    network: "torch.nn.Module", spec: BackboneSpec, entries: Mapping[str, bytes], device: Device, *, at_a_time: int = 1
 ) -> Backbone:
     if spec.engine == "openvino":
         from handful.backbones.openvino_engine import OpenVINOBackbone
-        from handful.graphs.openvino_writer import network_parts
+        from handful.graphs.openvino_writer import network_entries
 
         try:
-            graph = network_parts(network, spec.size)
+            graph = network_entries(network, spec.size)
         except HandfulError:
             raise
         except Exception as error:  # torch and OpenVINO raise errors of many kinds
             raise conversion_error(spec.name, "openvino", error, remedy="use the torch engine") from error
-        return OpenVINOBackbone(spec, {**parts, **graph})
+        return OpenVINOBackbone(spec, {**entries, **graph})
 
     from handful.backbones.torch_engine import TorchBackbone
 
-    return TorchBackbone(network, spec, parts, choose_device(device), at_a_time=at_a_time)
+    return TorchBackbone(network, spec, entries, choose_device(device), at_a_time=at_a_time)
 
 
 def _choose_engine(engine: EngineChoice, device: Device) -> EngineName:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
 EngineName = Literal["openvino", "torch"]
 Precision = Literal["f32", "bf16"]
 
-WEIGHTS_PART = "backbone.safetensors"
+WEIGHTS_ENTRY = "backbone.safetensors"
 DEFAULT_SIDE = 320  # pixels of a square input of timm's networks; a CLIP has the side that it was trained at
 CLIP_PREFIX = "clip:"  # what the names of `handful.backbones.clip` begin with
 
@@ -51,7 +51,7 @@ class Backbone(Protocol):
         """What this backbone computes."""
 
     @property
-    def parts(self) -> Mapping[str, bytes]:
+    def entries(self) -> Mapping[str, bytes]:
         """The files by name from which `handful.backbones.load` makes this backbone again."""
 
     @property

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from handful.backbones import timm  # first: open_clip needs the torchvision that this file sees to
-from handful.backbones.base import CLIP_PREFIX, WEIGHTS_PART, BackboneSpec
+from handful.backbones.base import CLIP_PREFIX, WEIGHTS_ENTRY, BackboneSpec
 from handful.backbones.clip_tower import Model, VisualTower, block_of, side_of
 from handful.backbones.processes import check_torch
 from handful.backbones.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompts
@@ -34,7 +34,7 @@ except ImportError as error:
         'A clip: backbone needs the package open_clip_torch, got none; run `pip install "handful[clip]"`.'
     ) from error
 
-TEXT_PART = "backbone.text.safetensors"
+TEXT_ENTRY = "backbone.text.safetensors"
 WINDOWS = (2, 3)  # sides of the default windows, in patches
 DEFAULT_OBJECT = "object"
 PROMPTS_AT_A_TIME = 64
@@ -76,7 +76,7 @@ class CLIPBackbone:
         self,
         tower: VisualTower,
         spec: BackboneSpec,
-        tower_part: bytes,
+        tower_entry: bytes,
         text: Tensor | None,
         device: str,
         texts: TextTower | None = None,
@@ -86,9 +86,9 @@ class CLIPBackbone:
         self.spec, self.device, self.network, self.at_a_time = spec, device, tower.to(device), at_a_time
         self._text = None if text is None else text.to(device)
         self._texts = texts
-        self.parts: Mapping[str, bytes] = {WEIGHTS_PART: tower_part}
+        self.entries: Mapping[str, bytes] = {WEIGHTS_ENTRY: tower_entry}
         if text is not None:
-            self.parts = {**self.parts, TEXT_PART: safetensors.torch.save({"text": text.cpu().contiguous()})}
+            self.entries = {**self.entries, TEXT_ENTRY: safetensors.torch.save({"text": text.cpu().contiguous()})}
 
     @computing()
     @torch.inference_mode()
@@ -115,8 +115,8 @@ class CLIPBackbone:
         _level_names(self.spec.name, vision, size, self.spec.levels)
         grid = (height // vision["patch_size"], width // vision["patch_size"])
         tower, spec = self.network.at_size(size, grid), replace(self.spec, size=size)
-        part = safetensors.torch.save(tower.state_dict())
-        return CLIPBackbone(tower, spec, part, self._text, self.device, self._texts, at_a_time=at_a_time)
+        entry = safetensors.torch.save(tower.state_dict())
+        return CLIPBackbone(tower, spec, entry, self._text, self.device, self._texts, at_a_time=at_a_time)
 
     def about(self, object_name: str) -> "CLIPBackbone":
         """The same network with the prototypes of another object; itself where it has no prototypes.
@@ -132,7 +132,7 @@ class CLIPBackbone:
                 f"fit another one."
             )
         text, spec = self._texts.prototypes(object_name), replace(self.spec, object_name=object_name)
-        return CLIPBackbone(self.network, spec, self.parts[WEIGHTS_PART], text, self.device, self._texts)
+        return CLIPBackbone(self.network, spec, self.entries[WEIGHTS_ENTRY], text, self.device, self._texts)
 
 
 def create(
@@ -176,14 +176,14 @@ def create(
     about = (object_name or DEFAULT_OBJECT) if tower.shared else None
     digest = timm.state_digest(tower.model.state_dict())
     spec = BackboneSpec(full_name, level_names, size, source, digest, "torch", "f32", about)
-    part = safetensors.torch.save(tower.state_dict())
+    entry = safetensors.torch.save(tower.state_dict())
     if about is None:
-        return CLIPBackbone(tower, spec, part, None, device)
+        return CLIPBackbone(tower, spec, entry, None, device)
     texts = TextTower(model.eval().to(device), model_name, device)
-    return CLIPBackbone(tower, spec, part, texts.prototypes(about), device, texts)
+    return CLIPBackbone(tower, spec, entry, texts.prototypes(about), device, texts)
 
 
-def load(spec: BackboneSpec, parts: Mapping[str, bytes], *, device: str) -> CLIPBackbone:
+def load(spec: BackboneSpec, entries: Mapping[str, bytes], *, device: str) -> CLIPBackbone:
     """Make a saved backbone again; it needs no text tower, and its prototypes stay those that were saved.
 
     Raises:
@@ -193,9 +193,9 @@ def load(spec: BackboneSpec, parts: Mapping[str, bytes], *, device: str) -> CLIP
     _vision(spec.name, model_name)
     model = _made(model_name, tag, spec.size, text_cfg=_NO_TEXT)
     tower = VisualTower(model.visual, spec.levels, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    tower.load_state_dict(safetensors.torch.load(parts[WEIGHTS_PART]))
-    text = safetensors.torch.load(parts[TEXT_PART])["text"] if spec.object_name else None
-    return CLIPBackbone(tower, spec, parts[WEIGHTS_PART], text, device)
+    tower.load_state_dict(safetensors.torch.load(entries[WEIGHTS_ENTRY]))
+    text = safetensors.torch.load(entries[TEXT_ENTRY])["text"] if spec.object_name else None
+    return CLIPBackbone(tower, spec, entries[WEIGHTS_ENTRY], text, device)
 
 
 def patch_of(name: str) -> int:

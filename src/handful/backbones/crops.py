@@ -33,9 +33,9 @@ class CroppingBackbone:
         return self.plain.spec
 
     @property
-    def parts(self) -> Mapping[str, bytes]:
+    def entries(self) -> Mapping[str, bytes]:
         """Those of whole pictures; the network for crops has the same weights."""
-        return self.plain.parts
+        return self.plain.entries
 
     @property
     def device(self) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from handful.backbones.base import BackboneSpec, Precision
 from handful.backbones.processes import check_compiling, computing, keep, lost
 from handful.errors import InspectorError, SettingError
-from handful.graphs.names import CONSTANTS_PART, GRAPH_PART, LEVEL_INPUT, SCORING_CONSTANTS_PART, SCORING_PART
+from handful.graphs.names import CONSTANTS_ENTRY, GRAPH_ENTRY, LEVEL_INPUT, SCORING_CONSTANTS_ENTRY, SCORING_ENTRY
 from handful.graphs.openvino import openvino
 from handful.types import Features, ModelOutput
 
@@ -84,9 +84,11 @@ class OpenVINOBackbone:
 
     device = "cpu"
 
-    def __init__(self, spec: BackboneSpec, parts: Mapping[str, bytes]) -> None:
-        self.spec, self.parts = spec, parts
-        self._compiled = _compiled(_read(parts[GRAPH_PART], parts[CONSTANTS_PART]), spec.precision, _hints("LATENCY"))
+    def __init__(self, spec: BackboneSpec, entries: Mapping[str, bytes]) -> None:
+        self.spec, self.entries = spec, entries
+        self._compiled = _compiled(
+            _read(entries[GRAPH_ENTRY], entries[CONSTANTS_ENTRY]), spec.precision, _hints("LATENCY")
+        )
         self._levels = Requests([partial(_levels, self._compiled.create_infer_request())])
 
     def __call__(self, images: "Tensor") -> Features:
@@ -109,7 +111,7 @@ class WholeGraph:
 
     Args:
         spec: of the backbone.
-        parts: those of the backbone and of `scoring_parts`.
+        parts: those of the backbone and of `scoring_entries`.
         learnt: what goes into the scoring beside the levels, by name.
         threads: the most threads that compute at once; None for one a core.
 
@@ -120,13 +122,13 @@ class WholeGraph:
     def __init__(
         self,
         spec: BackboneSpec,
-        parts: Mapping[str, bytes],
+        entries: Mapping[str, bytes],
         learnt: Mapping[str, NDArray[np.float32]],
         *,
         threads: int | None = None,
     ) -> None:
-        backbone = _read(parts[GRAPH_PART], parts[CONSTANTS_PART])
-        scoring = _read(parts[SCORING_PART], parts[SCORING_CONSTANTS_PART])
+        backbone = _read(entries[GRAPH_ENTRY], entries[CONSTANTS_ENTRY])
+        scoring = _read(entries[SCORING_ENTRY], entries[SCORING_CONSTANTS_ENTRY])
         inputs = {parameter.output(0).any_name: parameter for parameter in scoring.get_parameters()}
         levels = [inputs.pop(f"{LEVEL_INPUT}{number}") for number in range(len(backbone.outputs))]
         for name, parameter in inputs.items():

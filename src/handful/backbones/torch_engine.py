@@ -20,9 +20,9 @@ class TorchBackbone:
     """
 
     def __init__(
-        self, network: nn.Module, spec: BackboneSpec, parts: Mapping[str, bytes], device: str, *, at_a_time: int = 1
+        self, network: nn.Module, spec: BackboneSpec, entries: Mapping[str, bytes], device: str, *, at_a_time: int = 1
     ) -> None:
-        self.spec, self.parts, self.device, self.at_a_time = spec, parts, device, at_a_time
+        self.spec, self.entries, self.device, self.at_a_time = spec, entries, device, at_a_time
         self.network = network.to(device)
 
     @computing()

@@ -114,8 +114,8 @@ def _read(inspector: Path) -> "tuple[Calibration, History]":
     from handful.saved import archive
     from handful.saved.history import history_of
 
-    _, fields, parts = archive.read(inspector)
-    return Calibration.from_dict(fields), history_of(parts)
+    _, fields, entries = archive.read(inspector)
+    return Calibration.from_dict(fields), history_of(entries)
 
 
 def basis_rows(basis: "Basis") -> dict[str, str]:

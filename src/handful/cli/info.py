@@ -26,8 +26,8 @@ def info(
     from handful.saved.history import history_of
     from handful.saved.manifest import reading, visibility_of
 
-    manifest, fields, parts = archive.read(inspector)
-    calibration, history = Calibration.from_dict(fields), history_of(parts)
+    manifest, fields, entries = archive.read(inspector)
+    calibration, history = Calibration.from_dict(fields), history_of(entries)
     with reading(inspector):
         seen = visibility_of(manifest, calibration, history)
     if as_json:

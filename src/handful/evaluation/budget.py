@@ -19,7 +19,7 @@ from handful.detector import Detector
 from handful.errors import SettingError
 from handful.inspector import Inspector
 from handful.saved import archive
-from handful.saved.archive import LEARNT_PART, STATE_PART
+from handful.saved.archive import LEARNT_ENTRY, STATE_ENTRY
 
 SETTING = "coreset_ratio"
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.05)
@@ -111,8 +111,8 @@ def _megabytes(detector: Detector) -> dict[str, float]:
         return {
             "file": path.stat().st_size / 1e6,
             "backbone": sum(size for name, size in sizes.items() if name.startswith("backbone.")),
-            "patches": sizes[STATE_PART],
-            "features for teaching": sizes[LEARNT_PART],
+            "patches": sizes[STATE_ENTRY],
+            "features for teaching": sizes[LEARNT_ENTRY],
         }
 
 

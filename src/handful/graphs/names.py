@@ -12,8 +12,8 @@ if TYPE_CHECKING:  # torch takes a second to import, and a saved inspector needs
 # A graph of a whole inspector, ready to run: (1, 3, H, W) → raw map (1, H, W), raw score (1,).
 Graph = Callable[["Tensor"], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
-GRAPH_PART, CONSTANTS_PART = "backbone.xml", "backbone.bin"  # of a backbone, in a saved inspector
-SCORING_PART, SCORING_CONSTANTS_PART = "scoring.xml", "scoring.bin"  # of a method's scoring, likewise
+GRAPH_ENTRY, CONSTANTS_ENTRY = "backbone.xml", "backbone.bin"  # of a backbone, in a saved inspector
+SCORING_ENTRY, SCORING_CONSTANTS_ENTRY = "scoring.xml", "scoring.bin"  # of a method's scoring, likewise
 GRAPH_INPUT, GRAPH_OUTPUTS = "image", ("raw_map", "raw_score")  # of a graph of a whole inspector
 # The inputs of a graph of a method's scoring begin with these names, before a number or a name: the levels of the
 # picture, the state of the method, and the levels of a good picture that stands in for an ignored region.

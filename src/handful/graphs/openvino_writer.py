@@ -14,27 +14,27 @@ from torch import Tensor, nn
 
 from handful.errors import HandfulError
 from handful.graphs.names import (
-    CONSTANTS_PART,
+    CONSTANTS_ENTRY,
+    GRAPH_ENTRY,
     GRAPH_INPUT,
     GRAPH_OUTPUTS,
-    GRAPH_PART,
-    SCORING_CONSTANTS_PART,
-    SCORING_PART,
+    SCORING_CONSTANTS_ENTRY,
+    SCORING_ENTRY,
     Graph,
 )
 from handful.graphs.openvino import openvino
 from handful.ops.tracing import exporting, tracing
 
 
-def network_parts(network: nn.Module, size: tuple[int, int]) -> dict[str, bytes]:
+def network_entries(network: nn.Module, size: tuple[int, int]) -> dict[str, bytes]:
     """Turn a torch network into OpenVINO's graph and constants, unrounded, for one picture (1, 3, H, W) at a time."""
     model = _converted(network, (torch.full((1, 3, *size), 0.5),), decomposed=False)
-    return dict(zip((GRAPH_PART, CONSTANTS_PART), _saved(model), strict=True))
+    return dict(zip((GRAPH_ENTRY, CONSTANTS_ENTRY), _saved(model), strict=True))
 
 
-def scoring_parts(scoring: nn.Module, example: Mapping[str, Tensor]) -> dict[str, bytes]:
+def scoring_entries(scoring: nn.Module, example: Mapping[str, Tensor]) -> dict[str, bytes]:
     """Turn a method's scoring into OpenVINO's graph and constants, unrounded, its inputs of these names and shapes."""
-    return dict(zip((SCORING_PART, SCORING_CONSTANTS_PART), _saved(_scored(scoring, example)), strict=True))
+    return dict(zip((SCORING_ENTRY, SCORING_CONSTANTS_ENTRY), _saved(_scored(scoring, example)), strict=True))
 
 
 def _scored(whole: nn.Module, example: Mapping[str, Tensor]) -> "openvino.Model":
@@ -89,7 +89,7 @@ def _quickly_converted(module: nn.Module, inputs: tuple[Tensor, ...], *, decompo
 
     known = set(ops_to_not_decompose())
     every = torch.export.default_decompositions()
-    parts_of = {operation: parts for operation, parts in every.items() if operation not in known}
+    parts_of = {operation: entries for operation, entries in every.items() if operation not in known}
     module(*inputs)  # a value that is computed once and remembered is then a constant
     graph = make_fx(torch.func.functionalize(module), decomposition_table=parts_of)(*inputs)
     return openvino.convert_model(TorchFXPythonDecoder(graph))

@@ -1,6 +1,6 @@
-"""The saved inspector: one stored zip of named parts, checked on the way in; knows no method and no backbone.
+"""The saved inspector: one stored zip of named entries, checked on the way in; knows no method and no backbone.
 
-    manifest.json      format version, package version, whatever the detector describes itself by, sha256 of every part
+    manifest.json      format version, package version, whatever the detector describes itself by, sha256 of every entry
     manifest.sha256    the manifest's own, as `sha256sum --check` reads it
     calibration.json   the threshold and what it rests on; may be edited by hand, so it has no digest here
     everything else    safetensors, graphs, thumbnails, revisions.json
@@ -36,12 +36,12 @@ Source = str | os.PathLike[str] | bytes  # a saved inspector: its path, or what 
 OLDEST_FORMAT, FORMAT_VERSION, FORMAT_OF_TILES = 2, 3, 4
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
 # Parts that are read with torch and without.
-STATE_PART, GATE_PART = "method.safetensors", "capture.safetensors"
-LEARNT_PART, IGNORED_PART = "features.safetensors", "ignored.safetensors"
+STATE_ENTRY, GATE_ENTRY = "method.safetensors", "capture.safetensors"
+LEARNT_ENTRY, IGNORED_ENTRY = "features.safetensors", "ignored.safetensors"
 
 # A graph follows from the rest of an inspector, who saved it does not matter, and the scores of synthetic defects are
 # kept for people alone: none of these changes an answer.
-_UNNAMED_FIELDS, _UNNAMED_PARTS = ("digest", "format_version", "graph", "handful", "visibility"), "scoring."
+_UNNAMED_FIELDS, _UNNAMED_ENTRIES = ("digest", "format_version", "graph", "handful", "visibility"), "scoring."
 # The kinds of the manifest's fields where they are there: a list stands for any number of its one kind, a tuple for as
 # many as it has, a range for a whole number in it. What needs a field that is absent says so by itself.
 _SIDE, _LENGTH = range(1, 8193), range(1, 2**31)
@@ -86,37 +86,42 @@ _ZIP = b"PK\x03\x04"  # how a zip begins
 _DAMAGED = (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OverflowError, struct.error, MemoryError, OSError)
 
 
-def pack(manifest: Mapping[str, Any], calibration: Mapping[str, Any], parts: Mapping[str, bytes]) -> bytes:
+def pack(manifest: Mapping[str, Any], calibration: Mapping[str, Any], entries: Mapping[str, bytes]) -> bytes:
     """The bytes of an inspector's file; equal contents are equal bytes."""
     file = io.BytesIO()
-    _pack_into(file, manifest, calibration, parts)
+    _pack_into(file, manifest, calibration, entries)
     return file.getvalue()
 
 
 def _pack_into(
-    file: BinaryIO, manifest: Mapping[str, Any], calibration: Mapping[str, Any], parts: Mapping[str, bytes]
+    file: BinaryIO, manifest: Mapping[str, Any], calibration: Mapping[str, Any], entries: Mapping[str, bytes]
 ) -> None:
     kept = {name: value for name, value in manifest.items() if name != "digest"}
     version = FORMAT_OF_TILES if manifest.get("preprocessing", {}).get("fine") else FORMAT_VERSION
-    described = _json({"format_version": version, **kept, "sha256": digests_of(parts)})
-    contents = {MANIFEST: described, MANIFEST_DIGEST: _check_line(described), CALIBRATION: _json(calibration), **parts}
+    described = _json({"format_version": version, **kept, "sha256": digests_of(entries)})
+    contents = {
+        MANIFEST: described,
+        MANIFEST_DIGEST: _check_line(described),
+        CALIBRATION: _json(calibration),
+        **entries,
+    }
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, part in contents.items():
-            archive.writestr(zipfile.ZipInfo(name), part)  # ZipInfo's fixed date
+        for name, entry in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), entry)  # ZipInfo's fixed date
 
 
 def write(
     path: Path,
     manifest: Mapping[str, Any],
     calibration: Mapping[str, Any],
-    parts: Mapping[str, bytes],
+    entries: Mapping[str, bytes],
     *,
     expected: str | None = None,
 ) -> None:
     """Write an inspector, see `pack`, under a temporary name beside `path`, then rename it.
 
     Args:
-        path, manifest, calibration, parts: of the inspector.
+        path, manifest, calibration, entries: of the inspector.
         expected: the digest that an inspector at `path` must have to be replaced; None to replace any file. On systems
             with file locks two programs that replace the same inspector do so one after the other.
 
@@ -131,7 +136,7 @@ def write(
                 f"instead of {str(expected)[:12]}); load it and make the correction again."
             )
         with replacing(path) as file:
-            _pack_into(file, manifest, calibration, parts)
+            _pack_into(file, manifest, calibration, entries)
 
 
 @contextmanager
@@ -147,9 +152,9 @@ def _held(path: Path, wanted: bool) -> Iterator[bool]:
     yield False
 
 
-def digests_of(parts: Mapping[str, bytes]) -> dict[str, str]:
-    """sha256 in hex of each part."""
-    return {name: hashlib.sha256(part).hexdigest() for name, part in sorted(parts.items())}
+def digests_of(entries: Mapping[str, bytes]) -> dict[str, str]:
+    """sha256 in hex of each entry."""
+    return {name: hashlib.sha256(entry).hexdigest() for name, entry in sorted(entries.items())}
 
 
 def digest_of(manifest: Mapping[str, Any], calibration: Mapping[str, Any], digests: Mapping[str, str]) -> str:
@@ -158,8 +163,8 @@ def digest_of(manifest: Mapping[str, Any], calibration: Mapping[str, Any], diges
     `digests` are those of its parts, see `digests_of`.
     """
     described = {name: value for name, value in manifest.items() if name not in _UNNAMED_FIELDS}
-    parts = {name: digest for name, digest in digests.items() if not name.startswith(_UNNAMED_PARTS)}
-    named = json.dumps([described, dict(calibration), parts], sort_keys=True)
+    entries = {name: digest for name, digest in digests.items() if not name.startswith(_UNNAMED_ENTRIES)}
+    named = json.dumps([described, dict(calibration), entries], sort_keys=True)
     return hashlib.sha256(named.encode()).hexdigest()
 
 
@@ -180,7 +185,7 @@ def content_of(source: Source) -> tuple[bytes, str]:
 
 
 def read(source: Source, *, name: str | None = None) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
-    """Read and check an inspector: its manifest, its calibration and its other parts.
+    """Read and check an inspector: its manifest, its calibration and its other entries.
 
     The manifest is given with `digest_of` as its `digest`, which is not in the file. Errors call the source `name`.
 
@@ -211,7 +216,7 @@ def read(source: Source, *, name: str | None = None) -> tuple[dict[str, Any], di
 
 
 def _contents(content: bytes, path: str) -> dict[str, bytes]:
-    """Every part of the zip by name, the manifest surely among them."""
+    """Every entry of the zip by name, the manifest surely among them."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
@@ -238,19 +243,19 @@ def _contents(content: bytes, path: str) -> dict[str, bytes]:
 
 
 def _check_once(path: str, archive: zipfile.ZipFile, size: int) -> None:
-    """Check that a zip holds no part twice, and no more than its file has room for: a small file is read in a moment.
+    """Check that a zip holds no entry twice, and no more than its file has room for: a small file is read in a moment.
 
     Raises:
-        InspectorError: if it holds a part twice.
+        InspectorError: if it holds an entry twice.
         BadZipFile: if its parts lie over each other.
     """
     names = archive.namelist()
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise InspectorError(f"{path} must hold every part once, got {twice!r} more than once; copy or fit it again.")
+        raise InspectorError(f"{path} must hold every entry once, got {twice!r} more than once; copy or fit it again.")
     stored = [entry for entry in archive.infolist() if entry.compress_type == zipfile.ZIP_STORED]
     if sum(entry.file_size for entry in stored) > size:
-        raise zipfile.BadZipFile("parts that lie over each other")
+        raise zipfile.BadZipFile("entries that lie over each other")
 
 
 def _foreign(path: str) -> InspectorError:
@@ -271,9 +276,9 @@ def _check_version(path: str, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _object(path: str, name: str, part: bytes, *, remedy: str) -> dict[str, Any]:
+def _object(path: str, name: str, entry: bytes, *, remedy: str) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads(part)
+        value: dict[str, Any] = json.loads(entry)
         whole = isinstance(value, dict) and _finite(value)
     except (ValueError, RecursionError) as error:
         raise InspectorError(f"{path} must hold {name} as JSON, got: {error}; {remedy}.") from error

@@ -12,22 +12,22 @@ from handful.errors import HandfulError, InspectorError
 from handful.fitting.revisions import History, Kind, PictureRecord, Revision
 from handful.inspection.threshold import LARGEST, PATCHCORE, Calibration, Prior, check_rate
 
-HISTORY_PART = "revisions.json"
+HISTORY_ENTRY = "revisions.json"
 
 
-def history_part(history: History) -> bytes:
+def history_entry(history: History) -> bytes:
     """The scores of the references and all revisions, as they are saved."""
     return json.dumps(asdict(history), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def history_of(parts: Mapping[str, bytes]) -> History:
+def history_of(entries: Mapping[str, bytes]) -> History:
     """The history of a saved inspector; raises InspectorError if it is missing or cannot be read."""
     try:
-        return _history(json.loads(parts[HISTORY_PART]))
+        return _history(json.loads(entries[HISTORY_ENTRY]))
     except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:
         said = str(error).rstrip(".")
         raise InspectorError(
-            f"{HISTORY_PART} must hold an inspector's revisions, got: {said}; fit it again."
+            f"{HISTORY_ENTRY} must hold an inspector's revisions, got: {said}; fit it again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Reads a saved inspector's manifest and parts; writes its history. Without torch."""
+"""Reads a saved inspector's manifest and entries; writes its history. Without torch."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from handful.fitting.revisions import CHANGING, History
 from handful.fitting.visibility import Trials, Visibility
 from handful.inspection.gate import Gate, ReferenceStatistics, check_names
 from handful.inspection.threshold import Calibration
-from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART
+from handful.saved.archive import GATE_ENTRY, IGNORED_ENTRY, LEARNT_ENTRY
 from handful.types import Reference
 
 Arrays = tuple[NDArray[np.float32], ...]  # the levels of one picture, (h, w, D) each
@@ -26,7 +26,7 @@ Arrays = tuple[NDArray[np.float32], ...]  # the levels of one picture, (h, w, D)
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn whatever an inspector's parts raise, where they cannot be read, into the one sentence of InspectorError."""
+    """Turn errors of the entries of an inspector that cannot be read into the one sentence of InspectorError."""
     try:
         yield
     except HandfulError:
@@ -52,13 +52,13 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit, aspect_kept, side, fine)
 
 
-def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Reference, ...]:
+def references_of(manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> tuple[Reference, ...]:
     """Likewise the references, with their thumbnails."""
     return tuple(
         Reference(
             reference["name"],
             reference["sha256"],
-            parts[thumbnail_part(number)],
+            entries[thumbnail_entry(number)],
             reference.get("bits"),
             (size[0], size[1]) if (size := reference.get("size")) else None,
         )
@@ -66,9 +66,9 @@ def references_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> tu
     )
 
 
-def gate_of(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> Gate:
+def gate_of(manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> Gate:
     """The gate that an inspector was saved with."""
-    statistics = safetensors.numpy.load(parts[GATE_PART])
+    statistics = safetensors.numpy.load(entries[GATE_ENTRY])
     unknown = np.full(len(statistics["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
     return Gate(check_names(manifest["gate"]), ReferenceStatistics(**{"detail": unknown, **statistics}))
 
@@ -83,15 +83,15 @@ def visibility_of(manifest: Mapping[str, Any], calibration: Calibration, history
     return trials.at(calibration.threshold, changed=len(history.standing(*CHANGING))) if trials else None
 
 
-def thumbnail_part(number: int) -> str:
-    """The name of a reference's thumbnail among the parts."""
+def thumbnail_entry(number: int) -> str:
+    """The name of a reference's thumbnail among the entries."""
     return f"reference-{number:03d}.jpg"
 
 
-def reference_levels(parts: Mapping[str, bytes]) -> tuple[tuple[Arrays, ...], NDArray[np.bool_] | None]:
+def reference_levels(entries: Mapping[str, bytes]) -> tuple[tuple[Arrays, ...], NDArray[np.bool_] | None]:
     """The levels of every picture learnt, and all ignored regions as one, as `handful.saved.state` wrote them."""
-    tensors = safetensors.numpy.load(parts[LEARNT_PART])
+    tensors = safetensors.numpy.load(entries[LEARNT_ENTRY])
     count = sum(name.removeprefix("level.").isdigit() for name in tensors)
     levels = [tensors[f"level.{number}"] for number in range(count)]
-    masks = safetensors.numpy.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
+    masks = safetensors.numpy.load(entries[IGNORED_ENTRY]) if IGNORED_ENTRY in entries else {}
     return tuple(zip(*levels, strict=True)), np.any(list(masks.values()), 0) if masks else None

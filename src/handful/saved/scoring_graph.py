@@ -25,7 +25,7 @@ from handful.backbones.base import Backbone
 from handful.errors import HandfulError, SettingError, conversion_error
 from handful.fitting.calibration import score_ignoring
 from handful.fitting.reference_features import ReferenceFeatures
-from handful.graphs.names import GOOD_INPUT, LEVEL_INPUT, SCORING_CONSTANTS_PART, SCORING_PART, STATE_INPUT
+from handful.graphs.names import GOOD_INPUT, LEVEL_INPUT, SCORING_CONSTANTS_ENTRY, SCORING_ENTRY, STATE_INPUT
 from handful.inspection.threshold import Calibration
 from handful.types import Features, ModelOutput, Scores
 
@@ -46,11 +46,11 @@ class KeptGraph:
     """The graph in a saved inspector.
 
     Attributes:
-        parts: its files.
+        entries: its files.
         score, map: how far its answers lay from the inspector's on the references' thumbnails, see `TOLERANCE`.
     """
 
-    parts: dict[str, bytes]
+    entries: dict[str, bytes]
     score: float
     map: float
 
@@ -108,11 +108,11 @@ def keep(
         raise SettingError(
             f"The engine must be openvino for a graph, got {backbone.spec.engine}; fit with the openvino engine."
         )
-    parts = traced(method, features)
-    graph = opened(parts, method, features, backbone)
+    entries = traced(method, features)
+    graph = opened(entries, method, features, backbone)
     both = [(graph(image), look(image)) for image in images]
     kept = KeptGraph(
-        parts,
+        entries,
         max(relative_difference(a.score, b.score, calibration.typical, calibration.threshold) for a, b in both),
         max(relative_difference(a.map, b.map, calibration.map_typical, calibration.map_threshold) for a, b in both),
     )
@@ -135,7 +135,7 @@ def check_traceable(method: methods.Method) -> None:
 
 def traced(method: methods.Method, features: ReferenceFeatures) -> dict[str, bytes]:
     """The files of the graph of a fitted method's scoring, for pictures like those that it has learnt."""
-    return _parts(
+    return _entries(
         type(method),
         json.dumps(method.settings),
         method.head_,
@@ -147,7 +147,7 @@ def traced(method: methods.Method, features: ReferenceFeatures) -> dict[str, byt
 
 
 def opened(
-    parts: Mapping[str, bytes], method: methods.Method, features: ReferenceFeatures, backbone: Backbone
+    entries: Mapping[str, bytes], method: methods.Method, features: ReferenceFeatures, backbone: Backbone
 ) -> "WholeGraph":
     """A graph ready to run, with what the method has learnt.
 
@@ -158,19 +158,19 @@ def opened(
 
     given = {f"{STATE_INPUT}{name}": value.numpy() for name, value in method.state().items()}
     given |= {f"{GOOD_INPUT}{number}": level.numpy() for number, level in enumerate(features.good.levels)}
-    return WholeGraph(backbone.spec, {**backbone.parts, **parts}, given)
+    return WholeGraph(backbone.spec, {**backbone.entries, **entries}, given)
 
 
-def from_parts(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> KeptGraph | None:
+def from_entries(manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> KeptGraph | None:
     """Out of a saved inspector; None where it holds none."""
-    if SCORING_PART not in parts:
+    if SCORING_ENTRY not in entries:
         return None
-    found = {name: parts[name] for name in (SCORING_PART, SCORING_CONSTANTS_PART)}
+    found = {name: entries[name] for name in (SCORING_ENTRY, SCORING_CONSTANTS_ENTRY)}
     return KeptGraph(found, manifest["graph"]["score"], manifest["graph"]["map"])
 
 
 @lru_cache(maxsize=8)
-def _parts(
+def _entries(
     kind: type[methods.Method],
     settings: str,
     head: methods.Head | None,
@@ -180,7 +180,7 @@ def _parts(
     ignored: bytes | None,
 ) -> dict[str, bytes]:
     """The graph, remembered for a process that saves many alike."""
-    from handful.graphs.openvino_writer import scoring_parts
+    from handful.graphs.openvino_writer import scoring_entries
 
     mask = None if ignored is None else np.frombuffer(ignored, np.bool_).reshape(size).copy()
     whole = Scoring(
@@ -194,7 +194,7 @@ def _parts(
     inputs |= {f"{STATE_INPUT}{tensor}": shape for tensor, shape in state if 0 not in shape}
     inputs |= {f"{GOOD_INPUT}{number}": shape for number, shape in enumerate(levels) if mask is not None}
     with operations_of(kind.name, "openvino"):
-        return scoring_parts(whole.eval(), {tensor: torch.ones(shape) for tensor, shape in inputs.items()})
+        return scoring_entries(whole.eval(), {tensor: torch.ones(shape) for tensor, shape in inputs.items()})
 
 
 @contextmanager

@@ -30,14 +30,14 @@ from handful.fitting.visibility import Trials, Visibility
 from handful.inspection.gate import Gate
 from handful.inspection.threshold import Calibration
 from handful.saved import archive, scoring_graph
-from handful.saved.archive import GATE_PART, IGNORED_PART, LEARNT_PART, STATE_PART
-from handful.saved.history import HISTORY_PART, history_of, history_part
-from handful.saved.manifest import gate_of, preprocessing_of, references_of, spec_of, thumbnail_part
+from handful.saved.archive import GATE_ENTRY, IGNORED_ENTRY, LEARNT_ENTRY, STATE_ENTRY
+from handful.saved.history import HISTORY_ENTRY, history_entry, history_of
+from handful.saved.manifest import gate_of, preprocessing_of, references_of, spec_of, thumbnail_entry
 from handful.saved.scoring_graph import KeptGraph
 from handful.types import Features, ModelOutput, Reference, Scores
 from handful.version import __version__
 
-DEFECTS_PART = "defects.safetensors"
+DEFECTS_ENTRY = "defects.safetensors"
 EVIDENCE_OF_TILES = "single patches of tiles; wide ones and turned copies do not count in tiles"
 
 
@@ -127,11 +127,11 @@ class InspectorState:
     @cached_property
     def digest(self) -> str:
         """The name of the inspector with its calibration: sha256 in hex, another one after every correction."""
-        manifest, parts = self.described()
-        return archive.digest_of(manifest, self.calibration.as_dict(), archive.digests_of(parts))
+        manifest, entries = self.described()
+        return archive.digest_of(manifest, self.calibration.as_dict(), archive.digests_of(entries))
 
     def described(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The manifest and the parts of the saved file, without the graph, which follows from the rest."""
+        """The manifest and the entries of the saved file, without the graph, which follows from the rest."""
         manifest = {
             "handful": __version__,
             "method": {"name": self.method.name, "settings": self.method.settings},
@@ -153,21 +153,21 @@ class InspectorState:
             **({"visibility": self.trials.as_dict()} if self.trials else {}),
         }
         method_state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
-        parts = {STATE_PART: safetensors.torch.save(method_state), **self.backbone.parts}
-        parts |= {thumbnail_part(number): r.thumbnail for number, r in enumerate(self.references)}
-        parts |= {GATE_PART: safetensors.numpy.save(self.gate.statistics.as_dict())}
-        parts |= _feature_parts(self.features)
-        return manifest, parts | {HISTORY_PART: history_part(self.history)}
+        entries = {STATE_ENTRY: safetensors.torch.save(method_state), **self.backbone.entries}
+        entries |= {thumbnail_entry(number): r.thumbnail for number, r in enumerate(self.references)}
+        entries |= {GATE_ENTRY: safetensors.numpy.save(self.gate.statistics.as_dict())}
+        entries |= _feature_entries(self.features)
+        return manifest, entries | {HISTORY_ENTRY: history_entry(self.history)}
 
     def packed(self, *, make_graph: bool) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
-        """Manifest, calibration and parts of the saved file, with the graph.
+        """Manifest, calibration and entries of the saved file, with the graph.
 
         Args:
             make_graph: whether to make a graph that is missing.
         """
-        manifest, parts = self.described()
+        manifest, entries = self.described()
         graph, said = self._kept_graph(make=make_graph)
-        return manifest | {"graph": said}, self.calibration.as_dict(), parts | graph
+        return manifest | {"graph": said}, self.calibration.as_dict(), entries | graph
 
     def _kept_graph(self, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
         """The graph's files, none where there are none, and the manifest's words on the graph."""
@@ -184,14 +184,14 @@ class InspectorState:
             )
         except (SettingError, InspectorError) as error:
             return {}, {"why": str(error)}
-        return graph.parts, {"score": graph.score, "map": graph.map}
+        return graph.entries, {"score": graph.score, "map": graph.map}
 
     @classmethod
     def from_file(
         cls,
         manifest: Mapping[str, Any],
         calibration: Mapping[str, Any],
-        parts: Mapping[str, bytes],
+        entries: Mapping[str, bytes],
         method: methods.Method,
         *,
         engine: backbones.EngineChoice | None,
@@ -200,7 +200,7 @@ class InspectorState:
         """The state that a saved file holds.
 
         Args:
-            manifest, calibration, parts: as `handful.saved.archive.read` gives them.
+            manifest, calibration, entries: as `handful.saved.archive.read` gives them.
             method: of the manifest's name and settings, with its head; its state is loaded.
             engine: None for the engine of the manifest.
             device: where torch runs.
@@ -209,21 +209,21 @@ class InspectorState:
             KeyError, TypeError, ValueError, InspectorError, SafetensorError: if they cannot be read.
         """
         spec, preprocessing = spec_of(manifest), preprocessing_of(manifest)
-        network = {name: part for name, part in parts.items() if name.startswith("backbone.")}
+        network = {name: entry for name, entry in entries.items() if name.startswith("backbone.")}
         backbone = with_crops(backbones.load(spec, network, engine=engine, device=device), method.crops_wanted)
-        method.load_state(safetensors.torch.load(parts[STATE_PART])).to(backbone.device)
+        method.load_state(safetensors.torch.load(entries[STATE_ENTRY])).to(backbone.device)
         return cls(
             method=method,
             backbone=backbone,
             preprocessing=preprocessing,
             calibration=Calibration.from_dict(calibration),
-            references=references_of(manifest, parts),
-            gate=gate_of(manifest, parts),
+            references=references_of(manifest, entries),
+            gate=gate_of(manifest, entries),
             turning=Rotation(**kept) if (kept := manifest.get("turning")) else None,
-            features=_reference_features(parts, size=preprocessing.size, device=backbone.device),
-            history=history_of(parts),
+            features=_reference_features(entries, size=preprocessing.size, device=backbone.device),
+            history=history_of(entries),
             head=manifest.get("head"),
-            graph=scoring_graph.from_parts(manifest, parts) if backbone.spec == spec else None,
+            graph=scoring_graph.from_entries(manifest, entries) if backbone.spec == spec else None,
             oddities=_oddities(manifest),
             sizing=manifest.get("sizing"),
             trials=Trials.from_manifest(manifest),
@@ -266,25 +266,25 @@ def _oddities(manifest: Mapping[str, Any]) -> tuple[Oddity, ...]:
     return tuple(replace(one, at=(one.at[0], one.at[1]) if one.at else None) for one in kept)
 
 
-def _feature_parts(features: ReferenceFeatures) -> dict[str, bytes]:
+def _feature_entries(features: ReferenceFeatures) -> dict[str, bytes]:
     """The features of references and defects, and the ignored regions, as they are saved."""
     tensors = _named("level", join(features.learnt))
     for name in ("augmented", "turned", "tiles"):
         if found := getattr(features, name):
             tensors |= _named(name, join(found))
-    parts = {LEARNT_PART: safetensors.torch.save(tensors)}
+    entries = {LEARNT_ENTRY: safetensors.torch.save(tensors)}
     if features.defects:
-        parts[DEFECTS_PART] = safetensors.torch.save(_named("level", join(features.defects)))
+        entries[DEFECTS_ENTRY] = safetensors.torch.save(_named("level", join(features.defects)))
     if features.masks:
-        parts[IGNORED_PART] = safetensors.numpy.save({str(number): mask for number, mask in features.masks.items()})
-    return parts
+        entries[IGNORED_ENTRY] = safetensors.numpy.save({str(number): mask for number, mask in features.masks.items()})
+    return entries
 
 
-def _reference_features(parts: Mapping[str, bytes], *, size: tuple[int, int], device: str) -> ReferenceFeatures:
-    """The features that `_feature_parts` saved, for an input of (H, W) = `size`, on a device."""
-    learnt = safetensors.torch.load(parts[LEARNT_PART])
-    defects = safetensors.torch.load(parts[DEFECTS_PART]) if DEFECTS_PART in parts else {}
-    masks = safetensors.numpy.load(parts[IGNORED_PART]) if IGNORED_PART in parts else {}
+def _reference_features(entries: Mapping[str, bytes], *, size: tuple[int, int], device: str) -> ReferenceFeatures:
+    """The features that `_feature_entries` saved, for an input of (H, W) = `size`, on a device."""
+    learnt = safetensors.torch.load(entries[LEARNT_ENTRY])
+    defects = safetensors.torch.load(entries[DEFECTS_ENTRY]) if DEFECTS_ENTRY in entries else {}
+    masks = safetensors.numpy.load(entries[IGNORED_ENTRY]) if IGNORED_ENTRY in entries else {}
     pictures = _split("level", learnt, size, device)
     variations = _split("augmented", learnt, size, device)
     views = len(variations) // len(pictures)
@@ -329,6 +329,6 @@ def _features(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], d
 
 
 def _split(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> list[Features]:
-    """One `Features` for each picture of a part."""
+    """One `Features` for each picture of an entry."""
     features = _features(name, tensors, size, device)
     return [] if features is None else [features[[row]] for row in range(len(features))]
