@@ -87,3 +87,11 @@ def test_a_picture_that_is_gone_must_be_given(defect, pixels, tmp_path):
     assert defect._repr_png_() is None and defect.overlay(pixels).shape == pixels.shape
     with pytest.raises(ImageError, match="must be uint8"):
         defect.overlay(pixels.astype(np.int64))
+
+
+def test_a_heatmap_is_not_drawn_on_another_picture(defect, pixels, tmp_path):
+    Image.fromarray(pixels[:-1]).save(tmp_path / "part.png")  # replaced since it was inspected
+    for shown in (None, pixels[:, :-1]):
+        with pytest.raises(ImageError, match=r"must be the inspected one, of 90 x 60 pixels, got one of \d+ x \d+ for"):
+            defect.overlay(shown)
+    assert defect._repr_png_() is None

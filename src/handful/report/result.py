@@ -126,7 +126,7 @@ class Inspection:
             longest: the most pixels of the longer side.
 
         Raises:
-            ImageError: for the verdict ERROR, or if the picture cannot be read (any more).
+            ImageError: for the verdict ERROR, or if the picture cannot be read (any more) or has another size by now.
         """
         from handful.report.overlay import overlay
 
@@ -177,15 +177,26 @@ class Inspection:
         return self.heatmap
 
     def _read(self, picture: PictureSource | Picture | None, longest: int) -> Picture:
-        if isinstance(picture, Picture):
-            return picture
+        """The picture to draw on: the picture given, or the file at `path`."""
         most = max(MAX_PIXELS, math.prod(self.size or ()))
-        if picture is not None:
-            return read_picture(picture, name=self.path, detail=longest, max_pixels=most)
         try:
-            return read_picture(self.path, detail=longest, max_pixels=most)
+            if isinstance(picture, Picture):
+                found = picture
+            elif picture is None:
+                found = read_picture(self.path, detail=longest, max_pixels=most)
+            else:
+                found = read_picture(picture, name=self.path, detail=longest, max_pixels=most)
         except ImageError as error:
+            if picture is not None:
+                raise
             raise ImageError(
                 f"The inspected picture must be readable at its path to be shown, got {self.path}, which cannot be "
                 f"read; give the picture itself."
             ) from error
+        if found.size != self.size:
+            (width, height), wanted = found.size, " x ".join(map(str, self.size or ()))
+            raise ImageError(
+                f"The picture to be shown must be the inspected one, of {wanted} pixels, got one of {width} x {height} "
+                f"for {self.path}; give the inspected picture."
+            )
+        return found
