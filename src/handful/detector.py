@@ -1,4 +1,4 @@
-"""Joins pictures, backbone, method and decision into an inspector; nothing else does."""
+"""Teaches an inspector from good pictures, corrects, saves, loads and exports it."""
 
 import os
 import threading
@@ -222,7 +222,7 @@ class Detector:
 
     @property
     def visibility(self) -> Visibility | None:
-        """What it finds of synthetic defects at its threshold, from scores that `fit` kept.
+        """The share of synthetic defects found at the threshold, from scores that `fit` kept.
 
         After a correction of what is learnt or ignored these are still the scores of the inspector as it was fitted,
         see `handful.fitting.visibility.Visibility.changed`. None where `fit` planted no defects.
@@ -268,12 +268,12 @@ class Detector:
 
     @property
     def backbone_spec(self) -> BackboneSpec:
-        """Describes what computes the features: name, levels, size, weights, engine."""
+        """The identity of the backbone: name, levels, size, weights, engine."""
         return self._needed.backbone.spec
 
     @property
     def inspector(self) -> Inspector:
-        """What it inspects by; it stays as it is when the detector is corrected or fitted anew.
+        """The inspector of the present state; a correction or another fit makes another inspector.
 
         Raises:
             NotFittedError: before `fit`.
@@ -360,7 +360,7 @@ class Detector:
         return self.inspector.inspect(pictures)
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """As `inspect`, one answer at a time.
+        """Inspect pictures and yield one answer at a time.
 
             for inspection in detector.stream("incoming/"):
                 print(inspection.path, inspection.score)

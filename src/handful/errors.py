@@ -1,4 +1,4 @@
-"""What can go wrong, drawn once.
+"""The tree of errors.
 
     HandfulError
     ├── SettingError    (ValueError)    an option or setting is outside what it may be

@@ -1,4 +1,4 @@
-"""Inspects pictures with what a detector has learnt; without torch, where the saved inspector holds its own graph."""
+"""Inspects pictures; without torch where the saved inspector holds its own graph."""
 
 import math
 import os
@@ -34,9 +34,8 @@ from handful.types import ModelOutput, NearestReference, Reference, Region, Verd
 PICTURES_PER_CORE = 2  # that are inspected at once: more would push each other out of the caches
 MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
 
-Forward = Callable[
-    [NDArray[np.float32]], ModelOutput
-]  # a picture (3, H, W) in [0, 1] → what backbone and method say of it
+# a picture (3, H, W) in [0, 1] → output of backbone and method
+Forward = Callable[[NDArray[np.float32]], ModelOutput]
 
 
 class SideBySide(Protocol):
@@ -44,7 +43,7 @@ class SideBySide(Protocol):
 
     @property
     def count(self) -> int:
-        """How many pictures are computed at once."""
+        """The number of pictures computed at once."""
 
     def __call__(self, image: NDArray[np.float32]) -> ModelOutput:
         """Backbone and method of one picture (3, H, W)."""
@@ -139,7 +138,7 @@ class Inspector:
 
     @classmethod
     def _load_graph(cls, source: archive.Source, *, threads: int | None = None) -> Self | None:
-        """As `load`, but None for an inspector without a graph."""
+        """Load a saved inspector; None for an inspector without a graph."""
         if threads is not None and threads < 1:
             raise SettingError(f"`threads` must be at least 1, got {threads}; leave it out for one a core.")
         content, name = archive.content_of(source)
@@ -224,7 +223,7 @@ class Inspector:
         return list(self.stream(pictures))
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """As `inspect`, one answer at a time: for more pictures than memory holds heatmaps.
+        """Inspect pictures and yield one answer at a time, for more pictures than memory holds heatmaps.
 
             for inspection in inspector.stream("incoming/"):
                 print(inspection.path, inspection.score)

@@ -53,12 +53,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Saturation:
-    """How much of a defect must be found before it counts as wholly found (MVTec LOCO, section 5).
+    """The area of a defect that must be found for the defect to count as wholly found (MVTec LOCO, section 5).
 
     Attributes:
         pixel_value: the value that a defect of this type has in its mask.
-        area: that much: pixels of the original picture, or a share of the defect's own area.
-        relative: whether `area` is such a share.
+        area: in pixels of the original picture, or as a share of the defect's own area.
+        relative: whether `area` is a share.
     """
 
     pixel_value: int
@@ -84,7 +84,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a folder holds.
+    """A labelled data set in a folder.
 
     Attributes:
         layout: the reader that knows it, a name in `handful.data.layouts.registry.LAYOUTS`.
@@ -129,17 +129,17 @@ class Crops:
 
 @dataclass(frozen=True)
 class Features:
-    """What a backbone says of a batch of pictures.
+    """The features of a batch of pictures.
 
     Attributes:
         levels: one tensor (B, h, w, D) float32 for each level, finest grid first.
         size: (H, W), the model-input frame that the grids cover.
         image: (B, E) float32, the embedding of each whole picture in a space that it shares with texts; None for a
             backbone without one.
-        text: (2, E) float32 in the same space, of length 1, what a normal and an anomalous object are called; None
-            likewise.
-        crops: the same of each picture's crops, row by row of the picture, where a method wants them: levels
-            (B, W, h, w, D) of W crops, and their size as the backbone saw them.
+        text: (2, E) float32 in the same space, at length 1: the prompts of a normal and of an anomalous object; None for
+            a backbone without texts.
+        crops: the features of W crops of each picture, row by row, where a method wants crops: levels
+            (B, W, h, w, D), and the size at which the backbone saw the crops.
     """
 
     levels: "tuple[Tensor, ...]"
@@ -205,12 +205,12 @@ class AuxiliaryClass:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a method says of a batch of pictures; higher is more anomalous, the unit is the method's own.
+    """The raw scores of a batch of pictures, in the method's own unit; higher is more anomalous.
 
     Attributes:
         maps: (B, H, W) float32 in the model-input frame.
         image: (B,) float32.
-        parts: of a transductive method alone, what `Method.over_test_set` needs of each picture: (B, …) each.
+        parts: (B, …) each, the input of `Method.over_test_set`; empty but for a transductive method.
     """
 
     maps: "Tensor"
@@ -220,7 +220,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class ModelOutput:
-    """What backbone and method say of one picture, for a program that has no torch; higher is more anomalous.
+    """The output of backbone and method for one picture, as arrays without torch; higher is more anomalous.
 
     Attributes:
         levels: of the backbone, (h, w, D) float32 each, finest grid first.

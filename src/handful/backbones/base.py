@@ -1,4 +1,4 @@
-"""What a backbone is: images in, Features out, on one engine."""
+"""The contract of a backbone: images in, Features out, on one engine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ CLIP_PREFIX = "clip:"  # what the names of `handful.backbones.clip` begin with
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What a backbone computes, enough to know it again on another computer.
+    """The identity of a backbone, enough to make the same backbone on another computer.
 
     Attributes:
         name: timm's name, or `clip:` and open_clip's.
@@ -48,7 +48,7 @@ class Backbone(Protocol):
 
     @property
     def spec(self) -> BackboneSpec:
-        """What this backbone computes."""
+        """The identity of this backbone."""
 
     @property
     def entries(self) -> Mapping[str, bytes]:

@@ -196,14 +196,14 @@ def _save(
 
 
 def _say_scores(correction: "Correction") -> None:
-    """How the pictures that came with a correction score, where that has changed."""
+    """Print the scores of the pictures of a correction, where they have changed."""
     for picture, (before, after) in zip(correction.revision.pictures, correction.scores, strict=False):
         if before != after and correction.revision.kind != "normals":
             say(f"score {before:.2f} → {after:.2f}  {picture.name}")
 
 
 def _say_change(before: "Basis", after: "Basis") -> None:
-    """What became of the threshold."""
+    """Print the threshold before and after."""
     if before == after:
         say(f"threshold {after.raw_threshold:.4g}, as before")
         return

@@ -1,4 +1,4 @@
-"""What the verbs print: answers on stdout, everything else on stderr."""
+"""Printing of the verbs: answers on stdout, everything else on stderr."""
 
 import json
 import os

@@ -19,7 +19,7 @@ Frames = Literal["references", "exact", "squeezed"]
 
 
 class Cell(NamedTuple):
-    """What one row of the table is about.
+    """The cell of one row of the table.
 
     Attributes:
         dataset: its name.

@@ -45,13 +45,13 @@ def averaged(features: Features) -> Features:
 
 
 def view_count(references: int) -> int:
-    """How many variations of each reference calibration scores, the picture itself included."""
+    """The number of variations of each reference that calibration scores, the picture itself included."""
     return max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // references))
 
 
 @computing()
 def prior_from(method: methods.Method, references: Sequence[Features]) -> threshold.Prior:
-    """What is assumed of a method's scores.
+    """The prior of a fitted method's scores.
 
     Where a single picture is alike all over, another one goes on like it. Where some of its places are far stranger
     than most (a few parts on an even board), another one may hold more of them: the factor by which it may score higher
@@ -66,7 +66,7 @@ def prior_from(method: methods.Method, references: Sequence[Features]) -> thresh
 
 
 def prior_of(method: methods.Method, against_itself: Scores | None) -> threshold.Prior:
-    """As `prior_from`, from the scores of a single reference by its places apart; None where there are none such."""
+    """The prior of a method's scores; `against_itself` are those of a single reference, see `Method`, or None."""
     assumed = threshold.Prior(
         method.good_spread,
         method.single_widening,
@@ -232,7 +232,7 @@ def _unseen_scores(
     ignored: NDArray[np.bool_] | None = None,
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """What `good_scores` and `fit_and_try` give."""
+    """Image scores and map peaks as `good_scores`, and the scores of planted pictures as `fit_and_try`."""
     of_planted = np.zeros((len(planted), 2))
 
     def try_planted(row: int, scorer: methods.Method, of_views: Mapping[int, Scores]) -> None:

@@ -1,4 +1,4 @@
-"""What an inspector keeps of the pictures that it was taught from, so that it can be taught anew without them."""
+"""The features of references that an inspector keeps, to be fitted again without the pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +44,7 @@ class ReferenceFeatures:
 
     @property
     def good(self) -> Features:
-        """Of the picture that stands in for the ignored region."""
+        """The features of the picture that stands in for the ignored region."""
         return self.learnt[0]
 
     def with_learnt(
@@ -54,7 +54,7 @@ class ReferenceFeatures:
         turned: Sequence[Features],
         tiles: Sequence[Features] = (),
     ) -> "ReferenceFeatures":
-        """The same with more pictures learnt."""
+        """A copy with more pictures learnt."""
         return replace(
             self,
             learnt=(*self.learnt, *features),
@@ -64,7 +64,7 @@ class ReferenceFeatures:
         )
 
     def without_learnt(self, rows: Sequence[int]) -> "ReferenceFeatures":
-        """The same without some of the pictures."""
+        """A copy without the pictures of some rows."""
         kept = [row for row in range(len(self.learnt)) if row not in rows]
         learnt, augmented, turned, tiles = (
             tuple(found[row] for row in kept) if found else ()

@@ -1,4 +1,4 @@
-"""What people corrected in an inspector, one revision after the other, and the thresholds that follow from it.
+"""The corrections of an inspector by people, one revision each, and the thresholds that follow from them.
 
 The thresholds are always worked out anew from the scores kept here and from the revisions that stand, so that undoing
 one gives what there would have been without it. How, and why so: docs/teach.md.
@@ -77,7 +77,7 @@ class Revision:
 
     @property
     def words(self) -> str:
-        """What it did, for people."""
+        """The effect of the revision in words."""
         names = ", ".join(picture.name for picture in self.pictures[:3])
         more = f" and {len(self.pictures) - 3} more" if len(self.pictures) > 3 else ""
         said = {
@@ -177,7 +177,7 @@ class History:
 
     @property
     def prediction(self) -> Prediction:
-        """Of the next good picture's image score."""
+        """The predictive distribution of the next good picture's image score."""
         scores = self._scores(self.image_scores, self.image_factors)
         return predict(scores, _values(self.further, "raw_score"), prior=self.prior)
 
@@ -227,7 +227,7 @@ class History:
         return replace(calibration, threshold=bound, rests_on=words)
 
     def basis(self, calibration: Calibration) -> Basis:
-        """What a calibration rests on and promises, by the kept scores."""
+        """The basis of a calibration and its predicted false-alarm rate, by the kept scores."""
         prediction = self.prediction
         low, high = prediction.interval(self.asked_rate)
         return Basis(

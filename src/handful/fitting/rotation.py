@@ -82,7 +82,7 @@ def decide(
 
 
 def turned_patches(image: Tensor, upright: Features, backbone: Backbone, *, aspect: float) -> Features:
-    """What the turned copies of a picture (3, H, W) in [0, 1] show that it does not show upright.
+    """The patches of turned copies of a picture (3, H, W) in [0, 1] that are least like its upright patches.
 
     For the aspect see `decide`.
 
@@ -102,7 +102,7 @@ def turned_patches(image: Tensor, upright: Features, backbone: Backbone, *, aspe
 def nearer_turned(
     image: Tensor, features: Sequence[Features], backbone: Backbone, *, aspect: float
 ) -> tuple[float, float]:
-    """How many times as near to the other references the first one is at its best angle as it is upright.
+    """The factor by which the first reference is nearer to the others at its best angle than upright.
 
     Near by the coarsest level's cosine: the mean distance of the others' patches, those along the edge left out, to the
     nearest of its own.

@@ -60,7 +60,7 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Tiling:
-    """How pictures are looked at in tiles.
+    """Scores and learns pictures in tiles.
 
     Attributes:
         backbone: of one tile.
@@ -106,7 +106,7 @@ class Tiling:
         return Kept(Features(tuple(levels), tiles.tile), tuple(at_levels))
 
     def blocks(self, picture: Picture) -> list[NDArray[np.float32]]:
-        """What `handful.inspection.gate.learn_statistics` takes of a reference in the frame of tiles."""
+        """The `fine` blocks of a reference for `handful.inspection.gate.learn_statistics`."""
         return [blocks_of(view) for view in self._views(picture, VIEWS)]
 
     def score(self, method: methods.Method, image: Image) -> tuple[Scores, Features]:

@@ -106,7 +106,7 @@ class ReferencePatches:
 def _distances_beside(
     patches: NDArray[np.float32],
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
-    """How far patches (k, h, w, D) are from those beside them that lie in every second row and column.
+    """Distances of patches (k, h, w, D) from the adjacent patches that lie in every second row and column.
 
     Yields:
         For each of the eight sides the numbers of the patches (m,) that have such a one there, that one's (m,), and how

@@ -81,7 +81,7 @@ def check_names(checks: Sequence[str] | str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceStatistics:
-    """What a gate knows of k references, a row each.
+    """Statistics of k references, a row each, by which the gate judges a picture.
 
     Attributes:
         contrast: (k,) standard deviation of the values in [0, 1].
@@ -152,7 +152,7 @@ class Gate:
     def refuse_image(
         self, image: NDArray[np.float32], fine: NDArray[np.float32] | NDArray[np.uint8] | None = None
     ) -> str | None:
-        """What is wrong with a picture (3, H, W) in [0, 1] before its features are known; None to go on.
+        """Why a picture (3, H, W) in [0, 1] is doubtful before its features are known; None where it is not.
 
         The answer is the end of a sentence that begins with the picture's name. `fine` is the same picture with more
         pixels, where `learn_statistics` was given such.
@@ -169,7 +169,7 @@ class Gate:
         return self._shift(blocks, alike) if "shift" in self.checks and alike is not None else None
 
     def refuse_features(self, levels: Levels, good: Sequence[Levels]) -> str | None:
-        """What is wrong with a picture by its features: another product; None to go on.
+        """Why a picture is doubtful by its features, as another product; None where it is not.
 
         Args:
             levels: of the picture, (h, w, D) each.

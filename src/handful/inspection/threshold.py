@@ -25,7 +25,7 @@ SMALLEST_SCORE = 1e-9  # what a score of 0 (a part like a reference to the last 
 
 @dataclass(frozen=True)
 class Prior:
-    """What is assumed of a method's scores before any is seen; the defaults are PatchCore's.
+    """Assumptions about the scores of good pictures; the defaults are measured on PatchCore.
 
     Attributes:
         spread: standard deviation of the log score between good parts of one product (measured: half of the products
@@ -137,7 +137,7 @@ def check_rate(false_alarm_rate: float) -> None:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is known of the next good picture's score: its logarithm follows Student's t.
+    """The predictive distribution of the next good picture's score: its logarithm follows Student's t.
 
     Attributes:
         mean: of the logarithm.
@@ -169,7 +169,7 @@ class Prediction:
         return math.exp(self.mean + float(special.stdtrit(self.degrees_of_freedom, 1 - rate)) * self._scale)
 
     def rate(self, score: float) -> float:
-        """How likely the next good picture exceeds a score."""
+        """The probability that the next good picture exceeds a score."""
         from scipy import special
 
         if score <= 0:
@@ -232,7 +232,7 @@ def calibrate(
 
 
 def _basis(references: int, views: int, further: int, prior: Prior) -> str:
-    """What a threshold rests on, in words."""
+    """The basis of a threshold in words."""
     unseen = f"{further} further good picture{'s' if further > 1 else ''} that the inspector had not seen"
     if prior.aside(references, further):
         return f"{unseen}, the {'single one' if references == 1 else references} that it has learnt left aside"

@@ -54,7 +54,7 @@ class Configured:
 
 @dataclass(kw_only=True, eq=False)
 class Method(Configured, ABC):
-    """What every method is: settings as fields, `fit`, `score`, and what `fit` learnt in attributes ending in `_`.
+    """The contract of a method: settings as fields, `fit`, `score`, and learnt attributes whose names end in `_`.
 
     A subclass is a dataclass whose fields are its settings, and implements `_fit`, `_score`, `state` and `_restore`.
     Construction only stores and checks; `fit` forgets any earlier fit; `score` changes nothing.
@@ -97,22 +97,22 @@ class Method(Configured, ABC):
 
     @property
     def views_wanted(self) -> int:
-        """How many random variations of each reference `fit` wants to see besides."""
+        """The number of random variations of each reference that `fit` takes too."""
         return 0
 
     @property
     def crops_wanted(self) -> Crops | None:
-        """Which crops of each picture `fit` and `score` want to see besides, as `Features.crops`."""
+        """The crops of each picture that `fit` and `score` take too, as `Features.crops`; None without."""
         return None
 
     @property
     def turn_wanted(self) -> Turn:
-        """Whether `fit` is to see turned copies of the references besides."""
+        """Whether `fit` takes turned copies of the references too."""
         return "never"
 
     @property
     def weighs_defects(self) -> bool:
-        """Whether `weigh` looks at synthetic defects too."""
+        """Whether `weigh` takes references with synthetic defects too."""
         return False
 
     @property

@@ -38,7 +38,7 @@ DESCRIPTION_VERSION = 3  # 1 squeezed every picture to the input; 2 called the r
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a graph's answers lie from the inspector's on pictures, at most, see `TOLERANCE`.
+    """The largest differences between a graph's answers and the inspector's, in the unit of `TOLERANCE`.
 
     Attributes:
         pictures: how many were compared.
@@ -53,7 +53,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """The files of an export.
 
     Attributes:
         files: their sizes in bytes by name.
@@ -136,7 +136,7 @@ def _check(fitted: InspectorState, formats: Sequence[str]) -> None:
 
 
 def _writer(kind: GraphFormat) -> Callable[[nn.Module, Tensor, Path], Graph]:
-    """What writes and opens a graph of a format; raises SettingError if its packages are missing."""
+    """The writer of a format's graphs; raises SettingError if its packages are missing."""
     if kind == "onnx":
         from handful.graphs import onnx_writer
 
@@ -176,7 +176,7 @@ def _agreement(
 
 
 def _describe(fitted: InspectorState, folder: Path, agreements: Sequence[Agreement]) -> dict[str, Any]:
-    """What a program without Handful needs, ready for JSON."""
+    """The description for a program without Handful, ready for JSON."""
     spec, (height, width) = fitted.backbone.spec, fitted.preprocessing.size
     calibration = fitted.calibration.as_dict()
     del calibration["references"]  # how many; they are named below
@@ -227,7 +227,7 @@ def _preprocessing(fitted: InspectorState) -> dict[str, Any]:
 
 
 def _left_out(fitted: InspectorState) -> list[str]:
-    """What an inspector does and its graph does not."""
+    """Functions of the inspector that the graph lacks."""
     return [
         f"the capture gate ({', '.join(fitted.gate.checks) or 'none'}): pictures that Handful would have taken again "
         "(RETAKE) are scored as any other",

@@ -44,7 +44,7 @@ def spec_of(manifest: Mapping[str, Any]) -> BackboneSpec:
 
 
 def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
-    """Likewise the preprocessing."""
+    """The preprocessing that an inspector's manifest describes."""
     fields = manifest["preprocessing"]
     limit = fields.get("max_pixels", images.MAX_PIXELS)
     aspect_kept, side = fields.get("keeps_aspect", False), fields.get("side", 0)  # up to format 2 all were squeezed
@@ -53,7 +53,7 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
 
 
 def references_of(manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> tuple[Reference, ...]:
-    """Likewise the references, with their thumbnails."""
+    """The references that an inspector's manifest describes, with their thumbnails."""
     return tuple(
         Reference(
             reference["name"],

@@ -79,7 +79,7 @@ class InspectorState:
 
     @property
     def tiling(self) -> Tiling | None:
-        """How pictures are scored in tiles; None where they are looked at in one input."""
+        """The scoring of pictures in tiles; None where a picture is one input."""
         return Tiling(self.backbone, self.preprocessing) if self.preprocessing.tiles else None
 
     @property
@@ -119,7 +119,7 @@ class InspectorState:
         return float(scores.maps.max() if self.preprocessing.tiles else scores.image[0])
 
     def doubt(self, picture: Picture, image: NDArray[np.float32], features: Features) -> str | None:
-        """What the gate doubts about a picture (3, H, W), the end of a sentence; None for nothing."""
+        """The gate's doubt about a picture (3, H, W), the end of a sentence; None without a doubt."""
         good = [one.arrays() for one in self.features.learnt]
         fine = self.preprocessing.in_detail(picture) if self.preprocessing.tiles else None
         return self.gate.refuse_image(image, fine) or self.gate.refuse_features(features.arrays(), good)
