@@ -136,8 +136,8 @@ class Features:
         size: (H, W), the model-input frame that the grids cover.
         image: (B, E) float32, the embedding of each whole picture in a space that it shares with texts; None for a
             backbone without one.
-        text: (2, E) float32 in the same space, at length 1: the prompts of a normal and of an anomalous object; None for
-            a backbone without texts.
+        text: (2, E) float32 in the same space, at length 1, of the prompts for a normal and an anomalous object; None
+            for a backbone without texts.
         crops: the features of W crops of each picture, row by row, where a method wants crops: levels
             (B, W, h, w, D), and the size at which the backbone saw the crops.
     """

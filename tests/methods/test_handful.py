@@ -313,7 +313,7 @@ def test_wide_patches_count_by_what_they_make_of_synthetic_defects(without, foun
     scores = [(score / handful.LEAD) ** (1 / handful.STEEP) for score in (without, found)]
     method.weigh(torch.ones(3, 3), torch.tensor([[[1.0, scores[0], 0.01], [SINGLE_RISE, 0.01, scores[1]]]] * 4))
     assert method.usual_.tolist() == pytest.approx([1, 1, 1, gain])
-    assert (f"counted {gain:g} times as much as synthetic defects" in method.evidence) == (gain != 1)
+    assert (f"with a gain of {gain:g}, chosen by synthetic defects" in method.evidence) == (gain != 1)
 
 
 def test_a_gain_counts_in_score_and_map_and_can_be_asked_for():
@@ -325,7 +325,7 @@ def test_a_gain_counts_in_score_and_map_and_can_be_asked_for():
         method.weigh(torch.ones(3, 3), torch.tensor([[[1.0, 0.1, 0.1], [1.0, 9.0, 9.0]]]))
     assert methods[0.0].usual_[3].item() == pytest.approx(1.13) and methods[1.0].usual_[3].item() == 1
     assert methods[0.0].weighs_defects and not methods[1.0].weighs_defects
-    assert "2e+03 times as much as asked for" in methods[2000.0].evidence
+    assert "with a gain of 2e+03, as asked for" in methods[2000.0].evidence
     half, whole = (methods[gain].score(queries) for gain in (1000.0, 2000.0))  # so large that wide patches count alone
     assert torch.allclose(whole.image, 2 * half.image) and torch.allclose(whole.maps, 2 * half.maps)
     # One that was saved before there was a gain counts as with 1.

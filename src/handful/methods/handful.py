@@ -26,9 +26,10 @@ patches than in wide ones; below 1 the leads favour single patches, so that a te
 by far: a term that varies with good pictures has a large T and seldom counts. Where good parts do not lie still,
 "placed" T is more than `STILL` times "pooled" T, and neither counts.
 
-Both leads are raised where the product's references say so: synthetic defects are planted on the references left out,
-and of `GAINS` the one is taken with which they raise these pictures' scores the most, on the mean of logarithms, and of
-those within `ALIKE` of that the least. Where wide patches see the defects no better than single ones, it is 1.
+Both leads are multiplied by a gain that synthetic defects choose for each product. The defects are planted on the
+references left out. The mean rise of the logarithm of these pictures' scores is computed for each of `GAINS`, and the
+gain is the smallest whose rise is within `ALIKE` of the largest rise. Where wide patches see the defects no better than
+single patches, the gain is 1.
 
 One reference cannot be left out. There T and S are those of its mild variations, S times `ALONE`, as other good parts
 are stranger in wide patches too. Whether its places have an order at all shows in how strange each is to the rest of
@@ -87,7 +88,7 @@ class Handful(Method):
             go with turned copies, of which single patches are kept: `turn` must be "never".
         damped: whether distances along the picture's edge are.
         wide: whether wide patches count too, where parts are not learnt in turned copies.
-        gain: how many times as much they count; 0 for as many as synthetic defects on the references say.
+        gain: factor of the scores of wide patches; 0 to choose it by synthetic defects on the references.
         coreset_ratio: share of the good patches kept at each level, and of those of each turned copy.
         share: of the patches, whose mean score is the picture's.
         sigma: of the map's Gaussian blur, in model-input pixels.
@@ -206,8 +207,8 @@ class Handful(Method):
     def evidence(self) -> str:
         if len(self.wide_) and len(self.usual_):
             gain = float(self.usual_[3]) if len(self.usual_) > 3 else 1.0
-            why = "as synthetic defects on the references show" if self.weighs_defects else "as asked for"
-            more = f", counted {gain:.3g} times as much {why}" if gain != 1 else ""
+            why = "chosen by synthetic defects on the references" if self.weighs_defects else "as asked for"
+            more = f", with a gain of {gain:.3g}, {why}" if gain != 1 else ""
             return f"single patches; wide patches, compared anywhere and in their place{more}"
         if len(self.usual_):
             return "single patches; wide ones do not count, as the references do not lie still"
@@ -236,15 +237,15 @@ class Handful(Method):
             self.usual_[3] = self._best_gain(planted)
 
     def _best_gain(self, planted: Tensor) -> float:
-        """The one of `GAINS` that raises the scores of pictures (N, without and with a synthetic defect, T) most."""
+        """The gain by the terms (N, 2, T) of pictures without and with a synthetic defect, see the module."""
         planted = planted.clamp_min(torch.finfo(planted.dtype).tiny)
         wide = LEAD * torch.stack([self._weighed(planted[..., 1 + number], number) for number in range(2)]).amax(0)
-        raised = []
+        rises = []
         for gain in GAINS:
             without, found = torch.maximum(planted[..., 0], gain * wide).log().unbind(1)
-            raised.append(float((found - without).mean()))
-        enough = max(raised) - ALIKE * abs(max(raised))
-        return next(gain for gain, much in zip(GAINS, raised, strict=True) if much >= enough)
+            rises.append(float((found - without).mean()))
+        enough = max(rises) - ALIKE * abs(max(rises))
+        return next(gain for gain, rise in zip(GAINS, rises, strict=True) if rise >= enough)
 
     def weigh_alone(self, terms: Tensor) -> None:
         usual = terms.clamp_min(torch.finfo(terms.dtype).tiny).log().mean(0).exp()
