@@ -67,7 +67,7 @@ def _write_good(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def fitted(_good_pictures: Path) -> Detector:
-    """The default method on the pictures of `good_folder`, the default backbone at 64 pixels on torch; do not fit it again."""
+    """The default method on `good_folder`, the default backbone at 64 pixels on torch; do not fit it again."""
     return Detector(size=64, engine="torch", device="cpu").fit(_good_pictures)
 
 
