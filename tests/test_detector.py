@@ -422,6 +422,29 @@ def test_fitted_again_the_input_follows_the_new_references(long):
     assert same(*(one.inspect(disc(51))[0] for one in (again, fresh)))
 
 
+def test_a_file_that_lacks_a_later_setting_keeps_its_digest(detector, tmp_path):
+    """Loaded and saved again, the inspector has the name that results have quoted; a correction gives it another."""
+    detector.save(tmp_path / "new.handful")
+    manifest, calibration, parts = archive.read(tmp_path / "new.handful")
+    del manifest["method"]["settings"]["sigma"]
+    old = tmp_path / "old.handful"
+    archive.write(old, manifest, calibration, parts)
+    wanted = archive.read(old)[0]["digest"]
+    assert wanted != detector.digest
+    loaded = Detector.load(old)
+    assert loaded.digest == loaded.inspector.digest == wanted
+    loaded.save(old)
+    loaded.save(tmp_path / "again.handful")
+    assert archive.read(old)[0]["digest"] == archive.read(tmp_path / "again.handful")[0]["digest"] == wanted
+    correction = loaded.set_threshold(2 * loaded.calibration.threshold)
+    assert correction.digests == (wanted, loaded.digest) and loaded.digest != wanted
+    loaded.teach_good(disc(60), accept_odd=True)
+    loaded.save(old)
+    corrected = archive.read(old)[0]
+    assert corrected["digest"] == loaded.digest
+    assert len(corrected["references"]) == len(manifest["references"]) + 1
+
+
 def test_an_inspector_of_format_2_squeezes_as_before(long, tmp_path, monkeypatch):
     """Without the fields of format 3 it is what an older version has saved."""
     squeezed = Detector(**QUICK, squeeze=True).fit([disc(seed) for seed in range(3)])

@@ -271,7 +271,7 @@ def _revised(
     made = replace(made, after=then.threshold)
     history = replace(history, revisions=(*history.revisions[:-1], made), written=then.as_dict())
     graph = None if method is not before.method or remasked else before.graph
-    after = replace(after, method=method, calibration=then, history=history, graph=graph)
+    after = replace(after, method=method, calibration=then, history=history, graph=graph, loaded=None)
     missed = _missed(after)
     warnings, scores = list(missed), []
     for one in pictures:

@@ -38,6 +38,7 @@ from handful.types import Features, ModelOutput, Reference, Scores
 from handful.version import __version__
 
 DEFECTS_ENTRY = "defects.safetensors"
+OF_THE_FILE = ("digest", "format_version", "graph")  # fields that follow from the rest when a file is written
 EVIDENCE_OF_TILES = "single patches of tiles; wide ones and turned copies do not count in tiles"
 
 
@@ -60,6 +61,8 @@ class InspectorState:
         oddities: references that are unlike the others.
         trials: scores of synthetic defects; None where none were planted.
         sizing: which size `auto` chose, and why; None where a size was asked for.
+        loaded: the manifest of the file that it was loaded from, until a correction: a setting that a later version
+            has added must not change the digest. None for any other state.
     """
 
     method: methods.Method
@@ -76,6 +79,7 @@ class InspectorState:
     oddities: tuple[Oddity, ...] = ()
     trials: Trials | None = None
     sizing: str | None = None
+    loaded: Mapping[str, Any] | None = None
 
     @property
     def tiling(self) -> Tiling | None:
@@ -132,7 +136,16 @@ class InspectorState:
 
     def described(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The manifest and the entries of the saved file, without the graph, which follows from the rest."""
-        manifest = {
+        manifest = self._manifest() if self.loaded is None else {**self.loaded, "handful": __version__}
+        method_state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
+        entries = {STATE_ENTRY: safetensors.torch.save(method_state), **self.backbone.entries}
+        entries |= {thumbnail_entry(number): r.thumbnail for number, r in enumerate(self.references)}
+        entries |= {GATE_ENTRY: safetensors.numpy.save(self.gate.statistics.as_dict())}
+        entries |= _feature_entries(self.features)
+        return manifest, entries | {HISTORY_ENTRY: history_entry(self.history)}
+
+    def _manifest(self) -> dict[str, Any]:
+        return {
             "handful": __version__,
             "method": {"name": self.method.name, "settings": self.method.settings},
             "backbone": asdict(self.backbone.spec),
@@ -152,12 +165,6 @@ class InspectorState:
             **({"sizing": self.sizing} if self.sizing else {}),
             **({"visibility": self.trials.as_dict()} if self.trials else {}),
         }
-        method_state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
-        entries = {STATE_ENTRY: safetensors.torch.save(method_state), **self.backbone.entries}
-        entries |= {thumbnail_entry(number): r.thumbnail for number, r in enumerate(self.references)}
-        entries |= {GATE_ENTRY: safetensors.numpy.save(self.gate.statistics.as_dict())}
-        entries |= _feature_entries(self.features)
-        return manifest, entries | {HISTORY_ENTRY: history_entry(self.history)}
 
     def packed(self, *, make_graph: bool) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
         """Manifest, calibration and entries of the saved file, with the graph.
@@ -212,6 +219,7 @@ class InspectorState:
         network = {name: entry for name, entry in entries.items() if name.startswith("backbone.")}
         backbone = with_crops(backbones.load(spec, network, engine=engine, device=device), method.crops_wanted)
         method.load_state(safetensors.torch.load(entries[STATE_ENTRY])).to(backbone.device)
+        as_saved = backbone.spec == spec  # not with another engine
         return cls(
             method=method,
             backbone=backbone,
@@ -223,10 +231,11 @@ class InspectorState:
             features=_reference_features(entries, size=preprocessing.size, device=backbone.device),
             history=history_of(entries),
             head=manifest.get("head"),
-            graph=scoring_graph.from_entries(manifest, entries) if backbone.spec == spec else None,
+            graph=scoring_graph.from_entries(manifest, entries) if as_saved else None,
             oddities=_oddities(manifest),
             sizing=manifest.get("sizing"),
             trials=Trials.from_manifest(manifest),
+            loaded={k: v for k, v in manifest.items() if k not in OF_THE_FILE} if as_saved else None,
         )
 
 
