@@ -52,7 +52,7 @@ def create(
         engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (faster than torch there,
             benchmarks/speed.md), else torch.
         precision: "f32", or "bf16" with OpenVINO on a CPU that has it: the backbone's pass is shorter by a third
-            (benchmarks/speed.md), scores differ a little (benchmarks/precision.md) and hold only there.
+            (benchmarks/speed.md), scores differ a little (benchmarks/speed/precision.md) and hold only there.
         device: where torch runs.
         object_name: what the pictures show, for the text prototypes of a `clip:` backbone; None for "object".
 

@@ -7,7 +7,7 @@ where the references show that parts turn:
 - With two or more: where oblong parts on an even ground lie more than `ASKEW` degrees apart; or where the first one,
   turned, is at least `NEARER` times as near to the others, on the mean, as it is upright. On 18 development categories
   at 4 references this was 1.10 to 1.11 for screws, up to 1.15 for crops that show another place each, and at most 1.03
-  elsewhere (benchmarks/turning.md).
+  elsewhere (benchmarks/default/turning.md).
 - With one, which cannot show it: where an oblong part on an even ground lies askew, more than `ASKEW` degrees off both
   axes of the picture. A part mounted askew passes for one that turns; `turn=never` says that it is not.
 """

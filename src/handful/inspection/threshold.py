@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handful.errors import InspectorError, SettingError
 
 # Assumptions, from good test pictures of the development categories; from defects only `Prior.ample`:
-# benchmarks/good_scores_handful.md and good_scores_patchcore.md.
+# benchmarks/threshold/handful.md and benchmarks/threshold/patchcore.md.
 DEFAULT_RATE = 0.03  # of false alarms, unless asked otherwise: docs/threshold.md says why
 PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth
 LARGEST = 1e30  # of a number of a calibration: far beyond any method's scores

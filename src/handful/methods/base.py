@@ -67,7 +67,7 @@ class Method(Configured, ABC):
             has seen a single one; with `score_against_itself`, as the geometric mean of those scores and that one.
         single_spread: standard deviation of that factor's logarithm between products.
         good_falling: good scores fall with this power of the number of references. All four are PatchCore's where a
-            method has none of its own, see benchmarks/good_scores_patchcore.md.
+            method has none of its own, see benchmarks/threshold/patchcore.md.
         ample: how many further good pictures take the references' place in the threshold, see
             `handful.inspection.threshold.Prior`; 0 for never, as measured for the default method alone.
         min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
