@@ -229,7 +229,7 @@ def test_only_a_standing_revision_is_undone(detector, picture, number):
 
 @pytest.mark.parametrize("name", LOOKS_BEYOND_PATCHES)
 def test_a_region_cannot_be_ignored_where_more_than_patches_count(name, make):
-    with pytest.raises(SettingError, match="must look at patches alone"):
+    with pytest.raises(SettingError, match="must score by patches alone"):
         make(name).ignore(half_mask())
 
 

@@ -71,12 +71,12 @@ def first_cause(error: BaseException) -> BaseException:
 
 
 def conversion_error(subject: str, writer: str, error: Exception, *, remedy: str) -> SettingError:
-    """The sentence about an error of a package that turns computations into graphs.
+    """A SettingError with a sentence on the error that a package raised while it made a graph.
 
     Args:
-        subject: the computation, a noun.
-        writer: the package, or the format that it writes.
-        remedy: against an operation that the package lacks.
+        subject: the computation that was to become a graph, a noun.
+        writer: the package, or the format that the package writes.
+        remedy: the advice to a user whose computation has an operation that the package lacks.
     """
     cause = first_cause(error)
     lines = str(cause).strip().splitlines() or [type(cause).__name__]

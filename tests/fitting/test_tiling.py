@@ -176,7 +176,7 @@ def test_corrections_count_in_tiles(detector):
     more = corrected.add_normals([fabric(seed) for seed in range(31, 34)])
     assert more.after.pictures == before.references + 3
 
-    with pytest.raises(SettingError, match="must be looked at in one input for a region to be ignored"):
+    with pytest.raises(SettingError, match="must be inspected in a single input for a region to be ignored"):
         corrected.ignore(np.eye(200, dtype=np.uint8) * 255)
 
 
