@@ -336,7 +336,7 @@ def test_further_pictures_are_not_learnt(detector, picture):
 
 
 def test_odd_further_pictures_are_refused_unless_accepted(detector, picture):
-    with pytest.raises(InputError, match="nothing like a good one"):
+    with pytest.raises(InputError, match="nothing like a good picture"):
         detector.add_normals([picture(50), np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)])
     copy = picture(0).copy()
     copy[0, 0] += 1

@@ -216,7 +216,7 @@ def test_the_command_line_says_what_is_looked_at(command_line, tmp_path):
 
 
 def test_exporting_is_refused(detector, tmp_path):
-    with pytest.raises(SettingError, match="must look at pictures in one input to be written as a graph"):
+    with pytest.raises(SettingError, match="must take each picture as a single input to be written as a graph"):
         detector.export(tmp_path / "graph")
 
 
