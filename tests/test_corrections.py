@@ -220,7 +220,7 @@ def test_a_picture_that_shows_nothing_or_cannot_be_read_is_refused(detector, tmp
 def test_only_a_standing_revision_is_undone(detector, picture, number):
     detector.teach_good(picture(60))
     detector.undo(1)
-    with pytest.raises(SettingError, match=r"those that stand \(none\)"):
+    with pytest.raises(SettingError, match=r"revisions that stand: none\)"):
         detector.undo(number if number != 3 else 1)
 
 
