@@ -102,7 +102,9 @@ def test_only_the_expected_inspector_is_replaced(small):
     expected = archive.read(small)[0]["digest"]
     archive.write(small, MANIFEST, CALIBRATION, {"new.bin": b"new"}, expected=expected)
     before = small.read_bytes()
-    with pytest.raises(OutputError, match=r"^.* got another inspector, saved meanwhile .* make the correction again\.$"):
+    with pytest.raises(
+        OutputError, match=r"^.* got another inspector, saved meanwhile .* make the correction again\.$"
+    ):
         archive.write(small, MANIFEST, CALIBRATION, PARTS, expected=expected)
     assert small.read_bytes() == before
     assert_alone(small)

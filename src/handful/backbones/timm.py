@@ -397,9 +397,7 @@ def _fill(model: Network, state: dict[str, Tensor]) -> dict[str, str]:
     fitting = {name: state[name] for name, tensor in own.items() if name in state and state[name].shape == tensor.shape}
     model.load_state_dict(fitting, strict=False)
     return {
-        name: f"shape {tuple(state[name].shape)}" if name in state else "none"
-        for name in own
-        if name not in fitting
+        name: f"shape {tuple(state[name].shape)}" if name in state else "none" for name in own if name not in fitting
     }
 
 
