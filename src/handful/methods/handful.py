@@ -23,10 +23,10 @@ coarsest grid. The term "pooled" is the distance to the nearest wide patch of an
 nearest within `NEAR` of the side around the same place. The units of the terms differ between products, so each is
 measured by the leave-one-out scores of references: T for a term and S for single patches, as geometric means of picture
 scores. A score t of a term then counts as S · (t / T) ^ `STEEP` times `LEAD`, and the picture's score is the largest of
-the three; in the map, the factor is `MAP_LEAD`. `STEEP` is the ratio of the variation of good pictures' scores in single
-patches to that in wide patches. With leads below 1, a term counts only if it stands out far more than single patches;
-a term that varies between good pictures has a large T and seldom counts. If good parts do not lie still, T of "placed"
-is more than `STILL` times T of "pooled", and neither term counts.
+the three; in the map, the factor is `MAP_LEAD`. `STEEP` is the ratio of the variation of good pictures' scores in
+single patches to that in wide patches. With leads below 1, a term counts only if it stands out far more than single
+patches; a term that varies between good pictures has a large T and seldom counts. If good parts do not lie still, T of
+"placed" is more than `STILL` times T of "pooled", and neither term counts.
 
 Both leads are multiplied by a gain that synthetic defects choose for each product. The defects are planted on the
 references left out. The mean rise of the logarithm of these pictures' scores is computed for each of `GAINS`, and the
