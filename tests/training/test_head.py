@@ -206,7 +206,9 @@ def test_the_benchmark_refuses_what_the_head_has_seen(command_line, ready_backbo
         return [json.loads(line) for line in lines]
 
     rows = errors(data, "same")
-    assert len(rows) == 3 and all("A head must not be tested on categories of its training" in row["error"] for row in rows)
+    assert len(rows) == 3 and all(
+        "A head must not be tested on categories of its training" in row["error"] for row in rows
+    )
     renamed = data.rename(data.with_name("renamed"))
     for number, folder in enumerate(sorted(renamed.iterdir())):
         folder.rename(folder.with_name(f"class{number}"))

@@ -2,7 +2,7 @@
 
 A name is `clip:MODEL` or `clip:MODEL.TAG` with open_clip's names: `clip:ViT-B-16-plus-240.laion400m_e31`. The tag names
 the weights, and the activation that they were trained with; without a tag the first that open_clip lists is used.
-Windows and prompts are those of Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, sections 4.1, 4.2.
+Windows and prompts follow Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, sections 4.1, 4.2.
 This is the only file that imports open_clip.
 """
 

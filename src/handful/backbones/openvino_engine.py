@@ -194,7 +194,7 @@ def _levels(request: "openvino.InferRequest", image: NDArray[np.float32]) -> tup
 
 
 def _seen(requests: "Sequence[openvino.InferRequest]", image: NDArray[np.float32]) -> ModelOutput:
-    """The output for a picture, by the request of the whole graph or by those of backbone and scoring in turn."""
+    """The output for a picture, by the request of the whole graph or by requests of backbone and scoring in turn."""
     computed = requests[0].infer([image[None]], share_inputs=True).to_tuple()
     if len(requests) == 1:
         maps, score, *levels = computed

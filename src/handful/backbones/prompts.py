@@ -1,7 +1,7 @@
 """The compositional prompt ensemble: every state of an object in every template.
 
-Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, section 4.1. States and templates are those of the
-public implementations (zqhang/Accurate-WinCLIP-pytorch at eef4f8c, mala-lab/WinCLIP at 4880fc4, which differ in one
+Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, section 4.1. States and templates follow the public
+implementations (zqhang/Accurate-WinCLIP-pytorch at eef4f8c, mala-lab/WinCLIP at 4880fc4, which differ in one
 template); here every template is used with both articles.
 """
 

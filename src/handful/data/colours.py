@@ -59,7 +59,7 @@ def _is_srgb_curve(curve: bytes) -> bool:
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert an 8-bit picture from its profile to sRGB by littlecms; opacity stays as it is.
+    """Convert an 8-bit picture from its profile to sRGB by littlecms; opacity does not change.
 
     Raises:
         RefusedError: if the profile cannot be read or is of another kind of colour.

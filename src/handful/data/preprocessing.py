@@ -113,7 +113,7 @@ class Preprocessing:
     def in_detail(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Resize a picture to the frame of tiles: (3, H, W), 8-bit pixels as uint8, deeper pixels in [0, 1].
 
-        The values are those that `__call__` gives for a frame of that size. Raises ValueError without tiles.
+        The values equal the output of `__call__` for a frame of that size. Raises ValueError without tiles.
         """
         placement = self.fine_placement(picture.size)
         if picture.pixels.dtype == np.uint8:

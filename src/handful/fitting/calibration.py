@@ -195,7 +195,7 @@ def blind_methods(
 def score_ignoring(
     method: methods.Method, queries: Features, *, ignored: NDArray[np.bool_] | None, good: Features
 ) -> Scores:
-    """Score pictures by a fitted method, the patches of the ignored region replaced by those of a good picture.
+    """Score pictures by a fitted method, the ignored region's patches replaced by a good picture's patches.
 
     Args:
         method: fitted.

@@ -30,7 +30,7 @@ from handful.ops.views import turned_view
 from handful.types import Features
 
 TURNS = 12  # angles in all, including upright
-KEPT = 0.5  # share of a copy's patches that is kept: those farthest from the upright patches, which are learnt already
+KEPT = 0.5  # share of a copy's patches that is kept: the farthest from the upright patches, which are learnt already
 NEARER = 1.03
 ASKEW = 7.5  # degrees
 OBLONG = 1.3  # length to width, as standard deviations of the part's pixels

@@ -16,5 +16,5 @@ GRAPH_ENTRY, CONSTANTS_ENTRY = "backbone.xml", "backbone.bin"  # of a backbone, 
 SCORING_ENTRY, SCORING_CONSTANTS_ENTRY = "scoring.xml", "scoring.bin"  # of a method's scoring, in a saved inspector
 GRAPH_INPUT, GRAPH_OUTPUTS = "image", ("raw_map", "raw_score")  # of a graph of a whole inspector
 # The inputs of the graph of a method's scoring are named by these prefixes and a number or name: the levels of the
-# picture, the state of the method, and the levels of the good picture that replace those of an ignored region.
+# picture, the state of the method, and the levels of the good picture whose patches replace an ignored region's.
 LEVEL_INPUT, STATE_INPUT, GOOD_INPUT = "level.", "state.", "good."

@@ -44,7 +44,7 @@ class Bank:
         return distances, indices
 
     def _by_products(self, queries: Tensor, neighbours: int, excluded: Tensor | None) -> Tensor:
-        """The nearest rows' numbers (N, K), those of the least |m|²/2 - q·m, a block of queries at a time."""
+        """The nearest rows' numbers (N, K), by the least |m|²/2 - q·m, a block of queries at a time."""
         centred = self.rows - self._middle
         half_squares = centred.square().sum(1) / 2  # (M,)
         in_graph = is_tracing()

@@ -1,6 +1,6 @@
 """Synthetic defects and spots planted on good pictures, to measure whether a new inspector finds defects.
 
-Defects are those of `handful.ops.defects`, at full, 0.7 and 0.5 times length and width; spots are round. All lie on the
+Defects are made by `handful.ops.defects`, at full, 0.7 and 0.5 times length and width; spots are round. All lie on the
 part if `handful.ops.foreground` finds a part, and in the rectangle of the frame that the picture fills. A person would
 not see a piece of an even surface on the same surface: a defect whose mean brightness differs by less than `CLEAR` from
 the picture beneath is made darker or brighter by so much.

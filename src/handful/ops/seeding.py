@@ -18,8 +18,8 @@ _DRAWS = {  # the functions that draw the initial weights of networks, all of wh
 class seeded(TorchFunctionMode):  # noqa: N801 - used as a statement: with seeded(0):
     """Let torch draw from a generator of a given seed inside the block, in this thread alone.
 
-    The numbers are those of `torch.manual_seed(seed)` on the CPU, but torch's global generator and other threads'
-    numbers do not change.
+    The CPU's numbers equal the numbers after `torch.manual_seed(seed)`, but torch's global generator and the numbers of
+    other threads do not change.
     """
 
     def __init__(self, seed: int) -> None:

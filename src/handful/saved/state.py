@@ -112,7 +112,7 @@ class InspectorState:
         return score_ignoring(self.method, features, ignored=self.features.ignored, good=self.features.good)
 
     def judge(self, picture: Picture, features: Features) -> tuple[Scores, Features]:
-        """A picture's scores, and the features that give its image score: `features`, or those of the highest tile."""
+        """A picture's scores, and the features that give its image score: `features`, or the highest tile's."""
         if self.tiling is None:
             return self.score(features), features
         return self.tiling.score(self.method, self.preprocessing.in_detail(picture))

@@ -1,7 +1,7 @@
 """BTAD (beanTech): categories 01, 02 and 03 with train/ok, test/ok, test/ko and ground_truth/ko/NAME.
 
 Source: Mishra et al., VT-ADL: A Vision Transformer Network for Image Anomaly Detection and Localization, ISIE 2021. The
-masks of category 03 are .bmp files, those of the others .png files.
+masks of category 03 are .bmp files, the masks of the other categories .png files.
 """
 
 from functools import partial
