@@ -39,7 +39,7 @@ HEAD = """# The default's constants, each data set left out in turn
 
 Every group of constants that was read off data, chosen by its rule without each data set in turn, and what comes of
 it there. Two groups have pages of their own: what thresholds assume of good parts' scores is on
-[the page about these](../good_scores_handful.md), bounds for odd references on [the one about trust](../trust.md)."""
+[the page about these](../threshold/handful.md), bounds for odd references on [the one about trust](../trust.md)."""
 
 Reals = NDArray[np.float64]
 Choice = TypeVar("Choice", bound=tuple[float, ...])

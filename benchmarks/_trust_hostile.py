@@ -14,12 +14,15 @@ INPUTS, KILLS = 100_000, 220
 
 
 def measure(data: Path) -> dict[str, Any]:
-    """Put the inputs, then kill the verbs; fuzz.md and kills.md are written beside this.
+    """Put the inputs, then kill the verbs; trust/fuzz.md and trust/kills.md are written.
 
     Args:
         data: is not used; every input is made.
     """
-    return {"inputs": _run("--count", INPUTS, HERE / "fuzz.md"), "kills": _run("--kills", KILLS, HERE / "kills.md")}
+    return {
+        "inputs": _run("--count", INPUTS, HERE / "trust" / "fuzz.md"),
+        "kills": _run("--kills", KILLS, HERE / "trust" / "kills.md"),
+    }
 
 
 def _run(option: str, count: int, log: Path) -> dict[str, Any]:
@@ -36,8 +39,8 @@ def page(found: dict[str, Any]) -> list[str]:
     return [
         "## Hostile input",
         f"{found['inputs']['count']} pictures, masks, inspectors, data sets and command lines with hostile changes; "
-        "[fuzz.md](fuzz.md) says how they are judged. Bounds: 0 findings, 3 s, 500 MB.",
+        "[fuzz.md](trust/fuzz.md) says how they are judged. Bounds: 0 findings, 3 s, 500 MB.",
         "\n".join(inputs_page(found["inputs"])),
-        f"{found['kills']['count']} verbs ended at random moments, [kills.md](kills.md). Bound: 0 wrong.",
+        f"{found['kills']['count']} verbs ended at random moments, [kills.md](trust/kills.md). Bound: 0 wrong.",
         "\n".join(kills_page(found["kills"])),
     ]

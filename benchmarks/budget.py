@@ -1,4 +1,4 @@
-"""What a smaller bank of good patches costs and saves: writes budget/ and budget.md beside itself.
+"""What a smaller bank of good patches costs and saves: writes default/budget.md and default/budget/.
 
     python3 scripts/bench budget --data DIR
 
@@ -41,7 +41,7 @@ METHODS = {describe(parse(f"handful:coreset_ratio={share}")): share for share in
 SIZE = 320
 RATE = 0.05
 PICTURES, ROUNDS = 6, 7
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "default" / "budget"
 Item = TypeVar("Item")
 COLUMNS = {
     "image AUROC": "image_auroc",

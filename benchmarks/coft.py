@@ -1,4 +1,4 @@
-"""COFT-AD's ablation on every data set below a folder: writes coft.md beside itself, and coft/ with its table.
+"""COFT-AD's ablation on every data set below a folder: writes papers/coft.md and papers/coft/.
 
     python3 scripts/bench coft --data DIR
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--six", action="store_true", help="the six-benchmark protocol")
     parser.add_argument("--beside", nargs="+", default=[], help="data sets of DIR in place of missing ones")
     parser.add_argument("--clean", type=Path, help="the pictures that the corruption tasks are made of")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "papers" / "coft")
     options = parser.parse_args()
     if options.six and options.clean is None:
         parser.error("--six needs --clean")

@@ -1,4 +1,4 @@
-"""Memory at its highest while a picture file is decoded, in bytes a pixel: writes decoding_memory.md beside itself.
+"""Memory at its highest while a picture file is decoded, in bytes a pixel: writes trust/decoding_memory.md.
 
     python3 scripts/bench decoding_memory
 
@@ -19,7 +19,7 @@ from PIL import Image
 
 from handful.evaluation.environment import commit
 
-OUT = Path(__file__).with_suffix(".md")
+OUT = Path(__file__).parent / "trust" / "decoding_memory.md"
 SIDE, WEBP_SIDE = 7071, 5000
 Make = Callable[[Path, int], None]
 

@@ -1,4 +1,4 @@
-"""Whether the code answers to the last bit as an earlier commit did: writes equal.md beside itself.
+"""Whether the code answers to the last bit as an earlier commit did: writes trust/equal.md.
 
     python3 scripts/bench equal --data DIR --against COMMIT
 
@@ -64,7 +64,7 @@ def main() -> None:
     text = page(command, old, new, jobs, before, now).replace(str(options.data.resolve()), "DIR")
     if options.times:
         text += "\n" + "\n\n".join(_times(options.data, old)) + "\n"
-    Path(__file__).with_suffix(".md").write_text(text)
+    (Path(__file__).parent / "trust" / "equal.md").write_text(text)
     print(text)
 
 

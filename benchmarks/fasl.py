@@ -1,4 +1,4 @@
-"""FASL tested on data sets that it was not trained on: writes fasl/ and fasl/ablation.md beside itself.
+"""FASL tested on data sets that it was not trained on: writes papers/fasl/ and papers/fasl/ablation.md.
 
     python3 scripts/bench fasl --data DIR
 
@@ -45,7 +45,7 @@ GAINS = [
     ("+ LFE", "base"),
     ("+ NAM + LFE", "+ NAM"),
 ]
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "papers" / "fasl"
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def main() -> None:
         *(table(name, head, judged) for name, head in trained.items()),
         *(by_class(trained, judged, number) for number in (0, 1)),
     ]
-    Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
+    (OUT / "classes.md").write_text("\n\n".join(page) + "\n")
 
 
 def judge(category: Category, trained: Mapping[str, head_file.TrainedHead], shots: int) -> dict[str, Judged]:

@@ -1,4 +1,4 @@
-"""What LFE costs beside one crop at a time and loops over patches, and what its index saves: writes fasl_lfe.md.
+"""What LFE costs beside one crop at a time and loops over patches, and what its index saves: writes papers/fasl/lfe.md.
 
     python3 scripts/bench fasl_lfe --data DIR
 
@@ -93,7 +93,7 @@ def main() -> None:
         f"searched, MB more what it held above that at its peak. All but the index find rows equally near.",
         "\n".join(lines),
     ]
-    Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
+    (Path(__file__).parent / "papers" / "fasl" / "lfe.md").write_text("\n\n".join(page) + "\n")
 
 
 def measured(folder: Path, shots: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""PatchCore and FastRecon on every data set below a folder, with FastRecon's ablation; writes few_shot/ beside itself.
+"""PatchCore and FastRecon on every data set below a folder, with FastRecon's ablation; writes papers/few_shot/.
 
     python3 scripts/bench few_shot --data DIR
 
@@ -32,7 +32,7 @@ ABLATION = {  # each row's difference from FastRecon as its code: λ 2, coreset 
     "top 1 %, gate": "fastrecon:share=0.01,gate=true",
 }
 SHOTS, SEEDS = (1, 2, 4, 8), (0, 1, 2)
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "papers" / "few_shot"
 
 
 def main() -> None:

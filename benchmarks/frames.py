@@ -1,4 +1,4 @@
-"""What frames that keep the aspect and wide patches change: writes frames.md and frames/ beside itself.
+"""What frames that keep the aspect and wide patches change: writes default/frames.md and default/frames/.
 
     python3 scripts/bench frames --data DIR
 
@@ -41,7 +41,7 @@ SHOWN = ("mono", "poly", "transistor", "juice_bottle", "commutator", "tile", "pi
 TALL, NARROW = 150, 130  # pixels of a picture in the sheet, and of its column at least
 TRUTHS = ("truth", "no mask")
 GROUND = 236  # its grey, as pictures themselves are not shown
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "default" / "frames"
 
 
 def main() -> None:

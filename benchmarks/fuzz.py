@@ -1,4 +1,4 @@
-"""Hostile input at scale: writes fuzz.md beside itself.
+"""Hostile input at scale: writes trust/fuzz.md.
 
     python3 scripts/fuzz --count 100000
 
@@ -335,8 +335,8 @@ def _whole_kills_page(found: dict[str, Any]) -> list[str]:
     return [
         "# Verbs that are killed",
         "",
-        f"`python3 scripts/fuzz --kills {found['count']} --seed {found['seed']} --log benchmarks/kills.md`, Handful "
-        f"{__version__}, commit {_commit()}.",
+        f"`python3 scripts/fuzz --kills {found['count']} --seed {found['seed']} --log benchmarks/trust/kills.md`, "
+        f"Handful {__version__}, commit {_commit()}.",
         "",
         "A verb is ended by a signal at a random moment; its target must hold the old or the new content, and after "
         "the verb's next run nothing else may lie there.",
@@ -354,8 +354,8 @@ def _whole_page(found: dict[str, Any]) -> list[str]:
     return [
         "# Hostile input",
         "",
-        f"`python3 scripts/fuzz --count {found['count']} --seed {found['seed']} --log benchmarks/fuzz.md`, Handful "
-        f"{__version__}, commit {_commit()}.",
+        f"`python3 scripts/fuzz --count {found['count']} --seed {found['seed']} --log benchmarks/trust/fuzz.md`, "
+        f"Handful {__version__}, commit {_commit()}.",
         "",
         'Each input is a small file or command line with a few hostile changes. "Taken" means a whole answer, '
         '"refused" one sentence without a program\'s innards. A finding is anything else: a traceback, a crash, a hang '

@@ -1,9 +1,9 @@
-"""How good parts score, and how the shipped threshold does: writes good_scores_METHOD.md beside itself.
+"""How good parts score, and how the shipped threshold does: writes threshold/METHOD.md.
 
     python3 scripts/bench good_scores --data DIR
 
 DIR holds data sets in any layout that `handful data check` knows, one a folder. The raw scores of every cell (category,
-number of references, draw) go to good_scores/METHOD.jsonl as they come; killed, it goes on where it was, and without
+number of references, draw) go to threshold/METHOD.jsonl as they come; killed, it goes on where it was, and without
 --data the page is worked out anew from that file. The tables of good pictures use no defects: they are where the
 assumptions at the top of handful/inspection/threshold.py come from. Labels measure the threshold and choose nothing.
 """
@@ -19,7 +19,7 @@ from _tables import chosen
 from handful import __version__
 from handful.evaluation.environment import commit
 
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "threshold"
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     page = [
         "# Good parts' scores and the shipped threshold",
         f"`python3 scripts/bench good_scores --data DIR --method {options.method}`, handful {__version__}: scores "
-        f"measured at {measured}, this page worked out from [them](good_scores/{file.name}) at {commit()}. "
+        f"measured at {measured}, this page worked out from [them]({file.name}) at {commit()}. "
         f"tf_efficientnet_lite0 with its weights on board, about 320² pixels; "
         f"{len({cell.key[:2] for cell in cells})} categories, draws 0 to {max(cell.seed for cell in cells)} "
         f"(at 8 references {_draws(cells)}), at most "
@@ -55,7 +55,7 @@ def main() -> None:
     ]
     text = "\n\n".join(page) + "\n"
     if options.out == OUT:
-        Path(__file__).with_name(f"good_scores_{name}.md").write_text(text)
+        (OUT / f"{name}.md").write_text(text)
     print(text)
 
 

@@ -1,4 +1,4 @@
-"""REB's LDKNN and its settings, measured on good training pictures alone: writes ldknn_references.md beside itself.
+"""REB's LDKNN and its settings, measured on good training pictures alone: writes papers/reb/ldknn_references.md.
 
     python3 scripts/bench ldknn_references --data DIR
 
@@ -106,7 +106,7 @@ def main() -> None:
         *all_settings(results),
         *gains(results),
     ]
-    Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
+    (Path(__file__).parent / "papers" / "reb" / "ldknn_references.md").write_text("\n\n".join(page) + "\n")
     print("\n\n".join(page))
 
 

@@ -1,4 +1,4 @@
-"""The pixel metrics beside their peers, times and values: writes metrics.md beside itself.
+"""The pixel metrics beside their peers, times and values: writes speed/metrics.md.
 
     python3 scripts/bench metrics
 
@@ -71,7 +71,7 @@ def main() -> None:
         *times(options.sides, options.pictures, options.repetitions),
         *differences(options.sides[0], options.pictures),
     ]
-    Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
+    (Path(__file__).parent / "speed" / "metrics.md").write_text("\n\n".join(page) + "\n")
     print("\n\n".join(page))
 
 

@@ -1,4 +1,4 @@
-"""What bf16 costs: the default inspector at both precisions, on the same references and pictures; writes precision.md.
+"""What bf16 costs: the default inspector at both precisions, on the same pictures; writes speed/precision.md.
 
     python3 scripts/bench precision --data DIR
 
@@ -26,7 +26,7 @@ from handful.report.result import Inspection
 from handful.types import Category
 
 SIZE = 320
-OUT = Path(__file__).with_suffix(".md")
+OUT = Path(__file__).parent / "speed" / "precision.md"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""REB's two halves, alone and together, on every data set below a folder; writes reb/ and reb/halves.md beside itself.
+"""REB's two halves, alone and together, on every data set below a folder; writes papers/reb/ and papers/reb/halves.md.
 
     python3 scripts/bench reb --data DIR
 
@@ -25,7 +25,7 @@ HALVES = {
     "both": "reb@reb",
 }
 METRICS = {"image_auroc": "image AUROC, %", "pixel_auroc": "pixel AUROC, %", "aupro": "AUPRO, %"}
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "papers" / "reb"
 
 
 def main() -> None:

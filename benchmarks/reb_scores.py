@@ -1,4 +1,4 @@
-"""How far apart REB's adaptation brings good and defective pictures' scores: writes reb_scores.md beside itself.
+"""How far apart REB's adaptation brings good and defective pictures' scores: writes papers/reb/scores.md.
 
     python3 scripts/bench reb_scores --data DIR
 
@@ -23,7 +23,7 @@ from handful.evaluation.results import Row
 METHODS = {"plain kNN": "reb:alpha=0", "+ adaptation": "reb:alpha=0@reb"}
 CATEGORIES = {"elpv": ["poly"], "magnetic_tile": ["tile"], "mvtec_ad": ["bottle", "leather"], "piped": ["fvn01_tl"]}
 HEAD = ("category", "method", "image AUROC, %", "median of defective over good", "spread of good")
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "papers" / "reb" / "scores"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""ResAD tested on data sets that it was not trained on: writes resad/ and resad/ablation.md beside itself.
+"""ResAD tested on data sets that it was not trained on: writes papers/resad/ and papers/resad/ablation.md.
 
     python3 scripts/bench resad --data DIR
 
@@ -31,7 +31,7 @@ ROWS: dict[str, dict[str, Any]] = {  # the settings of the training, as the pape
 }
 BESIDE = {"PatchCore": "patchcore", "FastRecon, λ 0.5, top 1 %": "fastrecon:lam=0.5,share=0.01"}
 METRICS = {"image_auroc": "image AUROC, %", "pixel_auroc": "pixel AUROC, %", "aupro": "AUPRO, %"}
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "papers" / "resad"
 
 
 def main() -> None:

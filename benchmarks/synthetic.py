@@ -1,4 +1,4 @@
-"""Whether synthetic defects foretell real ones, and what they cost: writes synthetic/ and synthetic.md beside itself.
+"""Whether synthetic defects foretell real ones, and what they cost: writes threshold/synthetic.md.
 
     python3 scripts/bench synthetic --data DIR [--time]
 
@@ -33,7 +33,7 @@ from handful.evaluation.environment import commit
 from handful.types import Category, Sample
 
 GOOD, DEFECTIVE = 8, 24  # pictures of a category, at most
-OUT = Path(__file__).with_suffix("")
+OUT = Path(__file__).parent / "threshold" / "synthetic"
 RUNS = 5  # of each fit that is timed
 TIMED = """
 import sys, time

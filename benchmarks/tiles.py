@@ -1,4 +1,4 @@
-"""Small defects in large pictures, in one input and in tiles: writes tiles.md beside itself.
+"""Small defects in large pictures, in one input and in tiles: writes default/tiles.md.
 
     python3 scripts/bench tiles
 
@@ -26,7 +26,7 @@ from handful.detector import Detector
 from handful.evaluation.environment import commit
 from handful.inspector import Inspector
 
-OUT = Path(__file__).with_suffix(".md")
+OUT = Path(__file__).parent / "default" / "tiles.md"
 SIZES = {2: (1632, 1216), 4: (2304, 1728), 8: (3264, 2464), 16: (4608, 3456)}  # megapixels: width, height
 DIAMETERS = (4, 6, 8, 12)
 REFERENCES, EACH = 2, 2  # pictures that are learnt, and with a defect of each diameter; twice as many further good ones

@@ -1,4 +1,4 @@
-"""When parts are taken to turn, and what turned copies cost and bring: writes turning.md beside itself.
+"""When parts are taken to turn, and what turned copies cost and bring: writes default/turning.md.
 
     python3 scripts/bench turning --data DIR
 
@@ -51,7 +51,7 @@ def main() -> None:
         *copies(categories[options.category], backbone),
         *darkness([categories[name] for name in DARKENED if name in categories], backbone),
     ]
-    Path(__file__).with_suffix(".md").write_text("\n\n".join(page) + "\n")
+    (Path(__file__).parent / "default" / "turning.md").write_text("\n\n".join(page) + "\n")
     print("\n\n".join(page))
 
 

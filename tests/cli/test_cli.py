@@ -274,7 +274,7 @@ def test_fit_leaves_out_patches_for_a_budget_and_says_what_that_costs(run, ready
     assert (ran.code, ran.err) == (0, [])
     assert re.fullmatch(
         r"kept 50 % of the patches for --max-mb [\d.]+: \d\.\d MB; a good part's typical score rose by \d+ % of the "
-        r"way to the threshold \(benchmarks/budget\.md has the price on labelled pictures\)",
+        r"way to the threshold \(benchmarks/default/budget\.md has the price on labelled pictures\)",
         ran.out[-1],
     )
     assert small.stat().st_size < whole.stat().st_size - 1000

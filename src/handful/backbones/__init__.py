@@ -54,7 +54,7 @@ def create(
         engine: "auto" for torch if there is CUDA, else OpenVINO on x86-64 (faster than torch there,
             benchmarks/speed.md), else torch.
         precision: "f32", or "bf16" with OpenVINO on a CPU with bf16: the backbone takes a third less time
-            (benchmarks/speed.md), scores differ a little (benchmarks/precision.md) and hold only on such CPUs.
+            (benchmarks/speed.md), scores differ a little (benchmarks/speed/precision.md) and hold only on such CPUs.
         device: the device that torch runs on.
         object_name: the name of the object in the pictures, for the text prototypes of a `clip:` backbone; None for
             "object".

@@ -166,7 +166,9 @@ def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> 
     if kept.rise == 0:
         return line
     way = f"{'rose' if kept.rise > 0 else 'fell'} by {100 * abs(kept.rise):.0f} % of the way to the threshold"
-    return f"{line}; a good part's typical score {way} (benchmarks/budget.md has the price on labelled pictures)"
+    return (
+        f"{line}; a good part's typical score {way} (benchmarks/default/budget.md has the price on labelled pictures)"
+    )
 
 
 def _facts_json(detector: "Detector") -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """An inspector within a limit of size and time: good patches are left out until the limit holds.
 
-benchmarks/budget.md gives the price on labelled pictures. References left out tell only how much higher good parts
-score, while the threshold rises with them. A single reference cannot be left out: the threshold would follow from its
-variations, which lie far from a thinned bank, and be far too high. A single reference is therefore never thinned.
+benchmarks/default/budget.md gives the price on labelled pictures. References left out tell only how much higher good
+parts score, while the threshold rises with them. A single reference cannot be left out: the threshold would follow
+from its variations, which lie far from a thinned bank, and be far too high. A single reference is therefore never
+thinned.
 """
 
 import math

@@ -7,7 +7,7 @@ references show that parts turn:
 - Two or more references: if oblong parts on an even ground lie more than `ASKEW` degrees apart; or if the first
   reference, turned to its best angle, is at least `NEARER` times as near to the other references, on the mean, as
   upright. On 18 development categories at 4 references this factor was 1.10 to 1.11 for screws, up to 1.15 for crops of
-  different places, and at most 1.03 for the other categories (benchmarks/turning.md).
+  different places, and at most 1.03 for the other categories (benchmarks/default/turning.md).
 - A single reference, which cannot show that parts turn: if an oblong part on an even ground lies askew, more than
   `ASKEW` degrees off both axes of the picture. For a part that is always mounted askew set `turn=never`.
 """

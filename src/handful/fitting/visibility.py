@@ -1,7 +1,7 @@
 """The detection rate of synthetic defects at any threshold, from scores that `fit` keeps.
 
-`handful.ops.planting` makes the defects. The rate holds for synthetic defects alone; benchmarks/synthetic.md compares
-the detection rates of synthetic and real defects.
+`handful.ops.planting` makes the defects. The rate holds for synthetic defects alone; benchmarks/threshold/synthetic.md
+compares the detection rates of synthetic and real defects.
 """
 
 from collections.abc import Mapping, Sequence

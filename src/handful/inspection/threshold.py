@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handful.errors import InspectorError, SettingError
 
 # The priors were measured on good test pictures of the development categories, only `Prior.ample` on defects too:
-# benchmarks/good_scores_handful.md and good_scores_patchcore.md.
+# benchmarks/threshold/handful.md and benchmarks/threshold/patchcore.md.
 DEFAULT_RATE = 0.03  # the default false-alarm rate; docs/threshold.md gives the reasons
 PRIOR_WEIGHT = 12  # pictures: the weight of the prior spread
 LARGEST = 1e30  # bound of the numbers of a calibration, far beyond any method's scores

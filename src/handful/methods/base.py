@@ -68,7 +68,7 @@ class Method(Configured, ABC):
             of that score and the score of mild variations.
         single_spread: standard deviation of the ratio's logarithm between products.
         good_falling: good scores fall with this power of the number of references. These four values default to
-            PatchCore's, see benchmarks/good_scores_patchcore.md.
+            PatchCore's, see benchmarks/threshold/patchcore.md.
         ample: the number of further good pictures from which on the references' scores no longer count in the
             threshold, see `handful.inspection.threshold.Prior`; 0 for never. Measured for the default method alone.
         min_references: the least number of pictures for `fit`: 1, or 0 for a method that needs no references.

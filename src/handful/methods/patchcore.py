@@ -6,7 +6,7 @@ Reference code: amazon-science/patchcore-inspection at fcaa92f.
 Departures, each a setting:
 - `dimensions` None keeps the channels that the backbone has and averages the 3x3 neighbourhood. The code's
   re-sampling of every neighbourhood to a fixed 1024 values is there as `dimensions=1024`. On a small backbone it
-  spreads 40 channels over 1024 and costs accuracy (benchmarks/few_shot.md).
+  spreads 40 channels over 1024 and costs accuracy (benchmarks/papers/few_shot.md).
 - `level_weights` "equal" divides each level by its root mean square on the references, so that no level rules because
   its values happen to be large; the paper's is "raw".
 - `image_score` "top_share", the mean of the highest 1 % of the patch distances, is steadier with few references than

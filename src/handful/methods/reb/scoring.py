@@ -10,8 +10,9 @@ m to its K nearest other rows, the patch score is
 
 All good patches stay in the bank. This is the scoring half of REB; the other half trains the backbone.
 
-Departures, each a setting. They were chosen on good pictures and synthetic defects (benchmarks/ldknn_references.md),
-where LDKNN matters little: with α 0 the image AUROC is 85.5 %, and ours adds 0.3 ± 0.2.
+Departures, each a setting. They were chosen on good pictures and synthetic defects
+(benchmarks/papers/reb/ldknn_references.md), where LDKNN matters little: with α 0 the image
+AUROC is 85.5 %, and ours adds 0.3 ± 0.2.
 - `alpha` 0.25. The authors' is 1, which with their K and no `exclude_radius` adds nothing: -0.1 ± 0.3 in image AUROC
   (0.3 ± 0.4 by their image score) and in pixel AP.
 - `exclude_radius` 2. With a few references the nearest others of a patch are mostly its neighbours in the same picture,
