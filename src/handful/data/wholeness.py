@@ -60,7 +60,7 @@ def _jpeg_header(data: bytes, start: int) -> tuple[tuple[int, int] | None, int, 
 
 
 def check_png(data: bytes) -> dict[bytes, bytes]:
-    """Raise RefusedError for a PNG without its last chunk, with a damaged chunk of zeros, or followed by another PNG.
+    """Raise RefusedError for a PNG without its last chunk, with zeros and a wrong checksum, or followed by another PNG.
 
     Returns:
         The short chunks, by name.

@@ -25,8 +25,8 @@ def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region
     """The connected regions (8 neighbours) of a defective picture's map, strongest first.
 
     Args:
-        heatmap: (H, W) calibrated; regions are where the heatmap exceeds 1. If the heatmap exceeds 1 nowhere (the image
-            score of many slightly unusual patches may), regions are the highest 1 % of its pixels.
+        heatmap: (H, W) calibrated; regions are where the heatmap exceeds 1. If the heatmap exceeds 1 nowhere (a picture
+            may be rejected for many slightly unusual patches), regions are the highest 1 % of its pixels.
         size: width, height of the original picture, in whose pixels the regions are given.
     """
     from scipy import ndimage

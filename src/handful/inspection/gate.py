@@ -39,9 +39,9 @@ BRIGHTER, BRIGHTER_ALONE, BRIGHTER_ANYWHERE = 1.5, 3.0, 3.0
 BLACK, WHITE, BURNT = 0.05, 0.9, 0.98  # brightness too low to fall far, too high to rise far, and saturated
 ROOM = 3  # the least number of quantiles with room to rise; with fewer, no picture is called too bright
 STAYED = 0.1  # share of the layout's cells that may be as bright as in the references: light changes every place
-# Blur: the log ratio of fine to coarse detail must fall below every variation of the references by BLUR (about one
-# half) plus BLUR_UNKNOWN / sqrt(k), as k references leave the spread between good pictures uncertain. The finest cell
-# of the picture must lie below a reference's cell of rank FINE (the finest cell has rank 0) by the same margin.
+# Blur: the log ratio of fine to coarse detail must fall below every variation of the references by BLUR (a factor of
+# about one half) plus BLUR_UNKNOWN / sqrt(k), as k references leave the spread between good pictures uncertain. The
+# finest cell of the picture must lie below a reference's cell of rank FINE (the finest cell has rank 0) by that margin.
 BLUR, BLUR_UNKNOWN = 0.7, 0.5
 FINE = 3
 # Shift: layouts count as equal from a correlation of AGREEMENT on. A part has moved if a displacement of at least FAR

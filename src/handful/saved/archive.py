@@ -143,7 +143,7 @@ def write(
 
 @contextmanager
 def _held(path: Path, wanted: bool) -> Iterator[bool]:
-    """Lock the file at `path` against other programs, if `wanted`; yield whether the file exists and is locked."""
+    """Lock an existing file at `path` against other programs, if `wanted`; yield whether there is a file to replace."""
     while wanted and path.exists():
         with path.open("rb") as file:
             if fcntl is not None:
