@@ -1,4 +1,4 @@
-"""Contestants that take turns, and what came of it."""
+"""Timing of contestants that take turns, and their medians and quartiles."""
 
 import statistics
 import time
@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-Run = Callable[[int], object]  # with the number of the picture, which it may take modulo what it has
+Run = Callable[[int], object]  # called with the number of a picture, which a contestant takes modulo its pictures
 Rows = list[dict[str, Any]]
 Item = TypeVar("Item")
 
 
 def in_turn(contestants: Mapping[str, Run], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
-    """Seconds of every contestant in every round; `warm` runs each before it is timed, as the picture before would."""
+    """Seconds of every contestant in every round; with `warm`, each contestant runs once before it is timed."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name, run in contestants.items():
@@ -26,7 +26,7 @@ def in_turn(contestants: Mapping[str, Run], rounds: int, *, warm: bool = True) -
 
 
 def in_multiples(seconds: Mapping[str, Sequence[float]], by: str, **about: Any) -> Rows:
-    """Median and quartiles of every contestant in multiples of one's median, a row each."""
+    """Median and quartiles of every contestant, in multiples of the median of contestant `by`, a row each."""
     unit = statistics.median(seconds[by])
     rows = []
     for name, values in seconds.items():
@@ -36,5 +36,5 @@ def in_multiples(seconds: Mapping[str, Sequence[float]], by: str, **about: Any) 
 
 
 def each(run: Callable[[Item], object], items: Sequence[Item]) -> Run:
-    """A contestant that takes one item after the other."""
+    """A contestant that takes the items in turn."""
     return lambda number: run(items[number % len(items)])

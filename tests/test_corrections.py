@@ -220,7 +220,7 @@ def test_a_picture_that_shows_nothing_or_cannot_be_read_is_refused(detector, tmp
 def test_only_a_standing_revision_is_undone(detector, picture, number):
     detector.teach_good(picture(60))
     detector.undo(1)
-    with pytest.raises(SettingError, match=r"those that stand \(none\)"):
+    with pytest.raises(SettingError, match=r"revisions that stand: none\)"):
         detector.undo(number if number != 3 else 1)
 
 
@@ -229,7 +229,7 @@ def test_only_a_standing_revision_is_undone(detector, picture, number):
 
 @pytest.mark.parametrize("name", LOOKS_BEYOND_PATCHES)
 def test_a_region_cannot_be_ignored_where_more_than_patches_count(name, make):
-    with pytest.raises(SettingError, match="must look at patches alone"):
+    with pytest.raises(SettingError, match="must score by patches alone"):
         make(name).ignore(half_mask())
 
 
@@ -336,7 +336,7 @@ def test_further_pictures_are_not_learnt(detector, picture):
 
 
 def test_odd_further_pictures_are_refused_unless_accepted(detector, picture):
-    with pytest.raises(InputError, match="nothing like a good one"):
+    with pytest.raises(InputError, match="nothing like a good picture"):
         detector.add_normals([picture(50), np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)])
     copy = picture(0).copy()
     copy[0, 0] += 1

@@ -440,7 +440,7 @@ def test_an_object_comes_with_its_settings_and_a_name_of_its_own():
         Detector(MeanDistance(), settings={"sigma": 1.0})
     for name in ("patchcore", "a:b", ""):
         namesake = type("Namesake", (MeanDistance,), {"name": name})
-        with pytest.raises(SettingError, match=rf"must be its own, .* got '{name}' for Namesake; give the class"):
+        with pytest.raises(SettingError, match=rf"must be unique, .* got '{name}' for Namesake; give the class"):
             Detector(namesake())
 
 

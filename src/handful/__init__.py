@@ -70,24 +70,24 @@ def load(
     head: "Head" = None,
     threads: int | None = None,
 ) -> "Inspector":
-    """Load a saved inspector to inspect with whatever it needs: its own graph where it has one, else torch.
+    """Load a saved inspector; its own graph inspects if the file holds a graph, else torch.
 
         inspector = handful.load("part.handful")
         print(inspector("incoming/001.png").score)
 
     Args:
         source: the path of a saved inspector, or the bytes of its file.
-        engine: None for the one it was fitted with.
-        device: where torch runs.
-        head: that it was fitted with, where it needs one: a file, or one read before; None to look for the file of that
-            name beside the inspector.
-        threads: the most threads that its graph computes with; None for one a core.
+        engine: the engine that runs the backbone; None for the engine of the fit.
+        device: the device that torch runs on.
+        head: the head of the fit, for a method that needs a head: a file, or a head read before; None to look for the
+            file of the head's name beside the inspector.
+        threads: the largest number of threads that the graph computes with; None for a thread per core.
 
     Raises:
-        InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector, or if the head is
-            not the one that it was fitted with.
+        InspectorError: if the file is missing, damaged, altered, newer than this version, or no inspector, or if the
+            head is not the head of the fit.
         WeightsError: if the head cannot be read.
-        SettingError: if its engine, device or precision cannot be had here, or for `threads` where torch inspects.
+        SettingError: if the engine, device or precision is not available here, or for `threads` if torch inspects.
         ProcessError: in a process that was forked after OpenVINO or torch had run.
     """
     from handful.inspector import Inspector
@@ -107,7 +107,7 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: `import handful` itself does not import torch."""
+    """Import a public name at its first use, so that `import handful` alone does not import torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'handful' has no attribute {name!r}")
     from importlib import import_module

@@ -1,8 +1,8 @@
-"""Corrections of an inspector by a person: from a state and the pictures that were given to the next state.
+"""Corrections of an inspector by a person: functions from a state and the person's pictures to the next state.
 
-Each function is a verb of `Detector`, whose docstring says what the verb does and what it raises. Each adds one
-revision to the history and calls `_revised`, the one place where method, threshold and graph follow from the features,
-the references and the history of a state.
+Each public function implements the method of `Detector` that has its name; see there for arguments and errors. Each
+adds a revision to the history by `_revised`, the only function that derives method, threshold and graph from the
+features, the references and the history of a state.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from handful.ops.views import random_views
 from handful.saved.state import InspectorState
 from handful.types import Features, Reference
 
-MOST_IGNORED = 0.5  # of the frame; more only if a person insists
+MOST_IGNORED = 0.5  # share of the frame; more needs `accept_odd`
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Correction:
         print(correction.before.raw_threshold, correction.after.raw_threshold)
 
     Attributes:
-        revision: as it is kept.
-        before, after: the threshold and its basis.
-        scores: the calibrated scores of the pictures that came with it, before and after.
-        warnings: a sentence each for people.
-        digests: that named the inspector before, and that names it now.
-        ignored: the share of the frame that is ignored now, all regions together; None where there are none.
+        revision: the correction's entry in the history.
+        before, after: the threshold and its basis, before and after the correction.
+        digests: the inspector's digest before and after the correction.
+        scores: for each picture of the correction, its calibrated score before and after.
+        warnings: sentences for people.
+        ignored: the share of the frame that all ignored regions now cover together; None without ignored regions.
     """
 
     revision: Revision
@@ -56,21 +56,21 @@ class Correction:
     ignored: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The correction as a dictionary for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredPicture:
-    """A picture that came with a correction, scored by the inspector as it was.
+    """A picture given for a correction, with its score before the correction.
 
     Attributes:
-        picture: as it was read.
+        picture: the picture as read.
         image: (3, H, W), the input of the backbone.
-        features: of the picture.
-        scored: the features that its image score is of: in tiles, those of the strangest tile.
-        record: for the history.
-        score: raw image score, higher is more anomalous.
+        features: the features of `image`.
+        scored: the features that gave the image score: `features`, or with tiles the features of the highest tile.
+        record: the picture's record for the history.
+        score: the raw image score, higher is more anomalous.
     """
 
     picture: Picture
@@ -85,7 +85,7 @@ Corrected = tuple[InspectorState, Correction]
 
 
 def teach_good(state: InspectorState, good: Pictures, *, accept_odd: bool) -> Corrected:
-    """Learn pictures as good; the threshold stays."""
+    """Learn pictures as good; the threshold stays. See `Detector.teach_good`."""
     pictures = _scored(state, good)
     _history(state).check_new(_records(pictures), _learnt(state), "good", "defect")
     augmented, turned = [], []
@@ -109,15 +109,15 @@ def teach_good(state: InspectorState, good: Pictures, *, accept_odd: bool) -> Co
 
 
 def ignore(state: InspectorState, mask: PictureSource, *, accept_odd: bool) -> Corrected:
-    """Let a region of the frame never count."""
+    """Ignore a region of the frame. See `Detector.ignore`."""
     if state.preprocessing.tiles is not None:
         raise SettingError(
-            "Pictures must be looked at in one input for a region to be ignored, got an inspector that looks at "
-            "tiles; cover the region in the pictures, or fit with a number as `--size`."
+            "Pictures must be inspected in a single input for a region to be ignored, got an inspector with tiles; "
+            "cover the region in the pictures, or fit with a number as `--size`."
         )
     if state.features.good.crops is not None or state.features.good.image is not None:
         raise SettingError(
-            f"A method must look at patches alone for a region to be ignored, got {state.method.name} with crops or "
+            f"A method must score by patches alone for a region to be ignored, got {state.method.name} with crops or "
             f"whole pictures; cover the region in the pictures, or fit another method."
         )
     frame = state.preprocessing
@@ -126,18 +126,21 @@ def ignore(state: InspectorState, mask: PictureSource, *, accept_odd: bool) -> C
     features = replace(state.features, masks={**state.features.masks, number: region})
     assert features.ignored is not None
     if bool(features.ignored.all()):
-        raise InputError(f"Ignored regions must leave something to inspect, got all of it with {name}; use another.")
+        raise InputError(
+            f"Ignored regions must leave a part of the frame to inspect, got the whole frame ignored with {name}; use "
+            f"another mask."
+        )
     if not accept_odd and (share := float(features.ignored.mean())) > MOST_IGNORED:
         raise InputError(
             f"Ignored regions must leave most of the frame to inspect, got {share:.0%} ignored with {name}; swap "
-            f"its black and white if they are the wrong way round, or accept so large a region (`--accept-odd`)."
+            f"its black and white if black marks the region, or accept so large a region (`--accept-odd`)."
         )
     records = (PictureRecord(name, digest),)
     return _revised(state, replace(state, features=features), "ignore", records=records, value=float(region.mean()))
 
 
 def teach_defect(state: InspectorState, defects: Pictures, *, accept_cost: bool) -> Corrected:
-    """Record defects that were missed, and lower the threshold below their scores."""
+    """Record missed defects, and lower the threshold below their scores. See `Detector.teach_defect`."""
     pictures = _scored(state, defects, gated=False)
     _history(state).check_new(_records(pictures), _learnt(state), "good", "defect", "normals")
     for one in pictures:
@@ -148,7 +151,7 @@ def teach_defect(state: InspectorState, defects: Pictures, *, accept_cost: bool)
 
 
 def add_normals(state: InspectorState, good: Pictures, *, accept_odd: bool, track: Track = quietly) -> Corrected:
-    """Sharpen the threshold by further good pictures, which are not learnt."""
+    """Set a more precise threshold by further good pictures. See `Detector.add_normals`."""
     history, pictures = _history(state), _scored(state, good, track=track)
     history.check_new(_records(pictures), _learnt(state), "good", "defect", "normals")
     if not accept_odd:
@@ -157,24 +160,24 @@ def add_normals(state: InspectorState, good: Pictures, *, accept_odd: bool, trac
 
 
 def set_rate(state: InspectorState, false_alarm_rate: float) -> Corrected:
-    """Set the threshold anew for another false-alarm rate, from the scores that are kept."""
+    """Set the threshold for another false-alarm rate. See `Detector.set_rate`."""
     check_rate(false_alarm_rate)
     return _revised(state, state, "rate", value=false_alarm_rate)
 
 
 def set_threshold(state: InspectorState, threshold: float) -> Corrected:
-    """Set the raw threshold by hand."""
+    """Set the raw threshold by hand. See `Detector.set_threshold`."""
     calibration = _history(state).by_hand(threshold, state.calibration).as_dict()
     return _revised(state, state, "threshold", calibration=calibration)
 
 
 def undo(state: InspectorState, number: int) -> Corrected:
-    """Take a revision back."""
+    """Undo a revision. See `Detector.undo`."""
     history, features, references = _history(state), state.features, state.references
     standing = {one.number: one for one in history.revisions if one.kind != "undo"}
     if number not in standing or number in history.undone:
         left = ", ".join(str(one) for one in standing if one not in history.undone) or "none"
-        raise SettingError(f"A revision to undo must be one of those that stand ({left}), got {number}.")
+        raise SettingError(f"A revision to undo must stand (revisions that stand: {left}), got {number}.")
     revision = standing[number]
     digests = {picture.sha256 for picture in revision.pictures}
     if revision.kind == "good":
@@ -191,12 +194,12 @@ def undo(state: InspectorState, number: int) -> Corrected:
 
 
 def basis(state: InspectorState) -> Basis:
-    """The threshold, its basis, and the range that the threshold may lie in."""
+    """The threshold, its basis, and the range in which the true threshold probably lies."""
     return _history(state).basis(state.calibration)
 
 
 def _history(state: InspectorState) -> History:
-    """The history of a state; a threshold that a person edited in the file is a revision of its own."""
+    """The history of a state; a threshold that a person has edited in the saved file becomes a revision."""
     history, found = state.history, state.calibration.as_dict()
     if found == history.written:
         return history
@@ -211,13 +214,13 @@ def _scored(
     """Read pictures and score them.
 
     Args:
-        state: of the inspector as it is.
-        pictures: one or several, or a folder.
-        gated: whether a picture must pass the gate, as a picture that is to count as good must.
+        state: the state before the correction, which scores the pictures.
+        pictures: a picture, several pictures, or a folder.
+        gated: whether a picture must pass the gate; required of good pictures, not of defects.
         track: shows progress.
 
     Raises:
-        InputError: with `gated`, for a picture that the gate doubts; ImageError for one that cannot be read.
+        InputError: with `gated`, for a picture that the gate doubts; ImageError for an unreadable picture.
     """
     scored = []
     for source, name in track(images.gather(pictures, recursive=False), description="pictures"):
@@ -245,15 +248,16 @@ def _revised(
     ignoring: tuple[int, ...] = (),
     accepted: bool = True,
 ) -> Corrected:
-    """Add a revision, and derive from the state after it everything that follows: the only place that does.
+    """Add a revision, and derive method, threshold and graph of the state after the revision.
 
     Args:
         before: the state before the correction.
-        after: the same with the features and references that the correction gives; the rest as before.
-        kind, value, calibration, ignoring: of the revision.
-        pictures: that came with it.
-        records: of these, where they were not scored.
-        accepted: whether a correction is made at the cost, or of the odd pictures, that the sentence names otherwise.
+        after: `before` with the features and references of the correction, all other fields unchanged.
+        kind, value, calibration, ignoring: the fields of the revision.
+        pictures: the scored pictures of the correction.
+        records: the records of pictures that were not scored.
+        accepted: whether the person accepts the cost of a defect, or odd pictures as good; False raises an error that
+            states the cost or names the odd picture.
     """
     now, history = before.calibration, _history(before)
     was, number, records = history.basis(now), len(history.revisions) + 1, records or _records(pictures)
@@ -290,14 +294,14 @@ def _revised(
 
 
 def _with_factors(history: History, after: InspectorState, method: Method) -> History:
-    """The history with the factors by which the ignored regions change the scores of the references."""
+    """The history with the factors by which ignored regions change the references' scores."""
     image, peaks = ([row[0] for row in rows] for rows in (history.image_scores, history.map_peaks))
     of_image, of_map = after.features.factors(method, len(image), image, peaks)
     return replace(history, image_factors=of_image, map_factors=of_map)
 
 
 def _missed(state: InspectorState) -> list[str]:
-    """A sentence for each recorded defect that is missed (again)."""
+    """A sentence for each recorded defect that the state misses."""
     recorded = [picture for one in state.history.standing("defect") for picture in one.pictures]
     return [
         f"{picture.name}, a recorded defect, is missed now: look at it again with `inspect`."
@@ -315,7 +319,7 @@ def _learnt(state: InspectorState) -> dict[str, str]:
 
 
 def _ask(after: Basis, before: Basis) -> None:
-    """Raise the sentence with the cost of a lower threshold."""
+    """Raise SettingError with the cost of a lower threshold in false alarms."""
     raise SettingError(
         f"To find the missed defect the threshold must fall from {before.raw_threshold:.4g} to "
         f"{after.raw_threshold:.4g}, and {of_parts(after.predicted_rate)} good parts would be rejected instead of "
@@ -325,11 +329,11 @@ def _ask(after: Basis, before: Basis) -> None:
 
 
 def _doubts_about_learnt(name: str, scores: tuple[float, float], number: int) -> list[str]:
-    """Sentences on a picture that was learnt as good, from its calibrated scores before and after."""
+    """Warnings about a picture that was learnt as good, from its calibrated scores before and after."""
     said = []
     if scores[0] > oddity.FAR:
         said.append(
-            f"{name} was far from good at {scores[0]:.2f}: whatever looks like it counts as good from now on; if it "
+            f"{name} was far from good at {scores[0]:.2f}: every picture like it counts as good from now on; if it "
             f"shows a defect, undo revision {number}."
         )
     if scores[1] > 1:

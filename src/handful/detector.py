@@ -1,4 +1,4 @@
-"""Teaches an inspector from good pictures, corrects, saves, loads and exports it."""
+"""The detector: learns an inspector from good pictures, corrects, saves, loads and exports the inspector."""
 
 import os
 import threading
@@ -63,23 +63,23 @@ class Detector:
 
     Args:
         method: a name in `handful.methods.METHODS`, or an object of any class derived from `handful.methods.Method`;
-            the object itself is never fitted, as the detector makes others of its class and settings.
-        settings: of the method, by name; to be left out where `method` is an object.
+            the object itself is never fitted: `fit` makes new objects of its class and settings.
+        settings: the method's settings by name; leave out if `method` is an object.
         backbone, levels, weights, engine, precision, device, object_name: see `handful.backbones.create`. `backbone`
-            may also be one that was made before, whose options then hold; its size too, unless `size` is one number.
-        size: of the model's input in pixels. One number N, or None for the backbone's own: about N² pixels at the
-            references' aspect, see `handful.ops.frames.frame_size`; square references give N x N. Height and width:
-            exactly these. "auto": as many pixels as the references show, within limits, see
+            may also be a backbone object, whose options then hold; its size too, unless `size` is a single number.
+        size: the size of the model's input in pixels. A single number N, or None for the backbone's own N: about N²
+            pixels at the references' aspect ratio, see `handful.ops.frames.frame_size`; square references give N x N.
+            Height and width: exactly these. "auto": as many pixels as the references show, within limits, see
             `handful.fitting.sizing.choose`.
-            References and pictures of another shape lie in the input as a whole, their aspect kept.
-        squeeze: resize every picture to `size`, N x N for one number, whatever its aspect, as papers do. With a head it
-            is always so, as in the head's training.
+            Pictures of another aspect ratio are fitted whole into the input, their aspect ratio kept.
+        squeeze: resize every picture to `size`, N x N for a single number, whatever its aspect ratio, as papers do.
+            Always so with a head, as in the head's training.
         false_alarm_rate: the share of good parts that the threshold may reject.
-        head: of an auxiliary-trained method: a file that `handful train` wrote, or a head read by
-            `handful.training.head_file.read`, to be shared by many detectors.
+        head: the trained head of a method that needs a head: a file that `handful train` wrote, or a head read by
+            `handful.training.head_file.read`, which many detectors may share.
         gate: the checks of `handful.inspection.gate.CHECKS` that a picture must pass to be OK; a picture that fails is
-            a RETAKE, or a DEFECT where its score is beyond the threshold; () for none.
-        max_pixels: that a picture's file may have, told from its header before it is decoded.
+            a RETAKE, or a DEFECT if its score is above the threshold; () for no checks.
+        max_pixels: the largest number of pixels that a picture's file may have, read from its header before decoding.
 
     Raises:
         SettingError: for an unknown method, setting or check, a value out of bounds, or a head of another method.
@@ -140,25 +140,25 @@ class Detector:
     def fit(
         self, references: Pictures, *, accept_odd: bool = False, try_defects: bool = True, progress: bool = False
     ) -> Self:
-        """Learn from good pictures: 1 to 8 are the promise, more cost time and memory in proportion.
+        """Learn from good pictures: 1 to 8 are intended; time and memory grow in proportion to their number.
 
             detector = handful.Detector().fit("good/")
 
         Args:
-            references: a folder (its own pictures, not those of its subfolders), or one or several pictures, see
+            references: a folder (without its subfolders), a picture or several pictures, see
                 `handful.data.images.read_picture`.
-            accept_odd: whether references may be learnt that are clearly unlike the others, see `oddities`.
+            accept_odd: whether to learn references that are clearly unlike the other references too, see `oddities`.
             try_defects: whether to measure `visibility`, which takes as long as about 33 inspections and changes
-                nothing else; a method that weighs its evidence by synthetic defects needs 18 of them anyway.
-            progress: whether to show a bar on stderr, where that is a terminal, or in a notebook.
+                nothing else; a method that weighs its evidence by synthetic defects makes 18 of them in any case.
+            progress: whether to show a progress bar, in a notebook or on stderr if stderr is a terminal.
 
         Raises:
-            InputError: without a picture, with the same picture twice, or with one that is clearly unlike the others
-                without `accept_odd`; ImageError for one that cannot be read.
+            InputError: without a picture, for a picture given twice, or, without `accept_odd`, for a picture clearly
+                unlike the others; ImageError for an unreadable picture.
             SettingError, WeightsError: see `handful.backbones.create`.
         """
         check_torch()
-        # Fitted before or loaded from a file, the detector keeps the backbone of its options, or of the file.
+        # A detector that was fitted or loaded before keeps its backbone.
         known, given = self._state.backbone if self._state else self._ready_backbone, self._ready_backbone is not None
         reader = Reader(self._backbone_options, known, given, self.squeeze, self.max_pixels)
         good = reader.read(images.gather(references, recursive=False), self.method)
@@ -197,7 +197,7 @@ class Detector:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it has been fitted, or loaded."""
+        """Whether the detector has been fitted or loaded."""
         return self._state is not None
 
     @property
@@ -207,63 +207,63 @@ class Detector:
 
     @property
     def calibration(self) -> Calibration:
-        """The threshold and what it rests on."""
+        """The threshold and its basis."""
         return self._needed.calibration
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The good pictures that it has learnt from."""
+        """The good pictures that the detector has learnt from."""
         return self._needed.references
 
     @property
     def oddities(self) -> tuple[Oddity, ...]:
-        """The references that `fit` found unlike the others, and what is odd about each."""
+        """The references that `fit` found unlike the other references, each with its oddity."""
         return self._needed.oddities
 
     @property
     def visibility(self) -> Visibility | None:
-        """The share of synthetic defects found at the threshold, from scores that `fit` kept.
+        """The share of synthetic defects found at the present threshold; None if `fit` planted no defects.
 
-        After a correction of what is learnt or ignored these are still the scores of the inspector as it was fitted,
-        see `handful.fitting.visibility.Visibility.changed`. None where `fit` planted no defects.
+        The defects' scores date from `fit`: a later correction of the learnt pictures or of the ignored region does not
+        change them, see `handful.fitting.visibility.Visibility.changed`.
         """
         return self._needed.visibility
 
     @property
     def turning(self) -> Rotation | None:
-        """Whether the references were learnt in turned copies, and why; None for one saved before there were any."""
+        """Whether turned copies of the references were learnt, and why; None in files older than turned copies."""
         return self._needed.turning
 
     @property
     def sizing(self) -> str | None:
-        """Which size `auto` chose for the input, and why; None where a size was asked for."""
+        """The input size that `auto` chose, with the reason, in words; None if the size was given."""
         return self._needed.sizing
 
     @property
     def tiles(self) -> Tiles | None:
-        """The tiles that pictures are looked at in; None where they are looked at in one input alone."""
+        """The tiles that each picture is divided into; None if each picture is a single input."""
         return self._needed.preprocessing.tiles
 
     @property
     def evidence(self) -> str | None:
-        """Which kinds of evidence count in the scores, and why others do not, in words."""
+        """The kinds of evidence that count in the scores, and the reason why others do not, in words."""
         return self._needed.evidence
 
     @property
     def reshaped(self) -> tuple[str, ...]:
-        """The references of another shape than the input, which lie in it as a whole or are squeezed to it."""
+        """The names of the references of another aspect ratio than the input's, see `keeps_aspect`."""
         fitted = self._needed
         frame = fitted.preprocessing.size
         return tuple(one.name for one in fitted.references if one.size and not placement_of(one.size, frame).is_whole)
 
     @property
     def keeps_aspect(self) -> bool:
-        """Whether a picture of another shape than the input lies in it as a whole; else it is squeezed to it."""
+        """Whether a picture of another aspect ratio than the input's is fitted whole into the input, not squeezed."""
         return self._needed.preprocessing.keeps_aspect
 
     @property
     def bits(self) -> int:
-        """The depth of the references' values."""
+        """The bit depth of the references' pixels."""
         return self._needed.preprocessing.bits
 
     @property
@@ -273,7 +273,7 @@ class Detector:
 
     @property
     def inspector(self) -> Inspector:
-        """The inspector of the present state; a correction or another fit makes another inspector.
+        """The inspector of the present state; after a correction or a new fit, a new inspector.
 
         Raises:
             NotFittedError: before `fit`.
@@ -304,7 +304,7 @@ class Detector:
 
     @property
     def digest(self) -> str:
-        """The name of the inspector with its calibration: sha256 in hex, another one after every correction.
+        """The identity of the inspector with its calibration: sha256 in hex; every correction changes the digest.
 
         Raises:
             NotFittedError: before `fit`.
@@ -312,7 +312,7 @@ class Detector:
         return self._needed.digest
 
     def __reduce__(self) -> "tuple[Callable[..., Detector], tuple[Any, ...]]":
-        """Pickle and copy by way of the saved file; a detector that is not fitted, by its arguments."""
+        """Pickle and copy a fitted detector by way of its saved file, an unfitted detector by its arguments."""
         if self._state is not None:
             return _again, self._packed(self._state)
         backbone = self._ready_backbone
@@ -329,17 +329,17 @@ class Detector:
         return _unfitted_again, (type(self.method), self.method.settings, arguments, kept)
 
     def _packed(self, state: InspectorState) -> "_Packed":
-        """The bytes of its file, its method's class, its head, and where torch runs; no graph is made for it."""
+        """The arguments of `_again`: the file's bytes (without making a graph), method's class, head and device."""
         content = archive.pack(*state.packed(make_graph=False))
         return content, type(state.method), self.head, self._backbone_options["device"]
 
     def __call__(self, picture: PictureSource | Picture) -> Inspection:
-        """Inspect one picture; one that cannot be read gets the verdict ERROR.
+        """Inspect one picture; an unreadable picture gets the verdict ERROR.
 
             print(detector("incoming/001.png").score)
 
         Args:
-            picture: as `handful.data.images.read_picture` takes it, or one that it has read.
+            picture: a path or pixels, see `handful.data.images.read_picture`, or a `Picture` that it returned.
 
         Raises:
             NotFittedError: before `fit`.
@@ -351,7 +351,7 @@ class Detector:
 
             defects = [one.path for one in detector.inspect("incoming/") if one.is_defect]
 
-        A picture that cannot be read gets the verdict ERROR and the others go on.
+        An unreadable picture gets the verdict ERROR; the other pictures are inspected all the same.
 
         Raises:
             InputError: if there is no picture at all.
@@ -360,7 +360,7 @@ class Detector:
         return self.inspector.inspect(pictures)
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """Inspect pictures and yield one answer at a time.
+        """Inspect pictures and yield each answer in turn.
 
             for inspection in detector.stream("incoming/"):
                 print(inspection.path, inspection.score)
@@ -371,26 +371,27 @@ class Detector:
 
     @property
     def has_graph(self) -> bool:
-        """Whether it came with the graph that inspects without torch, and no correction has made that another."""
+        """Whether the detector holds a graph that inspects without torch: saved in its file and still up to date."""
         return self._needed.graph is not None
 
     @one_at_a_time
     def save(self, path: str | os.PathLike[str], *, graph: bool = True) -> None:
-        """Save the fitted inspector as one file that needs neither the references nor a network to run elsewhere.
+        """Save the fitted inspector as a single file, which needs neither the references nor a network elsewhere.
 
             detector.save("part.handful")
 
-        Only a trained head stays in its own file, which the inspector names by its digest: hundreds may share it.
-        A file that this detector has loaded or saved before is replaced only if it still holds the same inspector, so
-        that of two corrections at the same time none is lost silently. Any other file is replaced as it is.
+        Only a trained head stays in its own file, so that hundreds of inspectors may share the head; the inspector
+        holds the head's digest. A file that this detector has loaded or saved before is replaced only if the file still
+        holds the same inspector, so that a correction by another process is never lost silently. Any other existing
+        file is replaced.
 
         Args:
-            path: of the file.
-            graph: whether to make the graph that inspects without torch where it is missing, which takes seconds.
+            path: the path of the file.
+            graph: whether to make a missing graph that inspects without torch, which takes seconds.
 
         Raises:
             NotFittedError: before `fit`.
-            OutputError: if it cannot be written, or the file holds another inspector by now; nothing is then changed.
+            OutputError: if the file cannot be written, or holds another inspector by now; the file then stays as it is.
         """
         state, place = self._needed, os.path.realpath(path)
         archive.write(Path(path), *state.packed(make_graph=graph), expected=self._files.get(place))
@@ -407,56 +408,57 @@ class Detector:
 
             detector.export("graphs/", check="incoming/")
 
-        `handful.saved.export.export` says how.
+        See `handful.saved.export.export` for formats, checks and errors.
         """
         return export(Path(folder), self._needed, formats=formats, check=check)
 
     @property
     def revisions(self) -> tuple[Revision, ...]:
-        """Every correction so far, those undone included."""
+        """All corrections so far, including undone corrections."""
         return self._needed.history.revisions
 
     @property
     def basis(self) -> Basis:
-        """The threshold, its basis, and the range that the threshold may lie in."""
+        """The threshold, its basis, and the range in which the true threshold probably lies."""
         return corrections.basis(self._needed)
 
     @one_at_a_time
     def teach_good(self, good: Pictures, *, accept_odd: bool = False) -> Correction:
-        """Learn pictures as good, false alarms say; the threshold stays.
+        """Learn pictures as good, for example false alarms; the threshold stays.
 
             correction = detector.teach_good("false_alarm.png")
             print(correction.revision.words, correction.scores)
 
         Args:
-            good: one or several, or a folder.
-            accept_odd: whether a picture may be learnt that is far from all that is known to be good: its calibrated
-                score is above `handful.fitting.oddity.FAR`.
+            good: a picture, several pictures, or a folder.
+            accept_odd: whether to learn pictures far from all known good pictures too: of a calibrated score above
+                `handful.fitting.oddity.FAR`.
 
         Raises:
-            InputError: for a picture that was given before or that the gate doubts, or one far from good without
-                `accept_odd`; ImageError for one that cannot be read.
+            InputError: for a picture that was given before or that the gate doubts, or, without `accept_odd`, a picture
+                far from good; ImageError for an unreadable picture.
         """
         return self._corrected(corrections.teach_good(self._needed, good, accept_odd=accept_odd))
 
     @one_at_a_time
     def ignore(self, mask: PictureSource, *, accept_odd: bool = False) -> Correction:
-        """Let a region of the frame never count.
+        """Ignore a region of the frame in all later inspections.
 
             detector.ignore("mask.png")
 
-        Maps and regions leave it out. For the score every patch that touches it is taken as what the first reference
-        shows there, so parts should lie as in the references.
+        Maps and regions leave the region out. For the score, the patches that touch the region are replaced by the
+        patches of the first reference there, so parts should lie as in the references.
 
         Args:
-            mask: a picture of any size, white where to ignore; it covers of the frame what a picture of its shape does.
-            accept_odd: whether more than half of the frame may be ignored, with the regions ignored already.
+            mask: a picture of any size, white where to ignore; the mask is fitted into the frame as a picture of its
+                aspect ratio would be.
+            accept_odd: whether more than half of the frame may be ignored, counting the regions ignored before.
 
         Raises:
-            InputError: if it leaves nothing to ignore, or nothing to inspect, or ignores most of the frame without
-                `accept_odd`; ImageError if it cannot be read.
-            SettingError: where the method looks at more than patches: at crops, or the picture as a whole; or where
-                pictures are looked at in tiles.
+            InputError: if the mask leaves nothing to ignore or nothing to inspect, or, without `accept_odd`, if most of
+                the frame would be ignored; ImageError if the mask cannot be read.
+            SettingError: if the method uses crops or an embedding of the whole picture besides patches, or if pictures
+                are inspected in tiles.
         """
         return self._corrected(corrections.ignore(self._needed, mask, accept_odd=accept_odd))
 
@@ -466,40 +468,40 @@ class Detector:
 
             detector.teach_defect("missed.png", accept_cost=True)
 
-        A defect that was a RETAKE is recorded as any other.
+        The verdict of a missed defect may have been OK or RETAKE.
 
         Args:
-            pictures: one or several, or a folder.
-            accept_cost: whether to do so at the cost that the sentence without it names.
+            pictures: a picture, several pictures, or a folder.
+            accept_cost: whether to accept the additional false alarms; without `accept_cost` an error states them.
 
         Raises:
-            InputError: for a picture that was given before; ImageError for one that cannot be read.
-            SettingError: without `accept_cost`, with the cost in false alarms; for a picture that is a DEFECT already;
-                and for one that scores no higher than a typical good part.
+            InputError: for a picture that was given before; ImageError for an unreadable picture.
+            SettingError: without `accept_cost`, to state the cost in false alarms; for a picture that is a DEFECT
+                already; and for a picture that scores no higher than a typical good part.
         """
         return self._corrected(corrections.teach_defect(self._needed, pictures, accept_cost=accept_cost))
 
     @one_at_a_time
     def add_normals(self, good: Pictures, *, accept_odd: bool = False, progress: bool = False) -> Correction:
-        """Sharpen the threshold by further good pictures, which are not learnt.
+        """Set a more precise threshold by further good pictures, which are scored but not learnt.
 
             detector.add_normals("more/", progress=True)
 
         Args:
-            good: one or several, or a folder: all that came by, not a choice of those that score high.
-            accept_odd: whether pictures may count whose scores are unlike those of good pictures.
-            progress: whether to show a bar on stderr, where that is a terminal, or in a notebook.
+            good: a picture, several pictures, or a folder: good pictures as they come, not a selection by their scores.
+            accept_odd: whether to count pictures too whose scores are unlike the scores of good pictures.
+            progress: whether to show a progress bar, in a notebook or on stderr if stderr is a terminal.
 
         Raises:
-            InputError: for a picture that was given before or that the gate doubts, or an odd one without
-                `accept_odd`; ImageError for one that cannot be read.
+            InputError: for a picture that was given before or that the gate doubts, or, without `accept_odd`, a picture
+                of an odd score; ImageError for an unreadable picture.
         """
         track = bar if progress else quietly
         return self._corrected(corrections.add_normals(self._needed, good, accept_odd=accept_odd, track=track))
 
     @one_at_a_time
     def set_rate(self, false_alarm_rate: float) -> Correction:
-        """Set the threshold anew for another false-alarm rate, from the scores that are kept.
+        """Set the threshold for another false-alarm rate, from the saved scores of good pictures.
 
             detector.set_rate(0.01)
 
@@ -510,29 +512,29 @@ class Detector:
 
     @one_at_a_time
     def set_threshold(self, raw_threshold: float) -> Correction:
-        """Set the raw threshold by hand; it stays until another rate is set or further good pictures are added.
+        """Set the raw threshold by hand, until `set_rate` or `add_normals` sets another threshold.
 
             detector.set_threshold(1.1 * detector.raw_threshold)
 
         Raises:
-            SettingError: if it does not lie above the typical score.
+            SettingError: if the threshold does not lie above the typical score.
         """
         return self._corrected(corrections.set_threshold(self._needed, raw_threshold))
 
     @one_at_a_time
     def undo(self, number: int) -> Correction:
-        """Take a revision back; scores and threshold are then to the bit what they would have been without it.
+        """Undo a revision: scores and threshold become, to the last bit, as if the revision had never been made.
 
             correction = detector.set_rate(0.01)
             detector.undo(correction.revision.number)
 
         Raises:
-            SettingError: if there is no such revision, or it was undone already.
+            SettingError: if there is no revision of that number, or the revision was undone already.
         """
         return self._corrected(corrections.undo(self._needed, number))
 
     def _corrected(self, corrected: Corrected) -> Correction:
-        """Take a corrected state on, whole."""
+        """Replace the state by the corrected state, in one step."""
         self._state, correction = corrected
         self.method = self._state.method
         return correction
@@ -559,17 +561,17 @@ class Detector:
 
         Args:
             source: the path of a saved inspector, or the bytes of its file.
-            method: the class of its method, where that is not in `handful.methods.METHODS`.
-            engine: None for the one it was fitted with.
-            device: where torch runs.
-            head: that it was fitted with, where it needs one: a file, or one read before; None to look for the file of
-                that name beside the inspector.
+            method: the class of the inspector's method, if that class is not in `handful.methods.METHODS`.
+            engine: the engine that runs the backbone; None for the engine of the fit.
+            device: the device that torch runs on.
+            head: the head of the fit, for a method that needs a head: a file, or a head read before; None to look for
+                the file of the head's name beside the inspector.
 
         Raises:
-            InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector, or if the head
-                or the method is not the one that it was fitted with.
+            InspectorError: if the file is missing, damaged, altered, newer than this version, or no inspector, or if
+                the head or the method is not the head or the method of the fit.
             WeightsError: if the head cannot be read.
-            SettingError: if its engine, device or precision cannot be had here.
+            SettingError: if the engine, device or precision is not available here.
             ProcessError: in a process that was forked after OpenVINO or torch had run.
         """
         content, name = archive.content_of(source)
@@ -595,11 +597,7 @@ class Detector:
 
 
 def _check_size(size: int | tuple[int, int] | str | None) -> None:
-    """Check a size asked for.
-
-    Raises:
-        SettingError: unless it is None, "auto", or one number or two of 32 to 4096.
-    """
+    """Raise SettingError unless a size is None, "auto", or one or two numbers of 32 to 4096."""
     if size is None or size == "auto":
         return
     sides = (size,) if isinstance(size, int) else () if isinstance(size, str) else size
@@ -613,12 +611,12 @@ _Packed = tuple[bytes, type[methods.Method], head_file.TrainedHead | None, backb
 def _again(
     content: bytes, method: type[methods.Method], head: head_file.TrainedHead | None, device: backbones.Device
 ) -> Detector:
-    """A fitted detector that was pickled or copied."""
+    """Restore a fitted detector from its pickle or copy."""
     return Detector.load(content, method=method, head=head, device=device)
 
 
 def _inspector_again(*packed: Any) -> Inspector:
-    """The inspector of a fitted detector that was pickled or copied."""
+    """Restore the inspector of a fitted detector from its pickle or copy."""
     return _again(*packed).inspector
 
 
@@ -628,7 +626,7 @@ def _unfitted_again(
     arguments: dict[str, Any],
     backbone: tuple[BackboneSpec, dict[str, bytes]] | None,
 ) -> Detector:
-    """A detector that was pickled or copied before it was fitted."""
+    """Restore an unfitted detector from its pickle or copy."""
     if backbone is not None:
         arguments = arguments | {"backbone": backbones.load(*backbone, device=arguments["device"])}
     return Detector(method(**settings), **arguments)

@@ -1,16 +1,16 @@
 """The tree of errors.
 
     HandfulError
-    ├── SettingError    (ValueError)    an option or setting is outside what it may be
-    ├── InputError      (ValueError)    a folder, a list of pictures or a tensor does not serve
-    │   └── ImageError                  one picture cannot be read or used
-    ├── WeightsError    (RuntimeError)  a backbone's weights cannot be had, or are not the right ones
-    ├── NotFittedError  (RuntimeError)  asked to score, inspect or save before `fit`
+    ├── SettingError    (ValueError)    an option or setting is out of bounds
+    ├── InputError      (ValueError)    a folder, a list of pictures or a tensor cannot be used
+    │   └── ImageError                  a picture cannot be read or used
+    ├── WeightsError    (RuntimeError)  a backbone's weights are not available, or do not fit
+    ├── NotFittedError  (RuntimeError)  a detector must score, inspect or save before `fit`
     ├── InspectorError  (ValueError)    a saved inspector is damaged, altered, newer or foreign
-    ├── ProcessError    (RuntimeError)  a forked process cannot do what is asked
+    ├── ProcessError    (RuntimeError)  a forked process cannot run an engine
     └── OutputError     (OSError)       a result cannot be written
 
-Every message says in one sentence what must hold, what came, and what to do.
+Every message is a sentence that states the condition, the value that came, and the remedy.
 
     try:
         inspector = handful.load("nothing.handful")
@@ -34,23 +34,23 @@ class HandfulError(Exception):
 
 
 class SettingError(HandfulError, ValueError):
-    """An option or setting is outside what it may be."""
+    """An option or setting is out of bounds."""
 
 
 class InputError(HandfulError, ValueError):
-    """A folder, a list of pictures or a tensor does not serve."""
+    """A folder, a list of pictures or a tensor cannot be used."""
 
 
 class ImageError(InputError):
-    """One picture cannot be read or used."""
+    """A picture cannot be read or used."""
 
 
 class WeightsError(HandfulError, RuntimeError):
-    """A backbone's weights cannot be had, or are not the ones that an inspector was fitted with."""
+    """A backbone's weights are not available, or do not fit the backbone."""
 
 
 class NotFittedError(HandfulError, RuntimeError):
-    """Asked to score, inspect or save before `fit`."""
+    """A detector or method must score, inspect or save before `fit`."""
 
 
 class InspectorError(HandfulError, ValueError):
@@ -58,7 +58,7 @@ class InspectorError(HandfulError, ValueError):
 
 
 class ProcessError(HandfulError, RuntimeError):
-    """A forked process cannot do what is asked."""
+    """A forked process cannot run an engine that its parent has used."""
 
 
 class OutputError(HandfulError, OSError):
@@ -66,17 +66,17 @@ class OutputError(HandfulError, OSError):
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """The error that another package's chain of errors began with."""
+    """The first error in the chain of causes of an error."""
     return error if error.__cause__ is None else first_cause(error.__cause__)
 
 
 def conversion_error(subject: str, writer: str, error: Exception, *, remedy: str) -> SettingError:
-    """The sentence about an error of a package that turns computations into graphs.
+    """A SettingError with a sentence on the error that a package raised while it made a graph.
 
     Args:
-        subject: the computation, a noun.
-        writer: the package, or the format that it writes.
-        remedy: against an operation that the package lacks.
+        subject: the computation that was to become a graph, a noun.
+        writer: the package, or the format that the package writes.
+        remedy: the advice to a user whose computation has an operation that the package lacks.
     """
     cause = first_cause(error)
     lines = str(cause).strip().splitlines() or [type(cause).__name__]

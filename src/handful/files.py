@@ -1,9 +1,9 @@
-"""Write aside, then rename: nobody ever sees half a file, and nothing half written stays.
+"""Files are written under a temporary name, then renamed: no reader ever sees half a file, and no half file stays.
 
-A process that is killed cannot remove its temporary file or folder. The next one that writes into the same folder does:
-`sweep` removes each temporary name whose lock it can take. The process that writes holds that lock (flock) as long as
-it lives, and the kernel lets go of it however the process ends. On Windows, which has no such locks, a temporary name
-goes that nothing was written to for a day. On a drive without locks temporary names stay.
+A killed process cannot remove its temporary file or folder. The next process that writes into the same folder does so:
+`sweep` removes each temporary name whose lock it can take. The writing process holds the lock (flock) as long as it
+lives, and the kernel releases the lock however the process ends. On Windows, which has no flock, `sweep` removes
+temporary names that have not changed for a day. On a drive without locks temporary names stay.
 """
 
 import os
@@ -29,17 +29,18 @@ _ABANDONED = 86_400.0  # seconds without a change, where there are no locks
 
 @contextmanager
 def replacing(path: Path, *, make_folder: bool = False, sweeping: bool = True) -> Iterator[BinaryIO]:
-    """A file beside `path` to write to, which takes its place when the block ends well and vanishes when it raises.
+    """Open a temporary file that replaces `path` if the block ends without an error, and is removed otherwise.
 
-    The file is on the disk before it takes its place, so that a power cut leaves the old file or the new one too.
+    The temporary file is flushed to the disk before it replaces `path`, so that a power cut leaves the old file or the
+    new file, never half of either.
 
     Args:
-        path: of the file; one that was there before stays as it was until the end.
-        make_folder: whether to make its folder where that is missing.
-        sweeping: whether to look through its folder for what killed processes left, see `sweep`.
+        path: the path of the file; an existing file stays as it is until the end.
+        make_folder: whether to make a missing folder.
+        sweeping: whether to remove the temporary files that killed processes left in the folder, see `sweep`.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     try:
         if make_folder:
@@ -60,10 +61,10 @@ def replacing(path: Path, *, make_folder: bool = False, sweeping: bool = True) -
 
 @contextmanager
 def aside(path: Path, *, folder: bool = False) -> Iterator[Path]:
-    """A new temporary file, or folder, beside `path`, which no `sweep` removes; it vanishes unless it is renamed.
+    """Make a temporary file, or folder, beside `path`, which no `sweep` removes; remove it at the end unless renamed.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if the temporary file or folder cannot be made.
     """
     temporary, lock = _made(path, folder)
     try:
@@ -75,11 +76,11 @@ def aside(path: Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 def sweep(folder: Path, *, below: bool = False) -> None:
-    """Remove the temporary files and folders that killed processes left in a folder; those in use stay.
+    """Remove the temporary files and folders that killed processes left in a folder, except temporary files in use.
 
     Args:
-        folder: one that is absent or cannot be read is passed over.
-        below: whether to look in all its subfolders too.
+        folder: the folder; an absent or unreadable folder is passed over.
+        below: whether to look in all subfolders too.
     """
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
@@ -92,14 +93,14 @@ def sweep(folder: Path, *, below: bool = False) -> None:
 
 
 def check_place(path: Path, what: str) -> None:
-    """Check, before long work, that a file can lie at a path.
+    """Check, before long work, that a file can be written at a path.
 
     Args:
-        path: of the file.
-        what: the file holds, for the sentence.
+        path: the path of the file.
+        what: the noun for the file's contents in the error message.
 
     Raises:
-        OutputError: where its folder is missing, a folder lies there, or the name is too long.
+        OutputError: if the folder of the file is missing, a folder lies at the path, or the name is too long.
     """
     if not path.parent.is_dir():
         raise OutputError(f"The folder of the {what} must exist, got {path.parent}; create it first.")
@@ -112,12 +113,12 @@ def check_place(path: Path, what: str) -> None:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """What cannot be written, and why, in one sentence."""
+    """An OutputError with a sentence that names the path and the reason."""
     return OutputError(f"{path} must be writable, got: {error.strerror or error}; choose another place.")
 
 
 def _made(path: Path, folder: bool) -> tuple[Path, int | None]:
-    """A new temporary file or folder, and the descriptor that holds its lock; None where there are no locks."""
+    """A new temporary file or folder, and the descriptor that holds its lock, None where there are no locks."""
     while True:
         temporary = path.parent / f".{secrets.token_hex(8)}.part"
         temporary.mkdir() if folder else temporary.touch(exist_ok=False)
@@ -126,12 +127,12 @@ def _made(path: Path, folder: bool) -> tuple[Path, int | None]:
             if lock is None or os.path.samestat(os.fstat(lock), temporary.stat()):
                 return temporary, lock
         except FileNotFoundError:
-            continue  # swept away before it was locked
+            continue  # another process's `sweep` removed the file before it was locked
         os.close(lock)
 
 
 def _abandoned(path: Path) -> int | None:
-    """A descriptor that holds the lock of a temporary file or folder that nobody writes to; None for another."""
+    """A descriptor that holds the lock of an abandoned temporary file or folder; None while a process writes to it."""
     with suppress(OSError):
         if fcntl is not None:
             return _locked(path, wait=False)
@@ -141,7 +142,7 @@ def _abandoned(path: Path) -> int | None:
 
 
 def _locked(path: Path, *, wait: bool) -> int | None:
-    """A descriptor that holds the lock; None where another process does, or there are no locks."""
+    """A descriptor that holds the lock; None if another process holds the lock, or where there are no locks."""
     if fcntl is None:
         return None
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

@@ -1,4 +1,4 @@
-"""Inspects pictures; without torch where the saved inspector holds its own graph."""
+"""The inspector: from a picture to a verdict, without torch where the saved file holds a graph of the scoring."""
 
 import math
 import os
@@ -31,47 +31,46 @@ from handful.saved.archive import STATE_ENTRY
 from handful.saved.manifest import Arrays, gate_of, preprocessing_of, reading, reference_levels, references_of, spec_of
 from handful.types import ModelOutput, NearestReference, Reference, Region, Verdict
 
-PICTURES_PER_CORE = 2  # that are inspected at once: more would push each other out of the caches
-MANY = 50  # pictures, from which another graph for many is worth the half second that it takes to make
+PICTURES_PER_CORE = 2  # inspected at the same time: more pictures would push each other out of the caches
+MANY = 50  # pictures; from this many on, a second graph for many pictures at once repays its half second of compilation
 
 # a picture (3, H, W) in [0, 1] → output of backbone and method
 Forward = Callable[[NDArray[np.float32]], ModelOutput]
 
 
 class SideBySide(Protocol):
-    """A `Forward` that any number of threads may use."""
+    """A `Forward` that any number of threads may call at the same time."""
 
     @property
     def count(self) -> int:
         """The number of pictures computed at once."""
 
     def __call__(self, image: NDArray[np.float32]) -> ModelOutput:
-        """Backbone and method of one picture (3, H, W)."""
+        """The output of backbone and method for one picture (3, H, W) in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Inspector:
-    """Inspects pictures and learns nothing: for a program that needs no more, and starts in a moment.
+    """Inspects pictures and learns nothing: for programs that only inspect and must start quickly.
 
         inspector = handful.Inspector.load("part.handful")
         print(inspector("incoming/001.png").verdict)
         for inspection in inspector.stream("incoming/"):
             print(inspection.path, inspection.verdict, inspection.score)
 
-    `Detector` inspects by an inspector too.
-
-    Threads: any number of threads may use one inspector at once. Each picture gets the answer that it gets alone, to
-    the last bit, and no call changes a setting of the process.
-    Processes: an inspector can be pickled and copied, as the bytes of its file. After a fork an inspector that was
-    loaded before answers in the forked process, with one thread; `load` raises ProcessError there.
+    Threads: any number of threads may use an inspector at once. A picture gets the same answer alone and beside others,
+    to the last bit, and no call changes a setting of the process.
+    Processes: an inspector can be pickled and copied, as the bytes of its file. An inspector that was loaded before a
+    fork answers in the forked process too, with one thread; `load` raises ProcessError there.
 
     Attributes:
-        method_name: of the method.
-        backbone_spec: describes what computes the features.
-        preprocessing: from pixels to the model's input.
+        method_name: the name of the method.
+        backbone_spec: the identity of the backbone, which computes the features.
+        preprocessing: the steps from a picture's pixels to the model's input.
         calibration: the threshold and its basis.
-        references: the good pictures that were learnt from.
-        digest: names the inspector with its calibration: sha256 in hex, another one wherever an answer may be another.
+        references: the good pictures that the inspector has learnt from.
+        digest: the identity of the inspector with its calibration, sha256 in hex; two inspectors of the same digest
+            give the same answers.
     """
 
     method_name: str
@@ -81,17 +80,17 @@ class Inspector:
     references: tuple[Reference, ...] = field(repr=False)
     digest: str
     _gate: Gate = field(repr=False)  # says which pictures are doubtful, and why
-    _forward: Forward = field(repr=False)  # backbone and method
-    # Makes the inspector again in another process: a function and its arguments, all of which can be pickled.
+    _forward: Forward = field(repr=False)
+    # Gives a function and its arguments, by which another process makes the inspector; all of them can be pickled.
     _again: Callable[[], tuple[Callable[..., "Inspector"], tuple[Any, ...]]] = field(repr=False)
-    # The levels of each good picture, to look up the good places beside a defect; empty where not kept.
+    # The features of each good picture, a level each, to look up the good places beside a defect; empty if not saved.
     _learnt: tuple[Arrays, ...] = field(default=(), repr=False)
-    _ignored: NDArray[np.bool_] | None = field(default=None, repr=False)  # (H, W), the region that does not count
-    # Makes a `Forward` for so many pictures at once, or as many as are quickest; None where `_forward` itself is.
+    _ignored: NDArray[np.bool_] | None = field(default=None, repr=False)  # (H, W), True where the map does not count
+    # Makes a `Forward` for a number of pictures at once, None for the quickest number; None where only `_forward` is.
     _side_by_side: Callable[[int | None], SideBySide] | None = field(default=None, repr=False)
-    _alone: bool = field(default=True, repr=False)  # so that a second core is idle while it prepares a picture
+    _alone: bool = field(default=True, repr=False)  # pictures come one by one: two threads may resize each
     _evidence: Evidence | None = field(default=None, repr=False)  # None where `_learnt` is empty
-    _places: threading.Semaphore | None = field(default=None, repr=False)  # of pictures at once; further threads wait
+    _places: threading.Semaphore | None = field(default=None, repr=False)  # bounds the pictures inspected at once
 
     def __post_init__(self) -> None:
         if self._places is None:
@@ -110,29 +109,30 @@ class Inspector:
 
     @classmethod
     def load(cls, source: archive.Source, *, threads: int | None = None) -> Self:
-        """Load a saved inspector, torch left aside.
+        """Load a saved inspector without importing torch.
 
             inspector = handful.Inspector.load("part.handful", threads=2)
 
         Args:
             source: the path of a saved inspector, or the bytes of its file.
-            threads: the most threads that OpenVINO computes with; None for one a core. NumPy's threads, which resize
-                pictures and look up evidence, are set by OPENBLAS_NUM_THREADS before NumPy is imported.
+            threads: the largest number of threads that OpenVINO computes with; None for a thread per core. NumPy's
+                threads, which resize pictures and look up evidence, are set by OPENBLAS_NUM_THREADS before NumPy is
+                imported.
 
         Raises:
-            InspectorError: if it is missing, damaged, altered, newer than this version, or no inspector; or if it holds
-                no graph of its method, as inspectors of trained heads, of CLIP or of torch's engine: `Detector` loads
-                these.
-            SettingError: if this CPU does not compute in its precision, or for less than one thread.
+            InspectorError: if the file is missing, damaged, altered, newer than this version, or no inspector; or if it
+                holds no graph of its method, as inspectors with a trained head, CLIP or torch's engine: `Detector`
+                loads these.
+            SettingError: if this CPU cannot compute in the inspector's precision, or for `threads` below 1.
             ProcessError: in a process that was forked after OpenVINO had run.
         """
         loaded = cls._load_graph(source, threads=threads)
         if loaded is None:
             name = archive.content_of(source)[1]
             raise InspectorError(
-                f"{name} must hold a graph of its method to be inspected with without torch, got none; use "
-                f"`Detector.load`, or fit and save it again with this version where `handful info` names a method and "
-                f"an engine that have one."
+                f"{name} must hold a graph of its method for an inspection without torch, got none; use "
+                f"`Detector.load`, or, if `handful info` names a method and an engine that have a graph, fit and save "
+                f"the inspector again with this version."
             )
         return loaded
 
@@ -140,7 +140,7 @@ class Inspector:
     def _load_graph(cls, source: archive.Source, *, threads: int | None = None) -> Self | None:
         """Load a saved inspector; None for an inspector without a graph."""
         if threads is not None and threads < 1:
-            raise SettingError(f"`threads` must be at least 1, got {threads}; leave it out for one a core.")
+            raise SettingError(f"`threads` must be at least 1, got {threads}; leave it out for a thread per core.")
         content, name = archive.content_of(source)
         manifest, calibration, entries = archive.read(content, name=name)
         if SCORING_ENTRY not in entries:
@@ -173,22 +173,22 @@ class Inspector:
 
     @property
     def gate(self) -> tuple[str, ...]:
-        """The names of the checks that a picture must pass to be OK, as `Detector.gate`."""
+        """The names of the checks that a picture must pass to be OK, from `handful.inspection.gate.CHECKS`."""
         return self._gate.checks
 
     def workers(self, count: int | None = None) -> tuple["Inspector", ...]:
-        """As many inspectors as may work at once, for a thread each; graph and good pictures are shared by all.
+        """Several inspectors for a thread each, which share the graph and the good pictures.
 
             first, second = inspector.workers(2)
 
         Args:
-            count: how many; None for as many as inspect most pictures in a given time on this computer.
+            count: the number of inspectors; None for the number with the highest throughput on this computer.
 
         Raises:
-            SettingError: for less than one.
+            SettingError: for `count` below 1.
         """
         if count is not None and count < 1:
-            raise SettingError(f"`count` must be at least 1, got {count}; leave it out for as many as are quickest.")
+            raise SettingError(f"`count` must be at least 1, got {count}; leave it out for the highest throughput.")
         if self._side_by_side is None:
             return tuple(replace(self, _alone=False) for _ in range(count or 1))
         forward = self._side_by_side(count)
@@ -196,12 +196,12 @@ class Inspector:
         return tuple(replace(self, _forward=forward, _alone=False, _places=None) for _ in workers)
 
     def __call__(self, picture: PictureSource | Picture) -> Inspection:
-        """Inspect one picture; one that cannot be read gets the verdict ERROR.
+        """Inspect one picture; an unreadable picture gets the verdict ERROR.
 
             print(inspector("incoming/001.png").score)
 
         Args:
-            picture: as `handful.data.images.read_picture` takes it, or one that it has read.
+            picture: a path or pixels, see `handful.data.images.read_picture`, or a `Picture` that it returned.
         """
         if isinstance(picture, Picture):
             return self._inspect_picture(picture)
@@ -212,10 +212,11 @@ class Inspector:
 
             defects = [one.path for one in inspector.inspect("incoming/") if one.is_defect]
 
-        A picture that cannot be read gets the verdict ERROR and the others go on.
+        An unreadable picture gets the verdict ERROR; the other pictures are inspected all the same.
 
         Args:
-            pictures: as `handful.data.images.gather` takes them: any iterable, or a stack (B, h, w, 3) or (B, h, w).
+            pictures: a folder, a picture, an iterable of pictures, or a stack (B, h, w, 3) or (B, h, w), see
+                `handful.data.images.gather`.
 
         Raises:
             InputError: if there is no picture at all.
@@ -223,13 +224,13 @@ class Inspector:
         return list(self.stream(pictures))
 
     def stream(self, pictures: Pictures) -> Iterator[Inspection]:
-        """Inspect pictures and yield one answer at a time, for more pictures than memory holds heatmaps.
+        """Inspect pictures and yield each answer in turn, so that memory need not hold the heatmaps of all.
 
             for inspection in inspector.stream("incoming/"):
                 print(inspection.path, inspection.score)
 
-        An iterator, such as a generator that takes pictures from a camera, is asked for the next picture only after the
-        answer for the one before was taken. Of a list or folder many pictures are inspected side by side.
+        From an iterator, such as a generator that takes pictures from a camera, the next picture is taken only after
+        the caller has taken the previous answer. Many pictures of a list or a folder are inspected side by side.
         """
         if isinstance(pictures, Iterator):
             for source, name in images.stream(pictures, recursive=True):
@@ -239,9 +240,10 @@ class Inspector:
             yield inspection
 
     def _stream(self, sources: Sequence[tuple[PictureSource, str]]) -> Iterator[tuple[Inspection, Picture | None]]:
-        """As `_inspect_source` for each source and name, in their order; many are read and inspected side by side.
+        """Run `_inspect_source` for each source and name and yield the answers in order.
 
-        As many are held at a time as are under way, however many there are; of large ones, in tiles, one.
+        Many pictures are read and inspected side by side, and only pictures under way are held in memory. With tiles,
+        whose pictures are large, pictures are inspected one by one.
         """
         if self._side_by_side is None or len(sources) < MANY or self.preprocessing.tiles is not None:
             for source, name in sources:
@@ -260,7 +262,7 @@ class Inspector:
 
     @undisturbed()
     def _inspect_source(self, source: PictureSource, *, name: str) -> tuple[Inspection, Picture | None]:
-        """Inspect one source; with the answer comes the picture as it was read, or None where it cannot be read."""
+        """Inspect one source and return the answer with the picture as read, None for an unreadable picture."""
         try:
             picture = self.preprocessing.read(source, name)
             return self._inspect_picture(picture), picture
@@ -271,8 +273,8 @@ class Inspector:
     def _inspect_picture(self, picture: Picture) -> Inspection:
         """Inspect a picture that has been read.
 
-        Every picture is scored. A picture that the gate doubts is a DEFECT, with the gate's sentence as a note, where
-        its score is beyond the threshold, and a RETAKE elsewhere.
+        Every picture is scored. A picture that the gate doubts is a DEFECT if its score is above the threshold, with
+        the gate's sentence as a note, and a RETAKE otherwise.
         """
         assert self._places is not None  # `__post_init__` has made them
         with self._places:
@@ -316,7 +318,12 @@ class Inspector:
         )
 
     def _in_tiles(self, fine: NDArray[Any], seen: ModelOutput) -> ModelOutput:
-        """The map of a picture's tiles, and the peak of its strangest one, beside what was seen of it as a whole."""
+        """The joined map of a picture's tiles and the highest peak of any tile, with the levels of the whole picture.
+
+        Args:
+            fine: the picture at the tiles' resolution.
+            seen: the output for the whole picture.
+        """
         tiles, peaks = self.preprocessing.tiles, []
 
         def maps() -> Iterator[NDArray[np.float32]]:
@@ -325,14 +332,14 @@ class Inspector:
                 peaks.append(found.max())
                 yield found
 
-        assert tiles is not None  # or nobody asks
+        assert tiles is not None
         joined = tiles.joined(maps())
-        return ModelOutput(seen.levels, joined, float(np.max(peaks)))  # NaN, where there is one
+        return ModelOutput(seen.levels, joined, float(np.max(peaks)))  # np.max keeps NaN, which Python's max may lose
 
     def _regions(
         self, heatmap: NDArray[np.float32], levels: Arrays, picture: Picture
     ) -> tuple[tuple[Region, ...], NearestReference | None]:
-        """The regions of a defect, each beside what it was compared with, and what may be missing."""
+        """The regions of a defect, each with its nearest good place, and the good place that may be missing."""
         found = regions(heatmap, picture.size)
         if self._evidence is None:
             return found, None
@@ -342,5 +349,5 @@ class Inspector:
 
 
 def _loaded(content: bytes, threads: int | None) -> Inspector:
-    """An inspector that was pickled or copied."""
+    """Restore an inspector from its pickle or copy."""
     return Inspector.load(content, threads=threads)

@@ -1,10 +1,10 @@
-"""Metrics of an evaluation: arrays in, numbers out; never used for a decision.
+"""The metrics of an evaluation, from labels and scores; no verdict depends on them.
 
-Image level: every picture has one score. Pixel level: `PixelCounts` takes one map after another and keeps counts alone,
-so its memory depends on the range of the maps' values and not on how many pictures there are.
+At the image level every picture has a score. At the pixel level `PixelCounts` takes the maps in turn and keeps only
+counts, so its memory depends on the range of the maps' values and not on the number of pictures.
 
-AUROC, average precision and F1 of pictures are scikit-learn's. Of pixels they follow from two descending histograms:
-how many normal and how many anomalous pixels reach each bin of scores.
+AUROC, average precision and F1 over pictures are scikit-learn's. Over pixels they follow from two descending
+histograms: the numbers of normal and of anomalous pixels in each bin of scores.
 """
 
 from collections.abc import Sequence
@@ -21,24 +21,25 @@ from handful.types import TrueRegion
 Counts = NDArray[np.int64]
 Indices = NDArray[np.intp]
 
-COARSE = 9  # a bin holds 2^9 neighbouring float32 values, which is 2^-14 of the value, …
-FINE_ZONE = 2**24  # … but among so many values of greatest magnitude, which is two powers of two, …
-FINE_BINS = 2**19  # … it holds so few that this many bins suffice there
-OCTAVE = 23  # that zone begins at a power of two, so that bins are moved rarely (2^23 values lie between two)
-BLOCK = 2**18  # room for bins is made by so many, so that it is made rarely; one that is not used takes no memory
-WHOLE = 2**40  # a region found wholly, in whole numbers: sums are exact and no order of pictures changes them
-INFINITY = 0x7F800000  # its key; those of NaN lie beyond
+COARSE = 9  # a bin holds 2^9 neighbouring float32 values, which span 2^-14 of the value, outside of the fine zone
+FINE_ZONE = 2**24  # the number of float32 values of greatest magnitude, spanning two powers of two, with finer bins
+FINE_BINS = 2**19  # the largest number of bins in the fine zone, which sets their width
+OCTAVE = 23  # the fine zone begins at a power of two, so that bins move rarely (2^23 values lie between two powers)
+BLOCK = 2**18  # bins are allocated in blocks of this number, so that allocation is rare; unused bins take no memory
+WHOLE = 2**40  # the integer weight of a whole region: integer sums are exact in every order of pictures
+INFINITY = 0x7F800000  # the key of infinity; the keys of NaN lie beyond
 
 
 def image_auroc(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
     """The area under the ROC curve over pictures, 0 to 1.
 
-    The chance that an anomalous picture scores above a normal picture, ties counted half (Mann-Whitney).
+    The AUROC is the probability that an anomalous picture scores above a normal picture, ties counted half
+    (Mann-Whitney).
 
     Args:
         anomalous: (N,) truth values.
         scores: (N,), higher is more anomalous.
-        names: (N,) of the pictures, for errors.
+        names: (N,) names of the pictures, for error messages.
 
     Raises:
         InputError: without at least one normal and one anomalous picture, or with a score that is not finite.
@@ -47,18 +48,18 @@ def image_auroc(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str]
 
 
 def image_ap(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
-    """The average precision over pictures: the precision at each score, weighted by the recall that it adds.
+    """The average precision over pictures: the precision at each score, weighted by the increase of recall.
 
-    No interpolation, equal scores are one threshold: scikit-learn's `average_precision_score`. Arguments, range and
-    errors are those of `image_auroc`.
+    The value is scikit-learn's `average_precision_score`, without interpolation; equal scores share a threshold. For
+    arguments, range and errors see `image_auroc`.
     """
     return float(average_precision_score(*_checked(anomalous, scores, names, "Average precision")))
 
 
 def image_f1_max(anomalous: ArrayLike, scores: ArrayLike, *, names: Sequence[str] | None = None) -> float:
-    """The oracle F1 over pictures: the best of all thresholds, chosen with the very labels that it is measured on.
+    """The oracle F1 over pictures, at the best of all thresholds, which is chosen on the test labels.
 
-    No inspector can know that threshold. Arguments, range and errors are those of `image_auroc`.
+    No inspector can know that threshold. For arguments, range and errors see `image_auroc`.
     """
     precision, recall, _ = precision_recall_curve(*_checked(anomalous, scores, names, "F1"))
     return float((2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)).max())
@@ -81,14 +82,14 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class PixelTruth:
-    """One picture's true regions as `PixelCounts` needs them; made by `pixel_truth`. Pixels are flat indices.
+    """The true regions of a picture in the form for `PixelCounts`, made by `pixel_truth`. Pixels are flat indices.
 
     Attributes:
-        size: (H, W) of the maps that it is compared with.
+        size: (H, W) of the maps.
         anomalous: (A,) the pixels of any region, each once.
-        whole: (P,) the pixels of the regions that count as found with their last pixel, one region after another.
-        weights: (P,) what each of them adds, in parts of `WHOLE`: a region's pixels together add one `WHOLE`.
-        saturated: for every other region its pixels, and how many of them must be found.
+        whole: (P,) the pixels of the regions without saturation, region by region.
+        weights: (P,) the weight of each of these pixels, a part of `WHOLE`; a region's weights sum to about `WHOLE`.
+        saturated: for each region with saturation its pixels, and the number of pixels that must be found.
     """
 
     size: tuple[int, int]
@@ -99,16 +100,16 @@ class PixelTruth:
 
 
 def pixel_truth(regions: Sequence[TrueRegion], size: tuple[int, int], *, name: str = "a picture") -> PixelTruth:
-    """Prepare one picture's truth, once for all maps of that picture.
+    """Prepare the truth of a picture, once for all maps of the picture.
 
-    Every connected component (8 neighbours) of a region without saturation is a region of its own. One with a
-    saturation stays one, whatever its parts (MVTec LOCO).
+    Every connected component (8 neighbours) of a region without saturation counts as a region. A region with saturation
+    stays a single region (MVTec LOCO).
 
     Args:
-        regions: none for a normal picture. Where regions overlap, a pixel counts for each of them in PRO, and once
-            everywhere else.
+        regions: empty for a normal picture. A pixel of overlapping regions counts for each region in PRO, and once in
+            all other metrics.
         size: (H, W) of the maps.
-        name: the picture's name, for errors.
+        name: the picture's name, for error messages.
 
     Raises:
         InputError: with a mask of another size or without a pixel, or a saturation outside (0, 1].
@@ -138,16 +139,17 @@ def pixel_truth(regions: Sequence[TrueRegion], size: tuple[int, int], *, name: s
 class PixelCounts:
     """Counts of normal and anomalous pixels by their score, from which the pixel metrics follow.
 
-    Pixels of all pictures share one threshold. Counts are whole numbers in bins that lie where float32 lies: the order
-    of pictures changes nothing, bit for bit.
+    Pixels of all pictures share a threshold. Counts are integers in bins of float32 values, so that the order of
+    pictures does not change a bit of the result.
 
-    Scores in one bin are taken for ties. A bin is never wider than 2^-14 of its scores, at any scale and sign. Among
-    the greatest magnitudes, down to a quarter of the greatest, it is 2^-18 of them or less, for scores that crowd below
-    an upper end as probabilities do; and where all scores lie close together it is one float32 value alone. So noise of
-    0.01 around an offset of 1000 is counted exactly (float32 itself steps by 6e-5 there); with scores near 0 beside it
-    the steps are 0.002, and with scores above 4096 they are 0.03 and noise of 0.01 is lost.
+    Scores in the same bin count as ties. A bin is never wider than 2^-14 of its scores, at any scale and sign. Among
+    the greatest magnitudes, down to a quarter of the greatest, a bin spans at most 2^-18 of its scores, for scores that
+    crowd below an upper end as probabilities do; and if all scores lie close together, a bin is a single float32 value.
+    So noise of 0.01 around an offset of 1000 is counted exactly (float32 itself steps by 6e-5 there); if there are
+    scores near 0 too, the steps are 0.002, and if there are scores above 4096, the steps are 0.03 and noise of 0.01 is
+    lost.
 
-    A picture with a defect that nobody marked must not be added: without regions it would count as normal.
+    A picture with an unmarked defect must not be added, as it would count as normal without regions.
     """
 
     def __init__(self) -> None:
@@ -157,10 +159,15 @@ class PixelCounts:
         self._tallies = np.zeros((3, 0), np.int64)  # normal pixels, anomalous pixels, parts of `WHOLE`
 
     def add(self, anomaly_map: NDArray[np.float32], truth: PixelTruth, *, name: str) -> None:
-        """Count one picture by its map (H, W), taken as float32, higher is more anomalous; its name is for errors.
+        """Count the pixels of a picture.
+
+        Args:
+            anomaly_map: (H, W), converted to float32, higher is more anomalous.
+            truth: of the picture.
+            name: the picture's name, for error messages.
 
         Raises:
-            InputError: if the map is not as large as the truth, or not finite everywhere; nothing is counted then.
+            InputError: if the map has another size than the truth or is not finite everywhere; nothing is then counted.
         """
         values = np.ascontiguousarray(anomaly_map, dtype=np.float32)
         if values.shape != truth.size:
@@ -192,13 +199,13 @@ class PixelCounts:
         return float(normal @ beaten / (float(normal.sum()) * float(anomalous.sum())))
 
     def average_precision(self) -> float:
-        """The average precision over pixels, 0 to 1, as `image_ap`; raises as `auroc`."""
+        """The average precision over pixels, 0 to 1, see `image_ap`; for errors see `auroc`."""
         normal, anomalous, _ = self._descending("Average precision")
         found = np.cumsum(anomalous)
         return float(anomalous @ (found / (found + np.cumsum(normal))) / anomalous.sum())
 
     def f1_max(self) -> float:
-        """The oracle F1 over pixels, 0 to 1: the best of all thresholds, which no one can know; raises as `auroc`."""
+        """The oracle F1 over pixels, 0 to 1, at the best threshold, see `image_f1_max`; for errors see `auroc`."""
         normal, anomalous, _ = self._descending("F1")
         found = np.cumsum(anomalous)
         return float((2 * found / (found + np.cumsum(normal) + anomalous.sum())).max())
@@ -206,8 +213,8 @@ class PixelCounts:
     def aupro(self, *, limit: float = 0.3) -> float:
         """The normalised area under the PRO curve, 0 to 1, from no false positives to a rate of `limit`.
 
-        With saturated regions it is the area under the sPRO curve (Bergmann et al., 2022, "Beyond Dents and Scratches",
-        section 5). The curve is straight between thresholds, and cut at the limit.
+        With saturated regions the area is that under the sPRO curve (Bergmann et al., 2022, "Beyond Dents and
+        Scratches", section 5). The curve is straight between thresholds, and cut off at the limit.
 
         Raises:
             InputError: without a normal or without an anomalous pixel.
@@ -221,9 +228,9 @@ class PixelCounts:
         return float(np.trapezoid(overlaps, np.append(rates[:inside], limit))) / limit
 
     def pro_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The PRO curve: the mean share of a region that is found, against the share of normal pixels called anomalous.
+        """The PRO curve: the mean share of a region that is found, against the share of normal pixels above threshold.
 
-        A saturated region's share is that of the pixels that must be found, and never more than 1 (sPRO).
+        The share of a saturated region is relative to the number of pixels that must be found, and at most 1 (sPRO).
 
         Returns:
             (T,) rates of false positives and (T,) overlaps, both rising from 0 to 1.
@@ -235,28 +242,28 @@ class PixelCounts:
         return np.append(0, normal / normal[-1]), np.append(0, found / found[-1])
 
     def _descending(self, metric: str) -> Counts:
-        """The three tallies (3, T) of the bins that hold anything, the greatest scores first."""
+        """The three tallies (3, T) of the bins that are not empty, the greatest scores first."""
         tallies = self._tallies.take(self._occupied()[::-1], axis=1)
         _require_both(metric, tallies[0], tallies[1], "pixel")
         return tallies
 
     def _occupied(self) -> Indices:
-        """The columns (T,) that hold anything, ascending."""
+        """The columns (T,) of the bins that are not empty, ascending."""
         return np.flatnonzero(self._tallies[:2].any(axis=0))
 
     def _contents(self) -> tuple[Counts, Counts]:
-        """The least key (T,) of every bin that holds anything, and the bins' tallies (3, T)."""
+        """The least key (T,) of every bin that is not empty, and the bins' tallies (3, T)."""
         columns = self._occupied()
         return self._layout.keys(columns + self._first), self._tallies.take(columns, axis=1)
 
     def _pour(self, keys: Counts, tallies: Counts) -> None:
-        """Add tallies (3, T) to the bins of these keys (T,)."""
+        """Add tallies (3, T) to the bins of keys (T,)."""
         columns = self._layout.bins(keys) - self._first
         for mine, theirs in zip(self._tallies, tallies, strict=True):
             np.add.at(mine, columns, theirs)
 
     def _widen(self, lowest: int, highest: int) -> None:
-        """Make the bins hold these keys too."""
+        """Extend the bins to the keys from `lowest` to `highest`."""
         seen = self._range or (lowest, highest)
         self._range = min(seen[0], lowest), max(seen[1], highest)
         layout = _layout(*self._range)
@@ -270,10 +277,10 @@ class PixelCounts:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where bins lie.
+    """The layout of bins over keys.
 
     Attributes:
-        fine: how many lower bits of a key are dropped beyond ± `limit`.
+        fine: the number of lower bits of a key that are dropped beyond ± `limit`.
         limit: a key, a multiple of 2^COARSE; within ± `limit`, COARSE bits are dropped.
     """
 
@@ -281,41 +288,43 @@ class _Layout:
     limit: int
 
     def bins(self, keys: NDArray[np.signedinteger]) -> Indices:
-        """The bins of keys (T,), rising with them."""
+        """The bins of keys: (T,), rising with the keys."""
         within = np.clip(keys, -self.limit, self.limit)
         bins: Indices = ((within >> COARSE) + ((keys - within) >> self.fine)).astype(np.intp)
         return bins
 
     def keys(self, bins: Indices) -> Counts:
-        """The least key of each of these bins (T,)."""
+        """The least key of each bin: (T,)."""
         within = np.clip(bins, -(self.limit >> COARSE), self.limit >> COARSE)
         return (within << COARSE) + ((bins - within) << self.fine)
 
 
 def _layout(lowest: int, highest: int) -> _Layout:
-    """The bins for scores between these keys; with a wider range every bin lies within one of the new layout."""
+    """The layout for keys from `lowest` to `highest`; a wider range only merges bins of a narrower range."""
     fine = (min(highest - lowest, FINE_ZONE - 1) // FINE_BINS).bit_length()
     return _Layout(fine, max(0, max(-lowest, highest) - FINE_ZONE) >> OCTAVE << OCTAVE)
 
 
 def _keys(values: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Whole numbers in the order of the values: their own bits, counted down from 0 for negative ones; -0 is 0."""
+    """Integers in the order of the values: the values' bits, negated for negative values; the key of -0 is 0."""
     bits = values.view(np.int32)
     if bits.min() >= 0:
         return bits
-    sign = bits >> 31  # 0, or -1 for a negative one
+    sign = bits >> 31  # 0, or -1 for a negative value
     return ((bits & 0x7FFFFFFF) ^ sign) - sign
 
 
 def _checked(
     anomalous: ArrayLike, scores: ArrayLike, names: Sequence[str] | None, metric: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Truth and scores of pictures (N,) each, or `image_auroc`'s errors."""
+    """The truth and the scores of pictures (N,) each, checked; for errors see `image_auroc`."""
     truth, values = np.asarray(anomalous), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or truth.ndim != 1:
         raise InputError(f"Every picture needs one label and one score, got shapes {truth.shape} and {values.shape}.")
     if not np.isin(truth, (False, True)).all():
-        raise InputError(f"{metric} needs labels that are True or False, got others; leave out pictures without one.")
+        raise InputError(
+            f"{metric} needs labels that are True or False, got other labels; leave out pictures without a label."
+        )
     truth = truth.astype(bool)
     _require_both(metric, ~truth, truth, "picture")
     if not np.isfinite(values).all():

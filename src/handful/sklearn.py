@@ -1,6 +1,6 @@
-"""A detector for scikit-learn: in pipelines, searches over settings, and its metrics.
+"""A detector as a scikit-learn estimator, for pipelines, searches over settings and scikit-learn's metrics.
 
-scikit-learn's outlier detectors say the opposite of the rest of Handful: here **higher is more normal**.
+The scores of scikit-learn's outlier detectors run opposite to the rest of Handful: here **higher is more normal**.
 """
 
 import os
@@ -31,13 +31,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         print(detector.predict(["incoming/001.png", "incoming/002.png"]))  # 1 as the good parts, -1 a defect
         print(detector.score_samples("incoming/"), detector.decision_function("incoming/"))
 
-    Pictures `X` are a list of whatever `handful.data.images.read_picture` takes, an array (n, h, w, 3) or (n, h, w), or
-    a folder. Rows of numbers are no pictures, so scikit-learn's `check_estimator` skips this estimator.
+    Pictures `X` are a list of paths or pixels (see `handful.data.images.read_picture`), an array (n, h, w, 3) or
+    (n, h, w), or a folder. Rows of numbers are no pictures, so scikit-learn's `check_estimator` skips this estimator.
 
     Args:
-        accept_odd: whether pictures may be learnt that are clearly unlike the others.
-        method, settings, backbone, levels, size, weights, engine, device, false_alarm_rate, gate: as `handful.Detector`
-            takes them.
+        accept_odd: whether to learn pictures that are clearly unlike the other pictures too.
+        method, settings, backbone, levels, size, weights, engine, device, false_alarm_rate, gate: see
+            `handful.Detector`.
 
     Attributes:
         detector_: the fitted `handful.Detector`; `detector_.inspect` gives heatmaps and regions.
@@ -75,11 +75,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Learn from good pictures.
 
         Args:
-            y: unlike other outlier detectors, of pictures labelled -1 nothing is learnt: a detector learns from good
-                pictures alone, so cross-validation may be given labelled ones. None where all are good.
+            X: the pictures, see `AnomalyDetector`.
+            y: labels, -1 for a defect. Pictures labelled -1 are left out, as a detector learns from good pictures
+                alone; so cross-validation works on labelled pictures. None if all pictures are good.
 
         Raises:
-            As `handful.Detector.fit`.
+            InputError, SettingError, WeightsError: see `handful.Detector.fit`.
         """
         pictures = _pictures(X)
         if y is not None:
@@ -90,10 +91,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return self
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """The opposite of `Inspection.score`: (n,), 0 for a typical good part, below -1 for a defect.
+        """Minus `Inspection.score`: (n,), 0 for a typical good part, below -1 for a defect.
 
         Raises:
-            ImageError: for a picture that cannot be read.
+            ImageError: for an unreadable picture.
             sklearn.exceptions.NotFittedError: before `fit`.
         """
         check_is_fitted(self)
@@ -109,7 +110,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """(n,): 1 for a picture like the good ones, -1 for a defect; where the gate alone doubts a picture, 1."""
+        """Labels (n,): 1 for a good picture, -1 for a defect; also 1 for a picture that only the gate doubts."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def __sklearn_tags__(self) -> Tags:
@@ -121,5 +122,5 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
 
 def _pictures(given: Any) -> Any:
-    """A folder as it is; else a list, of an array one picture a row."""
+    """A folder unchanged; any other input as a list of pictures, the rows of an array."""
     return given if isinstance(given, (str, os.PathLike)) else list(given)

@@ -1,4 +1,4 @@
-"""The records that pass between the rooms; shapes are defined here once.
+"""The records that the other modules pass to each other, with the shapes of their arrays.
 
 Letters: B pictures, H W pixels of the model-input frame, h w patch grid, D channels.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and verdicts need none of i
 
 
 class Verdict(StrEnum):
-    """The answer for one picture in one word; each is equal to its name as text.
+    """The answer for a picture in a word; each verdict is equal to its name as a string.
 
         if inspection.verdict is handful.Verdict.RETAKE or inspection.verdict == "ERROR":
             print(inspection.reason)
@@ -24,7 +24,7 @@ class Verdict(StrEnum):
     Attributes:
         OK: the score is not above the threshold.
         DEFECT: the score is above the threshold.
-        RETAKE: the score is not above the threshold, but the gate doubts the picture: take it again.
+        RETAKE: the score is not above the threshold, but the gate doubts the picture: take the picture again.
         ERROR: the picture cannot be read, or gets no finite score.
     """
 
@@ -40,9 +40,9 @@ class Sample:
 
     Attributes:
         path: where the picture lies.
-        anomalous: False for a good part, True for a defect, None where nobody said.
-        kind: the defect's type as the data set names it, "good" for good parts.
-        masks: where the defect's masks lie: none, one, or one for each defect.
+        anomalous: False for a good part, True for a defect, None for an unlabelled picture.
+        kind: the defect's type in the data set's words, "good" for good parts.
+        masks: the paths of the defect masks: none, one for the picture, or one for each defect.
     """
 
     path: str
@@ -73,7 +73,7 @@ class Category:
     Attributes:
         train: paths of good pictures, sorted: references are drawn from these.
         test: labelled pictures, sorted by path.
-        saturation: of each type of defect, where the data set says so.
+        saturation: for each type of defect, if the data set defines it; else empty.
     """
 
     name: str
@@ -87,9 +87,10 @@ class Dataset:
     """A labelled data set in a folder.
 
     Attributes:
-        layout: the reader that knows it, a name in `handful.data.layouts.registry.LAYOUTS`.
+        layout: the name of the layout in `handful.data.layouts.registry.LAYOUTS`, whose reader read the folder.
+        root: the path of the folder.
         categories: sorted by name.
-        missing: what the layout promises and the folder lacks, a sentence each.
+        missing: a sentence for each file or folder that the layout requires and the data set lacks.
     """
 
     layout: str
@@ -100,12 +101,12 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class TrueRegion:
-    """One defect as the data set marks it.
+    """The mask of one defect in a labelled data set.
 
     Attributes:
-        mask: (H, W) bool, in the frame of the maps that it is compared with.
-        saturation: the share of its pixels, in (0, 1], that must be found for it to count as wholly found; then it is
-            one region whatever its parts (MVTec LOCO). None where every connected component is a region of its own.
+        mask: (H, W) bool, in the frame of the anomaly maps that the mask is compared with.
+        saturation: the share of the mask's pixels, in (0, 1], that must be found for the defect to count as wholly
+            found; the whole mask is then a single region (MVTec LOCO). None if every connected component is a region.
     """
 
     mask: NDArray[np.bool_]
@@ -114,12 +115,12 @@ class TrueRegion:
 
 @dataclass(frozen=True)
 class Crops:
-    """Which crops of each picture a method wants to see besides the whole; lengths in patches of the finest grid.
+    """The crops that a method needs besides the whole picture; lengths in patches of the finest grid.
 
     Attributes:
         size: side of each crop.
-        stride: from one crop to the next; the last of a row and of a column end at the picture's edge.
-        seen: side to which a crop is resized before the backbone sees it: `size` for its own pixels, more to enlarge.
+        stride: distance between neighbouring crops; the last crop of each row and column ends at the picture's edge.
+        seen: side to which a crop is resized for the backbone: `size` keeps its pixels, a larger side enlarges them.
     """
 
     size: int
@@ -158,7 +159,7 @@ class Features:
         return Features(tuple(level[rows] for level in self.levels), self.size, image, self.text, crops)
 
     def arrays(self, row: int = 0) -> "tuple[NDArray[np.float32], ...]":
-        """The levels of one picture, (h, w, D) each, for what works without torch."""
+        """The levels of one picture as NumPy arrays, (h, w, D) each."""
         return tuple(level[row].cpu().numpy() for level in self.levels)
 
     @property
@@ -168,9 +169,9 @@ class Features:
 
     @cached_property
     def unfinite_level(self) -> int | None:
-        """The number of the first level that holds NaN or infinity; looked for once, however many methods ask."""
+        """The number of the first level that holds NaN or infinity, None if all are finite; computed once."""
         for number, level in enumerate(self.levels):
-            # A sum is quick, and finite only where all is; where it is not, it may have overflowed.
+            # A finite sum proves that every value is finite; an infinite sum may be an overflow of finite values.
             if not level.sum().isfinite() and not level.isfinite().all():
                 return number
         return None
@@ -178,19 +179,20 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class AuxiliaryClass:
-    """One class of a labelled data set that a head is trained on, as a backbone sees it.
+    """The features and masks of a class of a labelled data set, for the training of a head.
 
-    Its features lie on the backbone's device, all else on the CPU.
+    The features lie on the backbone's device, all other tensors on the CPU.
 
     Attributes:
         name: data set and category.
-        references: good pictures, from which references are drawn.
-        queries: pictures to learn from.
-        anomalous: (N,) bool, of each query.
-        masks: for each level (N, h, w) bool, the places of each query that are anomalous.
-        own: (N,) int64, the row of `references` that is the query itself, so as not to be its reference; -1 for none.
+        references: features of good pictures, from which the training draws references.
+        queries: features of N labelled pictures to learn from.
+        anomalous: (N,) bool, whether each query is a defect.
+        masks: for each level (N, h, w) bool, the anomalous patches of each query.
+        own: (N,) int64, the row of `references` that is the query itself, which must not be its own reference; -1 for
+            no such row.
         pixels: (N, H, W) bool, the anomalous pixels of each query in the model-input frame.
-        augmented: (N,) bool, of each query whether the training made it of others, see `HeadTraining.augment`.
+        augmented: (N,) bool, whether the training composed the query from other pictures, see `HeadTraining.augment`.
     """
 
     name: str
@@ -210,7 +212,7 @@ class Scores:
     Attributes:
         maps: (B, H, W) float32 in the model-input frame.
         image: (B,) float32.
-        parts: (B, …) each, the input of `Method.over_test_set`; empty but for a transductive method.
+        parts: (B, …) each, the input of `Method.over_test_set`; empty unless the method is transductive.
     """
 
     maps: "Tensor"
@@ -223,9 +225,9 @@ class ModelOutput:
     """The output of backbone and method for one picture, as arrays without torch; higher is more anomalous.
 
     Attributes:
-        levels: of the backbone, (h, w, D) float32 each, finest grid first.
-        map: (H, W) float32, raw, in the model-input frame.
-        score: raw.
+        levels: the backbone's features, (h, w, D) float32 each, finest grid first.
+        map: (H, W) float32, the raw anomaly map in the model-input frame.
+        score: the raw image score.
     """
 
     levels: tuple[NDArray[np.float32], ...]
@@ -241,11 +243,11 @@ class Reference:
         print(reference.name, reference.size)
 
     Attributes:
-        name: its path, or the name given to a picture in memory.
-        sha256: of its file, or of its pixels.
-        thumbnail: a small JPEG of it.
-        bits: the depth that its pixels were scaled by; None where an older version did not keep it.
-        size: width, height of the upright original; None where it was saved before that was kept.
+        name: the picture's path, or the name given to a picture in memory.
+        sha256: the digest of the picture's file, or of its pixels.
+        thumbnail: the picture as a small JPEG file.
+        bits: the bit depth that the pixels were scaled by; None in files of versions that did not save the depth.
+        size: width, height of the upright original; None in files of versions that did not save the size.
     """
 
     name: str
@@ -257,15 +259,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class NearestReference:
-    """A place of a good picture that a place of another picture was compared with.
+    """A place of a good picture, with its distance from the place of the inspected picture that is compared with it.
 
         missing: handful.NearestReference = inspection.missing
         print(missing.picture, missing.at)
 
     Attributes:
         picture: the good picture's name.
-        at: x, y of the place's middle, as shares of the good picture's width and height.
-        distance: of the backbone's features there and here, each level of root mean square length 1; 0 for the same.
+        at: x, y of the place's centre, as shares of the good picture's width and height.
+        distance: Euclidean distance between the backbone's features of the two places, each level scaled to a root mean
+            square length of 1; 0 for equal features.
     """
 
     picture: str
@@ -284,8 +287,8 @@ class Region:
         box: left, top, width, height.
         area: pixels that belong to the region.
         peak: highest calibrated map value inside (1 = the map's threshold).
-        peak_at: x, y of that peak.
-        nearest: the place of the good pictures that is most like that of the peak; None where they are not kept.
+        peak_at: x, y of the peak.
+        nearest: the place in the good pictures nearest to the peak; None if the inspector keeps no good pictures.
     """
 
     box: tuple[int, int, int, int]

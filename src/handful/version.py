@@ -1,3 +1,3 @@
-"""The version, alone, so that everything may import it."""
+"""The version of the package, in a module that every module may import."""
 
 __version__ = "0.1.0"

@@ -264,5 +264,5 @@ def test_in_the_frame_of_tiles_a_picture_has_the_values_of_an_input_of_that_size
 def test_without_tiles_there_is_no_frame_of_tiles():
     plain = Preprocessing((96, 96))
     assert plain.tiles is None
-    with pytest.raises(ValueError, match="must be looked at in tiles"):
+    with pytest.raises(ValueError, match="must have tiles"):
         plain.in_detail(read_picture(SMOOTH))

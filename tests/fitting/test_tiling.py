@@ -176,7 +176,7 @@ def test_corrections_count_in_tiles(detector):
     more = corrected.add_normals([fabric(seed) for seed in range(31, 34)])
     assert more.after.pictures == before.references + 3
 
-    with pytest.raises(SettingError, match="must be looked at in one input for a region to be ignored"):
+    with pytest.raises(SettingError, match="must be inspected in a single input for a region to be ignored"):
         corrected.ignore(np.eye(200, dtype=np.uint8) * 255)
 
 
@@ -216,7 +216,7 @@ def test_the_command_line_says_what_is_looked_at(command_line, tmp_path):
 
 
 def test_exporting_is_refused(detector, tmp_path):
-    with pytest.raises(SettingError, match="must look at pictures in one input to be written as a graph"):
+    with pytest.raises(SettingError, match="must take each picture as a single input to be written as a graph"):
         detector.export(tmp_path / "graph")
 
 

@@ -102,7 +102,9 @@ def test_only_the_expected_inspector_is_replaced(small):
     expected = archive.read(small)[0]["digest"]
     archive.write(small, MANIFEST, CALIBRATION, {"new.bin": b"new"}, expected=expected)
     before = small.read_bytes()
-    with pytest.raises(OutputError, match=r"^.* got another, saved meanwhile .* make the correction again\.$"):
+    with pytest.raises(
+        OutputError, match=r"^.* got another inspector, saved meanwhile .* make the correction again\.$"
+    ):
         archive.write(small, MANIFEST, CALIBRATION, PARTS, expected=expected)
     assert small.read_bytes() == before
     assert_alone(small)
@@ -541,7 +543,7 @@ def test_a_field_of_another_kind_is_named(saved, rezip, field, value, saying):
 def test_info_refuses_an_inspector_without_a_field(saved, rezip, command_line, field):
     code, out, err = command_line("info", forged(saved, rezip, lambda manifest: manifest.pop(field)))
     assert (code, out, len(err)) == (2, [], 1)
-    assert f"must hold a whole inspector, got one that cannot be read ('{field}'); fit it again." in err[0]
+    assert f"must hold a whole inspector, got an unreadable inspector ('{field}'); fit it again." in err[0]
 
 
 def test_info_leaves_synthetic_defects_out_where_none_were_kept_and_refuses_what_cannot_be_read(

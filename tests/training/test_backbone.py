@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_training_is_refused(toy, tmp_path, change, othe
     running = toy(tmp_path / "checkpoint").run()
     next(running)
     running.close()
-    with pytest.raises(InputError, match=f"got one of other {other}; remove it"):
+    with pytest.raises(InputError, match=f"got a checkpoint of other {other}; remove it"):
         next(toy(tmp_path / "checkpoint", **change).run())
 
 

@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_training_is_refused(begin, tmp_path):
     steps = begin(tmp_path / "checkpoint").run()
     next(steps)
     steps.close()
-    with pytest.raises(InputError, match="must be of this training, got one of other settings"):
+    with pytest.raises(InputError, match="must be of this training, got a checkpoint of other settings"):
         next(begin(tmp_path / "checkpoint", lr=0.5).run())
 
 
@@ -206,12 +206,14 @@ def test_the_benchmark_refuses_what_the_head_has_seen(command_line, ready_backbo
         return [json.loads(line) for line in lines]
 
     rows = errors(data, "same")
-    assert len(rows) == 3 and all("A head must not be tested on what it was trained on" in row["error"] for row in rows)
+    assert len(rows) == 3 and all(
+        "A head must not be tested on categories of its training" in row["error"] for row in rows
+    )
     renamed = data.rename(data.with_name("renamed"))
     for number, folder in enumerate(sorted(renamed.iterdir())):
         folder.rename(folder.with_name(f"class{number}"))
     rows = errors(renamed, "renamed-out")
-    assert any("among those of head.safetensors" in row["error"] and ".png" in row["error"] for row in rows)
+    assert any("which head.safetensors was trained" in row["error"] and ".png" in row["error"] for row in rows)
 
 
 def test_the_benchmark_runs_a_head_on_another_data_set(

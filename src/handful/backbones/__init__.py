@@ -1,4 +1,4 @@
-"""Pictures → Features, with any timm network on OpenVINO or torch, or with CLIP on torch."""
+"""Backbones: pictures → `Features`, by any timm network on OpenVINO or torch, or by CLIP on torch."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
     from handful.backbones.timm import FeatureNetwork
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"  # its weights arrive with pip
-CROPS_AT_A_TIME = 64  # of one picture, through the network together on CUDA
+CROPS_AT_A_TIME = 64  # crops of a picture that pass through the network together on CUDA
 
 EngineChoice = Literal["auto", "openvino", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -41,24 +41,27 @@ def create(
     device: Device = "auto",
     object_name: str | None = None,
 ) -> Backbone:
-    """Make a backbone; `handful.backbones.timm.build` explains name, levels and weights.
-
-    A name that begins with `clip:` is one of open_clip's, see `handful.backbones.clip.create`.
+    """Make a backbone.
 
     Args:
-        size: (H, W) of the input, or the side of a square one; None for 320, of CLIP the side that it was trained at.
-        aspect: width to height; the input then has about that and as many pixels as the square, see
-            `handful.ops.frames.frame_size`. None for the square itself.
-        engine: "auto" is torch on CUDA where there is one, OpenVINO on x86-64 (faster than torch there,
+        name: timm's name, or `clip:` and open_clip's name, see `handful.backbones.clip.create`.
+        levels: see `handful.backbones.timm.build`.
+        size: (H, W) of the input, or the side of a square input; None for 320, for CLIP the side that it was trained
+            at.
+        aspect: width to height of an input with as many pixels as the square of side `size`, see
+            `handful.ops.frames.frame_size`; None for the square.
+        weights: see `handful.backbones.timm.build`.
+        engine: "auto" for torch if there is CUDA, else OpenVINO on x86-64 (faster than torch there,
             benchmarks/speed.md), else torch.
-        precision: "f32", or "bf16" with OpenVINO on a CPU that has it: the backbone's pass is shorter by a third
-            (benchmarks/speed.md), scores differ a little (benchmarks/speed/precision.md) and hold only there.
-        device: where torch runs.
-        object_name: what the pictures show, for the text prototypes of a `clip:` backbone; None for "object".
+        precision: "f32", or "bf16" with OpenVINO on a CPU with bf16: the backbone takes a third less time
+            (benchmarks/speed.md), scores differ a little (benchmarks/speed/precision.md) and hold only on such CPUs.
+        device: the device that torch runs on.
+        object_name: the name of the object in the pictures, for the text prototypes of a `clip:` backbone; None for
+            "object".
 
     Raises:
-        SettingError: for an option outside what it may be, or options that do not go together.
-        WeightsError: if the weights cannot be had.
+        SettingError: for an option out of bounds, or for options that do not go together.
+        WeightsError: if the weights are not available.
     """
     if precision not in get_args(Precision):
         raise SettingError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
@@ -80,7 +83,7 @@ def create(
 
     import safetensors.torch
 
-    from handful.backbones import timm  # seconds to import, and not needed to load an inspector made for OpenVINO
+    from handful.backbones import timm  # imported here, as the import takes seconds and OpenVINO's graphs need no timm
 
     then = None if aspect is None else frame_of(name, square_side(name, size), aspect)
     network = timm.build(name, levels=levels, size=frame, weights=weights, then=then)
@@ -113,14 +116,14 @@ def load(
 
     Args:
         spec: of the saved backbone.
-        parts: its `entries`.
-        engine: None for the one it was saved with; another gives the same features within float32 rounding, or, for one
-            saved at bf16, within that precision's.
-        device: where torch runs.
+        entries: of the saved backbone.
+        engine: None for the saved engine; another engine gives the same features within the rounding of the saved
+            precision.
+        device: the device that torch runs on.
 
     Raises:
-        SettingError: if the engine, device or precision cannot be had here.
-        InspectorError: if the parts cannot be read.
+        SettingError: if the engine, device or precision is not available here.
+        InspectorError: if the entries cannot be read.
     """
     chosen = _choose_engine(spec.engine if engine is None else engine, device)
     if spec.name.startswith(CLIP_PREFIX):
@@ -131,34 +134,34 @@ def load(
     if chosen == "openvino" and len(entries) > 1:
         from handful.backbones.openvino_engine import OpenVINOBackbone
 
-        return OpenVINOBackbone(replace(spec, engine=chosen), entries)  # the graph is among the parts
+        return OpenVINOBackbone(replace(spec, engine=chosen), entries)  # the graph is among the entries
 
     precision = spec.precision if chosen == "openvino" else "f32"
     return _on_engine(_network(spec, entries), replace(spec, engine=chosen, precision=precision), entries, device)
 
 
 def about(backbone: Backbone, object_name: str) -> Backbone:
-    """The same backbone with the text prototypes of this object; one without such is returned as it is.
+    """The backbone with the text prototypes of another object; a backbone without text prototypes is unchanged.
 
     Raises:
-        SettingError: if it was loaded from an inspector, which holds no text tower.
+        SettingError: if the backbone was loaded from an inspector, which holds no text tower.
     """
     if backbone.spec.object_name is None:
         return backbone
     from handful.backbones.clip import CLIPBackbone
 
-    assert isinstance(backbone, CLIPBackbone)  # no other has an object
+    assert isinstance(backbone, CLIPBackbone)  # no other backbone has an object name
     return backbone.about(object_name)
 
 
 def _check_clip(name: str, engine: EngineChoice | None, precision: Precision) -> None:
     if engine == "openvino" or precision != "f32":
         asked = "openvino" if engine == "openvino" else precision
-        raise SettingError(f"{name} must run in torch at f32, got {asked}; leave that out.")
+        raise SettingError(f"{name} must run in torch at f32, got {asked}; leave {asked} out.")
 
 
 def network_of(backbone: Backbone) -> "torch.nn.Module":
-    """What a backbone computes, in torch on the CPU at f32, to become part of a graph: (1, 3, H, W) in [0, 1] → levels.
+    """The network of a backbone in torch on the CPU at f32, to become part of a graph: (1, 3, H, W) in [0, 1] → levels.
 
     Raises:
         SettingError: for a `clip:` backbone.
@@ -188,10 +191,10 @@ def frame_of(name: str, side: int, aspect: float) -> tuple[int, int]:
 
 
 def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
-    """The same network, on the same engine, for pictures of another size, or for crops, which always come together.
+    """The network of a backbone, on its engine, for pictures or crops of another size.
 
-    A vision transformer's position embedding is interpolated from that of the backbone's own size. On CUDA many crops
-    go through the network together; a CPU is faster one by one, as its caches hold no batch.
+    A vision transformer's position embedding is interpolated from the backbone's size. On CUDA many crops pass through
+    the network together; a CPU is faster with single crops, as its caches hold no batch.
 
     Raises:
         SettingError: if the network cannot take the size.
@@ -203,7 +206,7 @@ def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
     if backbone.spec.name.startswith(CLIP_PREFIX):
         from handful.backbones.clip import CLIPBackbone
 
-        assert isinstance(backbone, CLIPBackbone)  # no other has such a name
+        assert isinstance(backbone, CLIPBackbone)  # no other backbone has a `clip:` name
         return backbone.at_size(size, at_a_time=at_a_time)
 
     import safetensors.torch
@@ -219,7 +222,7 @@ def at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
 def _network(
     spec: BackboneSpec, entries: Mapping[str, bytes], *, then: tuple[int, int] | None = None
 ) -> "FeatureNetwork":
-    """The network of a saved backbone, in torch, for its own size or another."""
+    """The network of a saved backbone in torch, for its saved size or another size."""
     import safetensors.torch
 
     from handful.backbones import timm
@@ -264,10 +267,10 @@ def _choose_engine(engine: EngineChoice, device: Device) -> EngineName:
 
 
 def choose_device(device: Device) -> str:
-    """Where torch is to run: cuda or cpu.
+    """The device for torch to run on: cuda or cpu.
 
     Raises:
-        SettingError: for cuda where there is none.
+        SettingError: for cuda if torch finds no CUDA.
     """
     import torch
 

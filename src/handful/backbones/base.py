@@ -14,7 +14,7 @@ Precision = Literal["f32", "bf16"]
 
 WEIGHTS_ENTRY = "backbone.safetensors"
 DEFAULT_SIDE = 320  # pixels of a square input of timm's networks; a CLIP has the side that it was trained at
-CLIP_PREFIX = "clip:"  # what the names of `handful.backbones.clip` begin with
+CLIP_PREFIX = "clip:"  # the prefix of the names in `handful.backbones.clip`
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class BackboneSpec:
     """The identity of a backbone, enough to make the same backbone on another computer.
 
     Attributes:
-        name: timm's name, or `clip:` and open_clip's.
-        levels: the modules whose outputs are the levels, finest grid first; of CLIP see
+        name: timm's name, or `clip:` and open_clip's name.
+        levels: the modules whose outputs are the levels, finest grid first; for CLIP see
             `handful.backbones.clip_tower.VisualTower`.
         size: (H, W) of the input.
-        weights: where the weights came from, in words.
+        weights: the source of the weights, in words.
         weights_sha256: digest of the weights that the levels need.
-        engine: what runs it.
-        precision: what it computes in; pinned, so that every computer gives the same scores.
-        object_name: what its text prototypes speak of; None without such.
+        engine: the engine that runs the network.
+        precision: the precision of the computation; pinned, so that every computer gives the same scores.
+        object_name: the object that the text prototypes describe; None without text prototypes.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Backbone(Protocol):
 
     @property
     def device(self) -> str:
-        """Where the features lie: cpu or cuda."""
+        """The device of the features: cpu or cuda."""
 
     def __call__(self, images: "Tensor") -> Features:
-        """Compute the levels of (B, 3, H, W) images in [0, 1]; each picture's do not depend on the others."""
+        """Compute the levels of (B, 3, H, W) images in [0, 1]; no picture's levels depend on the other pictures."""

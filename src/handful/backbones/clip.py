@@ -1,8 +1,9 @@
-"""CLIP's vision transformers: blocks, patches and windows as levels, text prototypes; the only file with open_clip.
+"""CLIP's vision transformers, with blocks, patches and windows as levels, and text prototypes.
 
-A name is `clip:MODEL` or `clip:MODEL.TAG` with open_clip's names: `clip:ViT-B-16-plus-240.laion400m_e31`. The tag says
-which weights are meant and which activation they were trained with; without one it is the first that open_clip lists.
-Windows and prompts are those of Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, sections 4.1, 4.2.
+A name is `clip:MODEL` or `clip:MODEL.TAG` with open_clip's names: `clip:ViT-B-16-plus-240.laion400m_e31`. The tag names
+the weights, and the activation that they were trained with; without a tag the first that open_clip lists is used.
+Windows and prompts follow Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, sections 4.1, 4.2.
+This is the only file that imports open_clip.
 """
 
 import difflib
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handful.backbones import timm  # first: open_clip needs the torchvision that this file sees to
+from handful.backbones import timm  # first: this file makes torchvision load, which open_clip needs
 from handful.backbones.base import CLIP_PREFIX, WEIGHTS_ENTRY, BackboneSpec
 from handful.backbones.clip_tower import Model, VisualTower, block_of, side_of
 from handful.backbones.processes import check_torch
@@ -39,12 +40,12 @@ WINDOWS = (2, 3)  # sides of the default windows, in patches
 DEFAULT_OBJECT = "object"
 PROMPTS_AT_A_TIME = 64
 
-_NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}  # where no text tower is needed
+_NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}  # a tiny, unused text tower
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class TextTower:
-    """CLIP's text tower: the name of an object → its prototypes, remembered."""
+    """CLIP's text tower: the name of an object → its prototypes, cached."""
 
     def __init__(self, model: Model, name: str, device: str) -> None:
         self._model, self._tokenizer, self._device = model, open_clip.get_tokenizer(name), device
@@ -66,10 +67,11 @@ class TextTower:
 
 
 class CLIPBackbone:
-    """A CLIP vision transformer in torch, in float32, and the text prototypes of one object.
+    """A CLIP vision transformer in torch, in float32, and the text prototypes of an object.
 
     Attributes:
-        at_a_time: how many pictures go through the network together; a batch may round otherwise than a single picture.
+        at_a_time: the number of pictures that pass through the network together; a batch may round differently than a
+            single picture.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class CLIPBackbone:
         )
 
     def at_size(self, size: tuple[int, int], *, at_a_time: int) -> "CLIPBackbone":
-        """The same network for pictures of (H, W), so many together; see `handful.backbones.at_size`.
+        """A copy of the network for pictures of (H, W), see `handful.backbones.at_size`.
 
         Raises:
             SettingError: if patches or a level's windows do not fit the size.
@@ -119,17 +121,17 @@ class CLIPBackbone:
         return CLIPBackbone(tower, spec, entry, self._text, self.device, self._texts, at_a_time=at_a_time)
 
     def about(self, object_name: str) -> "CLIPBackbone":
-        """The same network with the prototypes of another object; itself where it has no prototypes.
+        """The backbone with the prototypes of another object; unchanged if the backbone has no prototypes.
 
         Raises:
-            SettingError: if it was loaded from an inspector, which holds no text tower.
+            SettingError: if the backbone was loaded from an inspector, which holds no text tower.
         """
         if self._text is None or object_name == self.spec.object_name:
             return self
         if self._texts is None:
             raise SettingError(
                 f"The object must be {self.spec.object_name!r}, as the inspector was fitted for, got {object_name!r}; "
-                f"fit another one."
+                f"fit another inspector."
             )
         text, spec = self._texts.prototypes(object_name), replace(self.spec, object_name=object_name)
         return CLIPBackbone(self.network, spec, self.entries[WEIGHTS_ENTRY], text, self.device, self._texts)
@@ -147,22 +149,22 @@ def create(
     """Make a CLIP backbone with its weights.
 
     Args:
-        name: see the module.
-        levels: names as `VisualTower` has them, or numbers of blocks from 1, -1 for the last; None for WinCLIP's: the
-            last block and windows of 2 and 3 patches.
-        size: (H, W), to which the position embedding is interpolated; None for the size that it was trained at.
+        name: `clip:MODEL` or `clip:MODEL.TAG`, see the module.
+        levels: names of `VisualTower.level_names`, or numbers of blocks from 1, -1 for the last; None for WinCLIP's
+            levels: the last block and windows of 2 and 3 patches.
+        size: (H, W), to which the position embedding is interpolated; None for the size of the training.
         weights: "auto" (open_clip's hub), "random" (for tests), or a file with a whole CLIP of that name.
-        object_name: what the pictures show, for the text prototypes; None for "object". They are made where a level
-            lies in the shared space.
-        device: where torch runs: cpu or cuda.
+        object_name: the name of the object in the pictures, for the text prototypes; None for "object". Prototypes are
+            made if a level lies in the shared space.
+        device: the device that torch runs on: cpu or cuda.
 
     Raises:
-        SettingError: for an unknown name or level, a size that the network cannot take, or an object without a name or
-            use.
-        WeightsError: if the weights cannot be had or do not fit.
+        SettingError: for an unknown name or level, a size that the network cannot take, or an object name that is empty
+            or that no level uses.
+        WeightsError: if the weights are not available or do not fit.
     """
     if object_name is not None and not object_name.strip():
-        raise SettingError("The object must have a name, got an empty one; leave it out for 'object'.")
+        raise SettingError("The object must have a name, got an empty name; leave it out for 'object'.")
     model_name, tag = _split(name)
     vision = _vision(name, model_name)
     size = _checked_size(name, vision, size)
@@ -184,7 +186,7 @@ def create(
 
 
 def load(spec: BackboneSpec, entries: Mapping[str, bytes], *, device: str) -> CLIPBackbone:
-    """Make a saved backbone again; it needs no text tower, and its prototypes stay those that were saved.
+    """Make a saved backbone again, with the saved prototypes and without a text tower.
 
     Raises:
         SettingError: if this open_clip does not know the model.
@@ -211,7 +213,7 @@ def own_side(name: str) -> int:
 
 
 def _split(name: str) -> tuple[str, str | None]:
-    """The model and the tag of a name; without a tag the first that open_clip lists, None where it lists none."""
+    """The model and the tag of a name; without a tag the first that open_clip lists, None if there is none."""
     model_name, _, tag = name.removeprefix(CLIP_PREFIX).partition(".")
     known: list[str] = open_clip.list_pretrained_tags_by_model(model_name)
     if tag and tag not in known:
@@ -220,7 +222,7 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def _vision(name: str, model_name: str) -> dict[str, Any]:
-    """The shape of a model's vision transformer."""
+    """The configuration of a model's vision transformer."""
     config = open_clip.get_model_config(model_name)
     if config is None:
         near = difflib.get_close_matches(model_name, open_clip.list_models(), n=3, cutoff=0.5)
@@ -245,7 +247,7 @@ def _checked_size(name: str, vision: Mapping[str, Any], size: tuple[int, int] | 
 def _level_names(
     name: str, vision: Mapping[str, Any], size: tuple[int, int], levels: Sequence[str | int] | None
 ) -> tuple[str, ...]:
-    """Resolve numbers and the default; finest grid first, then in order of computation."""
+    """The names of levels given by name, number or default; finest grid first, then in order of computation."""
     depth, widest = vision["layers"], min(size) // vision["patch_size"]
     if levels is None:
         levels = (f"block{depth}", *(f"windows{side}" for side in WINDOWS))
@@ -262,7 +264,7 @@ def _level_names(
 
 
 def _level_name(level: str | int, depth: int, widest: int) -> str:
-    """The name that a level is known by; empty where there is no such level."""
+    """The name of a level given by name or number; empty if there is no such level."""
     if isinstance(level, int):
         level = f"block{level if level >= 0 else depth + 1 + level}"
     known = {"patches", *(f"block{number}" for number in range(1, depth + 1))}
@@ -270,7 +272,7 @@ def _level_name(level: str | int, depth: int, widest: int) -> str:
 
 
 def _model(full_name: str, model_name: str, tag: str | None, size: tuple[int, int], weights: str) -> tuple[Model, str]:
-    """The whole model, and where its weights came from in words."""
+    """The whole model, and the source of its weights in words."""
     if weights == "random":
         with seeded(0):
             return _made(model_name, tag, size), "random"
@@ -304,8 +306,8 @@ def _from_hub(full_name: str, model_name: str, tag: str | None, size: tuple[int,
 
 
 def _made(model_name: str, tag: str | None, size: tuple[int, int], **options: Any) -> Model:
-    """The model of open_clip at a size, with random weights unless the options name others; open_clip does not log."""
-    quick_gelu = bool(tag and open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))  # as OpenAI's weights
+    """The model of open_clip at a size, without its log; with random weights unless the options name weights."""
+    quick_gelu = bool(tag and open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu"))  # for OpenAI's weights
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

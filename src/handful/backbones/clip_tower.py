@@ -1,4 +1,4 @@
-"""CLIP's vision transformer up to the last block that is needed: blocks, patches and windows as levels."""
+"""CLIP's vision transformer up to the last block that a level needs, with blocks, patches and windows as levels."""
 
 import copy
 import re
@@ -13,13 +13,15 @@ Model = Any  # open_clip's networks: nn.Modules with attributes that nn.Module d
 
 
 class VisualTower(nn.Module):
-    """A CLIP vision transformer cut off behind the last block that a level needs.
+    """A CLIP vision transformer cut off after the last block that a level needs.
 
     Attributes:
-        level_names: `blockN`, the output of the N-th block, as it is; `patches`, those of the last in the space that
-            pictures share with texts; `windowsK`, the embeddings in that space of all windows of K x K patches.
+        level_names: `blockN`, the output of the N-th block; `patches`, the last block's output in the embedding space
+            that pictures share with texts; `windowsK`, the embeddings in that space of all windows of K x K patches.
         size: (H, W) of the input.
-        shared: whether any level lies in the shared space: then the embedding of the whole picture is given too.
+        grid: (h, w) of the patches.
+        shared: whether any level lies in the shared space; the network then gives the embedding of the whole picture
+            too.
     """
 
     def __init__(self, visual: Model, level_names: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
@@ -40,7 +42,10 @@ class VisualTower(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        """Compute the levels of (B, 3, H, W) images in [0, 1], each (B, h, w, D), and their embeddings (B, E)."""
+        """Compute the levels of (B, 3, H, W) images in [0, 1], each (B, h, w, D), and the images' embeddings (B, E).
+
+        The embeddings are None unless `shared`.
+        """
         first = self._embed(images)
         blocks = [first]
         for block in self.model.transformer.resblocks:
@@ -66,14 +71,14 @@ class VisualTower(nn.Module):
         return patches.reshape(len(patches), height, width, -1)
 
     def _share(self, tokens: Tensor) -> Tensor:
-        """Bring tokens of the last block into the shared space: (…, D) → (…, E)."""
+        """Project tokens of the last block into the shared space: (…, D) → (…, E)."""
         shared: Tensor = self.model.ln_post(tokens) @ self.model.proj
         return shared
 
     def at_size(self, size: tuple[int, int], grid: tuple[int, int]) -> "VisualTower":
-        """The same network for pictures of (H, W), cut into a grid of patches.
+        """A copy of the network for pictures of (H, W), cut into a grid of patches.
 
-        The position embedding is interpolated from this size's as open_clip does.
+        The position embedding is interpolated from this network's, as in open_clip.
         """
         visual = copy.deepcopy(self.model)
         visual.positional_embedding = nn.Parameter(resized_positions(visual.positional_embedding, self.grid, grid))
@@ -82,7 +87,7 @@ class VisualTower(nn.Module):
 
 
 def window_tokens(grid: tuple[int, int], side: int) -> Tensor:
-    """Which tokens each window of side x side patches consists of, the class token, number 0, first.
+    """The numbers of the tokens of each window of side x side patches; the first is the class token, number 0.
 
     Returns:
         (windows, 1 + side²) int64, the windows row by row.
@@ -93,7 +98,7 @@ def window_tokens(grid: tuple[int, int], side: int) -> Tensor:
 
 
 def resized_positions(positions: Tensor, grid: tuple[int, int], to: tuple[int, int]) -> Tensor:
-    """The position embedding (1 + h·w, D) of one grid for another; the class token's, the first, stays."""
+    """Interpolate a position embedding (1 + h·w, D) from a grid to another; the class token's row, the first, stays."""
     own, patches = positions[:1], positions[1:].T.reshape(1, -1, *grid)
     patches = F.interpolate(patches, size=to, mode="bicubic", antialias=True, align_corners=False)
     return torch.cat([own, patches[0].flatten(1).T])
@@ -105,7 +110,7 @@ def block_of(name: str) -> int | None:
 
 
 def side_of(name: str) -> int:
-    """The side of a level's windows in patches; 0 where it has none."""
+    """The side of a level's windows in patches; 0 for a level without windows."""
     return _number(name) if name.startswith("windows") else 0
 
 

@@ -1,4 +1,4 @@
-"""A backbone that sees crops of each picture besides the whole, for a method that wants them."""
+"""A backbone that computes features of crops of each picture besides the whole picture, for methods with crops."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,33 +13,33 @@ from handful.types import Crops, Features
 
 
 class CroppingBackbone:
-    """A backbone whose features hold those of crops.
+    """A backbone whose features include the features of crops.
 
     Args:
-        plain: of whole pictures.
-        crops: which crops.
+        plain: the backbone of whole pictures.
+        crops: the size and stride of the crops.
 
     Raises:
-        SettingError: when it is first used, if crops are larger than pictures or the network cannot take their size.
+        SettingError: at its first use, if crops are larger than pictures or the network cannot take the crops' size.
     """
 
     def __init__(self, plain: Backbone, crops: Crops) -> None:
         self.plain, self.crops = plain, crops
-        self._of_crops: Backbone | None = None  # made for the first picture: it takes seconds
+        self._of_crops: Backbone | None = None  # made for the first picture, as making the backbone takes seconds
 
     @property
     def spec(self) -> BackboneSpec:
-        """That of whole pictures."""
+        """The identity of the backbone of whole pictures."""
         return self.plain.spec
 
     @property
     def entries(self) -> Mapping[str, bytes]:
-        """Those of whole pictures; the network for crops has the same weights."""
+        """The files of the backbone of whole pictures; the network for crops has the same weights."""
         return self.plain.entries
 
     @property
     def device(self) -> str:
-        """Where the features lie."""
+        """The device of the features: cpu or cuda."""
         return self.plain.device
 
     def __call__(self, images: Tensor) -> Features:
@@ -47,7 +47,7 @@ class CroppingBackbone:
         return self.with_crops_of(self.plain(images), images)
 
     def with_crops_of(self, features: Features, images: Tensor) -> Features:
-        """The features of images, and those of their crops beside them."""
+        """Add the features of the crops of (B, 3, H, W) images to the images' features."""
         height, width = features.levels[0].shape[1:3]
         cut = torch.stack([cut_crops(image, (height, width), self.crops) for image in images])  # (B, W, 3, h, w)
         if self._of_crops is None:
@@ -58,6 +58,6 @@ class CroppingBackbone:
 
 
 def with_crops(backbone: Backbone, crops: Crops | None) -> Backbone:
-    """The backbone as a method with these `crops_wanted` needs it, whatever it was before."""
+    """The backbone with the crops that a method wants, or without crops for None; earlier crops are replaced."""
     plain = backbone.plain if isinstance(backbone, CroppingBackbone) else backbone
     return plain if crops is None else CroppingBackbone(plain, crops)

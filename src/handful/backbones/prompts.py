@@ -1,8 +1,8 @@
 """The compositional prompt ensemble: every state of an object in every template.
 
-Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, section 4.1. The lists are those of the public
-implementations (zqhang/Accurate-WinCLIP-pytorch at eef4f8c, mala-lab/WinCLIP at 4880fc4, which differ in one template);
-here every template comes with either article.
+Jeong et al., WinCLIP, CVPR 2023, https://arxiv.org/abs/2303.14814, section 4.1. States and templates follow the public
+implementations (zqhang/Accurate-WinCLIP-pytorch at eef4f8c, mala-lab/WinCLIP at 4880fc4, which differ in one
+template); here every template is used with both articles.
 """
 
 from collections.abc import Sequence
@@ -37,5 +37,5 @@ TEMPLATES = tuple(
 
 
 def prompts(object_name: str, states: Sequence[str]) -> list[str]:
-    """Every template about the object in every one of these states."""
+    """The prompts for an object: every template with every state."""
     return [template.format(state.format(object_name)) for state in states for template in TEMPLATES]

@@ -42,19 +42,19 @@ import timm
 
 Network = Any  # a timm network: an nn.Module with attributes that nn.Module does not declare
 
-TRAINED_BY = "trained by"  # where a file of weights says in its metadata what they were trained by
-_captured: ContextVar[dict[str, Tensor]] = ContextVar("captured")  # the levels of the pass that this thread runs
+TRAINED_BY = "trained by"  # the key for the name of the training in the metadata of a file of weights
+_captured: ContextVar[dict[str, Tensor]] = ContextVar("captured")  # the levels of this thread's forward pass
 DEFAULT_STRIDES = (8, 16)  # the levels of a network with a pyramid: PatchCore's and FastRecon's layer 2 and 3
 
 
 class FeatureNetwork(nn.Module):
-    """A timm network cut off behind the last level that is asked for.
+    """A timm network cut off after the last level.
 
     Attributes:
         name: timm's name.
         level_names: modules whose outputs are the levels, finest grid first, then in order of computation.
         size: (H, W) of the input.
-        weights: where the weights came from, in words.
+        weights: the source of the weights, in words.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class FeatureNetwork(nn.Module):
 
     @torch.enable_grad()
     def _probe(self) -> tuple[Tensor, ...]:
-        """Run once forwards and backwards, which leaves a gradient on each weight that a level depends on."""
+        """Run a forward and a backward pass, which leaves a gradient on each weight that a level depends on."""
         self.eval().requires_grad_(True)
         try:
             levels: tuple[Tensor, ...] = self(torch.full((1, 3, *self.size), 0.5))
@@ -119,7 +119,7 @@ class FeatureNetwork(nn.Module):
         return hook
 
     def _as_grid(self, level: str, output: Tensor) -> Tensor:
-        """Bring a module's output to (B, h, w, D)."""
+        """Reshape a module's output to (B, h, w, D)."""
         if output.ndim == 4:
             return output if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else output.permute(0, 2, 3, 1)
         if output.ndim == 3 and hasattr(getattr(self.model, "patch_embed", None), "patch_size"):
@@ -135,7 +135,7 @@ class Trunk(nn.Module):
 
     Attributes:
         name: timm's name.
-        weights: where the weights came from, in words.
+        weights: the source of the weights, in words.
     """
 
     def __init__(self, model: Network, name: str, weights: str) -> None:
@@ -153,7 +153,7 @@ class Trunk(nn.Module):
 
 
 def trunk(name: str, *, size: int, weights: str) -> Trunk:
-    """Make a network to train on square inputs, `size` pixels a side; name, weights and errors are those of `build`."""
+    """Make a network to train on square inputs, `size` pixels a side; for name, weights and errors see `build`."""
     model = _create(name)
     _checked_size(model, name, (size, size))
     state, source = _find_weights(name, model, weights)
@@ -169,7 +169,7 @@ def trunk(name: str, *, size: int, weights: str) -> Trunk:
 
 
 class _LastLevelReached(Exception):  # noqa: N818 - it reports no error
-    """Ends a forward pass: nothing behind the last level is computed."""
+    """Ends a forward pass after the last level."""
 
 
 def build(
@@ -186,13 +186,13 @@ def build(
         name: timm's name, with or without a weights tag.
         levels: module names, or indices into timm's `feature_info`; None for strides 8 and 16 of a network with a
             pyramid, or the normalised last tokens of a plain vision transformer.
-        size: (H, W), or None for 320 x 320, rounded to whole patches where the network needs that.
-        weights: "auto" (on board, else timm's hub), "random" (for tests), or a file.
-        then: (H, W) of the input once the weights are loaded; None for `size`.
+        size: (H, W), or None for 320 x 320, rounded to whole patches of the network.
+        weights: "auto" (from an installed package, else timm's hub), "random" (for tests), or a file.
+        then: (H, W) to which the network is changed after the weights are loaded; None for `size`.
 
     Raises:
         SettingError: for an unknown name or level, or a size that the network cannot take.
-        WeightsError: if the weights cannot be had or do not fit.
+        WeightsError: if the weights are not available or do not fit.
     """
     model = _create(name)
     size = _checked_size(model, name, size)
@@ -215,7 +215,7 @@ def rebuild(
     state: dict[str, Tensor],
     then: tuple[int, int] | None = None,
 ) -> FeatureNetwork:
-    """Make a saved network again from its `model.state_dict()`; `then` and errors are those of `build`."""
+    """Make a saved network again from its `model.state_dict()`; for `then` and errors see `build`."""
     model = _create(name)
     _take_size(model, size)
     unfilled = _fill(model, state)
@@ -227,10 +227,10 @@ def rebuild(
 
 @torch.no_grad()
 def followed(network: FeatureNetwork) -> nn.Module:
-    """The same network for one picture as a plain list of torch's operations, which torch.export can follow.
+    """The network for a single picture as a plain list of torch's operations, which torch.export can trace.
 
-    torch.export cannot follow the exception that ends a forward pass behind the last level. Where torch no longer has
-    make_fx, which is no public name, the network itself is returned: its forward pass then runs to the end.
+    torch.export cannot trace the exception that ends a forward pass after the last level. If torch lacks make_fx, which
+    is not public, the network itself is returned, whose forward pass then runs to the end.
     """
     try:
         from torch.fx.experimental.proxy_tensor import make_fx
@@ -239,7 +239,7 @@ def followed(network: FeatureNetwork) -> nn.Module:
             plain: nn.Module = make_fx(network)(torch.full((1, 3, *network.size), 0.5))
     except HandfulError:
         raise
-    except Exception:  # a name that is not public may be gone, or have changed in any way
+    except Exception:  # a private name may be missing, or have changed in any way
         return network
     return plain
 
@@ -251,12 +251,12 @@ def patch_of(name: str) -> int:
 
 
 def digest(network: "FeatureNetwork | Trunk") -> str:
-    """sha256 in hex of a network's weights, by sorted name: of a feature network, those that its levels depend on."""
+    """The sha256, in hex, of a network's weights; a feature network holds only the weights that its levels need."""
     return state_digest(network.model.state_dict())
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
-    """sha256 in hex of weights, by sorted name."""
+    """The sha256, in hex, of the names and values of weights, in the order of names."""
     total = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         total.update(name.encode())
@@ -265,7 +265,7 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def _create(name: str) -> Network:
-    """The network with random weights, the same ones each time."""
+    """The network with random weights, always the same weights."""
     check_torch()
     try:
         with seeded(0):
@@ -277,16 +277,17 @@ def _create(name: str) -> Network:
 
 
 def _take_size(model: Network, size: tuple[int, int]) -> None:
-    """Let a network made for one input size take another: its position embedding is interpolated once, here.
+    """Change the input size of a network, by a single interpolation of its position embedding.
 
-    timm could also do so in every forward pass, but OpenVINO interpolates a little differently (1e-3 of the features).
+    timm could also interpolate in every forward pass, but OpenVINO's interpolation differs a little (1e-3 of the
+    features).
     """
     if hasattr(model, "set_input_size"):
         model.set_input_size(img_size=size)
 
 
 def _resized(model: Network, name: str, size: tuple[int, int], then: tuple[int, int] | None) -> tuple[int, int]:
-    """Let a whole network with its weights take another size, where one is wanted: the size that it has then."""
+    """Change the input size of a network with weights to `then`, unless None; return the resulting size."""
     if then is None or then == size:
         return size
     _take_size(model, _checked_size(model, name, then))
@@ -302,7 +303,7 @@ def _checked_size(model: Network, name: str, size: tuple[int, int] | None) -> tu
 
 
 def check_patches(name: str, size: tuple[int, int], patch: tuple[int, int]) -> None:
-    """Raise SettingError unless the height and width of an input are multiples of those of a patch, in pixels."""
+    """Raise SettingError unless an input's height and width are multiples of a patch's height and width, in pixels."""
     for length, side in zip(size, patch, strict=True):
         if length % side:
             raise SettingError(
@@ -318,7 +319,7 @@ def _patch(model: Network) -> tuple[int, int]:
 
 
 def _level_names(model: Network, name: str, levels: Sequence[str | int] | None) -> list[str]:
-    """Resolve indices and defaults to module names."""
+    """The module names of levels given by name, index or default."""
     info = list(model.feature_info)
     if levels is None:
         strides = [entry["reduction"] for entry in info]
@@ -340,7 +341,7 @@ def _level_names(model: Network, name: str, levels: Sequence[str | int] | None) 
 
 
 def _find_weights(name: str, model: Network, weights: str) -> tuple[dict[str, Tensor], str]:
-    """The weights that `weights` stands for, and their source in words."""
+    """The weights for the option `weights`, and their source in words."""
     if weights == "random":
         return model.state_dict(), "random"
     if weights != "auto":
@@ -362,18 +363,18 @@ def _find_weights(name: str, model: Network, weights: str) -> tuple[dict[str, Te
 
 
 def reason(error: Exception) -> str:
-    """The message of an error on a single line of at most 160 characters, else its type."""
+    """The message of an error on a single line of at most 160 characters; the error's type if there is no message."""
     return re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160] or type(error).__name__
 
 
 def check_hub(repository: str, files: Sequence[str]) -> None:
-    """Ask once whether the hub answers, unless its cache has one of the files: its own retries last a minute."""
+    """Raise an error at once, without the hub's retries, if neither hub nor cache can give one of the files."""
     if not any(isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str) for file in files):
         huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
 
 
 def _read_file(file: Path) -> tuple[dict[str, Tensor], str]:
-    """The weights in a file, and their source in words: the training that the file names, else the file's name."""
+    """The weights in a file, and their source in words: the training named in the file, else the file's name."""
     if not file.is_file():
         raise WeightsError(f"`weights` must be auto, random or a file that exists, got {file}; check the path.")
     try:
@@ -391,19 +392,17 @@ def _read_file(file: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _fill(model: Network, state: dict[str, Tensor]) -> dict[str, str]:
-    """Fill what the state holds in the right shape; the names left over, with what came for each."""
+    """Load the weights of the right shape; return the names of the others, with the shape that came for each."""
     own = model.state_dict()
     fitting = {name: state[name] for name, tensor in own.items() if name in state and state[name].shape == tensor.shape}
     model.load_state_dict(fitting, strict=False)
     return {
-        name: f"one of shape {tuple(state[name].shape)}" if name in state else "none"
-        for name in own
-        if name not in fitting
+        name: f"shape {tuple(state[name].shape)}" if name in state else "none" for name in own if name not in fitting
     }
 
 
 def _check_filled(model: Network, unfilled: dict[str, str], source: str) -> None:
-    """Refuse a network that lacks a weight it needs; a head or later levels, dropped before, may be missing."""
+    """Raise WeightsError if a needed weight was not loaded; weights of dropped heads or later levels may be missing."""
     for name, tensor in model.state_dict().items():
         if name in unfilled:
             raise WeightsError(

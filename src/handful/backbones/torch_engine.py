@@ -1,4 +1,4 @@
-"""Run a network in torch, on the CPU or on CUDA."""
+"""The torch engine: a network on the CPU or on CUDA."""
 
 from collections.abc import Mapping
 
@@ -15,8 +15,9 @@ class TorchBackbone:
     """A network in torch, in float32.
 
     Attributes:
-        at_a_time: how many pictures go through the network together. A batch's convolutions may round otherwise than a
-            single picture's, so more than one is for pictures that always come together.
+        at_a_time: the number of pictures that pass through the network together. Convolutions of a batch may round
+            differently than convolutions of a single picture, so a number above 1 is for crops, which always come in
+            equal batches.
     """
 
     def __init__(

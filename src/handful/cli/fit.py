@@ -154,7 +154,7 @@ def fit(
 
 
 def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> str:
-    """Which share of the patches a budget has left, what it takes, and what it costs."""
+    """The share of patches that a budget has left, its size and time, and its effect, in a line for people."""
     asked, takes = [], []
     if kept.megabytes is not None:
         asked.append(f"--max-mb {max_mb:g}")

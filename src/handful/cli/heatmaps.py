@@ -16,7 +16,7 @@ LONGEST_NAME, LONGEST_PATH = 200, 2000  # bytes of a heatmap's name and path bef
 
 
 class HeatmapNames:
-    """Where each picture's heatmap goes: FOLDER/…/NAME.heatmap.png, subfolders kept, no name used twice."""
+    """The path of each picture's heatmap: FOLDER/…/NAME.heatmap.png, subfolders kept, no name used twice."""
 
     def __init__(self, pictures: Sequence[Path], folder: Path) -> None:
         self.roots = [path for path in pictures if is_folder(path)]

@@ -83,7 +83,7 @@ class ManyValues(TyperCommand):
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:
-    """What `--size` says: N, or (H, W) for WIDTHxHEIGHT; None where it was left out.
+    """The value of `--size`: N, or (H, W) for WIDTHxHEIGHT; None if `--size` was left out.
 
     Raises:
         SettingError: if it has another form.
@@ -107,7 +107,7 @@ def parse_fit_size(text: str | None) -> int | tuple[int, int] | Literal["auto"] 
 
 
 def parse_levels(text: str | None) -> list[str | int] | None:
-    """What `--levels` says; None where it was left out."""
+    """The value of `--levels`; None if `--levels` was left out."""
     if text is None:
         return None
     return [int(level) if re.fullmatch(r"-?[0-9]{1,9}", level) else level for level in text.split(",")]
@@ -142,7 +142,7 @@ def create_backbone(
 
 
 def parse_gate(text: str) -> list[str]:
-    """What `--gate` says, as `handful.detector.Detector` takes it."""
+    """The value of `--gate` in the form for `handful.detector.Detector`."""
     from handful.inspection.gate import CHECKS
 
     return {"all": list(CHECKS), "none": []}.get(text, text.split(","))

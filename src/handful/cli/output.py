@@ -75,7 +75,7 @@ def progress(items: Iterable[Item], *, count: int) -> Iterator[Iterable[Item]]:
 
 
 def mixed_depths(references: list[tuple[str, int | None]]) -> str | None:
-    """How many references, by name and bits, have which depth, and which are not of the usual one; None if all are."""
+    """The numbers of references by depth, with the names of unusual references, in words; None if all depths agree."""
     from handful.data.layouts.tree import some
 
     counts = Counter(bits for _, bits in references).most_common()

@@ -1,1 +1,1 @@
-"""Folders and pictures → pixels; the only code that reads pictures."""
+"""The reading of pictures, folders of pictures and labelled data sets; the only code that reads pictures."""

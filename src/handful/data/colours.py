@@ -1,4 +1,4 @@
-"""Colours as sRGB: what an embedded profile or a PNG file's gamma says is converted, so that numbers mean one thing."""
+"""The conversion of colours to sRGB, from an embedded colour profile or a PNG file's gamma."""
 
 import io
 import struct
@@ -19,9 +19,10 @@ _SRGB_CHROMATICITY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # in PNG
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether an ICC profile says that the colours are sRGB's; quick, for nearly all profiles in cameras' files do.
+    """Whether an ICC profile is sRGB's, by its primaries and curves and not by its name.
 
-    Its primaries and curves count, not its name. Grey and table-based profiles are never sRGB here.
+    Nearly all profiles in cameras' files are, and this check is faster than a conversion. Grey and table-based profiles
+    never count as sRGB.
     """
     try:
         if profile[16:20] != b"RGB " or profile[36:40] != b"acsp":
@@ -42,7 +43,7 @@ def is_srgb(profile: bytes) -> bool:
 
 
 def _is_srgb_curve(curve: bytes) -> bool:
-    """Whether a tone curve, as a table or as parameters, takes 0.1 and 0.5 to where sRGB does."""
+    """Whether a tone curve, as a table or as parameters, has sRGB's values at 0.1 and 0.5."""
     if curve[:4] == b"curv":
         count = struct.unpack_from(">I", curve, 8)[0]
         if count < 256:
@@ -58,7 +59,7 @@ def _is_srgb_curve(curve: bytes) -> bool:
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert an 8-bit picture from its profile to sRGB by littlecms; opacity stays as it is.
+    """Convert an 8-bit picture from its profile to sRGB by littlecms; opacity does not change.
 
     Raises:
         RefusedError: if the profile cannot be read or is of another kind of colour.
@@ -89,7 +90,7 @@ def refuse_profile(profile: bytes) -> None:
 
 
 def from_gamma(pixels: NDArray[Any], gamma: float | None, chromaticity: tuple[float, ...] | None) -> NDArray[Any]:
-    """Bring samples that a PNG file's gAMA chunk describes to sRGB's gamma; the same where they have that already.
+    """Convert pixels of a PNG file from the gamma in its gAMA chunk to sRGB's; pixels of sRGB's gamma do not change.
 
     Raises:
         RefusedError: if the file's primaries, in its cHRM chunk, are not sRGB's.

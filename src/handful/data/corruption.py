@@ -49,24 +49,24 @@ SEVERITIES: Mapping[str, tuple[float, ...]] = {
     "gaussian_blur": (1, 2, 3, 4, 6),  # standard deviation in pixels at `SIDE`
     "motion_blur": (7, 11, 17, 24, 30),  # length in pixels at `SIDE`
     "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),  # added to HSV's value
-    "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),  # of the distance from each channel's mean, what is left
+    "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),  # factor of the difference from each channel's mean
     "jpeg": (25, 18, 15, 10, 7),  # quality
 }
 KINDS = tuple(SEVERITIES)
-SIDE = 224  # pixels of the shorter side that lengths are meant for
-ANGLES = (-45.0, 45.0)  # degrees that motion blur is drawn from
+SIDE = 224  # pixels of the shorter side for which lengths are given
+ANGLES = (-45.0, 45.0)  # range of the angle of motion blur, in degrees
 
 
 def corrupt(image: Tensor, kind: str, *, severity: int, generator_seed: int) -> Tensor:
-    """Corrupt one picture: (3, H, W) float32 in [0, 1] → the same.
+    """Corrupt a picture: (3, H, W) float32 in [0, 1] → (3, H, W) in [0, 1].
 
-    Equal arguments give equal pictures; torch's own generator is neither used nor moved.
+    Equal arguments give equal pictures; torch's global generator is neither used nor advanced.
 
     Args:
         image: any H and W.
-        kind: one of `KINDS`.
+        kind: a kind in `KINDS`.
         severity: 1 (mild) to 5.
-        generator_seed: of the noise and of the motion's angle.
+        generator_seed: the seed of the noise and of the motion's angle.
 
     Raises:
         SettingError: for an unknown kind, another severity, or a seed that does not fit 63 bits.
@@ -96,26 +96,27 @@ def write_task(
 ) -> Dataset:
     """Write a labelled data set of clean and corrupted pictures, and read it back.
 
-    OUT/CATEGORY/train/good holds the good training pictures, test/good the good test pictures, and test/KIND these
-    corrupted; defects of the source are left out. All are written as 8-bit PNG from the same 8-bit pixels, so that the
-    file does not give a corruption away; 16-bit pictures are scaled by their depth. A whole picture is corrupted, so
-    there are no masks.
+    OUT/CATEGORY/train/good holds the good training pictures, test/good the good test pictures, and test/KIND the
+    corrupted good test pictures; defects of the source are left out. All pictures are written as 8-bit PNG from 8-bit
+    pixels, so that the file format does not give a corruption away; 16-bit pictures are scaled by their depth. The
+    whole picture is corrupted, so there are no masks.
 
     Args:
-        source: a labelled data set; else a folder of class folders, each a category; else a folder of pictures, one
-            category. Where nobody split the pictures, every second one by its name, starting with the first, is for
-            training, and the others for testing.
-        out: a folder that is not there yet, or empty.
-        kinds: of `KINDS`.
+        source: a labelled data set; else a folder of class folders, each a category; else a folder of pictures, a
+            single category. Pictures without a split are split by name: the first, third and so on for training, the
+            others for testing.
+        out: a new or empty folder.
+        kinds: kinds in `KINDS`.
         severity: 1 to 5.
-        seed: with the picture's name and kind it decides all that is random; the order of the pictures does not.
+        seed: with the picture's name and kind, the seed of all random draws, which do not depend on the order of the
+            pictures.
         layout: of the source, see `open_dataset`.
         track: shows progress.
 
     Raises:
-        SettingError: for no or an unknown kind, another severity or an unknown layout.
-        InputError: if the source has no good pictures for one half, or a picture cannot be read.
-        OutputError: if `out` is not empty or cannot be written; nothing is left behind then.
+        SettingError: for no kind or an unknown kind, another severity or an unknown layout.
+        InputError: if the source has no good pictures for training or testing, or a picture cannot be read.
+        OutputError: if `out` is not empty or cannot be written; no file is then left.
     """
     _check(kinds, severity)
     planned = _plan(source, layout)
@@ -145,10 +146,10 @@ def _check(kinds: Sequence[str], severity: int) -> None:
 
 
 def _plan(source: Path, layout: str) -> list[Planned]:
-    """Every good picture of the source, and which half it is for."""
+    """Every good picture of the source with its category and split."""
     planned = []
     for name, (train, test) in _good_pictures(source, layout).items():
-        if name in ("", ".", "..") or Path(name).name != name:  # a manifest may say anything
+        if name in ("", ".", "..") or Path(name).name != name:  # a manifest may hold any name
             raise InputError(f"A category's name must serve as a folder's, got {name!r} in {source}; rename it.")
         if not train or not test:
             lacks = "testing" if train else "training"
@@ -161,7 +162,7 @@ def _plan(source: Path, layout: str) -> list[Planned]:
 
 
 def _good_pictures(source: Path, layout: str) -> dict[str, tuple[list[Path], list[Path]]]:
-    """By category, the good pictures for training and for testing."""
+    """The good pictures for training and for testing, by category."""
     if layout != "auto" or not source.is_dir() or any(reader.detect(source) for reader in LAYOUTS.values()):
         return {
             category.name: (
@@ -199,7 +200,7 @@ def _gaussian_blur(image: Tensor, deviation: float, generator: torch.Generator) 
 
 
 def _motion_blur(image: Tensor, length: float, generator: torch.Generator) -> Tensor:
-    """Sum shifted pictures: kornia's own filter multiplies by the kernel's zeros too and takes many times as long."""
+    """Motion blur as a sum of shifted pictures; kornia's own filter takes many times as long."""
     height, width = image.shape[1:]
     reach = max(1, round((length * min(height, width) / SIDE - 1) / 2))
     low, high = ANGLES
@@ -228,7 +229,7 @@ def _jpeg(image: Tensor, quality: float, generator: torch.Generator) -> Tensor:
 
 
 def _noise_shape(image: Tensor) -> tuple[int, ...]:
-    """One channel of noise for all three on a grey picture, else one for each."""
+    """The shape of noise: a single channel for a grey picture, else three channels."""
     return (1 if _is_grey(image) else 3, *image.shape[1:])
 
 

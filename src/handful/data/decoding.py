@@ -1,8 +1,9 @@
-"""A picture file's bytes → upright RGB pixels, exactly as its format says, or a refusal that names the cause.
+"""The decoding of picture files: upright RGB pixels exactly as the format says, or a refusal with the cause.
 
-Pillow decodes. Its plugins are opened one by one by a file's first bytes, so that neither Pillow's list of formats
-(some of which start other programs) nor its process-wide limit on pixels plays a part; `max_pixels` is compared with
-the header's size before a pixel is decoded. What Pillow would reduce or misread is read another way here or refused.
+Pillow decodes. A single plugin of Pillow is opened, chosen by the file's first bytes, so that neither Pillow's list of
+formats (some of which start other programs) nor its process-wide limit of pixels applies; `max_pixels` is compared with
+the header's size before a pixel is decoded. Pictures that Pillow would reduce or misread are read in another way here,
+or refused.
 """
 
 import io
@@ -21,22 +22,22 @@ from handful.data import colours, jpeg2000, pnm, tiff, wholeness
 from handful.data.formats import HEAD, RefusedError, format_of
 from handful.data.orientation import ON_ITS_SIDE, orientation_of, upright
 
-MAX_PIXELS = 50_000_000  # 0.35 GB while an 8-bit picture is decoded; larger area cameras are rare, and may say so
-DRAFT_FACTOR = 2  # a JPEG is decoded at least this many times the model's input, so that resizing stays smooth
-_WEBP_COST = 2  # libwebp holds so many times as much memory for each pixel as the other decoders do
+MAX_PIXELS = 50_000_000  # 0.35 GB while an 8-bit picture is decoded; larger area cameras are rare and need an option
+DRAFT_FACTOR = 2  # a JPEG is decoded at least at this factor of the model's input size, so that resizing stays smooth
+_WEBP_COST = 2  # libwebp's memory for each pixel, relative to the other decoders
 _SRGB_CODE = bytes([1, 13, 0, 1])  # in PNG's cICP chunk: primaries, transfer, matrix, full range
-_STRIP = 1_000_000  # pixels that are converted at a time, so that no second copy of a large picture is held
+_STRIP = 1_000_000  # pixels converted at a time, so that no second copy of a large picture is held
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """One upright picture.
+    """A decoded, upright picture.
 
     Attributes:
-        pixels: (h, w, 3) RGB, uint8 or uint16; a JPEG's may be fewer than the original's.
-        bits: the depth that the file states: 8, or 9 to 16 in uint16.
+        pixels: (h, w, 3) RGB, uint8 or uint16; a JPEG may be decoded at a smaller size than the original.
+        bits: the depth stated in the file: 8, or 9 to 16 in uint16.
         size: width, height of the upright original.
     """
 
@@ -47,12 +48,12 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a picture is to be decoded.
+    """The options of decoding.
 
     Attributes:
-        detail: the longer side of the model's input, None for every pixel of a JPEG.
-        max_pixels: of the picture as stored.
-        number: which of a file's pictures, from 1; None where the file must hold one alone.
+        detail: the longer side of the model's input; None to decode a JPEG at full size.
+        max_pixels: the largest number of pixels of the stored picture.
+        number: the number of the picture in a file of several, from 1; None if the file must hold a single picture.
     """
 
     detail: int | None = None
@@ -60,7 +61,7 @@ class Wanted:
     number: int | None = None
 
     def check_size(self, size: tuple[int, int], *, cost: int = 1) -> None:
-        """Refuse a size that is nothing, or too large to decode."""
+        """Raise RefusedError for a size without pixels or of too many pixels; `cost` divides `max_pixels`."""
         if min(size) < 1:
             raise RefusedError(f"must have at least one pixel, got {size[0]} x {size[1]}.")
         most = self.max_pixels // cost
@@ -71,7 +72,7 @@ class Wanted:
             )
 
     def index(self, count: int) -> int:
-        """Which of a file's pictures to read, from 0."""
+        """The index, from 0, of the picture to read in a file of `count` pictures; raises RefusedError for none."""
         if self.number is None and count > 1:
             raise RefusedError(
                 "must hold one picture, got several; name one by its number, FILE#1, FILE#2, …, or split the file."
@@ -89,7 +90,7 @@ def decode(data: bytes, wanted: Wanted) -> Decoded:
     over black; colour profiles are converted to sRGB.
 
     Raises:
-        RefusedError: if it cannot be read as its format says, is too large, or holds several pictures.
+        RefusedError: if the file cannot be read as its format says, is too large, or holds several pictures.
     """
     kind = format_of(data[:HEAD])
     if kind is None:
@@ -98,14 +99,14 @@ def decode(data: bytes, wanted: Wanted) -> Decoded:
         return _DECODERS[kind](data, wanted)
     except RefusedError:
         raise
-    except Exception as error:  # decoders raise whatever they please
+    except Exception as error:  # decoders raise errors of any kind
         said = " ".join(str(error).split()).rstrip(".") or "it cannot be decoded"
         raise RefusedError(f"must be a readable picture, got: {said}; save it again.") from error
 
 
 def _jpeg(data: bytes, wanted: Wanted) -> Decoded:
     exif = wholeness.check_jpeg(data)
-    # Without EXIF, of whose faults Pillow warns while it opens a JPEG.
+    # EXIF is cut out, as Pillow warns of faulty EXIF while it opens a JPEG.
     image = _opened("Jpeg", data[: exif.start] + data[exif.stop :] if exif else data)
     if exif:
         image.info["exif"] = data[exif.start + 4 : exif.stop]
@@ -136,20 +137,20 @@ def _png(data: bytes, wanted: Wanted) -> Decoded:
     pixels: NDArray[Any] = _deep_png(data, image, colour) if bits == 16 else pixels_of(image)
     if key is not None:
         scale = 255 // (2**bits - 1) if bits < 8 else 1
-        same = pixels == np.multiply(key, scale)  # the one colour that is transparent, by channel
+        same = pixels == np.multiply(key, scale)  # whether each channel equals the transparent colour's
         pixels = np.where(same.all(axis=2, keepdims=True), 0, pixels).astype(pixels.dtype)
     return _turned(colours.from_gamma(pixels, gamma, chromaticity), image, bits=max(8, bits))
 
 
 def _deep_png(data: bytes, image: ImageFile.ImageFile, colour: int) -> NDArray[Any]:
-    """A PNG of 16 bits as (h, w, 3): Pillow keeps the depth of grey alone."""
+    """The pixels (h, w, 3) of a PNG of 16 bits; Pillow itself keeps 16 bits only for grey."""
     if profile := image.info.get("icc_profile"):
         colours.refuse_profile(profile)
     if getattr(image, "n_frames", 1) > 1 and colour != 0:
         raise RefusedError("must have 8 bits if it moves, got a PNG file of several frames in 16; split the file.")
     if colour == 0:
         return _grey(np.asarray(image))
-    if colour == 4:  # grey and opacity, four bytes each, as Pillow reads four channels of one byte
+    if colour == 4:  # grey and opacity, four bytes a pixel, read as Pillow's four channels of a byte
         halves = _loaded_as(_opened("Png", data), "RGBA")
         grey_alpha = np.ascontiguousarray(halves).view(">u2").astype(np.uint16)  # (h, w, 2)
         return over_black(np.repeat(grey_alpha[:, :, :1], 3, axis=2), grey_alpha[:, :, 1:])
@@ -180,7 +181,7 @@ def _tiff(data: bytes, wanted: Wanted) -> Decoded:
         deep = _both_halves(opened, raw, "L" if little else "B", keep=image)
         pixels: Pixels = over_black(deep[:, :, :3], deep[:, :, 3:]) if page.opacity == tiff.SEPARATE else deep[:, :, :3]
         return _whole(pixels, 16)
-    if page.opacity == tiff.MULTIPLIED:  # the colours are those over black already; Pillow would divide them
+    if page.opacity == tiff.MULTIPLIED:  # colours are multiplied by opacity already; Pillow would divide by it
         grey = photometric != tiff.RGB
         loaded = np.asarray(image) if grey else _loaded_as(image, "RGBA")
         return _whole(_grey(loaded[:, :, 0]) if grey else np.ascontiguousarray(loaded[:, :, :3]), 8)
@@ -212,9 +213,9 @@ def _jpeg2000(data: bytes, wanted: Wanted) -> Decoded:
             colours.refuse_profile(header.profile)
         image.info["icc_profile"] = header.profile
     pixels = pixels_of(image)
-    if bits > 8:  # Pillow moves the values up to 16 bits
+    if bits > 8:  # Pillow shifts the values to 16 bits
         return _turned((pixels >> (16 - bits)).astype(np.uint16), image, bits=bits)
-    if bits < 8:  # and likewise up to 8, which leaves white a grey
+    if bits < 8:  # Pillow shifts the values to 8 bits, which makes white grey
         pixels = np.rint((pixels >> (8 - bits)) * (255 / (2**bits - 1))).astype(np.uint8)
     return _turned(pixels, image, bits=8)
 
@@ -250,7 +251,7 @@ def _gif(data: bytes, wanted: Wanted) -> Decoded:
     several = getattr(image, "is_animated", False)
     if index := wanted.index((2 if wanted.number is None else getattr(image, "n_frames", 1)) if several else 1):
         image.seek(index)
-        wanted.check_size(image.size)  # a frame may reach beyond the first
+        wanted.check_size(image.size)  # a frame may be larger than the first
     return _finished(image, image.size)
 
 
@@ -286,24 +287,24 @@ _DECODERS: dict[str, Callable[[bytes, Wanted], Decoded]] = {
 
 
 def _opened(plugin: str, data: bytes) -> ImageFile.ImageFile:
-    """Open by one plugin of Pillow's, which reads the header and checks no size."""
+    """Open a picture by a plugin of Pillow, which reads the header and checks no size."""
     module = import_module(f"PIL.{plugin}ImagePlugin")
     image: ImageFile.ImageFile = getattr(module, f"{plugin}ImageFile")(io.BytesIO(data))
     return image
 
 
 def _finished(image: ImageFile.ImageFile, stored: tuple[int, int]) -> Decoded:
-    """Decode an 8-bit picture whose pixels may be fewer than those stored."""
+    """Decode an 8-bit picture, which may have been reduced from its `stored` width and height."""
     pixels, orientation = pixels_of(image), orientation_of(image.info)
     size = stored[::-1] if orientation in ON_ITS_SIDE else stored
     return Decoded(upright(pixels, orientation), 8, size)
 
 
 def pixels_of(image: Image.Image) -> Pixels:
-    """Load an image and bring it to RGB (h, w, 3) in sRGB, transparency over black; not yet upright.
+    """Load an image as RGB (h, w, 3) in sRGB, transparency over black; not yet upright.
 
     Raises:
-        RefusedError: if it holds floating point, values beyond 16 bits, or colours that cannot be converted.
+        RefusedError: if the image holds floating point, values beyond 16 bits, or colours that cannot be converted.
     """
     image.load()
     profile = image.info.get("icc_profile")
@@ -336,7 +337,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:
-    """The rows of a picture in parts, so that what is made of each part takes little memory."""
+    """The rows of a picture in strips of at most `_STRIP` pixels, to bound the memory of conversions."""
     rows = max(1, _STRIP // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
@@ -348,7 +349,7 @@ def _grey(values: NDArray[Any]) -> Pixels:
 
 
 def over_black(colour: NDArray[Any], opacity: NDArray[Any]) -> NDArray[Any]:
-    """What opacity (h, w, 1) leaves of a colour (h, w, 3) of the same type on black."""
+    """Colour (h, w, 3) with opacity (h, w, 1), of equal type, laid over black."""
     laid, most = np.empty(colour.shape, colour.dtype), np.iinfo(opacity.dtype).max
     for rows in _strips(*colour.shape[:2]):
         laid[rows] = (colour[rows] * (opacity[rows] / most)).round()
@@ -358,13 +359,13 @@ def over_black(colour: NDArray[Any], opacity: NDArray[Any]) -> NDArray[Any]:
 def _both_halves(
     opened: Callable[[], ImageFile.ImageFile], raw: str, high: str, *, keep: ImageFile.ImageFile | None = None
 ) -> NDArray[np.uint16]:
-    """Decode 16-bit colour in two passes, as Pillow gives the higher byte or, in the other byte order, the lower.
+    """Decode 16-bit colour in two passes: Pillow gives the higher byte in one byte order and the lower in the other.
 
     Args:
         opened: opens the file.
-        raw: RGB, RGBA, or RGBX where the fourth channel does not count.
+        raw: RGB, RGBA, or RGBX for a fourth channel that does not count.
         high: the byte order, B or L, in which Pillow takes the higher byte of each value.
-        keep: an opened image for the second pass, whose orientation is known afterwards.
+        keep: an opened image for the second pass, after which its orientation is known.
     """
     mode = raw.replace("X", "")
     both = _loaded_as(opened(), f"{raw};16{high}", mode=mode).astype(np.uint16)
@@ -385,7 +386,7 @@ def _loaded_as(image: ImageFile.ImageFile, raw: str, *, mode: str = "RGBA") -> N
 
 
 def _turned(pixels: NDArray[Any], image: ImageFile.ImageFile, *, bits: int) -> Decoded:
-    """Turn upright what an image's EXIF says lies otherwise."""
+    """Turn pixels upright by the orientation in an image's EXIF."""
     return _whole(upright(pixels, orientation_of(image.info)), bits)
 
 

@@ -1,4 +1,4 @@
-"""How many bits the values of 16-bit pictures have: cameras of 10 to 14 bits write them into 16-bit files."""
+"""The bit depth of 16-bit pictures: cameras of 10 to 14 bits write 16-bit files."""
 
 import math
 import statistics
@@ -8,17 +8,17 @@ import numpy as np
 from handful.data.images import Picture
 
 DEPTHS = (10, 12, 14, 16)  # bits that cameras use inside 16-bit files
-MOST = 0.995  # the share of pixels that says how bright a picture is: a stamped counter, line or hot pixel says nothing
-_ALIKE = 2.5  # pictures of one camera differ less in how bright they are; two bits of depth are a factor of 4
-_SAME = 1.5  # by which a picture of another depth may differ from the references, once its depth is allowed for
+MOST = 0.995  # quantile of pixels that measures brightness: stamped counters, lines and hot pixels do not count
+_ALIKE = 2.5  # bound of the factor in brightness between pictures of a camera; two bits of depth are a factor of 4
+_SAME = 1.5  # largest factor in brightness between the references and a picture of another depth, both scaled by depth
 
 
 def bits_of(pictures: list[Picture]) -> int:
-    """The fewest bits of `DEPTHS` that hold most pixels of most 16-bit references; 8 where none has 16-bit pixels.
+    """The least depth of `DEPTHS` that holds most pixels of most 16-bit references; 8 without 16-bit references.
 
     A 12-bit camera writes 0 to 4095 into a 16-bit file; scaled by 65535 its pictures would be almost black. The
-    brightest 0.5 % of a picture's pixels do not count, nor does a picture far brighter than the others: cameras stamp
-    counters, and one picture of another camera must not darken the rest. A depth that the files state goes before.
+    brightest 0.5 % of a picture's pixels do not count, as cameras stamp counters, nor does a picture far brighter than
+    the others, as a picture of another camera must not darken the rest. A depth stated in the files takes precedence.
     """
     deep = [picture for picture in pictures if picture.pixels.dtype == np.uint16]
     if not deep:
@@ -32,7 +32,10 @@ def bits_of(pictures: list[Picture]) -> int:
 
 
 def own_bits(picture: Picture, bits: int) -> int:
-    """The bits of a reference: 8, those that its file states, the references', or more where these hold it not."""
+    """The depth of a reference: 8, or the depth stated in its file, or the references' depth, or a greater depth.
+
+    A greater depth is taken if the references' depth is far too small for the picture's values.
+    """
     if picture.pixels.dtype == np.uint8:
         return 8
     if picture.bits < 16:
@@ -41,17 +44,17 @@ def own_bits(picture: Picture, bits: int) -> int:
 
 
 def bright_value(picture: Picture) -> int:
-    """The value that all but the brightest 0.5 % of a picture's pixels, by their brightest channel, do not exceed."""
+    """The value that 99.5 % of a picture's pixels, by their brightest channel, do not exceed."""
     values = picture.pixels.max(axis=2).ravel()
     reached = np.bincount(values).cumsum()
     return int(np.searchsorted(reached, MOST * values.size))
 
 
 def depth_of(picture: Picture, bits: int, bright: float | None) -> int:
-    """The bits that a 16-bit picture's values are scaled by, see `handful.data.preprocessing.Preprocessing.depth_of`.
+    """The depth that a 16-bit picture's values are scaled by, see `handful.data.preprocessing.Preprocessing.depth_of`.
 
     Args:
-        picture: of 16 bits.
+        picture: a 16-bit picture.
         bits, bright: of the references, see `handful.data.preprocessing.Preprocessing`.
     """
     if picture.bits < 16:

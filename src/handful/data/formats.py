@@ -1,8 +1,8 @@
-"""The picture formats that are read, told by a file's first bytes, and the exception of a picture that is refused."""
+"""The picture formats that can be read, recognised by a file's first bytes, and the error of a refused picture."""
 
 import re
 
-# Suffixes by which a folder's files count as pictures even where their content is none, so that reading them tells.
+# Suffixes of files that count as pictures whatever their content, so that a damaged picture raises an error when read.
 SUFFIXES = (
     *(".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
@@ -24,11 +24,11 @@ _STARTS = {
 
 
 class RefusedError(Exception):
-    """A picture cannot be read as its format says; the text is the rest of a sentence that begins with its name."""
+    """A picture cannot be read as its format says; the text ends a sentence that begins with the picture's name."""
 
 
 def format_of(head: bytes) -> str | None:
-    """The format of a file that begins with `head`, at least `HEAD` bytes where it has so many; None for no picture."""
+    """The format of a file from its first `HEAD` bytes, or all bytes of a shorter file; None for no picture."""
     for start, kind in _STARTS.items():
         if head.startswith(start):
             return kind

@@ -1,4 +1,4 @@
-"""Pictures, whatever they come as, as upright RGB pixels with a name."""
+"""Pictures from paths, bytes, files, images, arrays or tensors, as upright RGB pixels with a name."""
 
 import hashlib
 import os
@@ -45,22 +45,22 @@ __all__ = [
 PictureSource = Union[
     str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO, Image.Image, NDArray[Any], "Tensor"
 ]
-Pictures = PictureSource | Iterable[PictureSource]  # one, or several: a stack of arrays or tensors too
+Pictures = PictureSource | Iterable[PictureSource]  # a picture, a folder or several pictures; a stack counts as several
 
-_NARROWEST = 32  # pixels of the last axis of a stack of grey arrays: a shorter one would count channels
+_NARROWEST = 32  # the least width of a stack of grey arrays; a shorter last axis counts as channels
 _NUMBERED = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)  # FILE#2: the second picture of a file
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One upright picture.
+    """An upright picture.
 
     Attributes:
-        name: its path, or what the caller named a picture in memory.
-        pixels: (h, w, 3) RGB, uint8 or uint16; a large JPEG's are fewer than the original's.
+        name: the picture's path, or the name given to a picture in memory.
+        pixels: (h, w, 3) RGB, uint8 or uint16; a large JPEG may be decoded at a smaller size than the original.
         size: width, height of the upright original.
-        bits: the depth that 16-bit pixels are stated to have, 9 to 16; 8 for 8-bit pixels.
-        sha256: of the file, in hex, where it was read from a file object; else None.
+        bits: the depth that the file states for 16-bit pixels, 9 to 16; 8 for 8-bit pixels.
+        sha256: the digest of the file in hex, if the picture was read from a file object; else None.
     """
 
     name: str
@@ -77,26 +77,35 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Pictures, each with its name, and what lies beside them in the folders that they come from."""
+    """The result of `find`.
+
+    Attributes:
+        sources: each a picture and its name.
+        left_out: all other files and folders in the pictures' folders.
+    """
 
     sources: list[tuple[PictureSource, str]]
     left_out: tuple[LeftOut, ...] = ()
 
 
 def gather(pictures: Pictures, *, recursive: bool) -> list[tuple[PictureSource, str]]:
-    """One picture, several, or folders of them, as a flat list of (picture, name).
+    """A flat list of (picture, name) from a picture, several pictures, or folders of pictures.
 
-    Several are any iterable of pictures, or a stack: an array (B, h, w, 3) or (B, h, w) of at least 32 pixels across,
-    a tensor (B, 3, h, w) or (B, h, w), of which (1, h, w), (3, h, w) and (4, h, w) are one picture.
+    Several pictures are any iterable of pictures, or a stack: an array (B, h, w, 3) or (B, h, w) of at least 32 pixels
+    across, or a tensor (B, 3, h, w) or (B, h, w). Tensors (1, h, w), (3, h, w) and (4, h, w) are a single picture.
+
+    Args:
+        pictures: the picture, pictures or folders.
+        recursive: whether to look into the subfolders of folders too.
 
     Raises:
-        InputError: as `find`.
+        InputError: see `find`.
     """
     return find(pictures, recursive=recursive).sources
 
 
 def find(pictures: Pictures, *, recursive: bool) -> Gathered:
-    """As `gather`, and what the folders hold besides.
+    """The pictures for the arguments of `gather`, and all other files in their folders.
 
     Raises:
         InputError: if there is no picture, a folder holds none, or a folder cannot be read.
@@ -112,7 +121,7 @@ def find(pictures: Pictures, *, recursive: bool) -> Gathered:
 
 
 def stream(pictures: Iterable[PictureSource], *, recursive: bool) -> Iterator[tuple[PictureSource, str]]:
-    """As `gather`, from an iterator that is asked for each picture only when the one before was taken."""
+    """Yield (picture, name), see `gather`; the next picture is taken from the iterator only when it is asked for."""
     count = 0
     for source in pictures:
         found = _gathered(source, count, recursive=recursive).sources
@@ -122,7 +131,7 @@ def stream(pictures: Iterable[PictureSource], *, recursive: bool) -> Iterator[tu
 
 
 def name_of(source: object) -> str | None:
-    """What a path or an open file is called; None for anything else."""
+    """The name of a path or an open file; None for any other source."""
     if isinstance(source, (str, os.PathLike)):
         return str(Path(source))
     name = getattr(source, "name", None) if hasattr(source, "read") else None
@@ -130,7 +139,7 @@ def name_of(source: object) -> str | None:
 
 
 def _several(pictures: Any) -> Iterable[Any]:
-    """The pictures that an argument stands for."""
+    """The pictures in an argument: the items of a stack or an iterable, else the argument itself."""
     if isinstance(pictures, np.ndarray):
         stack = pictures.ndim == 4 or (pictures.ndim == 3 and pictures.shape[2] >= _NARROWEST)
         return pictures if stack else (pictures,)
@@ -143,7 +152,7 @@ def _several(pictures: Any) -> Iterable[Any]:
 
 
 def _gathered(source: Any, number: int, *, recursive: bool) -> Gathered:
-    """One picture, or those of a folder; a picture in memory is named by its number."""
+    """A single picture, or the pictures of a folder; a picture in memory is named by its number."""
     if not isinstance(source, (str, os.PathLike)):
         return Gathered([(source, name_of(source) or f"picture {number}")])
     if is_folder(Path(source)):
@@ -161,25 +170,25 @@ def _check_any(count: int) -> None:
 def read_picture(
     source: PictureSource, *, name: str | None = None, detail: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Picture:
-    """Read one picture as upright RGB.
+    """Read a picture as upright RGB.
 
-    The pixels of a file are those that its format says, at its own depth, or it is refused: EXIF orientation is
-    applied, unreadable EXIF passed over; grey becomes three equal channels; transparency is laid over black; embedded
-    colour profiles are converted to sRGB. Of a file of several pictures `FILE#2` is the second, unless a file is called
-    so; without a number it is refused.
+    A file is decoded exactly as its format says, at its own depth, or refused. EXIF orientation is applied, unreadable
+    EXIF is passed over; grey becomes three equal channels; transparency is laid over black; embedded colour profiles
+    are converted to sRGB. `FILE#2` is the second picture of a file of several pictures, unless a file has that name;
+    without a number, a file of several pictures is refused.
 
     Args:
-        source: a path; a file's content as bytes; a binary file object, read from where it stands to its end; a PIL
-            image; an array (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4) RGBA, uint8, uint16, or float in [0, 1]
-            (OpenCV's BGR must be turned round first); or a tensor of the same types as (h, w), (1, h, w), (3, h, w) or
-            (4, h, w).
-        name: for a picture in memory; a path names itself, and so does a file object that has a name.
-        detail: the longer side of the model's input. A JPEG may then be decoded smaller than it is stored, which is
-            faster.
-        max_pixels: a file that says it has more is refused before it is decoded; WebP may have half as many.
+        source: a path; a file's content as bytes; a binary file object, read from its position to its end; a PIL image;
+            an array (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4) RGBA, uint8, uint16, or float in [0, 1] (reverse the
+            channels of OpenCV's BGR first); or a tensor of these types, (h, w), (1, h, w), (3, h, w) or (4, h, w).
+        name: the name of a picture in memory; a path, and a file object with a name, need none.
+        detail: the longer side of the model's input; a JPEG may then be decoded smaller than stored, which is faster.
+        max_pixels: the largest number of pixels; a file of more pixels is refused before decoding. Half as many for
+            WebP.
 
     Raises:
-        ImageError: if it is missing, unreadable, half-copied, no picture, too large, or of another shape or type.
+        ImageError: if the picture is missing, unreadable, half-copied, too large, of another shape or type, or no
+            picture.
     """
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source), Wanted(detail, max_pixels))
@@ -209,7 +218,11 @@ def read_picture(
 
 
 def held(source: PictureSource) -> PictureSource:
-    """What can be read more than once: a file object's content (ImageError if it cannot be read), else the source."""
+    """A source that can be read more than once: the content of a file object, else the source itself.
+
+    Raises:
+        ImageError: if the file object cannot be read.
+    """
     if isinstance(source, Image.Image) or not hasattr(source, "read"):
         return source
     try:
@@ -219,7 +232,7 @@ def held(source: PictureSource) -> PictureSource:
 
 
 def digest(source: PictureSource, picture: Picture) -> str:
-    """sha256 in hex that tells pictures apart: of the file where there is one, else of the pixels."""
+    """The sha256, in hex, that tells pictures apart: of the file if there is a file, else of the pixels."""
     if picture.sha256 is not None:
         return picture.sha256
     if isinstance(source, (str, os.PathLike)):
@@ -232,7 +245,7 @@ def digest(source: PictureSource, picture: Picture) -> str:
 
 
 def check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
-    """Raise InputError, naming both, for references among which one comes twice."""
+    """Raise InputError for a picture that is given twice among references, with both names."""
     seen: dict[str, str] = {}
     for picture, digest in zip(pictures, digests, strict=True):
         if digest in seen:
@@ -244,13 +257,16 @@ def check_distinct(pictures: Sequence[Picture], digests: Sequence[str]) -> None:
 
 
 def _is_tensor(source: object) -> "TypeGuard[Tensor]":
-    """Whether it is one of torch's, which nobody has before torch is imported."""
+    """Whether a source is a torch tensor, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.Tensor)
 
 
 def _file_and_number(path: Path) -> tuple[Path, int | None]:
-    """The file that a path means, and the number of a picture in it: FILE#2 where no file is called so and FILE is."""
+    """The file of a path and the number of a picture in it, None without a number.
+
+    `FILE#2` has a number if there is no file of that name but a file named `FILE`.
+    """
     numbered = _NUMBERED.fullmatch(str(path))
     if numbered is None or os.path.lexists(path):
         return path, None
@@ -273,7 +289,7 @@ def _read_file(path: Path, wanted: Wanted) -> Picture:
 
 
 def _content(source: Any) -> bytes:
-    """All that is left to read in a binary file object; RefusedError if it gives no bytes, or cannot be read."""
+    """The rest of a binary file object; raises RefusedError if the object gives no bytes or cannot be read."""
     try:
         data = source.read()
     except (OSError, ValueError) as error:
@@ -292,10 +308,10 @@ def _picture(name: str, decoded: Decoded, sha256: str | None = None) -> Picture:
 
 
 def _from_image(source: Image.Image) -> Pixels:
-    """An image that Pillow has opened or made, upright; `source` stays as it is.
+    """The upright pixels of an image that Pillow has opened or made; `source` does not change.
 
     Raises:
-        RefusedError: if it cannot be loaded, or Pillow has reduced it, or would, from 16 bits of colour to 8.
+        RefusedError: if the image cannot be loaded, or if Pillow reduces its 16 bits of colour to 8.
     """
     if 0 in source.size:
         raise RefusedError(f"must have at least one pixel, got {source.width} x {source.height}.")
@@ -306,13 +322,13 @@ def _from_image(source: Image.Image) -> Pixels:
         return upright(pixels_of(image), _orientation(image))
     except RefusedError:
         raise
-    except Exception as error:  # Pillow's plugins raise whatever they please
+    except Exception as error:  # Pillow's plugins raise errors of any kind
         said = str(error).rstrip(".") or "it cannot be decoded"
         raise RefusedError(f"must be a readable picture, got: {said}; save it again.") from error
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation of a loaded image, 1 where there is none."""
+    """The EXIF orientation of a loaded image; 1 without EXIF."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken EXIF fails in many ways, and the picture may still be whole
@@ -320,7 +336,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _from_array(array: NDArray[Any], *, channels_first: bool) -> Pixels:
-    """Check an array in memory and bring it to RGB."""
+    """Check an array in memory and convert it to RGB."""
     came = array.shape
     if array.ndim == 2:
         array = array[:, :, None]

@@ -1,4 +1,4 @@
-"""What a JPEG 2000 file says of its picture, read without decoding a pixel (ISO 15444-1, annexes A and I)."""
+"""The headers of a JPEG 2000 file, read without decoding a pixel (ISO 15444-1, annexes A and I)."""
 
 import struct
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ _SPACES = (b"\0\0\0\x10", b"\0\0\0\x11")  # sRGB, grey with sRGB's curve
 
 @dataclass(frozen=True)
 class Header:
-    """The codestream and what the boxes around it say.
+    """The codestream, and the contents of the boxes around it.
 
     Attributes:
-        codestream: as bytes.
+        codestream: the compressed picture.
         size: width and height.
         depths: bits of each component.
         profile: an embedded ICC profile, or None.
-        palette: whether the components are indices.
+        palette: whether the components are indices into a palette.
     """
 
     codestream: bytes
@@ -32,7 +32,7 @@ def read_header(data: bytes) -> Header:
     """Read the boxes of a JP2 file, or a bare codestream.
 
     Raises:
-        RefusedError: if there is no codestream, more than one, or one of a kind that is not read.
+        RefusedError: if there is no codestream, more than one, or a codestream of a kind that is not supported.
     """
     boxes = [] if data[:4] == b"\xff\x4f\xff\x51" else list(_boxes(data, 0, len(data)))
     streams = [data[start:end] for kind, start, end in boxes if kind == b"jp2c"] if boxes else [data]
@@ -55,7 +55,7 @@ def read_header(data: bytes) -> Header:
 
 
 def _check_size(header: bytes, size: tuple[int, int]) -> None:
-    """Refuse an image header box of another size than the codestream's: Pillow makes room for that of the box."""
+    """Raise RefusedError for an image header box of another size than the codestream's, as Pillow trusts the box."""
     height, width = struct.unpack(">2I", header[:8].ljust(8, b"\0"))
     if (width, height) != size:
         raise RefusedError(
@@ -65,7 +65,7 @@ def _check_size(header: bytes, size: tuple[int, int]) -> None:
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, begin and end of each box's content."""
+    """The kind of each box, and the start and end of its content."""
     while start + 8 <= end:
         length, kind = struct.unpack_from(">I4s", data, start)
         head = 8
@@ -79,7 +79,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _siz(stream: bytes) -> tuple[tuple[int, int], tuple[int, ...]]:
-    """Size and components' depths, from the marker segment that every codestream begins with."""
+    """The size and the components' depths, from the first marker segment of a codestream."""
     try:
         right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
         count = struct.unpack_from(">H", stream, 40)[0]
@@ -87,7 +87,7 @@ def _siz(stream: bytes) -> tuple[tuple[int, int], tuple[int, ...]]:
     except struct.error as error:
         raise RefusedError("must be a readable picture, got a JPEG 2000 header cut short; copy it again.") from error
     if any(depth & 0x80 for depth, _, _ in components):
-        raise RefusedError("must hold whole numbers from 0, got signed ones in a JPEG 2000 file; save it again.")
+        raise RefusedError("must hold whole numbers from 0, got signed numbers in a JPEG 2000 file; save it again.")
     if len({(across, down) for _, across, down in components}) > 1:
         raise RefusedError(
             "must have as many pixels in each channel, got a JPEG 2000 file with fewer of colour; save it again."

@@ -1,4 +1,4 @@
-"""Pictures that a data set both learns from and tests on, by what the files hold."""
+"""Leaks: test pictures of a data set whose files equal training pictures."""
 
 import hashlib
 from collections import defaultdict
@@ -26,7 +26,7 @@ def leaks(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _equal(category: Category) -> list[tuple[str, str]]:
-    """Pairs of a training and a test picture that are the same file, the first training picture for each."""
+    """Pairs of a training and a test picture of equal files, with the first training picture for each test picture."""
     tested = [sample.path for sample in category.test]
     try:
         train, test = _by_length(category.train), _by_length(tested)
@@ -39,7 +39,7 @@ def _equal(category: Category) -> list[tuple[str, str]]:
 
 
 def _by_length(paths: Iterable[str]) -> dict[int, list[str]]:
-    """Paths by how many bytes their files hold: files of different lengths need not be read."""
+    """Paths by the lengths of their files in bytes; files of different lengths need not be compared."""
     lengths: dict[int, list[str]] = defaultdict(list)
     for path in paths:
         lengths[Path(path).stat().st_size].append(path)

@@ -1,4 +1,4 @@
-"""The pictures of a folder, told by suffix or content, and what else the folder holds."""
+"""The pictures of a folder, recognised by suffix or content, and the folder's other files."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ _NOT_ENTERED = "a folder inside the folder"
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or folder inside a folder of pictures that is not looked at.
+    """A file or folder inside a folder of pictures that is left out.
 
     Attributes:
-        path: where it lies.
-        reason: why, in a few words.
+        path: the path of the file or folder.
+        reason: the reason in a few words.
     """
 
     path: str
@@ -27,11 +27,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
         pictures: sorted by path.
-        left_out: everything else, sorted by path; a folder that is not entered counts once.
+        left_out: all other files and folders, sorted by path; a folder that is not entered counts once.
     """
 
     pictures: tuple[Path, ...]
@@ -39,7 +39,7 @@ class Listed:
 
 
 class _Search:
-    """A search of a folder under way."""
+    """The state of a search in a folder."""
 
     def __init__(self, *, recursive: bool) -> None:
         self.recursive = recursive
@@ -49,7 +49,7 @@ class _Search:
         self.visited: set[tuple[int, int]] = set()
 
     def enter(self, folder: Path) -> bool:
-        """Whether a folder, told by its place on the disk, has not been searched before."""
+        """Note that a folder is searched, and return whether it is new, by its inode."""
         status = folder.stat()
         place = status.st_dev, status.st_ino
         new = place not in self.visited
@@ -74,7 +74,7 @@ class _Search:
                 self.walk(path)
 
     def entries(self, folder: Path) -> list[tuple[Path, bool, bool]]:
-        """Each entry's path, whether it is a folder, and whether it is a link; sorted."""
+        """The path of each entry, whether it is a folder, and whether it is a link; sorted."""
         try:
             with os.scandir(folder) as found:
                 return sorted((folder / entry.name, _leads_to_folder(entry), entry.is_symlink()) for entry in found)
@@ -85,7 +85,7 @@ class _Search:
             return []
 
     def sort(self, path: Path) -> None:
-        """Note a file as a picture, or why it is left out."""
+        """Note a file as a picture or, with the reason, as left out."""
         named = path.suffix.lower() in SUFFIXES
         try:
             there = path.is_file()
@@ -99,12 +99,12 @@ class _Search:
 
 
 def list_pictures(folder: str | os.PathLike[str], *, recursive: bool) -> list[Path]:
-    """The pictures of a folder, sorted by path; arguments and errors as in `find_pictures`."""
+    """The pictures of a folder, sorted by path; for arguments and errors see `find_pictures`."""
     return list(find_pictures(folder, recursive=recursive).pictures)
 
 
 def find_pictures(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
-    """As `list_all`, of a folder that must hold a picture.
+    """The contents of a folder that must hold a picture, see `list_all`.
 
     Raises:
         InputError: if the folder does not exist, it or a subfolder cannot be read, or there is no picture.
@@ -116,15 +116,15 @@ def find_pictures(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
 
 
 def list_all(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
-    """The pictures of a folder, and all else that the folder holds.
+    """The pictures of a folder, and its other files.
 
-    A picture is a file with a picture's suffix, or whose first bytes are a picture's. Hidden files and folders are left
-    out. A linked folder is searched once, after all folders that lie there themselves; a link that leads nowhere counts
-    as a picture where its suffix is a picture's, so that reading the link tells.
+    A picture is a file with a picture's suffix, or with the first bytes of a picture. Hidden files and folders are left
+    out. A linked folder is searched once, after all folders that are no links; a broken link with a picture's suffix
+    counts as a picture, so that reading the picture raises an error.
 
     Args:
-        folder: where to look.
-        recursive: whether to look into its subfolders too; else these are left out.
+        folder: the folder.
+        recursive: whether to look into its subfolders too; otherwise subfolders are left out.
 
     Raises:
         InputError: if the folder does not exist, or it or a subfolder cannot be read.
@@ -150,10 +150,10 @@ def list_all(folder: str | os.PathLike[str], *, recursive: bool) -> Listed:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder, or a link to one, at a path."""
+    """Whether there is a folder, or a link to a folder, at a path."""
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a name that is too long, say: reading it will tell
+    except (OSError, ValueError):  # for example a name that is too long; reading the path raises the error
         return False
 
 
@@ -165,7 +165,7 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _holds_picture(path: Path) -> bool:
-    """Whether a file's first bytes are a picture's."""
+    """Whether a file begins with the first bytes of a picture format."""
     with path.open("rb") as file:
         return format_of(file.read(HEAD)) is not None
 

@@ -1,8 +1,8 @@
-"""Masks → the true regions of a picture, in the frame of its map.
+"""The reading of masks: the true regions of a picture in the frame of its map, and ignored regions.
 
-A mask holds labels (0 for the background, a number or a colour for each type of defect), and then every label counts.
-Or it has soft edges or the noise of a lossy format, and then values from half of its largest count. `marked` tells
-which of the two a mask is.
+A mask holds either labels (0 for the background, a number or a colour for each type of defect), of which all count; or
+soft edges or the noise of a lossy format, and then only values from half of the largest value on count. `marked`
+decides between the two.
 """
 
 from pathlib import Path
@@ -17,28 +17,29 @@ from handful.errors import ImageError, InputError
 from handful.ops.frames import placement_of, whole
 from handful.types import Dataset, Sample, Saturation, TrueRegion
 
-# How labels are told from soft edges and noise: chosen on masks of real data sets that were enlarged, reduced, blurred,
-# anti-aliased and saved as JPEG and WebP, and on labels made of them (tests/data/test_masks.py, benchmarks/trust.md).
-SMALL = 16  # labels that are counted up, as those of VisA and BraTS, are no larger
-TOUCHING = 4  # so many of these may touch each other
-TOUCHING_LARGE = 8  # so many labels of larger values may; a soft edge goes through more
-NOISE = 16  # noise and ripples beside an edge stay below this part of the largest value
+# Bounds that tell labels from soft edges and noise, chosen on masks of real data sets that were enlarged, reduced,
+# blurred, anti-aliased and saved as JPEG and WebP, and on labels made from these masks (tests/data/test_masks.py,
+# benchmarks/trust.md).
+SMALL = 16  # the largest value of consecutively numbered labels, as in VisA and BraTS
+TOUCHING = 4  # largest number of consecutively numbered labels in a connected part
+TOUCHING_LARGE = 8  # largest number of labels of larger values in a connected part; a soft edge has more values
+NOISE = 16  # noise and ripples beside an edge stay below the largest value divided by this
 EIGHT = np.ones((3, 3), np.bool_)  # a pixel and its eight neighbours
 
 
 def read_regions(
     sample: Sample, size: tuple[int, int], saturation: tuple[Saturation, ...] = ()
 ) -> tuple[TrueRegion, ...]:
-    """The defects of one picture as its masks mark them, see `marked`.
+    """The true regions of a picture from its masks, see `marked`.
 
-    Without saturation all masks are united into one region. With it each mask is one region, and its largest value
-    says which type of defect it marks (MVTec LOCO); in a mask with soft edges or noise, its most frequent value does.
-    Masks are resized to nearest neighbours; a region that vanishes in that is dropped.
+    Without saturation, all masks are united into a single region. With saturation (MVTec LOCO), each mask is a region,
+    and its largest value tells the type of defect; in a mask with soft edges or noise, its most frequent value does.
+    Masks are resized by nearest neighbours; a region that vanishes by resizing is dropped.
 
     Args:
-        sample: a picture; one that is not anomalous, or has no masks, has no regions.
+        sample: a picture; a picture that is not anomalous, or has no masks, has no regions.
         size: (H, W) of the map.
-        saturation: of each type of defect.
+        saturation: of each type of defect; empty without saturation.
 
     Raises:
         ImageError: if a mask cannot be read.
@@ -62,7 +63,7 @@ def read_regions(
 
 
 def marked(values: NDArray[np.integer]) -> tuple[NDArray[np.bool_], bool]:
-    """The pixels (h, w) that a mask (h, w) marks, and whether its lower values were left out as soft edges or noise."""
+    """The marked pixels (h, w) of a mask (h, w), and whether lower values were left out as soft edges or noise."""
     low = (values > 0) & _below_half(values)
     if not low.any() or (values.min() == 0 and 2 * int((low & _labels(values)).sum()) >= int(low.sum())):
         return values > 0, False
@@ -75,20 +76,20 @@ def _below_half(values: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def _labels(values: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Where the values of a mask look like labels: (h, w) → (h, w).
+    """The pixels of a mask whose values look like labels: (h, w) → (h, w).
 
-    Labels stand alone or touch a few others. A pixel of a soft edge touches its neighbours' other values, and its edge
-    goes through many; noise is scattered, of low values.
+    Labels stand alone or touch a few other labels. A pixel of a soft edge touches pixels of other values, and the edge
+    has many values; noise is scattered and of low values.
     """
     components, count = ndimage.label(values > 0, EIGHT)
     pairs = np.unique((components[components > 0].astype(np.int64) << 16) + values[components > 0])
-    kinds = np.bincount(pairs >> 16, minlength=count + 1)[components]  # (h, w) how many values the connected part holds
+    kinds = np.bincount(pairs >> 16, minlength=count + 1)[components]  # (h, w) number of values in the connected part
     largest = int(values.max())
     if largest <= SMALL:
         few: NDArray[np.bool_] = kinds <= TOUCHING
         return few
     highest = ndimage.maximum_filter(values, size=3, mode="nearest")
-    lowest = ndimage.minimum_filter(np.where(values > 0, values, largest), size=3, mode="nearest")  # 0 left aside
+    lowest = ndimage.minimum_filter(np.where(values > 0, values, largest), size=3, mode="nearest")  # without 0
     alone = (highest == values) & (lowest == values)
     flat = ndimage.maximum_filter(values, size=5) == ndimage.minimum_filter(values, size=5)
     beyond_noise = (values > largest // NOISE) | ndimage.binary_dilation(flat, EIGHT, iterations=2)
@@ -97,7 +98,7 @@ def _labels(values: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def softened(dataset: Dataset) -> tuple[str, ...]:
-    """A sentence on each category whose masks have soft edges or noise, and on masks that cannot be read.
+    """Sentences on categories whose masks have soft edges or noise, and on masks that cannot be read.
 
     All masks of the data set are read.
     """
@@ -124,15 +125,14 @@ def softened(dataset: Dataset) -> tuple[str, ...]:
 def read_ignored(
     source: PictureSource, size: tuple[int, int], *, keeps_aspect: bool = False
 ) -> tuple[NDArray[np.bool_], str, str]:
-    """A region to ignore, as one picture marks it: white on black, see `marked`.
+    """A region to ignore from a picture of the region, white on black, see `marked`.
 
-    Where no value is below half of the largest, the picture is not white on black, and white is what is above half of
-    what the picture's type holds.
+    If no value is below half of the largest value, pixels above half of the range of the picture's type count as white.
 
     Args:
-        source: of any size; it covers of the frame what a picture of its shape does, and is mirrored around likewise.
+        source: a picture of any size, placed in the frame like an inspected picture of its aspect ratio.
         size: (H, W) of the frame.
-        keeps_aspect: whether a picture of another shape than the frame's keeps its aspect in it.
+        keeps_aspect: whether a picture of another aspect ratio than the frame keeps its aspect ratio.
 
     Returns:
         (H, W), the picture's name, and its sha256.
@@ -144,7 +144,7 @@ def read_ignored(
     ((found, name), *others) = gather(source, recursive=False)
     if others:
         raise InputError(
-            f"A region to ignore must be one picture, got {len(others) + 1} in {Path(name).parent}; name one."
+            f"A region to ignore must be one picture, got {len(others) + 1} in {Path(name).parent}; name one picture."
         )
     picture = read_picture(found, name=name)
     values = picture.pixels.max(axis=2)
@@ -159,13 +159,13 @@ def read_ignored(
 
 
 def _grey(path: str) -> NDArray[np.integer]:
-    """A mask's values: (h, w), of colours the largest channel."""
+    """A mask's values (h, w), the largest channel of colours."""
     values: NDArray[np.integer] = read_picture(path).pixels.max(axis=2)
     return values
 
 
 def _resize(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Take for each pixel of the new frame the one that its middle lies in: (h, w) → (H, W)."""
+    """Resize by nearest neighbours, the pixel at the centre of each new pixel: (h, w) → (H, W)."""
     rows, columns = ((np.arange(new) * 2 + 1) * old // (2 * new) for new, old in zip(size, mask.shape, strict=True))
     resized: NDArray[np.bool_] = mask[rows][:, columns]
     return resized

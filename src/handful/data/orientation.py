@@ -1,4 +1,4 @@
-"""How a picture lies in its file, by EXIF or XMP (EXIF 2.32, tag 0x0112), and the way to turn it upright."""
+"""The orientation of a picture by EXIF or XMP (EXIF 2.32, tag 0x0112), and the turn that makes the picture upright."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -30,12 +30,12 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def orientation_of(info: Mapping[Any, Any]) -> int:
-    """The orientation that an image's `info` in Pillow tells, 1 where it tells none or cannot be read.
+    """The orientation in an image's `info` of Pillow; 1 if there is none, or if it cannot be read.
 
-    Pillow's own reader is not asked: it warns of broken EXIF, and a program may have turned warnings into errors.
+    Pillow's own reader is not used, as it warns of broken EXIF, and a program may turn warnings into errors.
     """
     exif = info.get("exif")
-    if exif is None and isinstance(text := info.get("Raw profile type exif"), str):  # ImageMagick's, in a PNG's text
+    if exif is None and isinstance(text := info.get("Raw profile type exif"), str):  # ImageMagick's EXIF in PNG text
         exif = _from_hex(text)
     if isinstance(exif, bytes) and (found := _in_exif(exif)):
         return found
@@ -45,7 +45,7 @@ def orientation_of(info: Mapping[Any, Any]) -> int:
 
 
 def _in_exif(exif: bytes) -> int:
-    """The orientation in EXIF's first directory; 0 for none."""
+    """The orientation in the first directory of EXIF; 0 for none."""
     try:
         return tiff.read_first(exif.removeprefix(b"Exif\0\0")).one(_ORIENTATION, 0)
     except RefusedError:

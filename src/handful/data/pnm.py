@@ -1,4 +1,4 @@
-"""PBM, PGM and PPM files, of 1 to 16 bits, as text or as bytes (netpbm's own manual, 2013 and later)."""
+"""The decoding of PBM, PGM and PPM files, of 1 to 16 bits, as text or as bytes (netpbm's manual, 2013 and later)."""
 
 import re
 
@@ -13,7 +13,7 @@ _NUMBER = _SPACE + rb"(\d{1,9})"
 
 
 def read_header(data: bytes) -> tuple[int, tuple[int, int], int, int]:
-    """The kind 1 to 6, width and height, the value that stands for white, and where the pixels begin.
+    """The kind 1 to 6, width and height, the value of white, and the offset of the pixels.
 
     Raises:
         RefusedError: if the header cannot be read.
@@ -33,10 +33,11 @@ def read_header(data: bytes) -> tuple[int, tuple[int, int], int, int]:
 def decode(data: bytes) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], int]:
     """Pixels (h, w, 1 or 3) and their depth in bits: 8, or 9 to 16 in uint16.
 
-    A white of 2^n - 1 with n above 8 keeps its values and says n bits; any other is stretched to 8 or 16 bits.
+    Values with a white of 2^n - 1, n above 8, are unchanged and have n bits; other values are stretched to 8 or 16
+    bits.
 
     Raises:
-        RefusedError: if it is incomplete, or holds several pictures.
+        RefusedError: if the file is incomplete, or holds several pictures.
     """
     kind, (width, height), white, start = read_header(data)
     channels = 3 if kind in (3, 6) else 1
@@ -57,7 +58,7 @@ def decode(data: bytes) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], int]:
 
 
 def _text(data: bytes, count: int, *, digits: bool) -> NDArray[np.integer]:
-    """Numbers as text; of PBM single digits, with or without blanks between them."""
+    """The values of pixels as text; for PBM (`digits`) single digits, with or without blanks between them."""
     bare = re.sub(rb"#[^\n]*", b"", data)
     found = re.findall(rb"[01]" if digits else rb"\d{1,5}", bare)
     if len(found) < count:
@@ -70,7 +71,7 @@ def _text(data: bytes, count: int, *, digits: bool) -> NDArray[np.integer]:
 
 
 def _bytes(data: bytes, start: int, shape: tuple[int, int, int], white: int, *, packed: bool) -> NDArray[np.integer]:
-    """Numbers as bytes: packed bits, single bytes, or pairs with the higher byte first."""
+    """The values of pixels as bytes: packed bits, single bytes, or pairs with the higher byte first."""
     height, width, channels = shape
     row = (width + 7) // 8 if packed else width * channels * (1 if white < 256 else 2)
     stored = data[start : start + row * height]

@@ -7,19 +7,19 @@ Item = TypeVar("Item")
 
 
 class Track(Protocol):
-    """Passes a list of work on and shows the progress: `rich.progress.track` is one."""
+    """Yields the items of a list and shows the progress, like `rich.progress.track`."""
 
     def __call__(self, items: Sequence[Item], description: str) -> Iterable[Item]:
-        """Yield the items one by one."""
+        """Yield the items in turn."""
 
 
 def quietly(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Show no progress."""
+    """Return the items and show no progress."""
     return items
 
 
 def bar(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Pass a list of work on, with a bar on stderr where that is a terminal, or in a notebook."""
+    """Yield the items, with a progress bar in a notebook, or on stderr if stderr is a terminal."""
     from rich.console import Console
     from rich.progress import track
 

@@ -1,4 +1,4 @@
-"""Which pictures are the references."""
+"""The random draw of references."""
 
 from collections.abc import Sequence
 from typing import TypeVar

@@ -1,9 +1,9 @@
-"""A data set from good pictures alone: synthetic defects and their masks, laid out as `handful.data.layouts.tree` says.
+"""A labelled data set from good pictures alone, with synthetic defects and masks, in the layout of `layouts.tree`.
 
-Every second good picture by its name, starting with the first, goes to train/good. The others go to test/good, and
-their defects to test/RECIPE: what is tested was never learnt from. A single picture goes to train/good, and the test
-pictures are its defects alone: they then only show what defects look like. Some defects are faint, most of all a cut
-that happens to look like what it covers; they stay in.
+Sorted by name, the first, third and further odd pictures go to train/good. The others go to test/good, and their
+defects to test/RECIPE, so that no test picture is learnt from. A single picture goes to train/good, and the test
+pictures are its defects alone, which then only illustrate defects. Some defects are faint, for example a cut that looks
+like the place that it covers; faint defects are kept.
 """
 
 from pathlib import Path
@@ -21,26 +21,24 @@ from handful.types import Dataset
 
 
 def write_defects(good: Path, out: Path, *, per_image: int, seed: int, track: Track = quietly) -> Dataset:
-    """Write good pictures and copies with one synthetic defect each, and read the folder back.
+    """Write good pictures and copies with a synthetic defect each, and read the folder back.
 
-    OUT/train/good and OUT/test/good hold the good pictures, OUT/test/RECIPE/NAME_NNN.png the defects and
-    OUT/ground_truth/RECIPE/NAME_NNN_mask.png where they are, 255 in the defect. All are 8-bit PNG in the pictures' own
-    resolution; 16-bit pictures are scaled by the depth that most of their
-    pixels have. Defects lie on the foreground where one is found, and a cut is
-    taken from the same picture.
+    OUT/train/good and OUT/test/good hold the good pictures, OUT/test/RECIPE/NAME_NNN.png the defects, and
+    OUT/ground_truth/RECIPE/NAME_NNN_mask.png their masks, 255 in the defect. All files are 8-bit PNG in the pictures'
+    own resolution; 16-bit pictures are scaled by their depth. Defects lie on the foreground if a foreground is found,
+    and a cut is taken from the same picture.
 
     Args:
         good: a folder of good pictures.
-        out: a folder that is not there yet, or empty.
-        per_image: defects of each picture that gets some, 1 to 999; the six recipes take turns, from one picture to the
-            next too.
-        seed: with the picture's name and the defect's number it decides all that is random.
+        out: a new or empty folder.
+        per_image: the number of defects of each test picture, 1 to 999; the six recipes take turns across pictures.
+        seed: with the picture's name and the defect's number, the seed of all random draws.
         track: shows progress.
 
     Raises:
         SettingError: if `per_image` is not from 1 to 999.
-        InputError: if the folder holds no pictures, or one cannot be read.
-        OutputError: if `out` is not empty or cannot be written; nothing is left behind then.
+        InputError: if the folder holds no pictures, or a picture cannot be read.
+        OutputError: if `out` is not empty or cannot be written; no file is then left.
     """
     if not 1 <= per_image <= 999:
         raise SettingError(f"`per_image` must be from 1 to 999, got {per_image}.")

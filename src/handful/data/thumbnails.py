@@ -1,4 +1,4 @@
-"""Small 8-bit copies of pictures, to look at and to keep."""
+"""Small 8-bit copies of pictures, for reports and saved inspectors."""
 
 import io
 
@@ -9,11 +9,11 @@ from PIL import Image
 from handful.data.depths import bright_value
 from handful.data.images import Picture, read_picture
 
-THUMBNAIL_SIDE = 420  # a report shows parts of it beside those of pictures of this size
+THUMBNAIL_SIDE = 420  # pixels of the longer side; reports show parts of thumbnails beside parts of such pictures
 
 
 def thumbnail(picture: Picture, *, longest: int) -> NDArray[np.uint8]:
-    """An 8-bit copy to look at, its longer side at most `longest`; most of 16-bit pixels' range is stretched to it."""
+    """An 8-bit copy for people, its longer side at most `longest`; 16-bit pixels are stretched to 8 bits."""
     pixels = picture.pixels
     if pixels.dtype != np.uint8:
         low, high = int(pixels.min()), bright_value(picture)
@@ -24,12 +24,12 @@ def thumbnail(picture: Picture, *, longest: int) -> NDArray[np.uint8]:
 
 
 def thumbnail_jpeg(picture: Picture) -> bytes:
-    """A small copy to keep."""
+    """A thumbnail of a picture as a JPEG file."""
     buffer = io.BytesIO()
     Image.fromarray(thumbnail(picture, longest=THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 
 def thumbnail_picture(jpeg: bytes, *, name: str) -> Picture:
-    """A kept copy as a picture again."""
+    """The picture in a thumbnail's JPEG file."""
     return read_picture(Image.open(io.BytesIO(jpeg), formats=("JPEG",)), name=name)

@@ -1,4 +1,4 @@
-"""What a TIFF file says of its pages, read without decoding a pixel (TIFF 6.0, 1992, section 2; BigTIFF)."""
+"""The directories of a TIFF file, read without decoding a pixel (TIFF 6.0, 1992, section 2; BigTIFF)."""
 
 import re
 import struct
@@ -14,7 +14,7 @@ DESCRIPTION, DEPTH = 270, 32997
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}  # whole numbers
-MULTIPLIED, SEPARATE = 1, 2  # how opacity is stored
+MULTIPLIED, SEPARATE = 1, 2  # opacity whose colours are multiplied by it, or not
 _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # none, CCITT's three, LZW, JPEG, Deflate, PackBits, old Deflate
 _NAMES = {WHITE_IS_ZERO: "grey", BLACK_IS_ZERO: "grey", RGB: "RGB", PALETTE: "a palette", CMYK: "CMYK", YCBCR: "YCbCr"}
 _GREY = {(1, 1), (1, 2), (1, 4), (1, 8), (1, 16)}
@@ -27,21 +27,21 @@ _KNOWN = {  # channels and bits that are decoded exactly, by photometric interpr
     YCBCR: {(3, 8)},
 }
 _MOSAICS = (32803, 34892)  # colour filter array, linear raw
-_LONGEST_TEXT = 65536  # bytes of a description that are looked at
-_MOST_PAGES = 4096  # a file with more is an attack
+_LONGEST_TEXT = 65536  # bytes of a description that are searched
+_MOST_PAGES = 4096  # a file of more pages counts as an attack
 _MOST_TAGS = 1024  # of one page
 _MOST_VALUES = 1_000_000  # of one tag: a picture of 100 million pixels has fewer strips
 
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """One directory of a TIFF file.
+    """A directory of a TIFF file.
 
     Attributes:
-        number: its place among the file's main directories, from 0.
-        little_endian: the byte order.
-        data: the file.
-        entries: by tag, the type of its values, how many there are, and the bytes that hold them or their offset.
+        number: the number of the directory among the file's main directories, from 0.
+        little_endian: whether the lower byte comes first.
+        data: the bytes of the file.
+        entries: for each tag the type and the number of its values, and the bytes that hold the values or their offset.
     """
 
     number: int
@@ -50,10 +50,10 @@ class Page:
     entries: dict[int, tuple[int, int, bytes]] = field(repr=False)
 
     def values(self, tag: int) -> tuple[int, ...]:
-        """The whole numbers of a tag; none where it is absent or holds something else.
+        """The whole numbers of a tag; empty if the tag is absent or holds values of another type.
 
         Raises:
-            RefusedError: if they lie outside the file.
+            RefusedError: if the values lie outside the file.
         """
         kind, count, inline = self.entries.get(tag, (0, 0, b""))
         if kind not in _TYPES or not 0 < count <= _MOST_VALUES:
@@ -67,7 +67,7 @@ class Page:
         return form.unpack_from(self.data, offset)
 
     def one(self, tag: int, default: int) -> int:
-        """A tag's first value."""
+        """The first value of a tag, or the default without values."""
         values = self.values(tag)
         return values[0] if values else default
 
@@ -83,7 +83,7 @@ class Page:
 
     @property
     def holds_stack(self) -> bool:
-        """Whether the page says that further pictures, without pages of their own, lie behind its pixels."""
+        """Whether the page states that further pictures, without their own pages, follow its pixels."""
         _, count, inline = self.entries.get(DESCRIPTION, (0, 0, b""))
         start = int.from_bytes(inline, "little" if self.little_endian else "big")
         text = self.data[start : start + min(count, _LONGEST_TEXT)]
@@ -103,7 +103,7 @@ class Page:
 
     @property
     def opacity(self) -> int:
-        """0 for none, `MULTIPLIED` where the colours are multiplied by it already, else `SEPARATE`."""
+        """The kind of opacity: 0 for none or an unknown kind, `MULTIPLIED` or `SEPARATE`."""
         extra = self.values(EXTRA_SAMPLES)
         colours = 1 if self.one(PHOTOMETRIC, 0) in (WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE) else 3
         return extra[0] if extra and self.samples > colours else 0
@@ -113,19 +113,19 @@ class Page:
         tiled = TILE_OFFSETS in self.entries
         offsets = self.values(TILE_OFFSETS if tiled else OFFSETS)
         lengths = self.values(TILE_BYTE_COUNTS if tiled else BYTE_COUNTS)
-        if not lengths and len(offsets) == 1:  # old writers left it out of an uncompressed page
+        if not lengths and len(offsets) == 1:  # old writers left the length of an uncompressed page out
             lengths = (len(self.data) - offsets[0],)
         return list(zip(offsets, lengths, strict=False))
 
     def row_bytes(self) -> int | None:
-        """Bytes of a row of pixels of a strip or tile; None where they are compressed."""
+        """Bytes of a row of pixels of a strip or tile; None for compressed pixels."""
         if self.one(COMPRESSION, 1) != 1:
             return None
         together = self.samples if self.one(PLANES, 1) == 1 else 1
         return (self.one(TILE_WIDTH, self.size[0]) * self.bits * together + 7) // 8
 
     def refuse_unknown(self) -> None:
-        """Raise RefusedError, which names the cause, for a page that would not be decoded exactly."""
+        """Raise RefusedError, with the cause, for a page that would not be decoded exactly."""
         bits, samples, kind = self.values(BITS) or (1,), self.samples, self.one(PHOTOMETRIC, 0)
         apart = self.one(PLANES, 1) == 2 and samples > 1
         if self.one(COMPRESSION, 1) not in _COMPRESSIONS:
@@ -159,7 +159,7 @@ class Page:
 
 
 def read_pages(data: bytes) -> list[Page]:
-    """The pages that are pictures of their own, in their order.
+    """The pages that are pictures, not previews or masks, in order.
 
     Raises:
         RefusedError: if the file is a raw camera file, holds no picture, or its directories cannot be read.
@@ -189,7 +189,7 @@ def read_pages(data: bytes) -> list[Page]:
 
 
 def read_first(data: bytes) -> Page:
-    """The first directory of a TIFF file, or of EXIF, which has that form; raises RefusedError for a damaged file."""
+    """The first directory of a TIFF file, or of EXIF, which has TIFF's form; RefusedError for a damaged file."""
     little = data[:2] == b"II"
     if data[:2] not in (b"II", b"MM"):
         raise _outside()
@@ -213,7 +213,7 @@ def _read_page(number: int, data: bytes, offset: int, *, little: bool, big: bool
 
 
 def _refuse_raw(page: Page, *, big: bool) -> None:
-    """Refuse a camera's raw file, whose first page is a preview of what the sensor saw."""
+    """Raise RefusedError for a camera's raw file, whose first page is only a preview."""
     if DNG_VERSION in page.entries:
         raise _raw("DNG")
     if page.one(PHOTOMETRIC, 1) in _MOSAICS:
@@ -231,7 +231,7 @@ def _raw(what: str) -> RefusedError:
 def _outside() -> RefusedError:
     return RefusedError(
         "must be a readable picture, got a TIFF directory that is empty or lies outside the file, as in a half-copied "
-        "one; copy it again."
+        "file; copy it again."
     )
 
 

@@ -1,10 +1,10 @@
-"""Tells a half-copied file, also where the copier had reserved its length and the rest is zeros.
+"""Recognises half-copied files, also files whose length was reserved before the copy and whose rest is zeros.
 
-Each format with an end of its own is followed to that end. The pixels of an uncompressed picture have none: there a
-file counts as half-copied where one row of pixels breaks off into zeros that last to the end, though it is as full as
-the row above it before the break and that row goes on after it. That cannot be told where the break falls between two
-rows, within the first row, or in a picture that is mostly black there; a black area that begins within one row of
-pixels, and not below it, would be mistaken for one.
+In a format with an end marker, the file is followed to that marker. Uncompressed pixels have no end marker: such a file
+counts as half-copied if a row of pixels breaks off into zeros up to the end of the file, although the row is as full as
+the row above before the break, and the row above continues after the break. A break between two rows, within the first
+row, or in a mostly black part of the picture is not recognised; a black area that begins within a row and reaches the
+end of the picture would be mistaken for a break.
 """
 
 import struct
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from handful.data.formats import RefusedError
 
-_ZEROS = bytes(512)  # so many may hide a hole; copiers write whole blocks of at least as many bytes
+_ZEROS = bytes(512)  # the least run of zeros that may be a hole, as copiers write blocks of at least this length
 _MARGIN = 4  # bytes of a row on either side of a break, to compare with the row above
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def check_jpeg(data: bytes) -> range | None:
-    """Raise RefusedError for a JPEG without its end marker, or with another of the same size behind it.
+    """Raise RefusedError for a JPEG without its end marker, or followed by another JPEG of the same size.
 
     Returns:
-        Where its EXIF segment lies, None for none.
+        The range of the EXIF segment in the file; None without EXIF.
     """
     size, scan, exif = _jpeg_header(data, 0)
     end = data.find(b"\xff\xd9", scan)
@@ -41,7 +41,7 @@ def check_jpeg(data: bytes) -> range | None:
 
 
 def _jpeg_header(data: bytes, start: int) -> tuple[tuple[int, int] | None, int, range | None]:
-    """Width and height of the JPEG that begins at `start`, where its pixels begin, and where its EXIF segment lies."""
+    """Width and height of the JPEG that begins at `start`, the offset of its pixels, and the range of its EXIF."""
     place, size, exif = start + 2, None, None
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
@@ -60,7 +60,7 @@ def _jpeg_header(data: bytes, start: int) -> tuple[tuple[int, int] | None, int, 
 
 
 def check_png(data: bytes) -> dict[bytes, bytes]:
-    """Raise RefusedError for a PNG without its last chunk, damaged where it holds zeros, or followed by another PNG.
+    """Raise RefusedError for a PNG without its last chunk, with zeros and a wrong checksum, or followed by another PNG.
 
     Returns:
         The short chunks, by name.
@@ -92,7 +92,7 @@ def check_webp(data: bytes) -> bool:
     """Raise RefusedError for a WebP file shorter than its header says.
 
     Returns:
-        Whether the pixels' data end in zeros: these stand for an even area at the bottom, or for a part not copied.
+        Whether the pixels' data end in zeros, which are either an even area at the bottom or a part not copied.
     """
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data) + 1:  # some writers leave out the last padding byte
@@ -103,7 +103,7 @@ def check_webp(data: bytes) -> bool:
         if not kind.strip(b"\0"):
             raise _cut_short("zeros where a chunk should begin")
         if kind == b"VP8 " and length >= 64:
-            modes = place + 18 + (int.from_bytes(data[place + 8 : place + 11], "little") >> 5)  # where these end
+            modes = place + 18 + (int.from_bytes(data[place + 8 : place + 11], "little") >> 5)  # where the modes end
             if not any(data[modes - 16 : modes]):
                 raise _cut_short("prediction modes that end in zeros")
         place += 8 + length + length % 2
@@ -113,7 +113,7 @@ def check_webp(data: bytes) -> bool:
 
 
 def check_bottom(pixels: NDArray[Any]) -> None:
-    """Raise RefusedError for a picture whose data end in zeros unless its lowest rows have a single colour."""
+    """Raise RefusedError unless the lowest rows have a single colour, for a picture whose data end in zeros."""
     if np.ptp(pixels[-16:].reshape(-1, pixels.shape[2]), axis=0).max() > 2:
         raise _cut_short("pixels that end in zeros")
 
@@ -162,9 +162,9 @@ def check_rows(pixels: bytes, row: int, rows: int) -> None:
     """Raise RefusedError for uncompressed pixels that are too few, or break off into zeros within a row.
 
     Args:
-        pixels: as they are stored.
-        row: bytes of one row.
-        rows: how many there must be.
+        pixels: the stored bytes.
+        row: bytes of a row.
+        rows: the expected number of rows.
     """
     if len(pixels) < row * rows:
         raise _cut_short(f"{len(pixels)} of {row * rows} bytes of pixels")

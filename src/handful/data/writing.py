@@ -1,4 +1,4 @@
-"""Write a folder of pictures: all of it or nothing, 8-bit PNG whatever the source was."""
+"""The writing of a folder of pictures as 8-bit PNG, completely or not at all."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ from handful.files import aside, output_error, sweep
 
 @dataclass(frozen=True)
 class Planned:
-    """A good picture and where it goes.
+    """A good picture and its place in the written folder.
 
     Attributes:
-        source: where it lies.
-        category: "" where the folder written is itself the category.
+        source: the path of the picture.
+        category: the category; "" if the written folder is itself the category.
         split: train or test.
-        name: the file's name there, without suffix.
+        name: the name of the written file, without suffix.
     """
 
     source: Path
@@ -34,7 +34,7 @@ class Planned:
 
 
 def plan(sources: Sequence[Path], *, category: str, split: str) -> list[Planned]:
-    """Give every picture of one split its name: its own, or with its number before it where two names are equal."""
+    """Plan the pictures of a split under their own names, or with numbers before them if two names are equal."""
     stems = [path.stem for path in sources]
     if len({stem.casefold() for stem in stems}) < len(stems):
         stems = [f"{number:03d}_{stem}" for number, stem in enumerate(stems)]
@@ -42,26 +42,26 @@ def plan(sources: Sequence[Path], *, category: str, split: str) -> list[Planned]
 
 
 def seed_of(*parts: object) -> int:
-    """A seed of 63 bits for one picture, drawn from what names it, so that no other picture changes it."""
+    """A seed of 63 bits from the names of a picture, so that the seed does not depend on other pictures."""
     named = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.sha256(named).digest()[:8]) >> 1
 
 
 def depth_of(planned: Sequence[Planned]) -> int:
-    """The bits of the 16-bit pictures among some of those planned, which all are then scaled by; 8 where none has 16.
+    """The depth that 16-bit pictures are scaled by, from a sample of the planned pictures; 8 without 16-bit pictures.
 
     Raises:
-        ImageError: if one cannot be read.
+        ImageError: for an unreadable picture.
     """
     some = planned[:: max(1, len(planned) // 8)][:8]
     return bits_of([read_picture(picture.source) for picture in some])
 
 
 def read_eight_bits(path: Path, bits: int) -> NDArray[np.uint8]:
-    """One picture as upright RGB: (H, W, 3); 16-bit pixels are scaled by the most that `bits` holds, 16 for 8.
+    """A picture as upright RGB (H, W, 3); 16-bit pixels are scaled by the highest value of `bits`, of 16 bits for 8.
 
     Raises:
-        ImageError: if it cannot be read.
+        ImageError: if the picture cannot be read.
     """
     pixels = read_picture(path).pixels
     if pixels.dtype == np.uint8:
@@ -72,17 +72,17 @@ def read_eight_bits(path: Path, bits: int) -> NDArray[np.uint8]:
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) or (H, W) as PNG, making its folder where that is missing."""
+    """Write (H, W, 3) or (H, W) as PNG, and make a missing folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, "PNG", compress_level=3)  # a third of the usual level's time, a tenth larger
+    Image.fromarray(pixels).save(path, "PNG", compress_level=3)  # a third of the default level's time, a tenth larger
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path` to write to, which takes that name at the end, or vanishes when the block raises.
+    """A hidden folder beside `path`, which is renamed to `path` at the end, or removed if the block raises an error.
 
     Raises:
-        OutputError: if something other than an empty folder is at `path`, or it cannot be written.
+        OutputError: if there is a file or a folder with files at `path`, or if the folder cannot be written.
     """
     try:
         sweep(path.parent)

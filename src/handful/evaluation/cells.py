@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
-        """As `Row.key`."""
+        """The identity of the cell, see `Row.key`."""
         return self.dataset, self.category.name, self.method, self.shots, self.seed
 
 
@@ -86,7 +86,7 @@ def plan(
 
 
 def _named(method: str | Method) -> tuple[str, Method]:
-    """What the table calls a method, with the settings that differ from the default, and the method.
+    """The name of a method in the table, with the settings that differ from the default, and the method.
 
     Args:
         method: METHOD, METHOD@TRAINING or METHOD@HEAD.safetensors, or an object.

@@ -86,7 +86,7 @@ def joined(folder: Path, environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_sets(dataset: Dataset) -> dict[str, dict[str, int]]:
-    """How many good, anomalous and masked test pictures each category has."""
+    """The numbers of good, anomalous and masked test pictures of each category."""
     return {
         category.name: {
             "good": sum(not sample.anomalous for sample in category.test),

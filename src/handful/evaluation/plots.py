@@ -52,7 +52,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Chart:
-    """What one picture shows.
+    """The content of a chart.
 
     Attributes:
         dataset: its name, or "overall" for the mean over data sets.

@@ -112,7 +112,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def scores_path(out: Path, row: Row) -> Path:
-    """Where a cell's scores by picture lie."""
+    """The path of a cell's scores by picture."""
     return out / "scores" / row.dataset / row.category / f"{file_name(row.method)}-{row.shots}-{row.seed}.csv"
 
 

@@ -164,7 +164,7 @@ class _Line:
         return max((len(samples.categories) for samples in self.figures.values()), default=0)
 
     def label(self, seeds: set[int]) -> str:
-        """What the row is about, and its seeds where they are not all."""
+        """The name of the row, with its seeds if some are missing."""
         name = f"**mean of {self.over}**" if self.category == MEAN else self.category
         own = {seed for samples in self.figures.values() for seed in samples.by_seed}
         if own == seeds:

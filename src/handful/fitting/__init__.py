@@ -1,1 +1,1 @@
-"""Learns from references."""
+"""Fitting: from reference pictures to features, a fitted method and a calibrated threshold."""

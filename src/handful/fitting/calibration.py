@@ -1,4 +1,4 @@
-"""From the references' features to a fitted method and its thresholds."""
+"""Calibration: leave-one-out scores of the references, and the thresholds of a fitted method."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,17 +16,17 @@ from handful.ops.tracing import computing
 from handful.types import Features, Scores
 
 MAX_VIEWS = 7
-MAX_SCORED_VIEWS = 56  # over all references: what calibration may cost
+MAX_SCORED_VIEWS = 56  # over all references, which bounds the time of calibration
 MAX_FOLDS = 8
 
-# Of a single reference: how uneven it is says how far another part may differ, see `prior_from`. Measured on good test
-# pictures of the development categories, as the assumptions in handful/inspection/threshold.py were.
+# The unevenness of a single reference predicts how far another part may differ, see `prior_from`. Both constants were
+# measured on good test pictures of the development categories, like the priors in handful/inspection/threshold.py.
 UNEVEN = 0.1
 MOST_UNEVEN = 0.2
 
 
 def join(features: Sequence[Features]) -> Features:
-    """Several batches of features of one backbone as one."""
+    """Concatenate batches of features of the same backbone."""
     levels = tuple(torch.cat(batches) for batches in zip(*(f.levels for f in features), strict=True))
     images = [f.image for f in features if f.image is not None]
     crops = [f.crops for f in features if f.crops is not None]
@@ -45,7 +45,7 @@ def averaged(features: Features) -> Features:
 
 
 def view_count(references: int) -> int:
-    """The number of variations of each reference that calibration scores, the picture itself included."""
+    """The number of variations of each reference that calibration scores, including the unchanged picture."""
     return max(1, min(MAX_VIEWS, MAX_SCORED_VIEWS // references))
 
 
@@ -53,20 +53,26 @@ def view_count(references: int) -> int:
 def prior_from(method: methods.Method, references: Sequence[Features]) -> threshold.Prior:
     """The prior of a fitted method's scores.
 
-    Where a single picture is alike all over, another one goes on like it. Where some of its places are far stranger
-    than most (a few parts on an even board), another one may hold more of them: the factor by which it may score higher
-    is then less certain, by `UNEVEN` times the logarithm of how many times the picture's score is that of its mean
-    place, up to `MOST_UNEVEN`.
+    A single reference whose places are all alike predicts the scores of other parts well. If some of its places score
+    far above the mean (a few components on a plain board), other parts may hold more such places, and `Prior.widening`
+    is less certain: `widening_spread` is then `UNEVEN` times the logarithm of the ratio of the picture's score to the
+    mean of its map, at most `MOST_UNEVEN` and at least the method's own.
 
     Args:
         method: fitted to the references.
-        references: of each the features of the picture itself.
+        references: for each reference the features of its unchanged picture.
     """
     return prior_of(method, method.score_against_itself(references[0]) if len(references) == 1 else None)
 
 
 def prior_of(method: methods.Method, against_itself: Scores | None) -> threshold.Prior:
-    """The prior of a method's scores; `against_itself` are those of a single reference, see `Method`, or None."""
+    """The prior of a method's scores.
+
+    Args:
+        method: the method.
+        against_itself: the scores of a single reference by `Method.score_against_itself`; None with more references or
+            if the method has no such scores.
+    """
     assumed = threshold.Prior(
         method.good_spread,
         method.single_widening,
@@ -96,14 +102,14 @@ def fit_and_calibrate(
     """Fit a method to the references and set its thresholds.
 
     Args:
-        method: fitted in place.
-        views: of each reference the features of its `view_count` mild variations, the picture itself first.
-        augmented: of each reference the `averaged` features of as many `random_views` as the method wants; may be
-            left out where it wants none.
-        turned: of each reference the patches that `handful.fitting.rotation` keeps of its turned copies; left out where
-            none are to be learnt.
-        defects: the row of a reference, and the features of the picture with a synthetic defect, where the method
-            weighs its evidence by these.
+        method: the method, fitted in place.
+        views: for each reference the features of its `view_count` mild variations, the unchanged picture first.
+        augmented: for each reference the `averaged` features of the random views that the method wants; may be left out
+            if the method wants none.
+        turned: for each reference the patches of its turned copies, see `handful.fitting.rotation.turned_patches`; left
+            out if no turned copies are learnt.
+        defects: the row of a reference and the features of that reference with a synthetic defect, for a method that
+            weighs its evidence by synthetic defects.
         false_alarm_rate: the share of good parts that may be rejected.
         track: shows progress.
     """
@@ -122,17 +128,17 @@ def fit_and_try(
     planted: Sequence[tuple[int, int, Features]] = (),
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a method to the references, weigh its evidence, and score every reference by a method that has not seen it.
+    """Fit a method to the references, weigh its evidence, and score every reference by a method that has not learnt it.
 
     Args:
-        method, views, augmented, turned, defects, track: as `fit_and_calibrate` takes them.
-        planted: the row of a reference, the number of its view that a defect was planted on, and the features of that
-            picture with the defect; of a single reference a view other than the first.
+        method, views, augmented, turned, defects, track: see `fit_and_calibrate`.
+        planted: the row of a reference, the number of the view that a defect was planted on, and the features of that
+            view with the defect; for a single reference a view other than the first.
 
     Returns:
-        Image scores and map peaks as `good_scores`, and (N, 2) for each planted picture the image score of its view as
-        it was, and with the defect. A single reference has been seen by the method; its scores here are those of the
-        method itself, places of the picture not compared with one another.
+        Image scores and map peaks, see `good_scores`, and an array (N, 2): for each planted defect the image score of
+        its view without and with the defect. For a single reference, which the method has learnt, this array holds the
+        scores of the fitted method, without `Method.score_against_itself`.
     """
     _fit(method, views, augmented, turned, rows=range(len(views)))
     _weigh(method, views, augmented, turned, defects)
@@ -147,7 +153,7 @@ def _weigh(
     turned: Sequence[Features],
     defects: Sequence[tuple[int, Features]],
 ) -> None:
-    """Bring the kinds of evidence that a fitted method joins to one scale, see `Method.weigh` and `weigh_alone`."""
+    """Bring the kinds of evidence of a fitted method to a common scale, see `Method.weigh` and `weigh_alone`."""
     pictures = [of_picture[0] for of_picture in views]
     if method.terms(pictures[0]) is None:
         return
@@ -175,7 +181,10 @@ def blind_methods(
     *,
     track: Track,
 ) -> Iterator[tuple[list[int], methods.Method]]:
-    """The rows of references that are left out together, and a method that has learnt the others."""
+    """For each fold, the rows of the references left out and a method fitted to the other references.
+
+    Up to `MAX_FOLDS` references, each is left out alone.
+    """
     folds = min(len(views), MAX_FOLDS)
     for fold in track(range(folds), description="threshold"):
         blind = method.unfitted()
@@ -186,13 +195,13 @@ def blind_methods(
 def score_ignoring(
     method: methods.Method, queries: Features, *, ignored: NDArray[np.bool_] | None, good: Features
 ) -> Scores:
-    """Score pictures by a fitted method, as if they showed in the ignored region what a good one shows there.
+    """Score pictures by a fitted method, the ignored region's patches replaced by a good picture's patches.
 
     Args:
         method: fitted.
-        queries: of the pictures.
-        ignored: (H, W) bool, where the maps are then at 0 or their lowest; None for no such region.
-        good: of a picture that the method has learnt.
+        queries: the features of the pictures.
+        ignored: (H, W) bool, the ignored region, where the maps get 0 or their lowest value; None without one.
+        good: the features of a picture that the method has learnt.
     """
     if ignored is None:
         return method.score(queries)
@@ -208,14 +217,17 @@ def good_scores(
     ignored: NDArray[np.bool_] | None = None,
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Image scores and map peaks (k, V) of every reference's views by a method that has not seen that reference.
+    """Image scores and map peaks (k, V) of every reference's views by a method that has not learnt the reference.
 
-    One reference is left out at a time (with more than eight, an eighth of them). A single reference cannot be left
-    out: then its variations, without the unchanged picture itself, are scored by the method that has seen it. That is
-    the least that another part may score. Where the method can compare the picture's places with one another, which is
-    about the most (see `Method.score_against_itself`), the scores are the geometric means of both.
-    `views`, `augmented` and `turned` are those of `fit_and_calibrate`; the method has been fitted to them. `ignored` is
-    that of `score_ignoring`.
+    Each reference is left out in turn (with more than eight, an eighth of the references). A single reference cannot be
+    left out: the fitted method scores its mild variations, without the unchanged picture, which gives a lower bound for
+    the scores of other parts. If the method can score the picture's patches against the rest of the picture, which
+    gives about an upper bound (see `Method.score_against_itself`), the scores are the geometric means of both bounds.
+
+    Args:
+        method: fitted to the references.
+        views, augmented, turned, track: see `fit_and_calibrate`.
+        ignored: see `score_ignoring`.
     """
     image, peaks, _ = _unseen_scores(method, views, augmented, turned, ignored=ignored, track=track)
     return image, peaks
@@ -232,7 +244,7 @@ def _unseen_scores(
     ignored: NDArray[np.bool_] | None = None,
     track: Track = quietly,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Image scores and map peaks as `good_scores`, and the scores of planted pictures as `fit_and_try`."""
+    """Image scores and map peaks, see `good_scores`, and the scores of planted defects, see `fit_and_try`."""
     of_planted = np.zeros((len(planted), 2))
 
     def try_planted(row: int, scorer: methods.Method, of_views: Mapping[int, Scores]) -> None:
@@ -259,7 +271,7 @@ def _unseen_scores(
 
 
 def halfway(one: Scores, other: Scores) -> Scores:
-    """The geometric means of two pictures' scores and of their maps' highest values, these as maps of one pixel."""
+    """The geometric means of two image scores and of the peaks of two maps, the latter as a map of a single pixel."""
     peak = (one.maps.amax((1, 2), keepdim=True) * other.maps.amax((1, 2), keepdim=True)).sqrt()
     return Scores(peak, (one.image * other.image).sqrt())
 
@@ -272,7 +284,7 @@ def _fit(
     *,
     rows: Sequence[int],
 ) -> None:
-    """Fit a method to some of the references, to their random variations and their turned copies."""
+    """Fit a method to the references of some rows, with their random variations and turned copies."""
     variations = [view for row in rows for view in augmented[row]] if augmented else []
     method.fit(
         join([views[row][0] for row in rows]),

@@ -1,4 +1,4 @@
-"""From references to everything that an inspector learns from them."""
+"""The fit: from references to features, thresholds, turned copies and statistics for the gate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ IN_TILES = Rotation(False, "parts are learnt as they lie where pictures are look
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Everything that was learnt.
+    """The result of a fit, besides the fitted method.
 
     Attributes:
-        features: of the references.
-        statistics: of the references, for the gate.
-        turning: whether the references were learnt in turned copies.
-        history: the scores of the references.
-        oddities: references that are unlike the others.
-        trials: scores of synthetic defects; None where none were planted.
+        features: the features of the references.
+        statistics: the statistics of the references for the gate.
+        turning: whether turned copies of the references were learnt, and why.
+        history: the scores of the references, without revisions yet.
+        oddities: references that are unlike the other references.
+        trials: scores of synthetic defects; None if none were planted.
     """
 
     features: ReferenceFeatures
@@ -49,13 +49,13 @@ class Fit:
 def fit(
     method: Method, references: References, *, rate: float, accept_odd: bool, try_defects: bool, track: Track
 ) -> Fit:
-    """Fit a method to references, and set the threshold by references left out.
+    """Fit a method to references, and set the threshold by leave-one-out scores of the references.
 
     Args:
-        method: fitted in place.
+        method: the method, fitted in place.
         references: 1 or more.
         rate: the share of good parts that the threshold may reject.
-        accept_odd: whether references may be learnt that are clearly unlike the others.
+        accept_odd: whether to learn references that are clearly unlike the other references too.
         try_defects: whether to plant synthetic defects.
         track: shows progress.
 
@@ -125,7 +125,7 @@ def fit(
 def _turned(
     method: Method, references: References, inputs: Sequence[torch.Tensor], upright: Sequence[Features], *, track: Track
 ) -> tuple[Rotation, list[Features]]:
-    """Whether the references are learnt in turned copies, and then the patches that these add."""
+    """The decision on turned copies, and the patches that the turned copies add, none without turned copies."""
     preprocessing, backbone = references.preprocessing, references.backbone
     if preprocessing.tiles:
         return IN_TILES, []
@@ -146,7 +146,7 @@ def _plantings(
     *,
     spots: bool,
 ) -> list[Planting]:
-    """The synthetic defects to plant on variations of the references; in tiles on the tiles in the middle."""
+    """The synthetic defects to plant on variations of the references; with tiles, on the tile in the middle."""
     pictures, preprocessing = references.pictures, references.preprocessing
     placements = [
         whole(preprocessing.size) if tiling else preprocessing.placement(picture.size) for picture in pictures
@@ -158,5 +158,5 @@ def _plantings(
 
 
 def _order(references: References) -> list[int]:
-    """The rows of the references in an order that does not depend on the order in which they came."""
+    """The rows of the references sorted by digest, so that the order of the references does not matter."""
     return sorted(range(len(references.digests)), key=references.digests.__getitem__)

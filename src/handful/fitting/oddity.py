@@ -1,6 +1,6 @@
-"""Odd references: pictures among the references that are unlike the others.
+"""Odd references: references that are unlike the other references.
 
-`handful.fitting.signs` holds the signs against a picture, and how strong a sign must be.
+`handful.fitting.signs` measures the signs of oddity and sets the bounds of their strengths.
 """
 
 import math
@@ -14,21 +14,21 @@ from handful.inspection.gate import ReferenceStatistics
 from handful.ops.frames import Placement
 from handful.types import Features
 
-MOST = 16  # pictures compared with each other; more are compared in groups
-FAR = 2.0  # calibrated score of a picture that is learnt as good only if a person insists
+MOST = 16  # pictures compared with each other; more pictures are compared in groups
+FAR = 2.0  # calibrated score above which a picture is learnt as good only with `accept_odd`
 
 
 @dataclass(frozen=True)
 class Oddity:
-    """A sign that a reference does not belong.
+    """A sign that a reference does not belong among the others.
 
     Attributes:
         picture: the reference's name.
-        kind: of the sign, see `handful.fitting.signs`.
+        kind: the kind of the sign, see `handful.fitting.signs`.
         words: the sign in words, the end of a sentence that begins with the picture's name.
-        clear: whether a fit is refused for the sign.
-        known: whether the sign shows that this picture is odd, and not the other of two pictures or of two groups.
-        at: x, y of a strange place, in pixels of the picture; None for other signs.
+        clear: whether `fit` refuses the references because of the sign.
+        known: whether the sign tells that this picture is odd, and not the other of two pictures or of two groups.
+        at: x, y of an odd place, in pixels of the picture; None for other signs.
     """
 
     picture: str
@@ -47,9 +47,11 @@ def find(
     *,
     placements: Sequence[Placement],
 ) -> tuple[Oddity, ...]:
-    """Find the references that are unlike the others: at most one oddity for each picture, in their order.
+    """Find the references that are unlike the others, with at most one oddity for each, in the references' order.
 
-    Names, sizes (width, height in pixels), features and placements are of k pictures each, `learnt` is of all pictures.
+    Args:
+        names, sizes, features, placements: of k pictures each; sizes are width and height in pixels.
+        learnt: the statistics of all k pictures.
     """
     count = len(names)
     groups = max(1, math.ceil(count / MOST))
@@ -68,7 +70,7 @@ def check(oddities: Sequence[Oddity]) -> None:
     """Check that references belong together.
 
     Raises:
-        InputError: if some clearly do not, with at most three pictures' names and what is odd about each.
+        InputError: for clearly odd references; the sentence describes at most three of them.
     """
     clear = [one for one in oddities if one.clear]
     if clear:
@@ -76,16 +78,20 @@ def check(oddities: Sequence[Oddity]) -> None:
         more = f", and {len(clear) - 3} more" if len(clear) > 3 else ""
         raise InputError(
             f"References must all show the same product, good and taken alike, got {listed}{more}; look at "
-            f"{'it' if len(clear) == 1 else 'them'}, and leave out what does not belong or accept odd references "
-            f"(`--accept-odd`)."
+            f"{'it' if len(clear) == 1 else 'them'}, and leave out pictures that do not belong or accept odd "
+            f"references (`--accept-odd`)."
         )
 
 
 def check_near(names: Sequence[str], scores: Sequence[float], *, missed: int) -> None:
-    """Check that pictures to learn as good are near the learnt pictures, by their names and calibrated scores.
+    """Check that pictures to learn as good are near the learnt pictures.
+
+    Args:
+        names, scores: the pictures' names and calibrated scores.
+        missed: the number of recorded defects that would be missed from then on.
 
     Raises:
-        InputError: if some are not; `missed` is how many recorded defects would be missed from then on.
+        InputError: for a picture of a score above `FAR`.
     """
     far = [(name, score) for name, score in zip(names, scores, strict=True) if score > FAR]
     if not far:
@@ -94,14 +100,14 @@ def check_near(names: Sequence[str], scores: Sequence[float], *, missed: int) ->
     others = f" and {len(far) - 1} more" if len(far) > 1 else ""
     recorded = f", and {missed} recorded defect{'s' if missed > 1 else ''} would be missed" if missed else ""
     raise InputError(
-        f"Pictures to learn as good must be near what is known to be good, got {name}{others}, which scores "
-        f"{score:.2f}, where a typical good part scores 0 and the threshold is 1; whatever looks like it would pass "
-        f"from then on{recorded}: look at it, and leave it out or accept odd ones (`--accept-odd`)."
+        f"Pictures to learn as good must be near the known good pictures, got {name}{others}, which scores "
+        f"{score:.2f}, where a typical good part scores 0 and the threshold is 1; every part like it would pass "
+        f"from then on{recorded}: look at it, and leave it out or accept odd pictures (`--accept-odd`)."
     )
 
 
 def sentences(oddities: Sequence[Oddity], *, references: int) -> tuple[str, ...]:
-    """One sentence for each odd reference that was learnt; of two references, always a sentence."""
+    """A sentence for each odd reference that was learnt; for two references without oddities, a general caution."""
     said = tuple(
         f"{one.picture} {one.words}; look at it, and if it does not belong, fit again without it." for one in oddities
     )

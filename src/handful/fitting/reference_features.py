@@ -1,4 +1,4 @@
-"""The features of references that an inspector keeps, to be fitted again without the pictures."""
+"""The features that an inspector keeps of its references, so that corrections can fit again without the pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,19 +15,19 @@ from handful.types import Features
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFeatures:
-    """Features as the backbone gave them, float32, so that fitting to them again gives the same to the bit.
+    """Features in the backbone's own float32, so that a second fit to them gives the same method to the last bit.
 
     Attributes:
-        learnt: of every picture that the method has learnt, one each: the references, then those taught since.
-        augmented: of each of these the averaged features of the random variations that the method wants, as one batch;
-            empty where it wants none.
-        turned: of each of these the patches of its turned copies, see `handful.fitting.rotation.turned_patches`; empty
-            where parts do not turn.
-        defects: of every missed defect, one each.
+        learnt: the features of every learnt picture: the references, then the pictures taught later.
+        augmented: for each learnt picture the averaged features of the random views that the method wants, as a batch;
+            empty if the method wants none.
+        turned: for each learnt picture the patches of its turned copies, see
+            `handful.fitting.rotation.turned_patches`; empty without turned copies.
+        defects: the features of every recorded missed defect.
         masks: (H, W) bool, the ignored regions by the number of their revision.
-        tiles: of each picture learnt the patches kept of its tiles, (1, 1, N, D) at every level, which the method has
-            learnt; empty where pictures are not looked at in tiles. `learnt` is then of each picture as a whole, and
-            `defects` of the strangest tile of each.
+        tiles: with tiles, for each learnt picture the patches kept of its tiles, (1, 1, N, D) at every level, which the
+            method has learnt; empty without tiles. With tiles, `learnt` holds the features of each picture as a whole,
+            and `defects` the features of each defect's highest tile.
     """
 
     learnt: tuple[Features, ...]
@@ -39,12 +39,12 @@ class ReferenceFeatures:
 
     @cached_property
     def ignored(self) -> NDArray[np.bool_] | None:
-        """All ignored regions as one: (H, W) bool, or None."""
+        """The union of all ignored regions: (H, W) bool; None without ignored regions."""
         return np.any(list(self.masks.values()), 0) if self.masks else None
 
     @property
     def good(self) -> Features:
-        """The features of the picture that stands in for the ignored region."""
+        """The features of the reference whose patches replace the patches of ignored regions."""
         return self.learnt[0]
 
     def with_learnt(
@@ -54,7 +54,7 @@ class ReferenceFeatures:
         turned: Sequence[Features],
         tiles: Sequence[Features] = (),
     ) -> "ReferenceFeatures":
-        """A copy with more pictures learnt."""
+        """A copy with further learnt pictures."""
         return replace(
             self,
             learnt=(*self.learnt, *features),
@@ -64,7 +64,7 @@ class ReferenceFeatures:
         )
 
     def without_learnt(self, rows: Sequence[int]) -> "ReferenceFeatures":
-        """A copy without the pictures of some rows."""
+        """A copy without the learnt pictures of some rows."""
         kept = [row for row in range(len(self.learnt)) if row not in rows]
         learnt, augmented, turned, tiles = (
             tuple(found[row] for row in kept) if found else ()
@@ -73,7 +73,7 @@ class ReferenceFeatures:
         return replace(self, learnt=learnt, augmented=augmented, turned=turned, tiles=tiles)
 
     def fitted(self, method: methods.Method) -> methods.Method:
-        """A new method of the same settings and scale, fitted to all that was learnt."""
+        """A new method with the settings and evidence weights of `method`, fitted to all learnt pictures."""
         augmented, turned = (join(found) if found else None for found in (self.augmented, self.turned))
         learnt = join(self.tiles or self.learnt)
         return method.unfitted().fit(learnt, augmented=augmented, turned=turned).weighed_as(method)
@@ -81,14 +81,16 @@ class ReferenceFeatures:
     def factors(
         self, method: methods.Method, references: int, image: Sequence[float], peaks: Sequence[float]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """By how much the ignored region changes the score that each reference has where it is left out.
+        """The factors by which the ignored region changes each reference's leave-one-out image score and map peak.
 
-        Measured on the picture itself, and taken for its variations too, whose features are not kept. A single
-        reference cannot be left out: its scores stay as they are, and the threshold errs towards fewer false alarms.
+        The factors are measured on the unchanged references and hold for their variations too, whose features are not
+        kept. A single reference cannot be left out: its factors are 1, and the threshold errs towards fewer false
+        alarms.
 
         Args:
-            references: k, how many of the pictures learnt are references.
-            image, peaks: (k,) image score and highest map value of each, all counting.
+            method: gives class and settings of the methods to fit.
+            references: k, the number of learnt pictures that are references.
+            image, peaks: (k,) image score and map peak of each reference without an ignored region.
         """
         if self.ignored is None or references == 1:
             return (1.0,) * references, (1.0,) * references

@@ -1,4 +1,4 @@
-"""Reads references: at which size, by which backbone, and into which frame."""
+"""The reading of references: pictures, backbone, input size and frame."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,19 @@ from handful.fitting.sizing import Sizing
 from handful.methods import Method
 from handful.ops.frames import LONGEST, frame_size, shared_aspect
 
-Sources = Sequence[tuple[PictureSource, str]]  # pictures, and the name of each
+Sources = Sequence[tuple[PictureSource, str]]  # each a picture and its name
 
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """Good pictures and the input that they become.
+    """Good pictures, with the backbone and the preprocessing chosen for them.
 
     Attributes:
+        pictures: the good pictures.
         digests: sha256 of each picture.
-        preprocessing: from pixels to the input of the backbone.
-        sizing: the size that `auto` chose, and why; None where a size was asked for.
+        backbone: the backbone at the size of the input.
+        preprocessing: the steps from pixels to the input of the backbone.
+        sizing: the size that `auto` chose, and why, in words; None if the size was given.
     """
 
     pictures: Sequence[Picture]
@@ -40,11 +42,11 @@ class Reader:
     """Reads references for a detector.
 
     Attributes:
-        options: of `handful.backbones.create`, and "auto" as a `size`.
-        backbone: that the detector was given, fitted before with, or loaded with; None to create it.
-        given: whether the detector was given the backbone, whose own size then holds where none is asked for.
-        squeeze: whether pictures of any shape are squeezed to the input.
-        max_pixels: that a picture's file may have.
+        options: the arguments of `handful.backbones.create`; `size` may also be "auto".
+        backbone: the backbone that the detector was given, or has from an earlier fit or a file; None to create it.
+        given: whether the detector was given the backbone, whose own size then holds unless a size is asked for.
+        squeeze: whether pictures of any aspect ratio are squeezed to the input.
+        max_pixels: the largest number of pixels that a picture's file may have.
     """
 
     options: Mapping[str, Any]
@@ -57,8 +59,8 @@ class Reader:
         """Read references for a method.
 
         Raises:
-            InputError: for the same picture twice; ImageError for a picture that cannot be read.
-            SettingError, WeightsError: as `handful.backbones.create`.
+            InputError: for a picture given twice; ImageError for an unreadable picture.
+            SettingError, WeightsError: see `handful.backbones.create`.
         """
         asked, fine, why = self.options["size"], 0, None
         if asked == "auto":
@@ -96,7 +98,7 @@ class Reader:
         return References(pictures, digests, with_crops(backbone, method.crops_wanted), preprocessing, why)
 
     def _sized(self, sources: Sources, method: Method) -> Sizing:
-        """The size that the references are worth; they are read with all their pixels, one at a time."""
+        """The size that `auto` chooses; each reference is read with all its pixels, and only one is held at a time."""
         name = self.backbone.spec.name if self.backbone else self.options["name"]
         pictures = (images.read_picture(source, name=name, max_pixels=self.max_pixels) for source, name in sources)
         least = backbones.square_side(name, None)

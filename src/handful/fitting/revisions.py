@@ -1,7 +1,7 @@
-"""The corrections of an inspector by people, one revision each, and the thresholds that follow from them.
+"""The history of an inspector: the references' scores, the corrections by people, and the thresholds that follow.
 
-The thresholds are always worked out anew from the scores kept here and from the revisions that stand, so that undoing
-one gives what there would have been without it. How, and why so: docs/teach.md.
+The thresholds are always computed from the saved scores and from the revisions that stand, so that undoing a revision
+gives the thresholds that there would have been without the revision. docs/teach.md gives the reasons.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,24 +23,24 @@ from handful.inspection.threshold import (
     predict,
 )
 
-BELOW_DEFECT = 0.999  # of a missed defect's score: where it puts the threshold; engines differ by a tenth of the rest
-ODD = 1e-4  # a further good picture has an odd score if fewer than this share of them should reach it, or stay below
+BELOW_DEFECT = 0.999  # threshold as a share of a missed defect's score; engines differ by about a tenth of the margin
+ODD = 1e-4  # predicted share of good pictures above, or below, a score, under which the score counts as odd
 
 # normals: further good pictures; rate: another false-alarm rate; threshold: set by hand; good: pictures learnt as good;
-# ignore: a region that does not count; defect: pictures that were missed; undo: of an earlier revision.
+# ignore: an ignored region; defect: missed defects; undo: an earlier revision undone.
 Kind = Literal["normals", "rate", "threshold", "good", "ignore", "defect", "undo"]
-CHANGING: tuple[Kind, ...] = ("good", "ignore")  # those after which another score is given to a picture
+CHANGING: tuple[Kind, ...] = ("good", "ignore")  # the kinds of revision that change the scores of pictures
 
 
 @dataclass(frozen=True)
 class PictureRecord:
-    """A picture that came with a correction.
+    """The record of a picture that was given for a correction.
 
     Attributes:
-        name: its path, or the name given to a picture in memory.
-        sha256: of its file, or of its pixels.
-        raw_score: its image score by the inspector as it was before; None for a mask.
-        map_peak: the highest raw value of its map, likewise.
+        name: the picture's path, or the name given to a picture in memory.
+        sha256: the digest of the picture's file, or of its pixels.
+        raw_score: the raw image score before the correction; None for a mask.
+        map_peak: the highest raw map value before the correction; None for a mask.
     """
 
     name: str
@@ -51,17 +51,17 @@ class PictureRecord:
 
 @dataclass(frozen=True)
 class Revision:
-    """One correction.
+    """A correction in the history of an inspector.
 
     Attributes:
-        number: from 1.
-        kind: see `Kind`.
-        date: when, UTC, ISO 8601.
-        before, after: the raw threshold.
-        pictures: that came with it.
-        value: the new rate of "rate", the number of the revision that "undo" undoes, the share of the frame that
-            "ignore" takes (None in revisions made before it was kept).
-        calibration: that "threshold" sets, as `Calibration.as_dict` gives it.
+        number: the number of the revision, from 1.
+        kind: the kind of correction, see `Kind`.
+        date: the date and time in UTC, ISO 8601.
+        before, after: the raw threshold before and after the correction.
+        pictures: the records of the pictures that were given.
+        value: for "rate" the new rate, for "undo" the number of the revision undone, for "ignore" the share of the
+            frame (None in files of versions that did not save the share); None for other kinds.
+        calibration: the calibration set by "threshold", in the form of `Calibration.as_dict`; None for other kinds.
         ignoring: the revisions whose regions were ignored when the pictures were scored.
     """
 
@@ -95,16 +95,16 @@ class Revision:
 
 @dataclass(frozen=True)
 class Basis:
-    """A threshold and what it rests on.
+    """A threshold and its basis.
 
     Attributes:
-        raw_threshold: above it a picture is a DEFECT.
+        raw_threshold: the raw score above which a picture is a DEFECT.
         typical: the raw score of a typical good part.
-        false_alarm_rate: the share of good parts that it was meant to reject.
-        predicted_rate: the share that the kept scores predict.
-        low, high: where the raw threshold for `false_alarm_rate` truly lies, nine times in ten.
-        pictures: how many good pictures it rests on.
-        rests_on: in words.
+        false_alarm_rate: the share of good parts that the threshold is meant to reject.
+        predicted_rate: the share of good parts that the threshold rejects, as predicted from the saved scores.
+        low, high: the 90 % confidence interval of the raw threshold that rejects `false_alarm_rate` of good parts.
+        pictures: the number of good pictures whose scores set the threshold.
+        rests_on: the basis in words.
     """
 
     raw_threshold: float
@@ -119,15 +119,15 @@ class Basis:
 
 @dataclass(frozen=True)
 class History:
-    """The references' scores, as `fit` found them, and all revisions.
+    """The references' scores at the time of `fit`, and all revisions.
 
     Attributes:
-        rate: the false-alarm rate that it was fitted for.
+        rate: the false-alarm rate of the fit.
         image_scores, map_peaks: (k, V) of the references' views, see `handful.fitting.calibration.good_scores`.
-        prior: of the method's scores.
-        image_factors, map_factors: (k,) by how much the regions that are ignored now change them.
-        written: the calibration that was written last; another one in the file was edited by a person.
-        revisions: in their order.
+        image_factors, map_factors: (k,) the factors by which the ignored regions change these scores and peaks.
+        written: the calibration that Handful last wrote; a different calibration in the file was edited by a person.
+        revisions: all revisions, in order.
+        prior: the assumptions about the method's scores.
     """
 
     rate: float
@@ -143,7 +143,7 @@ class History:
     def start(
         cls, image_scores: NDArray[np.float64], map_peaks: NDArray[np.float64], *, rate: float, prior: Prior
     ) -> "History":
-        """The one of an inspector that was just fitted."""
+        """The history of a newly fitted inspector."""
         rows, peaks = (tuple(tuple(row) for row in values.tolist()) for values in (image_scores, map_peaks))
         same = (1.0,) * len(rows)
         history = cls(rate, rows, peaks, same, same, {}, prior=prior)
@@ -155,7 +155,7 @@ class History:
         return frozenset(int(r.value) for r in self.revisions if r.kind == "undo" and r.value is not None)
 
     def standing(self, *kinds: Kind) -> tuple[Revision, ...]:
-        """The revisions of these kinds that were not undone."""
+        """The revisions of some kinds that were not undone."""
         return tuple(r for r in self.revisions if r.kind in kinds and r.number not in self.undone)
 
     @property
@@ -165,13 +165,13 @@ class History:
 
     @property
     def further(self) -> tuple[PictureRecord, ...]:
-        """The further good pictures that count: those scored while the same regions were ignored as now."""
+        """The further good pictures that count: pictures scored while the present regions were ignored."""
         counting = [r for r in self.standing("normals") if r.ignoring == self.ignoring]
         return tuple(picture for revision in counting for picture in revision.pictures)
 
     @property
     def asked_rate(self) -> float:
-        """The false-alarm rate that was asked for last."""
+        """The false-alarm rate that was set last."""
         changes = [r.value for r in self.standing("rate") if r.value is not None]
         return changes[-1] if changes else self.rate
 
@@ -182,11 +182,11 @@ class History:
         return predict(scores, _values(self.further, "raw_score"), prior=self.prior)
 
     def calibration(self) -> Calibration:
-        """The thresholds that follow.
+        """The thresholds that follow from the scores and the revisions that stand.
 
-        The last standing of "normals", "rate" and "threshold" decides whether the threshold is worked out or set by
-        hand. A missed defect bounds it from above, unless it was set by hand since. A picture that was learnt as good
-        leaves it alone.
+        The last standing revision of the kinds "normals", "rate" and "threshold" decides whether the threshold is
+        computed or set by hand. A missed defect bounds the threshold from above, unless a person has set the threshold
+        later. A picture learnt as good does not change the threshold.
 
         Raises:
             SettingError: if a missed defect scores no higher than a typical good part.
@@ -210,7 +210,7 @@ class History:
         return calibration
 
     def _below(self, calibration: Calibration, defect: Revision) -> Calibration:
-        """A calibration with a threshold that a missed defect exceeds."""
+        """The calibration, its threshold lowered if necessary below the score of a missed defect."""
         bound = BELOW_DEFECT * min(_values(defect.pictures, "raw_score"))
         if bound >= calibration.threshold:
             return calibration
@@ -227,7 +227,7 @@ class History:
         return replace(calibration, threshold=bound, rests_on=words)
 
     def basis(self, calibration: Calibration) -> Basis:
-        """The basis of a calibration and its predicted false-alarm rate, by the kept scores."""
+        """The basis of a calibration and its predicted false-alarm rate, from the saved scores."""
         prediction = self.prediction
         low, high = prediction.interval(self.asked_rate)
         return Basis(
@@ -247,7 +247,7 @@ class History:
             other = "lower" if threshold > LARGEST else "higher"
             raise SettingError(
                 f"A threshold must lie above the score of a typical good part, {calibration.typical:.4g}, and be at "
-                f"most {LARGEST:g}, got {threshold:g}; choose a {other} one."
+                f"most {LARGEST:g}, got {threshold:g}; choose a {other} threshold."
             )
         words = (
             f"A person, who set it by hand; the scores of {len(self.image_scores) + len(self.further)} good pictures "
@@ -256,9 +256,12 @@ class History:
         return replace(calibration, threshold=threshold, rests_on=words)
 
     def check_new(self, pictures: Sequence[PictureRecord], learnt: Mapping[str, str], *kinds: Kind) -> None:
-        """Raise InputError for the first picture given twice, or given before.
+        """Raise InputError for the first picture that is given twice or was given before.
 
-        Given before are the pictures that the inspector has learnt (names by digest) and those of standing `kinds`.
+        Args:
+            pictures: the pictures given now.
+            learnt: the names of the learnt pictures by digest; learnt pictures were given before.
+            kinds: the kinds of standing revisions whose pictures were given before.
         """
         known = {digest: f"{name}, which it has learnt" for digest, name in learnt.items()}
         for revision in self.standing(*kinds):
@@ -273,16 +276,16 @@ class History:
             known[picture.sha256] = f"{picture.name}, given with it"
 
     def check_odd(self, pictures: Sequence[PictureRecord]) -> None:
-        """Raise InputError if further good pictures do not score as good ones may."""
+        """Raise InputError for further good pictures whose scores good pictures hardly get, see `ODD`."""
         rates = [(one.name, self.prediction.rate(one.raw_score)) for one in pictures if one.raw_score is not None]
         odd = [(name, rate) for name, rate in rates if not ODD <= rate <= 1 - ODD]
         if odd:
             name, rate = odd[0]
-            like = "nothing like a good one" if rate < ODD else "too well, like a copy of what it has learnt"
+            like = "nothing like a good picture" if rate < ODD else "too well, like a copy of a learnt picture"
             others = f" and {len(odd) - 1} more of the {len(rates)}" if len(odd) > 1 else ""
             raise InputError(
-                f"Further good pictures must score as good ones do, got {name}{others}, which scores {like}; look at "
-                f"it, and leave it out or accept odd ones (`--accept-odd`)."
+                f"Further good pictures must score like good pictures, got {name}{others}, which scores {like}; look "
+                f"at it, and leave it out or accept odd pictures (`--accept-odd`)."
             )
 
     def _scores(self, rows: tuple[tuple[float, ...], ...], factors: tuple[float, ...]) -> NDArray[np.float64]:
@@ -291,7 +294,7 @@ class History:
 
 
 def _percent(share: float) -> str:
-    """A share in percent, of a small one two digits."""
+    """A share in percent; two significant digits below 10 %."""
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 

@@ -1,15 +1,15 @@
-"""Parts that lie turned anyhow: told from the references alone, which are then learnt in turned copies too.
+"""Turned copies: decides from the references alone whether parts lie at any angle, and if so learns turned copies.
 
-A screw dropped on a table shows its thread at any angle, and four references show four of them. Turned copies supply
-the rest. They cost time, memory, and the eye for a part that is turned though it must not be; so "auto" makes them only
-where the references show that parts turn:
+A screw dropped on a table lies at any angle, and four references show four angles. Turned copies supply other angles.
+They cost time and memory, and a wrong orientation is then no longer detected; so "auto" makes turned copies only if the
+references show that parts turn:
 
-- With two or more: where oblong parts on an even ground lie more than `ASKEW` degrees apart; or where the first one,
-  turned, is at least `NEARER` times as near to the others, on the mean, as it is upright. On 18 development categories
-  at 4 references this was 1.10 to 1.11 for screws, up to 1.15 for crops that show another place each, and at most 1.03
-  elsewhere (benchmarks/default/turning.md).
-- With one, which cannot show it: where an oblong part on an even ground lies askew, more than `ASKEW` degrees off both
-  axes of the picture. A part mounted askew passes for one that turns; `turn=never` says that it is not.
+- Two or more references: if oblong parts on an even ground lie more than `ASKEW` degrees apart; or if the first
+  reference, turned to its best angle, is at least `NEARER` times as near to the other references, on the mean, as
+  upright. On 18 development categories at 4 references this factor was 1.10 to 1.11 for screws, up to 1.15 for crops of
+  different places, and at most 1.03 for the other categories (benchmarks/default/turning.md).
+- A single reference, which cannot show that parts turn: if an oblong part on an even ground lies askew, more than
+  `ASKEW` degrees off both axes of the picture. For a part that is always mounted askew set `turn=never`.
 """
 
 import math
@@ -29,17 +29,17 @@ from handful.ops.neighbors import Bank
 from handful.ops.views import turned_view
 from handful.types import Features
 
-TURNS = 12  # copies in all, the upright one included
-KEPT = 0.5  # of a copy's patches, those farthest from the upright picture's: what is alike at every angle is there
+TURNS = 12  # angles in all, including upright
+KEPT = 0.5  # share of a copy's patches that is kept: the farthest from the upright patches, which are learnt already
 NEARER = 1.03
 ASKEW = 7.5  # degrees
 OBLONG = 1.3  # length to width, as standard deviations of the part's pixels
-EDGE = 0.1  # of the side: what a copy shows there is made up
+EDGE = 0.1  # share of the side left out at each edge, where a turned copy shows filled-in pixels
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Whether references are learnt in turned copies, and why, in words for people."""
+    """The decision whether turned copies of the references are learnt, with the reason in words."""
 
     turned: bool
     why: str
@@ -53,12 +53,14 @@ def decide(
     *,
     aspects: Sequence[float],
 ) -> Rotation:
-    """Decide whether references are to be learnt in turned copies.
+    """Decide whether to learn turned copies of references.
 
     Args:
-        wanted: by the method.
+        wanted: the method's setting.
         images: the references, (3, H, W) in [0, 1] each.
-        aspects: width to height of each picture before it was brought into the frame.
+        features: the features of each reference.
+        backbone: computes the features of turned copies.
+        aspects: width to height of each original picture, before the picture was resized to the frame.
     """
     if wanted != "auto":
         return Rotation(wanted == "always", "as asked for")
@@ -87,7 +89,7 @@ def turned_patches(image: Tensor, upright: Features, backbone: Backbone, *, aspe
     For the aspect see `decide`.
 
     Returns:
-        One picture's, every level (1, C, N, D): of each of C copies the `KEPT` patches farthest from the picture's.
+        Every level (1, C, N, D): of each of C copies, the share `KEPT` of patches farthest from the upright patches.
     """
     banks = [Bank(level.flatten(0, 2)) for level in upright.levels]
     kept: list[list[Tensor]] = [[] for _ in banks]
@@ -102,18 +104,20 @@ def turned_patches(image: Tensor, upright: Features, backbone: Backbone, *, aspe
 def nearer_turned(
     image: Tensor, features: Sequence[Features], backbone: Backbone, *, aspect: float
 ) -> tuple[float, float]:
-    """The factor by which the first reference is nearer to the others at its best angle than upright.
+    """The factor by which the first reference is nearer to the other references at its best angle than upright.
 
-    Near by the coarsest level's cosine: the mean distance of the others' patches, those along the edge left out, to the
-    nearest of its own.
+    The distance from the first reference to another is the mean cosine distance, at the coarsest level, from the
+    other's patches (without patches along the edge) to the nearest patches of the first.
 
     Args:
-        image: of the first, (3, H, W).
-        features: of all, the first one's first.
-        aspect: of the first, see `decide`.
+        image: the first reference, (3, H, W).
+        features: the features of all references, in order.
+        backbone: computes the features of turned copies.
+        aspect: of the first reference, see `decide`.
 
     Returns:
-        The factor, at least 1, a geometric mean over the others; and the best angle of the one it is largest for.
+        The factor, at least 1, a geometric mean over the other references; and the best angle for the reference of the
+        largest factor, in degrees.
     """
     queries = [_inner(one) for one in features[1:]]
     angles, distances = [0.0], [_distances(queries, features[0])]
@@ -129,7 +133,7 @@ def nearer_turned(
 def axis(picture: NDArray[np.uint8], *, aspect: float) -> float | None:
     """The direction of an oblong part's longer axis in a picture (H, W, 3), in degrees from 0 to 180.
 
-    None where there is no part on an even ground, or it is not oblong. For the aspect see `decide`.
+    None if the picture shows no part on an even ground, or the part is not oblong. For the aspect see `decide`.
     """
     part = foreground(picture)
     if part.all():
@@ -143,7 +147,7 @@ def axis(picture: NDArray[np.uint8], *, aspect: float) -> float | None:
 
 
 def angle_between(one: float, other: float, period: float) -> float:
-    """How far two directions are apart, in degrees, where they repeat after a period."""
+    """The angle between two directions in degrees, where directions repeat after a period."""
     difference = abs(one - other) % period
     return min(difference, period - difference)
 
@@ -155,7 +159,7 @@ def _copies(image: Tensor, backbone: Backbone, aspect: float) -> Iterator[tuple[
 
 
 def _inner(features: Features) -> Tensor:
-    """The coarsest level's patches but for those along the edge, at length 1: (N, D)."""
+    """The coarsest level's patches, without patches along the edge, at length 1: (N, D)."""
     level = features.levels[-1][0]
     down, across = (round(EDGE * side) for side in level.shape[:2])
     return F.normalize(level[down : len(level) - down, across : level.shape[1] - across].flatten(0, 1), dim=1)

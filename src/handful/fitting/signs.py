@@ -1,21 +1,22 @@
-"""Signs that a reference does not belong among the others, and how strong each is.
+"""Signs that a reference does not belong among the others, and the strength of each sign.
 
 The difference of each picture from the others is compared with the differences of the others from one another, so that
 a second odd picture hardly changes the comparison. The kinds:
 
-- uniform: next to no contrast, beside that of the others.
-- darker, brighter: every part of the distribution of brightness lies beyond the others', as under another light.
-- softer: less fine detail than any other, as by another focus or camera.
-- product: the mean of its patches lies far from the others'. Pictures are linked to their nearest; where the longest
-  links are cut, the group that holds more than half of the pictures is right. How long the links within that group are
-  shows how long one may be; where they are shorter than `NEAR`, little of that counts.
-- place: some places, 2 % of the picture, are stranger to all of the others than good places should be. Its score and
-  theirs, each left out in turn, are taken as log-normal, with a spread that the scores and an assumption share: the
-  more uneven the pictures, and the farther they lie from each other, the larger.
+- uniform: the picture has next to no contrast, compared with the others.
+- darker, brighter: every brightness quantile lies beyond the others', as under another light.
+- softer: the picture has less fine detail than any other, as with another focus or camera.
+- product: the mean patch lies far from the others' mean patches. The shortest links that join all pictures are cut,
+  longest first; pictures outside the group of more than half of the pictures are odd. The links within that group tell
+  the usual length of a link; usual lengths below `NEAR` are drawn towards `NEAR`.
+- place: the oddest 2 % of the picture's places score far above the same score of good pictures, each against all other
+  pictures. The scores are taken as log-normal; their spread combines the measured spread with an assumption that grows
+  with the unevenness of the pictures' scores and with the distances between the pictures.
 
-A strength above `WARN` is worth a sentence, one above `CLEAR` refuses the fit. The bounds were chosen on good pictures
-alone, so that of draws of 3 to 8 references from 21 development categories fewer than 1 in 20 are warned of and fewer
-than 1 in 200 refused. Data sets left out of the choice are warned of and refused more often, 7 and 1.3 of 100 draws.
+A strength above `WARN` gives a warning, a strength above `CLEAR` makes `fit` refuse the references. The bounds were
+chosen on good pictures alone, so that of draws of 3 to 8 references from 21 development categories fewer than 1 in 20
+are warned of and fewer than 1 in 200 refused. On data sets left out of the choice, 7 of 100 draws are warned of and 1.3
+of 100 refused.
 """
 
 import math
@@ -37,34 +38,34 @@ from handful.types import Features
 Kind = Literal["uniform", "darker", "brighter", "softer", "product", "place"]
 Strengths = dict[Kind, float]
 
-# Of darker, brighter, softer and product the logarithm of a factor; of uniform and place a power of ten.
+# Strengths: for darker, brighter, softer and product the logarithm of a factor; for uniform and place a power of ten.
 WARN: Strengths = {"uniform": 1.0, "darker": 0.3, "brighter": 0.15, "softer": 0.85, "product": 0.18, "place": 1.4}
 CLEAR: Strengths = {"uniform": 1.0, "darker": 0.4, "brighter": 0.35, "softer": 1.15, "product": 0.35, "place": 3.0}
-UNSURE = 0.25  # how much stronger a sign must be to refuse a fit where it does not show which picture is odd
-# Few pictures do not show how much good pictures differ: this, divided by (k - 1)^1.5, is subtracted from a strength.
+UNSURE = 0.25  # added to `CLEAR` for a sign that does not tell which picture is odd
+# Few pictures do not tell how much good pictures differ: the strength of k pictures is reduced by this / (k - 1)^1.5.
 UNKNOWN: Strengths = {"darker": 0.35, "brighter": 0.35, "softer": 0.35, "product": 0.15}
-RANGE = 0.5  # of how far the others differ: so much further a good picture may lie outside
-OFFSET = 0.02  # added to brightness, so that the ratio of two dark places says little
-# Distances of mean patches, in standard deviations of a picture's patches: one between other products, one between
-# good pictures; and the power to which distances below `NEAR` are trusted to show how far the next one may lie.
+RANGE = 0.5  # a good picture may lie outside the range of the others by this share of the range
+OFFSET = 0.02  # added to brightness, so that the ratio of two dark places counts little
+# Distances of mean patches, in standard deviations of a picture's patches: NEAR, the least between different products;
+# TYPICAL, usual between good pictures; TRUST, the exponent that draws distances below NEAR towards NEAR.
 NEAR, TYPICAL, TRUST = 0.4, 0.08, 0.25
-SHARE = 0.02  # of the places
-# The spread of good scores that is assumed, a share of the log of top to mean score, of three pictures or more and of
-# the difference of two; and how many pictures the assumption is worth.
+SHARE = 0.02  # share of the places that count as the oddest
+# The assumed spread of good log scores, as a share of the log ratio of top to mean score, for three pictures or more;
+# the same for the difference of two pictures; and the number of pictures that the assumption weighs as much as.
 UNEVEN, UNEVEN_OF_TWO, WEIGHT = 0.1, 0.11, 3
 MEASURES: tuple[Measure, ...] = ("euclidean", "cosine")
 
 
 @dataclass(frozen=True)
 class Sign:
-    """A sign against a reference, weak or strong.
+    """A weak or strong sign against a reference.
 
     Attributes:
         row: the number of the picture.
-        kind, known: as in `handful.fitting.oddity.Oddity`.
+        kind, known: see `handful.fitting.oddity.Oddity`.
         strength: see `WARN`; higher is odder.
-        factor: how many times darker, brighter or farther; the share of the fine detail that is left; else 1.
-        at: (x, y) of a strange place, shares of width and height.
+        factor: by which the picture is darker, brighter or farther; for softer the share of fine detail left; else 1.
+        at: (x, y) of an odd place, as shares of width and height; None for other signs.
     """
 
     row: int
@@ -76,16 +77,20 @@ class Sign:
 
 
 def is_clear(sign: Sign) -> bool:
-    """Whether a fit is to be refused for a sign; never for a strange place in one of two pictures."""
+    """Whether `fit` refuses the references because of a sign; never for an odd place in one of two pictures."""
     if sign.known:
         return sign.strength > CLEAR[sign.kind]
     return sign.kind != "place" and sign.strength > CLEAR[sign.kind] + UNSURE
 
 
 def signs_of(pairs: NDArray[np.float32], learnt: ReferenceStatistics) -> list[Sign]:
-    """All signs of k pictures, weak signs too, the kinds in the order in which they explain one another.
+    """All signs of k pictures, weak signs too.
 
-    A uniform picture has no other sign; a picture with another sign of at least `WARN` has no strange place.
+    A uniform picture gets no other sign, and a picture with any other sign above `WARN` gets no sign of an odd place.
+
+    Args:
+        pairs: see `compare`.
+        learnt: the statistics of the k pictures.
     """
     found = _uniform(learnt)
     left = _left(range(len(learnt.contrast)), found)
@@ -103,10 +108,10 @@ def signs_of(pairs: NDArray[np.float32], learnt: ReferenceStatistics) -> list[Si
 
 
 def compare(features: Sequence[Features]) -> NDArray[np.float32]:
-    """How strange each place of each of k pictures is to each other picture, see `strange_to`.
+    """The anomaly scores of each picture's places against each other picture, see `strange_to`.
 
     Returns:
-        (k, k, h, w): at [i, j] the places of picture i, where all that is known is picture j; infinite for i = j.
+        (k, k, h, w): at [i, j] the scores of the places of picture i against picture j alone; infinite for i = j.
     """
     count = len(features)
     pairs = np.full((count, count, *features[0].levels[0].shape[1:3]), np.inf, np.float32)
@@ -117,11 +122,11 @@ def compare(features: Sequence[Features]) -> NDArray[np.float32]:
 
 
 def strange_to(known: Features, others: Sequence[Features]) -> NDArray[np.float32]:
-    """The anomaly scores of N pictures' places where one other picture is known, as method `handful` scores them.
+    """The anomaly scores of N pictures' places against a single known picture, by the scoring of method `handful`.
 
     Returns:
-        (N, h, w) on the finest grid: the geometric mean of the distances, Euclidean and that of unit-length vectors, to
-        the nearest patch at each level.
+        (N, h, w) on the finest grid: the geometric mean, over levels and over Euclidean distance and distance between
+        unit-length vectors, of the distances to the nearest patch of the known picture.
     """
     grid = known.levels[0].shape[1:3]
     product = np.ones((len(others), *grid), np.float32)
@@ -143,7 +148,7 @@ def rows_of(learnt: ReferenceStatistics, rows: Sequence[int]) -> ReferenceStatis
 
 
 def _left(rows: Sequence[int], found: Sequence[Sign]) -> list[int]:
-    """The pictures that no sign has explained yet."""
+    """The rows of pictures that have no sign above `WARN` yet."""
     odd = {sign.row for sign in found if sign.strength > WARN[sign.kind]}
     return [row for row in rows if row not in odd]
 
@@ -160,7 +165,7 @@ def _uniform(learnt: ReferenceStatistics) -> list[Sign]:
 
 
 def _light(learnt: ReferenceStatistics) -> list[Sign]:
-    """Whether the darkest pictures, up to a half of them, or fewer of the brightest, lie beyond all the others."""
+    """Signs that the darkest pictures (up to half of all) or the brightest (fewer than half) lie beyond the others."""
     quantiles = learnt.brightness[:, 0]  # (k, 5)
     order = np.argsort(quantiles[:, quantiles.shape[1] // 2], kind="stable").tolist()
     count, found = len(order), []
@@ -172,14 +177,14 @@ def _light(learnt: ReferenceStatistics) -> list[Sign]:
 
 
 def _changed(kind: Kind, odd: list[int], quantiles: NDArray[np.float32], rest: NDArray[np.float32]) -> list[Sign]:
-    """Signs that some pictures are darker or brighter than the rest (N, 5), by the quantile that has changed least."""
+    """Signs that some pictures are darker or brighter than the rest (N, 5), by the quantile with the least change."""
     some, low, high = quantiles[odd], rest.min(0), rest.max(0)
     if kind == "darker":
         counted, change, least = low > BLACK, _log_ratio(low, some.max(0)), 1
         moved = change
     else:
         counted, change, least = (low > BLACK) & (high < WHITE), _log_ratio(some.min(0), high), ROOM
-        moved = np.where(some.min(0) >= BURNT, np.inf, change)  # burnt-out pixels would have risen further
+        moved = np.where(some.min(0) >= BURNT, np.inf, change)  # saturated pixels hide the true change
     if int(counted.sum()) < least:
         return []
     strength = float(moved[counted].min() - RANGE * _log_ratio(high, low)[counted].max())
@@ -194,9 +199,9 @@ def _log_ratio(above: NDArray[np.float32], below: NDArray[np.float32]) -> NDArra
 
 
 def _soft(learnt: ReferenceStatistics) -> list[Sign]:
-    """Whether the softest pictures, up to a half of them, are softer than all the others."""
+    """Signs that the softest pictures, up to half of all, are softer than the others."""
     sharp = learnt.sharpness[:, 0].astype(np.float64)
-    if np.isnan(sharp).any():  # a picture shows nothing that could be sharp
+    if np.isnan(sharp).any():  # a flat picture has no sharpness
         return []
     order, found = np.argsort(sharp, kind="stable").tolist(), []
     for number in range(1, len(sharp) // 2 + 1):
@@ -210,7 +215,7 @@ def _soft(learnt: ReferenceStatistics) -> list[Sign]:
 
 
 def _product(learnt: ReferenceStatistics) -> list[Sign]:
-    """Cut the longest links between nearest pictures, one more each time; outside the largest group they are odd."""
+    """Signs of another product: the longest links are cut in turn, and pictures outside the largest group are odd."""
     count, links, found = len(learnt.mean), _links(_distances(learnt)), []
     for cut in range(1, len(links) + 1):
         groups = _groups(count, links[cut:])
@@ -227,7 +232,7 @@ def _product(learnt: ReferenceStatistics) -> list[Sign]:
 
 
 def _distances(learnt: ReferenceStatistics) -> NDArray[np.float32]:
-    """How far the mean patches lie apart, in standard deviations of the more varied picture's patches: (k, k)."""
+    """Distances between mean patches, in standard deviations of the more varied picture's patches: (k, k)."""
     distances = gate.between(learnt)
     nearer: NDArray[np.float32] = np.minimum(distances, distances.T)
     return nearer
@@ -245,7 +250,7 @@ def _links(distances: NDArray[np.float32]) -> list[tuple[float, int, int]]:
 
 
 def _groups(count: int, links: Sequence[tuple[float, int, int]]) -> list[set[int]]:
-    """The pictures that links join."""
+    """The groups of pictures that links join."""
     groups = [{row} for row in range(count)]
     for _, one, other in links:
         first, second = (next(group for group in groups if row in group) for row in (one, other))
@@ -255,11 +260,15 @@ def _groups(count: int, links: Sequence[tuple[float, int, int]]) -> list[set[int
 
 
 def _places(pairs: NDArray[np.float32], distances: NDArray[np.float32]) -> list[Sign]:
-    """Strange places of three pictures or more, of up to a third of them at once.
+    """Signs of odd places among three pictures or more, in up to a third of the pictures.
 
-    The strangest picture is put aside, then the strangest picture left, and so on: every picture put aside is as odd as
-    the least odd of them is beside the pictures left (Rosner, Technometrics 25, 1983). Pairs are (k, k, h, w), see
-    `compare`, and distances (k, k) of mean patches.
+    The oddest picture is put aside, then the oddest of the remaining pictures, and so on. The strength of each picture
+    put aside is the least strength of all pictures put aside, against the remaining pictures (Rosner, Technometrics 25,
+    1983).
+
+    Args:
+        pairs: (k, k, h, w), see `compare`.
+        distances: (k, k) between mean patches.
     """
     left, aside, found = list(range(len(pairs))), [], []
     for _ in range(len(left) // 3):
@@ -271,7 +280,7 @@ def _places(pairs: NDArray[np.float32], distances: NDArray[np.float32]) -> list[
 
 
 def _strangeness(pairs: NDArray[np.float32], distances: NDArray[np.float32], row: int, others: list[int]) -> float:
-    """How unlikely it is that the oddest of so many good pictures is as odd: -log10 of the chance."""
+    """-log10 of the probability that the oddest of as many good pictures scores as high as picture `row`."""
     score, _ = _scores(pairs[row, others].min(0))
     rest = {one: [other for other in others if other != one] for one in others}
     logs, uneven = np.array([_scores(pairs[one, rest[one]].min(0)) for one in others]).T
@@ -285,7 +294,7 @@ def _strangeness(pairs: NDArray[np.float32], distances: NDArray[np.float32], row
 
 
 def _places_of_two(pairs: NDArray[np.float32]) -> list[Sign]:
-    """Of two pictures the one that is stranger to the other: good ones are about as strange to each other."""
+    """A sign against the picture of two that scores higher against the other; good pictures score about alike."""
     scores, uneven = np.array([_scores(pairs[row, 1 - row]) for row in range(2)]).T
     odd, difference = int(np.argmax(scores)), float(np.ptp(scores))
     spread = UNEVEN_OF_TWO * max(float(uneven.mean()), 1e-3)
@@ -294,14 +303,14 @@ def _places_of_two(pairs: NDArray[np.float32]) -> list[Sign]:
 
 
 def _scores(strange: NDArray[np.float32]) -> tuple[float, float]:
-    """The log of the mean of the strangest places, and how far that lies above the log of all places' mean."""
+    """The log of the mean score of the oddest places, and its difference from the log of the mean of all places."""
     count = max(1, round(SHARE * strange.size))
     top = math.log(max(float(np.partition(strange, -count, axis=None)[-count:].mean()), 1e-9))
     return top, top - math.log(max(float(strange.mean()), 1e-9))
 
 
 def _strangest(strange: NDArray[np.float32]) -> tuple[float, float]:
-    """The middle of the strangest place, shares of width and height."""
+    """The centre of the oddest place, x and y as shares of width and height."""
     height, width = strange.shape
     padded = np.pad(strange, 1, mode="edge")
     smooth = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))

@@ -1,6 +1,7 @@
-"""The size of an inspector's input for `auto`: as many pixels as the references show, within limits.
+"""The input size for `auto`: as many pixels as the references show detail for, within limits.
 
-Time per picture grows with the pixels of the input, in one input even faster: these limits are the budget of time.
+The time per picture grows with the number of pixels, for a single input faster than in proportion: the limits bound the
+time.
 """
 
 import math
@@ -15,23 +16,24 @@ from handful.data.images import Picture
 from handful.ops.detail import energies, needed_share
 from handful.ops.frames import STEP
 
-# Of one input, the side of a square of as many pixels. Four times the pixels of the usual 320² take four times the
-# backbone's time and, as the bank grows with them, more of the search's.
+# The largest single input, as the side of a square of as many pixels. Four times the pixels of the usual 320² take four
+# times the backbone's time and more than four times the search's, as the bank grows too.
 MOST_FOR_ONE = 640
-# From three times as many pixels on pictures are looked at in tiles, of so many pixels in all at most. Below that, one
-# input reduces their sides by a factor of 1.7 at most, and what shows in the picture as a whole alone counts too.
+# Pictures of at least three times as many pixels are divided into tiles, up to a total number of pixels. Smaller
+# pictures lose at most a factor of 1.7 of their sides in a single input, and keep the defects that show only in the
+# picture as a whole.
 TILED_FROM, MOST_IN_TILES = 3 * MOST_FOR_ONE**2, 16_000_000
-LONGEST_IN_TILES = 5  # times as long as wide, or more: tiles have the pictures' shape, and narrow ones mostly overlap
+LONGEST_IN_TILES = 5  # aspect ratio beyond which there are no tiles: narrow tiles, of the pictures' shape, overlap much
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """The choice of `auto`.
+    """The input size that `auto` chose.
 
     Attributes:
-        side: of a square with as many pixels as the input.
+        side: side of a square with as many pixels as the input, or with tiles as a tile.
         fine: side of a square with as many pixels as all tiles together cover; 0 for no tiles.
-        why: in words, for people.
+        why: the reason in words, for people.
     """
 
     side: int
@@ -40,11 +42,16 @@ class Sizing:
 
 
 def choose(references: Iterable[Picture], *, least: int, tiled: bool = False) -> Sizing:
-    """Choose the size of the input by the detail of the references, read with all their pixels, one at a time.
+    """Choose the size of the input by the detail of the references, which are read at full size, one at a time.
 
-    The median of their areas, less for enlarged or soft pictures, which have less detail than pixels. Never less than
-    the backbone's usual side `least`, nor more than `MOST_FOR_ONE`; or, with `tiled`, from `TILED_FROM` pixels on,
-    tiles of `least` that cover as many, up to `MOST_IN_TILES`, but not for long pictures.
+    The size follows from the median area of the references, reduced for enlarged or soft pictures, which have less
+    detail than pixels. A single input has at least the backbone's usual side and at most `MOST_FOR_ONE`.
+
+    Args:
+        references: the pictures.
+        least: the backbone's usual side, also the side of a tile.
+        tiled: whether tiles are allowed: from `TILED_FROM` pixels on, tiles cover up to `MOST_IN_TILES` pixels, except
+            for pictures longer than `LONGEST_IN_TILES`.
     """
     sizes, spectra = [], []
     for picture in references:

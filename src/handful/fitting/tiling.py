@@ -1,18 +1,18 @@
-"""Large pictures in tiles: one bank of patches for all tiles, each tile scored alone.
+"""Large pictures in tiles: a common bank of patches for all tiles, each tile scored alone.
 
-A picture is resized to a frame as large as its detail, which equal tiles of the size of one input cover
-(`handful.ops.tiles`). Memory holds one tile's features at a time. A fixed number of patches stays of each picture
-learnt, so that time is in proportion to area.
+A picture is resized to a frame as large as its detail, and equal tiles, each of the size of an input, cover the frame
+(`handful.ops.tiles`). Memory holds a single tile's features at a time. The bank keeps a fixed number of patches of each
+learnt picture, so that time grows in proportion to area.
 
-These patches are chosen by PatchCore's greedy k-centre from a random draw of all tiles' patches, so that rare good
-places stay too; k-centre over all patches, a million of them, would take hours. Thinning raises the scores of good
-places, and of the thinned references left out, from which the threshold follows.
+The kept patches are chosen by PatchCore's greedy k-centre selection from a random draw of all tiles' patches, so that
+rare good places are kept too; k-centre selection from all patches, a million of them, would take hours. Thinning raises
+the scores of good places and, as much, the leave-one-out scores of references, from which the threshold follows.
 
-The score of a picture is the highest peak of its tiles' maps: a defect of a patch or two would hardly raise the mean of
-the strangest places, which is the score in one input.
+The score of a picture is the highest peak of its tiles' maps. The score of a single input, a mean of the highest
+places, would hardly rise with a defect of a patch or two.
 
-A single reference cannot be left out. As in one input, its scores are geometric means of the scores of mild variations
-and of its own score against itself: each tile is compared with the patches kept outside of the tile.
+A single reference cannot be left out. Its scores are geometric means of the scores of its mild variations and of its
+score against itself: each tile is compared with the patches kept outside of the tile.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,21 +37,21 @@ from handful.ops.tiles import Tiles
 from handful.ops.views import mild_views
 from handful.types import Features, Scores
 
-KEPT = 2048  # patches kept of each picture at the finest level, of coarser ones in proportion to their grids
-DRAWN = 4  # times as many are drawn at random from all tiles before
-VIEWS, VIEWS_ALONE = 2, 3  # variations of each reference that are scored, the picture itself included; of a single one
-EXCLUSION_RADIUS = 16  # pixels that patches lie outside of a tile to lie apart from it
+KEPT = 2048  # patches kept of each picture at the finest level; coarser levels keep in proportion to their grids
+DRAWN = 4  # times `KEPT` patches are drawn at random from all tiles before the selection
+VIEWS, VIEWS_ALONE = 2, 3  # scored variations of each reference, and of a single reference; the unchanged one included
+EXCLUSION_RADIUS = 16  # pixels around a tile whose patches are not compared with the tile
 
 Image = NDArray[np.uint8] | NDArray[np.float32]  # in the frame of tiles, see `Preprocessing.in_detail`
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The patches that stay of a picture's tiles.
+    """The patches kept of a picture's tiles.
 
     Attributes:
         features: (1, 1, N, D) at every level.
-        at: (N, 2) of each level, down and across: the patches' middles in pixels of the frame of tiles.
+        at: for each level (N, 2), down and across: the patches' centres in pixels of the frame of tiles.
     """
 
     features: Features
@@ -63,8 +63,8 @@ class Tiling:
     """Scores and learns pictures in tiles.
 
     Attributes:
-        backbone: of one tile.
-        preprocessing: with tiles.
+        backbone: the backbone at the size of a tile.
+        preprocessing: a preprocessing with tiles.
     """
 
     backbone: Backbone
@@ -72,16 +72,16 @@ class Tiling:
 
     @property
     def _tiles(self) -> Tiles:
-        assert self.preprocessing.tiles is not None  # or nobody asks
+        assert self.preprocessing.tiles is not None
         return self.preprocessing.tiles
 
     def features(self, image: Image) -> Iterator[Features]:
-        """The features of a picture's tiles, one after the other."""
+        """The features of a picture's tiles, in turn."""
         for tile in self.preprocessing.inputs(image):
             yield self.backbone(torch.from_numpy(tile)[None])
 
     def kept(self, picture: Picture) -> Kept:
-        """The patches that stay of a picture that is learnt; which ones depends on the picture alone."""
+        """The patches kept of a picture to be learnt; the selection depends on the picture alone."""
         tiles = self._tiles
         generator = torch.Generator().manual_seed(0)
         drawn: list[list[tuple[Tensor, Tensor]]] = []  # of each level the patches of each tile, and their middles
@@ -113,19 +113,20 @@ class Tiling:
         """Score a picture in the frame of tiles by a fitted method.
 
         Returns:
-            The map of the whole frame and, as score, the highest peak of the tiles' maps; that tile's features.
+            Scores: the map of the whole frame, and the highest peak of the tiles' maps as image score. Then the
+            features of the tile with that peak.
         """
         return self._joined((method, features) for features in self.features(image))
 
     def score_against_itself(self, method: methods.Method, picture: Picture, kept: Kept) -> Scores:
-        """Score the single picture that was learnt by comparing each tile with what was kept outside of it."""
+        """Score the only learnt picture by comparing each tile with the patches kept outside of the tile."""
         tiles = self._tiles
         found = self.features(self.preprocessing.in_detail(picture))
         others = (method.unfitted().fit(_outside(kept, start, tiles.tile)) for start in tiles.places)
         return self._joined(zip(others, found, strict=True))[0]
 
     def _joined(self, tiles: Iterator[tuple[methods.Method, Features]]) -> tuple[Scores, Features]:
-        """The scores of a picture whose tiles are each scored by a method of their own."""
+        """The scores of a picture from pairs of a method and the features of the tile that the method scores."""
         peaks: list[float] = []
         strangest: list[Features] = []
 
@@ -141,14 +142,14 @@ class Tiling:
         return Scores(joined[None], torch.tensor([float(np.max(peaks))])), strangest[0]
 
     def middles(self, picture: Picture, *, alone: bool) -> list[Tensor]:
-        """The tile in the middle of a picture, and if it is alone of its mild variations: defects are planted there."""
+        """The middle tile of a picture, on which defects are planted; for a single reference, of its variations too."""
         tiles = self._tiles
         (top, left), (height, width) = tiles.places[len(tiles) // 2], tiles.tile
         views = self._views(picture, VIEWS_ALONE if alone else 1)
         return [_in_unit(view[:, top : top + height, left : left + width]) for view in views]
 
     def shown(self, picture: Picture) -> tuple[int, int]:
-        """How many of a picture's own pixels a tile shows across and down."""
+        """The numbers of a picture's original pixels that a tile shows across and down."""
         placement = self.preprocessing.fine_placement(picture.size)
         height, width = self._tiles.tile
         return round(width * picture.size[0] / placement.width), round(height * picture.size[1] / placement.height)
@@ -164,14 +165,16 @@ class Tiling:
         """Fit a method that takes loose patches to references in tiles, in place.
 
         Args:
-            method, pictures, track: the method, the references, and what shows progress.
-            planted: the row of a reference, the number of its view, and the features of that view's tile in the middle
-                with a defect; see `handful.fitting.calibration.fit_and_try`.
+            method: the method to fit.
+            pictures: the references.
+            planted: the row of a reference, the number of its view, and the features of the view's middle tile with a
+                defect; see `handful.fitting.calibration.fit_and_try`.
+            track: shows progress.
 
         Returns:
-            The features kept of each reference; three arrays as `handful.fitting.calibration.fit_and_try` gives them,
-            the score of a picture with a defect being the highest of its tiles and the tile with the defect; the prior
-            of the method's scores.
+            The features kept of each reference; the three arrays of `handful.fitting.calibration.fit_and_try`, where
+            the score of a view with a defect is the higher of the view's score and the peak of the tile with the
+            defect; the prior of the method's scores.
         """
         kept = [self.kept(picture) for picture in track(pictures, description="tiles")]
         learnt = [[one.features] for one in kept]
@@ -202,7 +205,7 @@ class Tiling:
         return [one.features for one in kept], image, peaks, tried, calibration.prior_of(method, against_itself)
 
     def _views(self, picture: Picture, count: int) -> Iterator[Image]:
-        """The picture itself and mild variations of it, in the frame of tiles."""
+        """The unchanged picture and mild variations, in the frame of tiles."""
         image = self.preprocessing.in_detail(picture)
         yield image
         for view in mild_views(_in_unit(image), count)[1:]:
@@ -210,12 +213,12 @@ class Tiling:
 
 
 def _in_unit(image: Image) -> Tensor:
-    """A picture with values from 0 to 1."""
+    """A picture as a tensor with values in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(image / np.float32(255) if image.dtype == np.uint8 else image))
 
 
 def _outside(kept: Kept, start: tuple[int, int], tile: tuple[int, int]) -> Features:
-    """The patches kept that lie outside of a tile."""
+    """The kept patches that lie more than `EXCLUSION_RADIUS` outside of a tile."""
     low = torch.tensor(start) - EXCLUSION_RADIUS
     high = torch.tensor(start) + torch.tensor(tile) + EXCLUSION_RADIUS
     levels = tuple(

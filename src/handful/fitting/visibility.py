@@ -1,25 +1,25 @@
 """The detection rate of synthetic defects at any threshold, from scores that `fit` keeps.
 
-`handful.ops.planting` makes the defects. The rate holds for these defects alone; benchmarks/threshold/synthetic.md
-compares it with the rate of real defects.
+`handful.ops.planting` makes the defects. The rate holds for synthetic defects alone; benchmarks/threshold/synthetic.md
+compares the detection rates of synthetic and real defects.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LOW = 0.5  # a smaller share of synthetic defects found is worth a warning
-HALF = 0.5  # of the spots of a diameter that must be found for it to be seen
+LOW = 0.5  # detection rate of synthetic defects below which a warning is given
+HALF = 0.5  # share of the spots of a diameter that must be found for the diameter to count as seen
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A good picture, as it is and with a synthetic defect, scored by a method that has not learnt it.
+    """The scores of a good picture without and with a synthetic defect, by a method that has not learnt the picture.
 
     Attributes:
-        kind: of the defect: "cut blob" for one, or "spot".
+        kind: the kind of the defect, such as "cut blob" or "spot".
         clean, planted: the raw image score without and with the defect.
-        diameter: of a spot, in pixels of a picture of `Trials.size`; None for any other defect.
+        diameter: the diameter of a spot, in pixels of a picture of `Trials.size`; None for any other defect.
     """
 
     kind: str
@@ -32,17 +32,18 @@ class Trial:
 class Visibility:
     """The detection of synthetic defects at an inspector's threshold.
 
-    A defect is found where its picture scores above the threshold. A picture that scores above the threshold without
-    the defect does not count.
+    A defect is found if its picture scores above the threshold. A defect on a picture that scores above the threshold
+    without the defect does not count.
 
     Attributes:
-        found, counted, tried: how many defects of various shapes are found, count, and were planted.
-        spots_from: the smallest diameter, in pixels of a picture, from which on at least half of the spots of each
-            diameter tried are found; None if fewer of the largest spots are found.
+        found, counted, tried: the numbers of defects of various shapes that are found, that count, and that were
+            planted.
+        spots_from: the smallest diameter, in pixels of a picture of `size`, from which on at least half of the spots of
+            each diameter tried are found; None if fewer of the largest spots are found.
         spots_tried: the smallest and the largest diameter tried.
-        size: width, height of that picture.
+        size: width, height of the picture in whose pixels diameters are given.
         single: whether the defects lie on variations of the only reference, which the method has learnt.
-        changed: how many corrections have since changed the learnt or the ignored patches.
+        changed: the number of later corrections that changed the learnt pictures or the ignored region.
     """
 
     found: int
@@ -56,7 +57,7 @@ class Visibility:
 
     @property
     def words(self) -> str:
-        """How many defects are found, as the object of "finds"."""
+        """The detection rate in words, as the object of "finds"."""
         if not self.counted:
             return f"none of {self.tried} synthetic defects, as their pictures score above the threshold without"
         on = "variations of the only reference" if self.single else "references left out"
@@ -66,7 +67,7 @@ class Visibility:
 
     @property
     def spot_words(self) -> str:
-        """How small a spot is seen, as the object of "sees"."""
+        """The smallest spots found, in words, as the object of "sees"."""
         least, most = (_pixels(diameter) for diameter in self.spots_tried)
         if self.spots_from is None:
             seen = f"no spots up to {most} pixels across"
@@ -84,7 +85,7 @@ class Visibility:
 
     @property
     def caution(self) -> str | None:
-        """A warning where few defects are found; None elsewhere."""
+        """A warning if few defects are found; otherwise None."""
         if not self.counted or self.found >= LOW * self.counted:
             return None
         return (
@@ -93,17 +94,17 @@ class Visibility:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The rates as a dictionary for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Trials:
-    """The scores that `fit` keeps.
+    """The scores of synthetic defects that `fit` keeps.
 
     Attributes:
-        trials: of defects, and of one spot or more.
-        size: width, height of the picture in whose pixels diameters are.
+        trials: of defects of various shapes, and of at least one spot.
+        size: width, height of the picture in whose pixels diameters are given.
         single: see `Visibility`.
     """
 
@@ -112,7 +113,7 @@ class Trials:
     single: bool
 
     def at(self, threshold: float, *, changed: int = 0) -> Visibility:
-        """The detection at a raw threshold; `changed` as in `Visibility`."""
+        """The detection rates at a raw threshold; for `changed` see `Visibility`."""
         counted = [trial for trial in self.trials if trial.clean <= threshold]
         defects = [trial for trial in counted if trial.diameter is None]
         diameters = sorted({trial.diameter for trial in self.trials if trial.diameter is not None})
@@ -127,7 +128,7 @@ class Trials:
         return Visibility(found, len(defects), tried, seen, extremes, self.size, self.single, changed)
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest of a saved inspector."""
+        """The trials as a dictionary for the manifest of a saved inspector."""
         trials = [{name: value for name, value in asdict(one).items() if value is not None} for one in self.trials]
         return {"trials": trials, "size": list(self.size), "single": self.single}
 
@@ -136,7 +137,7 @@ class Trials:
         """Read the trials of a saved inspector's manifest; None for an inspector saved without trials.
 
         Raises:
-            KeyError, TypeError, ValueError: if it cannot be read.
+            KeyError, TypeError, ValueError: if the manifest's trials cannot be read.
         """
         kept = manifest.get("visibility")
         if kept is None:

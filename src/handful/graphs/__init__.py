@@ -1,1 +1,1 @@
-"""Writes graphs: everything that touches a private interface of an engine."""
+"""The writers of graphs, which alone use private interfaces of engines."""

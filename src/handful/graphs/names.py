@@ -1,4 +1,4 @@
-"""The names of graphs' files, inputs and outputs."""
+"""The names of the files, inputs and outputs of graphs."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # torch takes a second to import, and a saved inspector needs
 Graph = Callable[["Tensor"], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 GRAPH_ENTRY, CONSTANTS_ENTRY = "backbone.xml", "backbone.bin"  # of a backbone, in a saved inspector
-SCORING_ENTRY, SCORING_CONSTANTS_ENTRY = "scoring.xml", "scoring.bin"  # of a method's scoring, likewise
+SCORING_ENTRY, SCORING_CONSTANTS_ENTRY = "scoring.xml", "scoring.bin"  # of a method's scoring, in a saved inspector
 GRAPH_INPUT, GRAPH_OUTPUTS = "image", ("raw_map", "raw_score")  # of a graph of a whole inspector
-# The inputs of a graph of a method's scoring begin with these names, before a number or a name: the levels of the
-# picture, the state of the method, and the levels of a good picture that stands in for an ignored region.
+# The inputs of the graph of a method's scoring are named by these prefixes and a number or name: the levels of the
+# picture, the state of the method, and the levels of the good picture whose patches replace an ignored region's.
 LEVEL_INPUT, STATE_INPUT, GOOD_INPUT = "level.", "state.", "good."

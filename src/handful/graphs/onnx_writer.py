@@ -1,4 +1,4 @@
-"""Write a whole inspector as ONNX and run it on the CPU; the only file that imports onnxruntime."""
+"""The ONNX writer of whole inspectors, and their run on the CPU; the only file that imports onnxruntime."""
 
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,12 @@ onnxruntime.disable_telemetry_events()  # its builds for Windows report every se
 
 @torch.no_grad()
 def write_graph(whole: nn.Module, example: Tensor, folder: Path) -> Graph:
-    """Write a whole inspector as model.onnx, one file; what runs this file.
+    """Write a whole inspector as a single file, model.onnx, and return a function that runs the file.
 
-    Whatever shape the file's input is edited to, the graph refuses an input of another shape than the example's.
+    The graph refuses any input of another shape than the example's, even if the file is edited to another input shape.
     """
     with exporting():
-        whole(example)  # a value that is computed once and remembered must not be made of torch.export's tensors
+        whole(example)  # cached values must be computed before, not from torch.export's symbolic tensors
         written = torch.onnx.export(
             torch.export.export(whole, (example,), strict=False),
             dynamo=True,
@@ -40,9 +40,9 @@ def write_graph(whole: nn.Module, example: Tensor, folder: Path) -> Graph:
             external_data=False,
             verbose=False,
         )
-    assert written is not None  # `dynamo` says so
-    for node in written.model.graph.all_nodes():  # where in this computer's files each came from
-        node.metadata_props.clear()
+    assert written is not None  # always with `dynamo`
+    for node in written.model.graph.all_nodes():
+        node.metadata_props.clear()  # they hold paths of source files on this computer
     model = written.model_proto
     _guard(model.graph, tuple(example.shape))
     file = folder / "model.onnx"
@@ -57,9 +57,9 @@ def write_graph(whole: nn.Module, example: Tensor, folder: Path) -> Graph:
 
 
 def _guard(graph: onnx.GraphProto, shape: tuple[int, ...]) -> None:
-    """Have a graph refuse an input of another shape, also after its input's dimensions were edited.
+    """Make a graph refuse an input of another shape, even after its input's dimensions were edited.
 
-    A Reshape stands behind the input. Its target is the shape where the input has that shape, or else -2 for each side,
+    A Reshape follows the input. Its target is `shape` if the input has that shape, and otherwise -2 for each side,
     which ONNX Runtime refuses.
     """
     inner = f"{GRAPH_INPUT}_of_{'x'.join(map(str, shape))}_alone"

@@ -1,7 +1,7 @@
-"""OpenVINO, imported so that it does not call home.
+"""The import of OpenVINO with its telemetry switched off.
 
-openvino reports every import and conversion over the network unless its telemetry package is absent, so that package is
-hidden while openvino is imported.
+OpenVINO reports every import and conversion over the network if the package openvino_telemetry can be imported, so that
+package is hidden while OpenVINO is imported.
 """
 
 import sys

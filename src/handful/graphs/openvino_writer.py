@@ -1,6 +1,7 @@
-"""Write networks, scorings and whole inspectors as OpenVINO's graphs.
+"""The OpenVINO writer of networks, scorings and whole inspectors.
 
-Private names of torch and OpenVINO are used here and nowhere else; the documented way stands in where they are gone.
+This module alone uses private names of torch and OpenVINO; where such a name is missing, the documented conversion is
+used instead.
 """
 
 import tempfile
@@ -27,18 +28,18 @@ from handful.ops.tracing import exporting, tracing
 
 
 def network_entries(network: nn.Module, size: tuple[int, int]) -> dict[str, bytes]:
-    """Turn a torch network into OpenVINO's graph and constants, unrounded, for one picture (1, 3, H, W) at a time."""
+    """Convert a torch network to OpenVINO's graph and constants, unrounded, for one picture (1, 3, H, W) at a time."""
     model = _converted(network, (torch.full((1, 3, *size), 0.5),), decomposed=False)
     return dict(zip((GRAPH_ENTRY, CONSTANTS_ENTRY), _saved(model), strict=True))
 
 
 def scoring_entries(scoring: nn.Module, example: Mapping[str, Tensor]) -> dict[str, bytes]:
-    """Turn a method's scoring into OpenVINO's graph and constants, unrounded, its inputs of these names and shapes."""
+    """Convert a method's scoring to OpenVINO's graph and constants, unrounded; `example` gives inputs by name."""
     return dict(zip((SCORING_ENTRY, SCORING_CONSTANTS_ENTRY), _saved(_scored(scoring, example)), strict=True))
 
 
 def _scored(whole: nn.Module, example: Mapping[str, Tensor]) -> "openvino.Model":
-    """All operations from named inputs to map and score."""
+    """The model of a module from named inputs to map and score."""
     model = _converted(whole, tuple(example.values()), decomposed=True)
     for found, name in zip((*model.inputs, *model.outputs), (*example, *GRAPH_OUTPUTS), strict=True):
         found.set_names({name})
@@ -46,18 +47,18 @@ def _scored(whole: nn.Module, example: Mapping[str, Tensor]) -> "openvino.Model"
 
 
 def _converted(module: nn.Module, inputs: tuple[Tensor, ...], *, decomposed: bool) -> "openvino.Model":
-    """All operations of a module, for inputs of these shapes alone.
+    """Convert a torch module to a model for inputs of fixed shapes.
 
-    Names of torch and OpenVINO that are not public do it in a third of the time. Where they are gone or have changed,
-    the documented way stands in; only the failure of that way is raised.
+    The conversion by private names of torch and OpenVINO takes a third of the time. If these names are missing or have
+    changed, the documented conversion is used; only a failure of the documented conversion is raised.
 
     Args:
-        module: torch's.
-        inputs: examples.
-        decomposed: whether the module may hold operations that OpenVINO knows only by their parts.
+        module: the torch module.
+        inputs: example inputs, which fix the shapes.
+        decomposed: whether to decompose operations that OpenVINO does not know into known operations.
 
     Raises:
-        HandfulError: as the module.
+        HandfulError: raised by the module itself.
         Exception: of any kind, from torch or OpenVINO, for an operation that they cannot convert.
     """
     with torch.no_grad():
@@ -68,16 +69,16 @@ def _converted(module: nn.Module, inputs: tuple[Tensor, ...], *, decomposed: boo
             raise
         except Exception:
             with exporting():
-                module(*inputs)  # a value that is computed once and remembered is then a constant
+                module(*inputs)  # computes cached values before, so that they become constants
                 program = torch.export.export(module, inputs, strict=False)
                 return openvino.convert_model(program, input=[list(value.shape) for value in inputs])
 
 
 def _quickly_converted(module: nn.Module, inputs: tuple[Tensor, ...], *, decomposed: bool) -> "openvino.Model":
-    """As `_converted`, by private names alone.
+    """Convert a torch module by private names of torch and OpenVINO, see `_converted`.
 
-    The operations are traced once. Given a program of torch.export, OpenVINO would have the program traced again to
-    take operations apart.
+    The operations are traced once. From a program of torch.export, OpenVINO would trace the program a second time to
+    decompose operations.
     """
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -90,7 +91,7 @@ def _quickly_converted(module: nn.Module, inputs: tuple[Tensor, ...], *, decompo
     known = set(ops_to_not_decompose())
     every = torch.export.default_decompositions()
     parts_of = {operation: entries for operation, entries in every.items() if operation not in known}
-    module(*inputs)  # a value that is computed once and remembered is then a constant
+    module(*inputs)  # computes cached values before, so that they become constants
     graph = make_fx(torch.func.functionalize(module), decomposition_table=parts_of)(*inputs)
     return openvino.convert_model(TorchFXPythonDecoder(graph))
 
@@ -105,16 +106,16 @@ def _saved(model: "openvino.Model") -> tuple[bytes, bytes]:
 
 
 def _number_nodes(model: "openvino.Model") -> None:
-    """Name a model and its nodes by their order: OpenVINO's own names count all that the process has made."""
+    """Name nodes by their order, so that equal models give equal bytes: OpenVINO's names hold a global counter."""
     model.set_friendly_name("graph")
     for number, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(str(number))
 
 
 def write_graph(whole: nn.Module, example: Tensor, folder: Path) -> Graph:
-    """Write a whole inspector as model.xml and model.bin, unrounded; what runs these files.
+    """Write a whole inspector as model.xml and model.bin, unrounded, and return a function that runs the files.
 
-    However the graph is reshaped, it refuses an input of another shape than the example's.
+    The graph refuses any input of another shape than the example's, even if the graph is reshaped.
     """
     file = folder / "model.xml"
     model = _scored(whole, {GRAPH_INPUT: example})
@@ -132,10 +133,10 @@ def write_graph(whole: nn.Module, example: Tensor, folder: Path) -> Graph:
 
 
 def _guard(model: "openvino.Model", shape: tuple[int, ...]) -> None:
-    """Have a model refuse an input of another shape, also after it was reshaped.
+    """Make a model refuse an input of another shape, even after the model was reshaped.
 
-    A Reshape stands behind the input. Its target is the shape where the input has that shape, and then it costs
-    nothing, or else -2 for each side, which OpenVINO refuses while it reshapes, compiles or runs the model.
+    A Reshape follows the input. Its target is `shape` if the input has that shape, which costs no time, and otherwise
+    -2 for each side, which OpenVINO refuses while it reshapes, compiles or runs the model.
     """
     (parameter,) = model.get_parameters()
     readers = parameter.output(0).get_target_inputs()
@@ -148,4 +149,4 @@ def _guard(model: "openvino.Model", shape: tuple[int, ...]) -> None:
         reader.replace_source_output(guarded.output(0))
     model.validate_nodes_and_infer_types()
     _number_nodes(model)
-    guarded.set_friendly_name(f"takes_pictures_of_{'x'.join(map(str, shape))}_alone")  # errors name the node
+    guarded.set_friendly_name(f"takes_pictures_of_{'x'.join(map(str, shape))}_alone")  # errors show the name

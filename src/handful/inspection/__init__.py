@@ -1,1 +1,1 @@
-"""Everything that happens to a picture besides its score."""
+"""The inspection of a picture besides its score: the gate, the threshold and the evidence."""

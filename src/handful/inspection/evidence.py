@@ -1,6 +1,6 @@
-"""The regions of a defect, the good patch that each is nearest to, and a place of good pictures that is missing.
+"""The regions of a defect, the good patch nearest to each region, and the good place that may be missing.
 
-The evidence rests on the features of the backbone and not on the method, so that it is there for every method.
+The evidence rests on the backbone's features and not on the method, so every method has evidence.
 """
 
 import math
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from handful.ops.frames import Placement
 from handful.types import NearestReference, Region
 
-NEIGHBOURHOOD = 3  # patches a side that a place is seen with
+NEIGHBOURHOOD = 3  # patches a side that are averaged around each patch
 CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32
 BESIDE = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if down or across]
-ROUNDING = 1 + 1e-5  # more than float32 makes of a distance
+ROUNDING = 1 + 1e-5  # exceeds the relative rounding error of a float32 distance
 
 
 def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region, ...]:
     """The connected regions (8 neighbours) of a defective picture's map, strongest first.
 
     Args:
-        heatmap: (H, W) calibrated; a region is where it exceeds 1. Where it exceeds 1 nowhere (a picture may be
-            rejected for many slightly strange patches), the region is the highest 1 % of its pixels.
+        heatmap: (H, W) calibrated; regions are where the heatmap exceeds 1. If the heatmap exceeds 1 nowhere (a picture
+            may be rejected for many slightly unusual patches), regions are the highest 1 % of its pixels.
         size: width, height of the original picture, in whose pixels the regions are given.
     """
     from scipy import ndimage
@@ -48,7 +48,7 @@ def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region
 
 
 class Place(NamedTuple):
-    """A patch of one of several pictures on the same grid, and how far it is from what it was compared with."""
+    """A patch of one of several pictures on the same grid, and its distance from the patch compared with it."""
 
     picture: int
     row: int
@@ -65,7 +65,7 @@ class ReferencePatches:
         self._beside = list(_distances_beside(patches))
 
     def nearest_places(self, query: NDArray[np.float32], at: Sequence[tuple[int, int]]) -> list[Place]:
-        """The patch of any reference that each patch of a picture (h, w, D) at these rows and columns is nearest to."""
+        """The nearest reference patch of each patch of a picture (h, w, D) at the given rows and columns."""
         if not at:
             return []
         rows, columns = np.array(at).T
@@ -73,12 +73,15 @@ class ReferencePatches:
         return [self._place(int(n), float(d)) for n, d in zip(found, distances, strict=True)]
 
     def least_found(self, query: NDArray[np.float32]) -> Place:
-        """The patch of the most alike reference farthest from all in a picture (h, w, D): it may be missing there.
+        """The patch of the most similar reference that is farthest from all patches of a picture (h, w, D).
 
-        The most alike reference is the one whose patches are nearest to the picture's on the mean, by every fourth row
-        and column of it and every second one of the picture. Of its own patches those of every second row and column
-        are looked up first. Any other is at most as far as one of these beside it and the two are apart, so that few
-        of them are looked up too.
+        The content of that patch may be missing in the picture. The most similar reference has the smallest mean
+        distance from its patches to the picture's nearest patches, over every fourth row and column of the reference
+        and every second row and column of the picture.
+
+        The farthest patch is searched exactly: the distances of every second row and column of the reference are
+        computed first. By the triangle inequality they bound the distances of the patches between, and only patches
+        whose bound exceeds the farthest distance found so far are computed too.
         """
         count, height, width, depth = self.patches.shape
         sparse, dense = (some.reshape(-1, depth) for some in (self.patches[:, ::4, ::4], query[::2, ::2]))
@@ -96,7 +99,7 @@ class ReferencePatches:
         return self._place(alike * len(distances) + number, float(distances[number]))
 
     def _place(self, number: int, distance: float) -> Place:
-        """The patch of this number, counted through all references."""
+        """The place of a patch from its number, counted through all references row by row."""
         _, height, width, _ = self.patches.shape
         picture, inside = divmod(number, height * width)
         row, column = divmod(inside, width)
@@ -109,8 +112,8 @@ def _distances_beside(
     """Distances of patches (k, h, w, D) from the adjacent patches that lie in every second row and column.
 
     Yields:
-        For each of the eight sides the numbers of the patches (m,) that have such a one there, that one's (m,), and how
-        far the two are apart in each picture (k, m).
+        For each of the eight directions: the numbers of the patches whose neighbour in that direction lies in an even
+        row and column (m,), the neighbours' numbers (m,), and the distance of each pair in each picture (k, m).
     """
     count, height, width, depth = patches.shape
     flat, numbers = patches.reshape(count, -1, depth), np.arange(height * width).reshape(height, width)
@@ -123,23 +126,23 @@ def _distances_beside(
 
 
 class Rows:
-    """Rows (M, D) to search among, prepared once for many searches."""
+    """Rows (M, D) prepared for many nearest-neighbour searches."""
 
     def __init__(self, rows: NDArray[np.float32]) -> None:
-        self._rows, self._middle = rows, rows.mean(0)  # distances stay, and squares of what lies around 0 cancel least
+        self._rows, self._middle = rows, rows.mean(0)  # centring keeps distances and lessens cancellation in squares
         centred = rows - self._middle
         half_squares = np.square(centred).sum(1) / 2
-        self._bank = np.column_stack([centred, -half_squares]).T  # (D + 1, M): one product gives all
+        self._bank = np.column_stack([centred, -half_squares]).T  # (D + 1, M), so that a single matrix product suffices
 
     def nearest(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The nearest row of each query by Euclidean distance, the lowest of those equally near: (N, D) → (N,), (N,).
+        """Euclidean distance and number of each query's nearest row, the lowest number on ties: (N, D) → (N,), (N,).
 
-        Found by q·m - |m|²/2, which orders rows as the distance does; the distance itself is computed from the
-        difference, so that it carries no cancellation error and a query that is among the rows is exactly 0 away.
+        The nearest row has the largest q·m - |m|²/2. Its distance is then computed from the difference, without
+        cancellation error, so that a query equal to a row is at distance 0 exactly.
         """
         asked = np.column_stack([queries - self._middle, np.ones(len(queries), np.float32)])
         block, count = max(1, CHUNK_ELEMENTS // len(self._rows)), len(queries)
-        buffer = np.empty((min(block, count), len(self._rows)), np.float32)  # one for all: new memory takes time
+        buffer = np.empty((min(block, count), len(self._rows)), np.float32)  # reused: allocating again takes time
         found = np.empty(count, np.int64)
         for start in range(0, count, block):
             some = asked[start : start + block]
@@ -149,13 +152,14 @@ class Rows:
 
 
 class Evidence:
-    """Searches the good pictures of an inspector by the backbone's features; every level has the same weight.
+    """Nearest-place search in an inspector's good pictures by the backbone's features; levels have equal weight.
 
-    The search is prepared for the first defect. Any number of threads may use it.
+    The search is prepared at the first defect. Any number of threads may use an `Evidence` at once.
 
     Args:
-        learnt: the levels of one good picture each, (h, w, D), finest grid first.
-        placements: of each good picture in its frame.
+        learnt: for each good picture its levels, (h, w, D), finest grid first.
+        names: of the good pictures.
+        placements: the place of each good picture in its frame.
     """
 
     def __init__(
@@ -171,12 +175,13 @@ class Evidence:
         size: tuple[int, int],
         placement: Placement,
     ) -> tuple[tuple[Region, ...], NearestReference]:
-        """Add to each region the good patch nearest to its peak; beside them, what may be missing.
+        """The regions, each with the good place nearest to its peak, and the good place that may be missing.
 
         Args:
-            levels: of the picture, as those learnt.
+            regions: of the picture.
+            levels: the picture's features, (h, w, D) each, finest grid first.
             size: width, height of the original picture, in whose pixels the regions are given.
-            placement: of the picture in its frame.
+            placement: the place of the picture in its frame.
         """
         scales, references = self._search
         query = _vectors(levels, scales)
@@ -188,9 +193,9 @@ class Evidence:
 
     @property
     def _search(self) -> tuple[list[float], ReferencePatches]:
-        """The length of each level's patches, and the good pictures' patches.
+        """The root mean square length of each level's patches, and the good pictures' patches.
 
-        Two threads may prepare it at the same time, to the same values; a lock could stay locked after a fork.
+        Two threads may prepare the search at the same time and get equal values; a lock could stay locked after a fork.
         """
         if self._prepared is None:
             scales = [_length(np.stack(level)) for level in zip(*self._learnt, strict=True)]
@@ -209,7 +214,7 @@ def _length(level: NDArray[np.float32]) -> float:
 
 
 def _vectors(levels: Sequence[NDArray[np.float32]], scales: Sequence[float]) -> NDArray[np.float32]:
-    """One vector for each patch of the finest grid: its neighbourhood's mean in every level: → (h, w, sum of D)."""
+    """A vector for each patch of the finest grid, the neighbourhood's mean in every level: → (h, w, sum of D)."""
     height, width, _ = levels[0].shape
     joined = np.empty((height, width, sum(level.shape[2] for level in levels)), np.float32)
     first = 0
@@ -223,10 +228,10 @@ def _vectors(levels: Sequence[NDArray[np.float32]], scales: Sequence[float]) -> 
 
 @lru_cache(maxsize=32)
 def _spread(given: int, length: int) -> NDArray[np.float32]:
-    """What each of the patches in a row, or a column, gives to each of the finest level's: (length, given).
+    """The weights of a level's `given` rows, or columns, in each of the finest level's `length`: (length, given).
 
-    First comes the mean of `NEIGHBOURHOOD` patches, what lies beyond the grid being 0, then linear interpolation, patch
-    centres half a step in, as torch does (`align_corners` false).
+    The weights combine the mean of `NEIGHBOURHOOD` patches, zero beyond the grid, with the linear interpolation of
+    torch (`align_corners` false).
     """
     places = np.arange(given)
     pooled = (np.abs(places[:, None] - places) <= NEIGHBOURHOOD // 2) / NEIGHBOURHOOD

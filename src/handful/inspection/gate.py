@@ -1,14 +1,16 @@
-"""The gate: doubts a picture that cannot be judged, for a reason, so that a person takes the picture again.
+"""The gate: recognises pictures that were badly taken, so that a person takes them again.
 
-What is normal comes from the references and their mild variations alone. A doubt never hides a score: a picture whose
-score is beyond the threshold is a DEFECT whatever the gate says. Below the threshold a doubt about a defect sends the
-part back to the camera, so every bound is wide, and each check asks for what a defect, however large, does not do: a
-fault of the camera changes every place of the picture, a defect leaves some places as they are. Where the references
-have one layout in common (one reference: its own), a picture proves by it that it shows the part; elsewhere a defect
-may fill it, and the bounds are wider still. How each check works, and what it misses: docs/capture.md.
+The bounds rest on the references and their mild variations alone. A doubt of the gate never hides a score: a picture
+whose score is above the threshold is a DEFECT in any case. Below the threshold, a doubt about a defective part sends
+the part back to the camera, so every bound is wide, and each check looks for an effect that no defect has, however
+large: a fault of the camera changes every place of the picture, a defect leaves some places unchanged. If the
+references share a layout (a single reference always does), a picture of the same layout certainly shows the part;
+without a shared layout a defect may fill the picture, and the bounds are wider still. docs/capture.md explains each
+check and its limits.
 
-The factors below are priors: what a camera's fault is at least, argued from photography, and how much good pictures
-differ where few references cannot tell. benchmarks/capture.md has what each half of the development sets makes of them.
+The factors below are priors: the least effect of a camera's fault, argued from photography, and the differences between
+good pictures, which few references cannot tell. benchmarks/capture.md measures them on each half of the development
+sets.
 """
 
 import math
@@ -26,52 +28,53 @@ from handful.ops.registration import correlation, correlations
 
 CHECKS = ("blank", "exposure", "blur", "shift", "product")
 
-# Blank: less than BLANK of the references' contrast, and nothing in it that stands out by as much as their contrast.
+# Blank: contrast below BLANK of the references' contrast, and a range of values smaller than the references' contrast.
 BLANK = 0.1
-# Exposure: the factor beyond the references' range. One stop is a factor of 2 in light, and there is less room above
-# than below before bright parts are burnt out. A part that should shine may be dead all over: without a layout, three.
-# One reference does not tell how much light differs: then the middle ones.
+# Exposure: the least factor of brightness beyond the references' range. One stop is a factor of 2 in light; the factor
+# for bright pictures is smaller, as bright parts soon burn out. The factors ..._ANYWHERE hold if the picture does not
+# show the references' layout: a part that should shine may be dark all over, three stops. The factors ..._ALONE hold
+# for a single reference, which does not tell how much light varies.
 DARKER, DARKER_ALONE, DARKER_ANYWHERE = 2.0, 3.0, 8.0
 BRIGHTER, BRIGHTER_ALONE, BRIGHTER_ANYWHERE = 1.5, 3.0, 3.0
-BLACK, WHITE, BURNT = 0.05, 0.9, 0.98  # brightness that cannot fall far, that cannot rise far, and the end of the scale
-ROOM = 3  # quantiles that must have room to rise before a picture can be called too bright
+BLACK, WHITE, BURNT = 0.05, 0.9, 0.98  # brightness too low to fall far, too high to rise far, and saturated
+ROOM = 3  # the least number of quantiles with room to rise; with fewer, no picture is called too bright
 STAYED = 0.1  # share of the layout's cells that may be as bright as in the references: light changes every place
-# Blur: how far the log of fine over coarse detail may fall below every variation of the references: to one half, and
-# BLUR_UNKNOWN / sqrt(k) further for how much k references leave unknown of how good pictures differ. The finest detail
-# anywhere in the picture must lie as far below that of a reference's cell of rank FINE, the finest having rank 0.
+# Blur: the log ratio of fine to coarse detail must fall below every variation of the references by BLUR (a factor of
+# about one half) plus BLUR_UNKNOWN / sqrt(k), as k references leave the spread between good pictures uncertain. The
+# finest cell of the picture must lie below a reference's cell of rank FINE (the finest cell has rank 0) by that margin.
 BLUR, BLUR_UNKNOWN = 0.7, 0.5
 FINE = 3
-# Shift: layouts are the same where they correlate by AGREEMENT. A part has moved where a displacement by FAR of the
-# side or more explains most of the difference: it leaves no more than EXPLAINED of it, and correlates by MATCH.
+# Shift: layouts count as equal from a correlation of AGREEMENT on. A part has moved if a displacement of at least FAR
+# of the side leaves at most EXPLAINED of the difference from the references, and correlates by at least MATCH.
 AGREEMENT, FAR, EXPLAINED, MATCH = 0.9, 0.08, 0.25, 0.8
-# Product: how far the mean patch may lie from the nearest reference's, in standard deviations of that one's patches,
-# and in multiples of how far the references lie from each other. Pictures without a common layout differ more,
-# and one reference does not tell how much: it refuses only what has hardly anything in common with it.
+# Product: the largest distance of the mean patch from the nearest reference's mean patch, in standard deviations of
+# that reference's patches, and in multiples of the distances between references. Pictures without a shared layout
+# differ more. A single reference does not tell how much good pictures differ, so its bound is the widest.
 PRODUCT, PRODUCT_ANYWHERE, PRODUCT_ALONE, PRODUCT_FACTOR = 0.4, 0.8, 1.3, 2.0
-# Another product is strange at each of PLACES x PLACES places: none is nearer to a good picture than EVENLY of the mean
-# patch's distance, nor than the oddest place of a good picture is to the other good pictures. Where a level has fewer
-# patches a side, each has seen much of the picture: the bound is then that of a single reference.
+# Another product is unlike good pictures at each of PLACES x PLACES places: no place is nearer to a good picture than
+# EVENLY of the mean patch's distance, nor than the oddest place of a good picture is to the other good pictures.
+# Patches of a coarser grid see much of the picture each, so there the bound is PRODUCT_ALONE at least.
 EVENLY, PLACES = 0.75, 10
-MOST_COMPARED = 8  # good pictures whose oddest place is looked for: more cost time and tell little more
+MOST_COMPARED = 8  # good pictures whose oddest place is searched: more cost time and hardly change the bound
 
-# Measures of a whole picture are taken on its blocks, the mean of its channels at half the size of the input. Finer
-# detail is noise, and interpolation where a small picture was enlarged.
+# Measures of a whole picture are taken on its blocks: the mean of its channels at half the size of the input. Finer
+# detail is noise, or interpolation in an enlarged small picture.
 BLOCK = 2  # pixels a side of a block
-COARSE = 4  # blocks a side of the places whose detail the fine detail is compared with
-CELLS = 5  # sharpness is measured in this many cells a side
-FLAT = 1e-5  # mean square of the coarse Laplacian below which a cell shows nothing to be sharp or blurred
-ROUNDING = 20 / (12 * 255**2 * BLOCK**2)  # mean square of the fine Laplacian of 8-bit rounding alone
+COARSE = 4  # blocks a side of the squares whose Laplacian is the coarse detail
+CELLS = 5  # cells a side in which sharpness is measured
+FLAT = 1e-5  # mean square of the coarse Laplacian below which a cell is flat: neither sharp nor blurred
+ROUNDING = 20 / (12 * 255**2 * BLOCK**2)  # mean square of the fine Laplacian that 8-bit rounding alone gives
 NO_DETAIL = 1e-9
-SHARPEST = 0.25  # the share of what shows that must be sharp
+SHARPEST = 0.25  # share of the cells that are not flat whose sharpness counts
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LAYOUT = 32  # cells a side of a layout
-FURTHEST = 12  # cells that a displacement is looked for either way
+FURTHEST = 12  # cells: the largest displacement searched, in each direction
 
 Levels = Sequence[NDArray[np.float32]]  # of one picture, (h, w, D) each
 
 
 def check_names(checks: Sequence[str] | str) -> tuple[str, ...]:
-    """The checks in their own order, one name standing for itself; raises SettingError for a name not in `CHECKS`."""
+    """The named checks in the order of `CHECKS`; raises SettingError for a name that is not in `CHECKS`."""
     names = (checks,) if isinstance(checks, str) else tuple(checks)
     for name in names:
         if name not in CHECKS:
@@ -81,16 +84,17 @@ def check_names(checks: Sequence[str] | str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceStatistics:
-    """Statistics of k references, a row each, by which the gate judges a picture.
+    """Statistics of k references, a row each, that the gate compares a picture with.
 
     Attributes:
         contrast: (k,) standard deviation of the values in [0, 1].
-        sharpness: (k, 2) of the picture itself, and the lowest of its mild variations.
-        detail: (k,) the lowest fine detail of its mild variations, of each that of the cell of rank `FINE`.
-        brightness: (k, 3, 5) quantiles of the picture itself, and the lowest and highest of its mild variations.
-        layout: (k, 32, 32).
-        mean: (k, sum of D) of its patches, all levels in a row.
-        spread: (k, levels) the length of their standard deviation at each level.
+        sharpness: (k, 2) the sharpness of the unchanged reference, and the lowest of its mild variations.
+        detail: (k,) the fine detail of the cell of rank `FINE`, the lowest of the mild variations.
+        brightness: (k, 3, 5) brightness quantiles of the unchanged reference, and the lowest and highest of its mild
+            variations.
+        layout: (k, 32, 32) the mean brightness in each cell of the unchanged reference.
+        mean: (k, sum of D) the mean patch, all levels in a row.
+        spread: (k, levels) the length of the patches' standard deviation at each level.
         depths: (levels,) D of each level.
     """
 
@@ -104,7 +108,7 @@ class ReferenceStatistics:
     depths: NDArray[np.int64]
 
     def as_dict(self) -> dict[str, NDArray[Any]]:
-        """Ready to be saved."""
+        """The statistics by name, for the saved file."""
         return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -114,13 +118,13 @@ def learn_statistics(
     *,
     fine: Sequence[Sequence[NDArray[np.float32]]] | None = None,
 ) -> ReferenceStatistics:
-    """Learn how good pictures are taken.
+    """Measure the references' exposure, sharpness, layout and features.
 
     Args:
-        views: of each reference its mild variations, (3, H, W) in [0, 1], the picture itself first.
-        levels: of each reference's picture itself, (h, w, D) each.
-        fine: of each reference the blocks of mild variations with more pixels, the picture itself first: how sharp it
-            is is then told by these.
+        views: for each reference its mild variations, (3, H, W) in [0, 1], the unchanged picture first.
+        levels: for each reference the features of its unchanged picture, (h, w, D) each.
+        fine: for each reference the blocks of mild variations at a higher resolution, the unchanged picture first;
+            sharpness is then measured on these blocks.
     """
     blocks = [[blocks_of(view) for view in of_one] for of_one in views]
     fine = blocks if fine is None else fine
@@ -140,10 +144,11 @@ def learn_statistics(
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """Says which pictures cannot be judged, and why.
+    """Says which pictures are doubtful, and why.
 
     Attributes:
-        checks: those that run, names in `CHECKS`.
+        checks: the names of the checks that run, from `CHECKS`.
+        statistics: of the references.
     """
 
     checks: tuple[str, ...]
@@ -152,10 +157,10 @@ class Gate:
     def refuse_image(
         self, image: NDArray[np.float32], fine: NDArray[np.float32] | NDArray[np.uint8] | None = None
     ) -> str | None:
-        """Why a picture (3, H, W) in [0, 1] is doubtful before its features are known; None where it is not.
+        """The reason why the pixels of a picture (3, H, W) in [0, 1] make the picture doubtful; None without a doubt.
 
-        The answer is the end of a sentence that begins with the picture's name. `fine` is the same picture with more
-        pixels, where `learn_statistics` was given such.
+        The reason is the end of a sentence that begins with the picture's name. `fine` is the picture at the resolution
+        of the `fine` blocks that `learn_statistics` was given, None if it was given none.
         """
         blocks = blocks_of(image)
         if "blank" in self.checks and self._blank(image, blocks):
@@ -169,11 +174,11 @@ class Gate:
         return self._shift(blocks, alike) if "shift" in self.checks and alike is not None else None
 
     def refuse_features(self, levels: Levels, good: Sequence[Levels]) -> str | None:
-        """Why a picture is doubtful by its features, as another product; None where it is not.
+        """The reason why the features of a picture make the picture doubtful; None without a doubt.
 
         Args:
             levels: of the picture, (h, w, D) each.
-            good: of each good picture that was learnt; none, and nothing is called another product.
+            good: the levels of each learnt good picture; without good pictures there is no doubt.
         """
         if "product" not in self.checks:
             return None
@@ -193,7 +198,10 @@ class Gate:
         return float(blocks.max() - blocks.min()) < contrast and _contrast(image) < BLANK * contrast
 
     def _exposure(self, blocks: NDArray[np.float32], *, shows_layout: bool) -> str | None:
-        """Whether every quantile has gone the same way: a dark stain leaves the bright places bright."""
+        """A reason if every brightness quantile has moved in the same direction: a stain leaves some places as bright.
+
+        None if the exposure is in bounds.
+        """
         values = brightness(blocks)
         low, high, differ = self._brightness
         can_fall, can_rise = low > BLACK, (high > BLACK) & (high < WHITE)
@@ -209,7 +217,10 @@ class Gate:
         return f"must be as bright as the references, got one {said} and take it again." if said else None
 
     def _stays(self, blocks: NDArray[np.float32], *, dark: bool) -> bool:
-        """Whether places are as bright, or as dark, as in some reference, where the references have one layout."""
+        """Whether places are as bright as in some reference, or as dark with `dark`, if the references share a layout.
+
+        A fault of exposure changes every place, a defect does not.
+        """
         if not self._have_a_layout:
             return False
         layout, low, high = layout_of(blocks), self.statistics.layout.min(0), self.statistics.layout.max(0)
@@ -219,21 +230,21 @@ class Gate:
 
     @cached_property
     def _brightness(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Lowest and highest quantiles of the references' variations, and a factor for how they differ: (5,) each."""
+        """Lowest and highest quantiles of the references' variations, and a factor for their spread: (5,) each."""
         own, low, high = self.statistics.brightness.swapaxes(0, 1)
-        differ = np.sqrt((own.max(0) + 0.02) / (own.min(0) + 0.02))  # the next one may lie half as far outside
+        differ = np.sqrt((own.max(0) + 0.02) / (own.min(0) + 0.02))  # a good picture may lie half the range outside
         return low.min(0), high.max(0), differ
 
     def _blur(self, blocks: NDArray[np.float32]) -> str | None:
-        """Whether even the sharper places are softer than any variation of a reference, and no place is as fine.
+        """A reason if even the sharper places are softer than in any variation of a reference, and none is as fine.
 
-        The edges of a broken, covered or wet place make up for the detail that is lost with it; where a soft place has
-        none, the rest of the part has kept its own.
+        A defect does not fail both checks: a broken, covered or wet place brings edges that replace its lost detail,
+        and a soft place without edges leaves the detail of the rest of the part. None if the sharpness is in bounds.
         """
         own, lowest = self.statistics.sharpness.T
         margin = BLUR + BLUR_UNKNOWN / math.sqrt(len(own)) + 0.5 * float(own.max() - own.min())
         value = sharpness(blocks)
-        if not value < float(lowest.min()) - margin:  # NaN, which says nothing, is no less
+        if not value < float(lowest.min()) - margin:  # no doubt for NaN, the sharpness of a flat picture
             return None
         if not float(finest(blocks)[0]) < float(self.statistics.detail.min()) - margin:
             return None
@@ -241,7 +252,10 @@ class Gate:
         return f"must be as sharp as the references, got {share:.0%} of their fine detail; focus and take it again."
 
     def _shift(self, blocks: NDArray[np.float32], here: float) -> str | None:
-        """Whether the same part lies elsewhere: a defect does not match better at another place than it does here."""
+        """A reason if the layout matches the references' much better displaced than in place, as no defect does.
+
+        None if the part has not moved. `here` is the correlation in place.
+        """
         if not self._lies_still or here >= AGREEMENT:
             return None
         found = correlations(self.statistics.layout.mean(0), layout_of(blocks), furthest=FURTHEST)
@@ -250,7 +264,7 @@ class Gate:
         far = max(abs(down), abs(right)) >= FAR * LAYOUT
         if not (far and best >= MATCH and 1 - best <= EXPLAINED * (1 - here)):
             return None
-        # What the displaced layouts share must not lie as in the references: beside a defect it does.
+        # The overlap of the displaced layouts must match badly in place: beside a defect, it matches in place.
         overlap = _overlap(down), _overlap(right)
         beside = correlation(self.statistics.layout.mean(0)[overlap], layout_of(blocks)[overlap])
         if 1 - best > EXPLAINED * (1 - beside):
@@ -265,14 +279,14 @@ class Gate:
 
     @cached_property
     def _lies_still(self) -> bool:
-        """Whether the references show that parts always lie in the same place; one reference cannot."""
+        """Whether two or more references show that parts always lie in the same place."""
         layouts = self.statistics.layout
         return len(layouts) > 1 and bool((np.corrcoef(layouts.reshape(len(layouts), -1)) >= AGREEMENT).all())
 
     def _shows_a_good_place(self, levels: Levels, good: Sequence[Levels], *, distance: float) -> bool:
         """Whether any place of a picture is as near to a good picture as the oddest place of good pictures is.
 
-        A place much nearer than `distance`, that of the picture's mean patch, counts, too.
+        A place nearer than `EVENLY` of `distance`, the distance of the picture's mean patch, counts too.
         """
         depths = self.statistics.depths
         places = [(place_means(of_one, PLACES), _spread(of_one)) for of_one in good]
@@ -287,11 +301,11 @@ class Gate:
 
     @property
     def _have_a_layout(self) -> bool:
-        """Whether the references have a layout in common that a picture may have too."""
+        """Whether the references share a layout; a single reference has its own."""
         return len(self.statistics.layout) == 1 or self._lies_still
 
     def _likeness(self, blocks: NDArray[np.float32]) -> float:
-        """The correlation of a picture's layout with the references' mean."""
+        """The correlation of a picture's layout with the references' mean layout."""
         return float(np.vdot(self._layout_direction, _direction(layout_of(blocks))))
 
     @cached_property
@@ -314,19 +328,19 @@ def _contrast(image: NDArray[np.float32]) -> float:
 
 
 def _overlap(displaced: int) -> slice:
-    """The cells of a layout that a layout displaced by so many cells covers too."""
+    """The cells along an axis that a layout and the layout displaced by `displaced` cells both cover."""
     return slice(max(0, displaced), LAYOUT + min(0, displaced))
 
 
 def _direction(layout: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How a layout differs from its mean, at length 1: the product of two is their correlation."""
+    """A layout minus its mean, scaled to length 1: the dot product of two directions is the layouts' correlation."""
     differs: NDArray[np.float32] = layout - layout.mean()
-    differs /= max(float(np.linalg.norm(differs)), 1e-6)  # an even picture is like no layout
+    differs /= max(float(np.linalg.norm(differs)), 1e-6)  # a uniform picture correlates with no layout
     return differs
 
 
 def _middle(values: NDArray[np.floating[Any]]) -> float:
-    """The median, of an even number the lower of the two in the middle."""
+    """The median; of an even number of values, the lower of the two in the middle."""
     return float(np.sort(values)[(len(values) - 1) // 2])
 
 
@@ -341,7 +355,10 @@ def _spread(levels: Levels) -> NDArray[np.float32]:
 
 
 def _distances(mean: NDArray[np.float32], statistics: ReferenceStatistics) -> NDArray[np.float32]:
-    """How far a mean patch lies from every reference's, in standard deviations of its patches: (k,), mean of levels."""
+    """Distances of a mean patch from each reference's mean patch, mean over levels: (k,).
+
+    The unit at each level is the length of the standard deviation of the reference's patches.
+    """
     squares = np.add.reduceat(
         np.square(mean - statistics.mean), np.cumsum(statistics.depths) - statistics.depths, axis=1
     )
@@ -350,19 +367,19 @@ def _distances(mean: NDArray[np.float32], statistics: ReferenceStatistics) -> ND
 
 
 def between(statistics: ReferenceStatistics) -> NDArray[np.float32]:
-    """How far the mean patch of each reference lies from that of each other one: (k, k), see `_distances`."""
+    """Distances of each reference's mean patch from each reference's mean patch: (k, k), see `_distances`."""
     return np.array([_distances(mean, statistics) for mean in statistics.mean])
 
 
 def blocks_of(image: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A picture's blocks: (3, H, W), in [0, 1] or of 8 bits → (H / 2, W / 2), rounded down."""
-    if image.dtype == np.uint8:  # summed as whole numbers, which take less memory
+    """The blocks of a picture in [0, 1]: (3, H, W), in [0, 1] or of 8 bits → (H / 2, W / 2), rounded down."""
+    if image.dtype == np.uint8:  # summed as integers, which take less memory
         return _averaged(image[0] + image[1].astype(np.uint16) + image[2], BLOCK) / np.float32(3 * 255)
-    return _averaged(image[0] + image[1] + image[2], BLOCK) / np.float32(3)  # a third of the time of their mean
+    return _averaged(image[0] + image[1] + image[2], BLOCK) / np.float32(3)  # in a third of the time of image.mean(0)
 
 
 def _averaged(values: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """The mean of each square of so many a side; what is left over at the end is dropped: (h, w) → (h / side, …)."""
+    """The mean of each square of `side` x `side` values, incomplete squares left out: (h, w) → (h / side, w / side)."""
     height, width = (length - length % side for length in values.shape)
     rows: NDArray[Any] = reduce(np.add, [values[start:height:side] for start in range(side)])
     squares: NDArray[Any] = reduce(np.add, [rows[:, start:width:side] for start in range(side)])
@@ -371,12 +388,13 @@ def _averaged(values: NDArray[Any], side: int) -> NDArray[np.float32]:
 
 
 def sharpness(blocks: NDArray[np.float32]) -> float:
-    """How much fine detail comes with the coarse, as a natural logarithm; higher is sharper, NaN where nothing shows.
+    """The ratio of fine to coarse detail as a natural logarithm; higher is sharper, NaN if every cell is flat.
 
-    In each cell the energy of the Laplacian of the blocks over that at `COARSE` blocks, which light and contrast leave
-    as it is. Of the cells that are not flat, the value that the sharpest quarter reaches: a quarter by number (a soft
-    stain may outweigh all else) or by coarse energy (what is left of a small part counts), whichever is higher. A stain
-    or a smear leaves the places beside it sharp; a blurred picture has no sharp place.
+    In each cell, the ratio is the energy of the blocks' Laplacian over the energy of the Laplacian of squares of
+    `COARSE` blocks; light and contrast do not change the ratio. The sharpness is the ratio that the sharpest quarter of
+    the cells that are not flat reaches: a quarter by number (a soft stain may hold most of the energy) or by coarse
+    energy (a small part may fill few cells), whichever gives the higher ratio. A stain or a smear leaves the places
+    beside it sharp; a blurred picture has no sharp place.
     """
     fine, coarse = _detail(blocks), _detail(_averaged(blocks, COARSE))
     shown = coarse > FLAT
@@ -390,9 +408,9 @@ def sharpness(blocks: NDArray[np.float32]) -> float:
 
 
 def finest(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much fine detail each cell shows, as natural logarithms, the most first: (h, w) → (CELLS²,).
+    """The fine detail of the cells as natural logarithms, in descending order: (h, w) → (CELLS²,).
 
-    More light or contrast raises the detail; new edges, as a broken, covered or wet place has, raise it too.
+    More light, more contrast and new edges, as of a broken, covered or wet place, raise the detail.
     """
     fine = np.sort(_detail(blocks))[::-1]
     values: NDArray[np.float32] = np.log(np.maximum(fine - ROUNDING, NO_DETAIL)).astype(np.float32)
@@ -406,13 +424,13 @@ def _detail(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def brightness(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The `QUANTILES` of the brightness of places of two blocks a side, so that specks are none: (h, w) → (5,)."""
+    """The `QUANTILES` of brightness, averaged over squares of 2 x 2 blocks to suppress specks: (h, w) → (5,)."""
     values = np.sort(_averaged(blocks, 2), axis=None)  # np.quantile takes four times as long
     return np.interp(np.multiply(QUANTILES, len(values) - 1), np.arange(len(values)), values).astype(np.float32)
 
 
 def layout_of(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Where what lies, coarsely: (h, w) → (LAYOUT, LAYOUT)."""
+    """The layout of a picture, its mean brightness in each cell: (h, w) → (LAYOUT, LAYOUT)."""
     return cell_means(blocks, (LAYOUT, LAYOUT))
 
 
@@ -426,7 +444,10 @@ def cell_means(values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np
 
 @lru_cache(maxsize=64)
 def _rows(length: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The rows of each cell, the last repeated where another has one more; and their shares: (cells, most) each."""
+    """The row numbers of each cell, and the rows' shares in the cell's mean: (cells, most) each.
+
+    `most` is the number of rows of the largest cell; a smaller cell repeats its last row with a share of 0.
+    """
     numbers = np.arange(cells)
     first, end = numbers * length // cells, -(-(numbers + 1) * length // cells)
     rows = first[:, None] + np.arange(np.max(end - first))

@@ -1,6 +1,6 @@
-"""From good pictures' scores to a threshold; nothing here ever sees a label.
+"""The threshold, predicted from the scores of good pictures alone; no label is used.
 
-How the threshold comes about, and what it rests on: docs/threshold.md.
+docs/threshold.md explains the statistics and their assumptions.
 """
 
 import math
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from handful.errors import InspectorError, SettingError
 
-# Assumptions, from good test pictures of the development categories; from defects only `Prior.ample`:
+# The priors were measured on good test pictures of the development categories, only `Prior.ample` on defects too:
 # benchmarks/threshold/handful.md and benchmarks/threshold/patchcore.md.
-DEFAULT_RATE = 0.03  # of false alarms, unless asked otherwise: docs/threshold.md says why
-PRIOR_WEIGHT = 12  # how many pictures the prior spread is worth
-LARGEST = 1e30  # of a number of a calibration: far beyond any method's scores
-SMALLEST_RATE = 1e-6  # of false alarms
-SMALLEST_SCORE = 1e-9  # what a score of 0 (a part like a reference to the last bit) counts as
+DEFAULT_RATE = 0.03  # the default false-alarm rate; docs/threshold.md gives the reasons
+PRIOR_WEIGHT = 12  # pictures: the weight of the prior spread
+LARGEST = 1e30  # bound of the numbers of a calibration, far beyond any method's scores
+SMALLEST_RATE = 1e-6  # bound of the false-alarm rate
+SMALLEST_SCORE = 1e-9  # replaces a score of 0, which a copy of a reference gets and which has no logarithm
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,17 @@ class Prior:
     """Assumptions about the scores of good pictures; the defaults are measured on PatchCore.
 
     Attributes:
-        spread: standard deviation of the log score between good parts of one product (measured: half of the products
-            0.04 to 0.14).
-        widening: at one reference, how many times as high another good part scores (measured: half of them 1.9 to 2.1
-            times as high as a mild variation).
-        widening_spread: standard deviation of that factor's logarithm between products.
-        among_places: whether a single reference's scores count how much its places differ too, and not its variations
-            alone.
+        spread: standard deviation of the log score between good parts of a product (measured: 0.04 to 0.14 for half
+            of the products).
+        widening: with a single reference, the expected ratio of another good part's score to the score of the
+            reference's mild variations (measured: 1.9 to 2.1 for half of the products).
+        widening_spread: standard deviation of the ratio's logarithm between products.
+        among_places: whether a single reference's scores also take in how much its places differ from each other, not
+            its mild variations alone.
         falling: good scores fall with this power of the number of references (measured: about 0.07 to 0.09).
-        ample: from so many further good pictures on the references' own scores no longer count; 0 for never. The
-            default's was chosen by the defects that passed on the development categories, not on data left out.
+        ample: the number of further good pictures from which on the references' own scores no longer count; 0 for
+            never. The default method's `ample` was chosen by the missed defects of the development categories, not on
+            held-out data.
     """
 
     spread: float = 0.07
@@ -48,7 +49,7 @@ class Prior:
     ample: int = 0
 
     def aside(self, references: int, further: int) -> bool:
-        """Whether so many references do not count beside so many further good pictures: a single one never does."""
+        """Whether the references' scores are left out beside further good pictures; a single reference's always are."""
         return further > 0 and (references == 1 or 0 < self.ample <= further)
 
 
@@ -57,19 +58,19 @@ PATCHCORE = Prior()
 
 @dataclass(frozen=True)
 class Calibration:
-    """The threshold and what it rests on; raw scores in the method's unit.
+    """The threshold and its basis; raw scores in the method's unit.
 
         calibration: handful.Calibration = inspector.calibration
         assert calibration.calibrated(calibration.threshold) == 1
 
     Attributes:
-        threshold: above it a picture is a DEFECT.
-        typical: the score of a typical good picture.
-        map_threshold: above it a pixel belongs to a region.
-        map_typical: the highest value of a typical good picture's map.
+        threshold: the raw image score above which a picture is a DEFECT.
+        typical: the raw image score of a typical good picture.
+        map_threshold: the raw map value above which a pixel belongs to a region.
+        map_typical: the highest raw map value of a typical good picture.
         false_alarm_rate: the share of good parts that the threshold is meant to reject.
-        references: k, how many pictures it rests on.
-        rests_on: the same in words, for people.
+        references: the number of good pictures whose scores set the threshold.
+        rests_on: the basis of the threshold in words, for people.
     """
 
     threshold: float
@@ -81,21 +82,21 @@ class Calibration:
     rests_on: str
 
     def calibrated(self, score: float) -> float:
-        """A raw image score on the common scale: 0 typical of good parts, 1 the threshold."""
+        """A raw image score on the common scale: 0 for a typical good part, 1 at the threshold."""
         return (score - self.typical) / (self.threshold - self.typical)
 
     def calibrated_map(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A raw map on the common scale: 0 the highest value of a typical good picture, 1 the map's threshold."""
+        """A raw map on the common scale: 0 at the highest value of a typical good picture, 1 at the map's threshold."""
         scale = self.map_threshold - self.map_typical
         return ((values - self.map_typical) / scale).astype(np.float32)
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The calibration as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Calibration":
-        """Read back what `as_dict` gave, which a person may have edited since.
+        """Make a calibration from the dictionary of `as_dict`, which a person may have edited.
 
         Raises:
             InspectorError: if a field is missing or unknown, is no number, or a threshold does not lie above its
@@ -125,7 +126,7 @@ class Calibration:
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a finite number whose distance to another is one too."""
+    """Whether a value is a number of magnitude at most `LARGEST`, so that differences of such numbers are finite."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
@@ -140,11 +141,12 @@ class Prediction:
     """The predictive distribution of the next good picture's score: its logarithm follows Student's t.
 
     Attributes:
-        mean: of the logarithm.
+        mean: the mean of the logarithm.
         spread: standard deviation of the logarithm between pictures.
-        standard_error: of the mean.
+        standard_error: the standard error of `mean`.
         degrees_of_freedom: of Student's t.
-        shrinkage: added to the mean for a typical score, as each reference was scored by the others alone.
+        shrinkage: added to the mean for a typical score (0 or less), as each reference was scored by a method with one
+            reference fewer, which gives higher scores.
     """
 
     mean: float
@@ -164,12 +166,12 @@ class Prediction:
 
     def threshold(self, rate: float) -> float:
         """The score that the next good picture exceeds with probability `rate`."""
-        from scipy import special  # a fifth of a second to import, and not needed to find a part good
+        from scipy import special  # imported here: the import takes a fifth of a second, and an inspection needs none
 
         return math.exp(self.mean + float(special.stdtrit(self.degrees_of_freedom, 1 - rate)) * self._scale)
 
     def rate(self, score: float) -> float:
-        """The probability that the next good picture exceeds a score."""
+        """The probability that the next good picture's score exceeds a score."""
         from scipy import special
 
         if score <= 0:
@@ -178,10 +180,10 @@ class Prediction:
         return float(special.stdtr(self.degrees_of_freedom, -steps))
 
     def interval(self, rate: float, *, chance: float = 0.9) -> tuple[float, float]:
-        """Where the score that good pictures exceed at `rate` truly lies, with this chance.
+        """The confidence interval, with coverage `chance`, of the score that good pictures exceed at `rate`.
 
-        With q that score's logarithm, (q - mean) / standard_error follows the non-central t distribution around the
-        normal quantile times spread / standard_error, as in normal tolerance limits (Owen, Technometrics 10, 1968).
+        With q the logarithm of that score, (q - mean) / standard_error follows the non-central t distribution around
+        the normal quantile times spread / standard_error, as in normal tolerance limits (Owen, Technometrics 10, 1968).
         """
         from scipy import special
 
@@ -204,12 +206,13 @@ def calibrate(
     """Set the thresholds from the scores of good pictures that the scoring method has not learnt from.
 
     Args:
-        image_scores: (k, V) positive image scores of V views of each of k references; the method had not seen that
-            reference, or, at k = 1, had seen only its unchanged picture.
-        map_peaks: (k, V) the highest map values of the same.
+        image_scores: (k, V) positive image scores of V views of each of k references, by a method that had not learnt
+            the reference, or, at k = 1, had learnt only its unchanged picture.
+        map_peaks: (k, V) the highest map values of these views.
         false_alarm_rate: the share of good parts that may be rejected, in [1e-6, 0.5).
         further_scores: image scores of further good pictures, by the final method, which has not learnt them.
-        further_peaks: the highest map values of the same.
+        further_peaks: the highest map values of the further good pictures.
+        prior: assumptions about the scores of the method.
 
     Raises:
         SettingError: for a rate out of bounds.
@@ -249,18 +252,19 @@ def _basis(references: int, views: int, further: int, prior: Prior) -> str:
 
 
 def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior: Prior = PATCHCORE) -> Prediction:
-    """Predict the next good picture's score from those of the references' views (k, V) and of n further good pictures.
+    """Predict the next good picture's score from the scores of the references' views (k, V) and of n further pictures.
 
     Good scores are taken as log-normal with unknown mean and spread. The spread between pictures has a
     scaled inverse chi-square prior (`Prior.spread`, `PRIOR_WEIGHT`), so the next picture's log score follows Student's
     t with PRIOR_WEIGHT + k - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, section 3.3).
 
-    Further pictures are one score each and no mean of variations: they differ by how they were taken already, so what
-    variations add is added for the references' share of the pictures alone. A single reference, whose variations say
-    little, does not count beside them.
+    A reference counts by the mean log score of its views, a further picture by its single log score. Scores of further
+    pictures already contain the variation between shots, so the variance within views is added for the references'
+    share of the pictures alone. A single reference does not count beside further pictures.
 
-    Two references or more were each scored by a method with one fewer, which gives higher scores (`Prior.falling`).
-    What is typical allows for that; the threshold does not, so it errs on the side of fewer false alarms.
+    With two or more references, each was scored by a method with one reference fewer, which gives higher scores
+    (`Prior.falling`). The typical score is corrected for this; the threshold is not, and so errs on the side of fewer
+    false alarms.
     """
     logs = np.log(np.maximum(scores, SMALLEST_SCORE))  # (k, V)
     alone = len(logs) == 1
@@ -270,7 +274,7 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
     count = len(pictures)
     freedom = PRIOR_WEIGHT + count - 1
     between = (PRIOR_WEIGHT * prior.spread**2 + float(((pictures - pictures.mean()) ** 2).sum())) / freedom
-    if alone and known:  # its variations differ by what was done to them, which says nothing about other parts
+    if alone and known:  # the spread of a single reference's views does not tell the spread between parts
         mean = float(np.median(logs)) + math.log(prior.widening)
         return Prediction(mean, math.sqrt(between), math.sqrt(between + prior.widening_spread**2), freedom)
     within = float(logs.var(axis=1).mean()) * known / count
@@ -280,7 +284,7 @@ def predict(scores: NDArray[np.float64], further: Sequence[float] = (), *, prior
 
 
 def of_parts(rate: float) -> str:
-    """A share of good parts in words, as a count: "about 1 of 100"."""
+    """A share of good parts as a count in words: "about 1 of 100"."""
     for whole in (100, 1000, 10_000):
         if rate * whole >= 0.995:
             return f"about {rate * whole:.2g} of {whole:,}".replace(",", " ")

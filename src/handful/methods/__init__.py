@@ -1,4 +1,4 @@
-"""Features → Scores; one file for each paper. `METHODS` is the list that everything else reads."""
+"""Methods: `Features` → `Scores`, a file or folder for each paper; `METHODS` lists all methods."""
 
 import json
 import re
@@ -53,13 +53,14 @@ def create(name: str, settings: Mapping[str, Any]) -> Method:
     """Make a method by name.
 
     Raises:
-        SettingError: for an unknown name or setting (with the known ones), or a value out of bounds or of another type.
+        SettingError: for an unknown name or setting (the sentence lists the known names), or a value out of bounds or
+            of another type.
     """
     return _create(METHODS, "method", name, settings)
 
 
 def make(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
-    """Make a method or a training of a class, which need not stand in a list here; raises as `create`."""
+    """Make a method or a training of any class, also of a class outside of Handful; for errors see `create`."""
     names = kind.setting_names()
     for setting in settings:
         if setting not in names:
@@ -68,15 +69,15 @@ def make(kind: type[Kind], settings: Mapping[str, Any]) -> Kind:
 
 
 def made(method: str | Method, settings: Mapping[str, Any] | None) -> Method:
-    """A method, not fitted and without a head, by name or of an object's class and settings.
+    """An unfitted method without a head, by name or with an object's class and settings.
 
     Args:
-        method: a name in `METHODS`, or an object of any class; the object itself stays as it is.
-        settings: by name; None beside an object, which has its own.
+        method: a name in `METHODS`, or an object of any class, which itself does not change.
+        settings: by name; None if `method` is an object, which has settings.
 
     Raises:
-        SettingError: as `create`; for an object with settings beside it; and for one whose class is none of `METHODS`,
-            but has the name of one, or a name that no file could have.
+        SettingError: see `create`; for an object given with settings; and for an object of a class outside of `METHODS`
+            that has the name of a method in `METHODS`, or an invalid name.
     """
     if not isinstance(method, Method):
         return create(method, settings or {})
@@ -87,19 +88,19 @@ def made(method: str | Method, settings: Mapping[str, Any] | None) -> Method:
     kind = type(method)
     if METHODS.get(kind.name, kind) is not kind or not re.fullmatch(r"[\w.-]+", kind.name):
         raise SettingError(
-            f"A method's name must be its own, of letters, digits and _.-, got {kind.name!r} for {kind.__name__}; give "
+            f"A method's name must be unique, of letters, digits and _.-, got {kind.name!r} for {kind.__name__}; give "
             f"the class another `name`."
         )
     return kind(**method.settings)
 
 
 def create_tuning(name: str, settings: Mapping[str, Any]) -> Tuning:
-    """Make a training of the backbone by name; raises as `create`."""
+    """Make a training of the backbone by name; for errors see `create`."""
     return _create(TUNINGS, "training", name, settings)
 
 
 def create_head_training(name: str, settings: Mapping[str, Any]) -> HeadTraining:
-    """Make a training of a method's head by the method's name; raises as `create`."""
+    """Make a training of a method's head by the method's name; for errors see `create`."""
     return _create(HEAD_TRAININGS, "training", name, settings)
 
 
@@ -107,18 +108,18 @@ def parse(text: str) -> Method:
     """Make a method from NAME or NAME:SETTING=VALUE,SETTING=VALUE.
 
     Raises:
-        SettingError: as `create` and `parse_setting`.
+        SettingError: see `create` and `parse_setting`.
     """
     return create(*_name_and_settings(text))
 
 
 def parse_tuning(text: str) -> Tuning:
-    """Make a training of the backbone from text as `parse` makes a method."""
+    """Make a training of the backbone from NAME or NAME:SETTING=VALUE,SETTING=VALUE; for errors see `parse`."""
     return create_tuning(*_name_and_settings(text))
 
 
 def describe(configured: Method | Tuning) -> str:
-    """The text that makes the same one again: its name and the settings that differ from the default."""
+    """The text from which `parse` makes a method, or `parse_tuning` a training, of equal settings."""
     defaults = {setting.name: setting.default for setting in fields(configured)}
     settings = [
         f"{name}={_value_text(value)}" for name, value in configured.settings.items() if value != defaults[name]
@@ -127,10 +128,10 @@ def describe(configured: Method | Tuning) -> str:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Split NAME=VALUE; a value that reads as JSON (a number, true, null) is that, else text.
+    """Split NAME=VALUE; the value is parsed as JSON (a number, true, null) if possible, and is text otherwise.
 
     Raises:
-        SettingError: if it has another form.
+        SettingError: for text of another form.
     """
     name, equals, value = text.partition("=")
     if not equals or not name:

@@ -1,4 +1,4 @@
-"""The contract of a method: Features in, Scores out, and a state that can be saved."""
+"""The contract of a method: `Features` in, `Scores` out, and a state that can be saved."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,10 +13,10 @@ from handful.errors import InputError, NotFittedError, SettingError
 from handful.ops.tracing import computing, is_tracing
 from handful.types import Crops, Features, Scores
 
-# target-only: learnt from the references alone; auxiliary-trained: from another labelled data set as well.
-# Results of the two never stand in one column.
+# target-only: the method learns from the references alone; auxiliary-trained: from another labelled data set too.
+# Tables show the results of the two protocols in separate columns.
 Protocol = Literal["target-only", "auxiliary-trained"]
-# Whether references are learnt in turned copies too; "auto" where they show that parts turn.
+# Whether turned copies of the references are learnt too; "auto" if the references show that parts turn.
 Turn = Literal["auto", "never", "always"]
 
 
@@ -25,7 +25,7 @@ class Configured:
     """Settings as the fields of a dataclass, each of the type that it is annotated with.
 
     Attributes:
-        name: what the command line and files call it.
+        name: the name in the command line and in files.
     """
 
     name: ClassVar[str]
@@ -48,7 +48,7 @@ class Configured:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings by name, ready for JSON."""
+        """The settings by name, as a dictionary for JSON."""
         return {name: getattr(self, name) for name in self.setting_names()}
 
 
@@ -60,24 +60,25 @@ class Method(Configured, ABC):
     Construction only stores and checks; `fit` forgets any earlier fit; `score` changes nothing.
 
     Attributes:
-        name: what the command line and saved inspectors call the method.
-        protocol: what it has learnt from before it sees the references, see `Protocol`.
-        good_spread: standard deviation of the log scores of good parts of one product, a typical one.
-        single_widening: how many times as high another good part scores as mild variations of the picture where `fit`
-            has seen a single one; with `score_against_itself`, as the geometric mean of those scores and that one.
-        single_spread: standard deviation of that factor's logarithm between products.
-        good_falling: good scores fall with this power of the number of references. All four are PatchCore's where a
-            method has none of its own, see benchmarks/threshold/patchcore.md.
-        ample: how many further good pictures take the references' place in the threshold, see
-            `handful.inspection.threshold.Prior`; 0 for never, as measured for the default method alone.
-        min_references: how many pictures `fit` needs: 1, or 0 for a method that knows what an anomaly is without.
-        traceable: whether torch can follow `_score` into a graph: tensor operations on the levels alone, and no branch
+        name: the method's name in the command line and in saved inspectors.
+        protocol: the data that the method learns from, see `Protocol`.
+        good_spread: standard deviation of the log scores between good parts of a typical product.
+        single_widening: the inflation with a single reference: the expected ratio of another good part's score to the
+            score of mild variations of the reference; for a method with `score_against_itself`, to the geometric mean
+            of that score and the score of mild variations.
+        single_spread: standard deviation of the ratio's logarithm between products.
+        good_falling: good scores fall with this power of the number of references. These four values default to
+            PatchCore's, see benchmarks/threshold/patchcore.md.
+        ample: the number of further good pictures from which on the references' scores no longer count in the
+            threshold, see `handful.inspection.threshold.Prior`; 0 for never. Measured for the default method alone.
+        min_references: the least number of pictures for `fit`: 1, or 0 for a method that needs no references.
+        traceable: whether torch can trace `_score` into a graph: tensor operations on the levels alone, and no branch
             that depends on a picture's values.
-        needs_text: whether it scores by text prototypes, which a clip: backbone alone gives.
+        needs_text: whether the method scores by text prototypes, which only a clip: backbone has.
         order_matters: whether scores depend on the order of the references, by more than rounding.
-        reach: how far from the middle of a small defect the map may peak, in patches of the finest grid.
-        head_: what an auxiliary-trained method was given before `fit`, see `take_head`; None for any other.
-        depths_: channels of each level seen in `fit`, None before it.
+        reach: the largest distance of the map's peak from the middle of a small defect, in patches of the finest grid.
+        head_: the trained head of an auxiliary-trained method, given before `fit`, see `take_head`; None for any other.
+        depths_: channels of each level in `fit`; None before `fit`.
     """
 
     name: ClassVar[str]
@@ -97,27 +98,27 @@ class Method(Configured, ABC):
 
     @property
     def views_wanted(self) -> int:
-        """The number of random variations of each reference that `fit` takes too."""
+        """The number of random variations of each reference that `fit` needs besides the reference."""
         return 0
 
     @property
     def crops_wanted(self) -> Crops | None:
-        """The crops of each picture that `fit` and `score` take too, as `Features.crops`; None without."""
+        """The crops of each picture that `fit` and `score` need in `Features.crops`; None for no crops."""
         return None
 
     @property
     def turn_wanted(self) -> Turn:
-        """Whether `fit` takes turned copies of the references too."""
+        """Whether `fit` needs turned copies of the references."""
         return "never"
 
     @property
     def weighs_defects(self) -> bool:
-        """Whether `weigh` takes references with synthetic defects too."""
+        """Whether `weigh` needs references with synthetic defects."""
         return False
 
     @property
     def takes_loose_patches(self) -> bool:
-        """Whether `fit` also takes patches without their grid, (B, 1, N, D) at every level: those kept of tiles."""
+        """Whether `fit` accepts patches without a grid, (B, 1, N, D) at every level, as kept of tiles."""
         return False
 
     @computing()
@@ -125,17 +126,17 @@ class Method(Configured, ABC):
         """Learn from the features of good pictures, of `min_references` or more.
 
         Args:
-            references: of the pictures.
-            augmented: of `views_wanted` random variations of each picture, one picture's after the other's, every level
-                averaged over places: (B · views_wanted, 1, 1, D). None where none are wanted.
-            turned: patches of C turned copies of each picture, (B, C, N, D) at every level, where parts turn and the
-                method wants them, see `turn_wanted`; else None.
+            references: the features of B pictures.
+            augmented: the features of `views_wanted` random variations of each picture, in the order of the pictures,
+                every level averaged over places: (B · views_wanted, 1, 1, D). None if `views_wanted` is 0.
+            turned: patches of C turned copies of each picture, (B, C, N, D) at every level, see `turn_wanted`; None
+                without turned copies.
 
         Raises:
-            InputError: without a picture, with a value that is not finite, with other variations than wanted, with
-                turned copies of more or fewer pictures or unasked, without crops or texts that are wanted, or with
-                other channels than the head was trained for.
-            SettingError: without a head where the method needs one.
+            InputError: without a picture, with a value that is not finite, with another number of variations, with
+                turned copies of another number of pictures or for a method without them, without needed crops or texts,
+                or with other channels than the head was trained for.
+            SettingError: without a head if the method needs a head.
         """
         self._check(references, least=self.min_references)
         self._check_head(references.depths)
@@ -159,12 +160,12 @@ class Method(Configured, ABC):
     @computing()
     @torch.inference_mode()
     def score(self, queries: Features) -> Scores:
-        """Score pictures; each one's scores do not depend on the others in the batch.
+        """Score pictures; no picture's scores depend on the others in the batch.
 
         Raises:
             NotFittedError: before `fit`.
-            InputError: without a picture, with a value that is not finite, without crops or texts that are wanted, or
-                with other channels than in `fit`.
+            InputError: without a picture, with a value that is not finite, without needed crops or texts, or with other
+                channels than in `fit`.
         """
         if self.depths_ is None:
             raise NotFittedError(f"{type(self).__name__} must be fitted before it scores; call `fit` first.")
@@ -177,76 +178,82 @@ class Method(Configured, ABC):
 
     @property
     def evidence(self) -> str | None:
-        """Which kinds of evidence count in the scores, and why others do not, in words; None for a method of one."""
+        """The kinds of evidence that count in the scores, and the reason why others do not, in words.
+
+        None for a method with a single kind of evidence.
+        """
         return None
 
     def terms(self, queries: Features) -> Tensor | None:
-        """The pictures' scores by each kind of evidence that the method joins, higher is more anomalous: (B, T).
+        """The pictures' scores by each of T kinds of evidence, higher is more anomalous: (B, T).
 
-        The first kind always counts, the others after `weigh`. None for a method of one kind, and where `fit` has left
-        the others out.
+        The first kind always counts, the others after `weigh`. None for a method with a single kind, and if `fit` has
+        left the other kinds out.
         """
         return None
 
     def weigh(self, terms: Tensor, planted: Tensor | None = None) -> None:
-        """Bring all kinds of evidence to one scale by what they make of good pictures that were not learnt.
+        """Bring all kinds of evidence to a common scale, by their leave-one-out scores of good pictures.
 
         Args:
-            terms: (B, T) of each reference, two or more, by a method that has learnt the others.
-            planted: (N, 2, T) of references without and with a synthetic defect, likewise; None where none are planted.
+            terms: (B, T), the `terms` of each of two or more references by a method fitted to the other references.
+            planted: (N, 2, T), the `terms` of references without and with a synthetic defect, by methods fitted to the
+                other references; None without synthetic defects.
         """
         raise NotImplementedError
 
     def weigh_alone(self, terms: Tensor) -> None:
-        """As `weigh`, where `fit` has seen a single picture.
+        """Bring all kinds of evidence to a common scale after a fit to a single reference.
 
         Args:
-            terms: (V, T) of mild variations of that picture.
+            terms: (V, T), the `terms` of mild variations of the reference.
         """
         raise NotImplementedError
 
     def weighed_as(self, other: Self) -> Self:
-        """Take over the scale that `weigh` gave another method of the same settings."""
+        """Copy the evidence scale that `weigh` gave another method of the same settings."""
         return self
 
     def score_against_itself(self, reference: Features) -> Scores | None:
-        """Score the single picture that `fit` has seen by comparing its places with one another.
+        """Score a single reference by comparing each of its places with the rest of the picture.
 
-        None for a method that cannot; then mild variations of the picture are all that there is to go by.
+        None for a method that cannot; calibration then rests on mild variations of the reference alone.
         """
         return None
 
     @property
     def transductive(self) -> bool:
-        """Whether the scores of an evaluation are to depend on the test set as a whole, as a paper's code has it.
+        """Whether scores in an evaluation depend on the whole test set, as in a paper's code.
 
-        Only a setting named `paper_compat` may make it so; see `over_test_set`.
+        Only a setting named `paper_compat` may switch this on; see `over_test_set`.
         """
         return False
 
     def over_test_set(self, parts: Sequence[tuple[Tensor, ...]]) -> Iterator[Scores]:
-        """The scores that a transductive method's code would report for a whole test set, one picture at a time.
+        """The scores that a transductive paper's code reports for a whole test set, a picture at a time.
 
-        They are for evaluation alone: no threshold holds for them.
+        These scores are for evaluation alone: no threshold holds for them.
 
         Args:
-            parts: `Scores.parts` of every picture by itself.
+            parts: `Scores.parts` of every picture.
         """
-        raise NotImplementedError(f"{self.name} does not look at a test set as a whole.")
+        raise NotImplementedError(f"{self.name} does not score a test set as a whole.")
 
     def take_head(self, head: "Head | None") -> Self:
-        """Take over what was trained on auxiliary data; the same head may serve any number of methods.
+        """Set the trained head; any number of methods may share the same head.
 
         Raises:
-            SettingError: if the head is another method's.
+            SettingError: if the head belongs to another method.
         """
         if head is not None and head.method != self.name:
-            raise SettingError(f"`head` must be one of {self.name}, got one of {head.method}; choose that method.")
+            raise SettingError(
+                f"`head` must be a head of {self.name}, got a head of {head.method}; choose that method."
+            )
         self.head_ = head
         return self
 
     def unfitted(self) -> Self:
-        """A new one of the same settings, on the same head."""
+        """A new, unfitted method of equal settings with the same head."""
         return type(self)(**self.settings).take_head(self.head_)
 
     def _check_turned(self, references: int, turned: Features | None) -> None:
@@ -268,7 +275,7 @@ class Method(Configured, ABC):
             return
         if features.crops is None:
             raise InputError(
-                f"Features must hold the crops that {self.name} wants of each picture, got none; `Detector` makes them."
+                f"Features must hold the crops that {self.name} needs of each picture, got none; `Detector` makes them."
             )
         _check_finite(features.crops)
 
@@ -286,34 +293,34 @@ class Method(Configured, ABC):
             )
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
-        """Take over what another fitted method of the same settings gave as `state`."""
+        """Load the `state` of another fitted method of equal settings."""
         return self.restore(state, depths=tuple(state["depths"].tolist()))
 
     def restore(self, state: dict[str, Tensor], *, depths: tuple[int, ...]) -> Self:
-        """As `load_state`, the levels' channels given: torch.export, which follows for a graph, knows no values."""
+        """Load a `state` with given channels of the levels, for tracing, in which tensors have no values."""
         self.depths_ = depths
         self._restore(state)
         return self
 
     def to(self, device: str) -> Self:
-        """Move what `fit` learnt, and the head, to a device."""
+        """Move the learnt state and the head to a device."""
         if self.head_ is not None:
             self.head_.to(device)
         return self.load_state({name: tensor.to(device) for name, tensor in self.state().items()})
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """What `fit` learnt, and the levels' channels as `depths`: `load_state` then scores bit for bit equal."""
+        """The learnt tensors by name, and the levels' channels as `depths`; `load_state` gives bit-equal scores."""
 
     @abstractmethod
     def _fit(self, references: Features) -> None: ...
 
     def _fit_augmented(self, references: Features, augmented: Features) -> None:
-        """Learn, after `_fit`, from variations too: to be written where `views_wanted` is above 0."""
+        """Learn from random variations too, after `_fit`; a method with `views_wanted` above 0 overrides this."""
         raise NotImplementedError
 
     def _fit_turned(self, references: Features, turned: Features) -> None:
-        """Learn, after `_fit`, from turned copies too: to be written where `turn_wanted` is not "never"."""
+        """Learn from turned copies too, after `_fit`; a method whose `turn_wanted` is not "never" overrides this."""
         raise NotImplementedError
 
     @abstractmethod
@@ -324,7 +331,7 @@ class Method(Configured, ABC):
 
 
 def _is_a(value: object, kind: object) -> bool:
-    """Whether a value may stand for a type or a literal: a whole number for a float, but no bool for a number."""
+    """Whether a value fits a type or a literal; an integer fits a float, but a bool fits no number."""
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if kind is bool:
@@ -347,7 +354,7 @@ def _words(kinds: tuple[object, ...]) -> str:
 
 
 def require(holds: bool, setting: str, rule: str, value: object) -> None:
-    """Raise the house's sentence about a setting unless its rule holds."""
+    """Raise SettingError with the rule and the value of a setting, unless the rule holds."""
     if not holds:
         raise SettingError(f"`{setting}` must be {rule}, got {value!r}.")
 
@@ -355,7 +362,7 @@ def require(holds: bool, setting: str, rule: str, value: object) -> None:
 def _check_finite(features: Features, *, least: int = 1) -> None:
     if not features.levels or len(features) < least:
         raise InputError("Features must hold at least one picture, got none.")
-    # Values are not known while a graph is traced: there NaN comes out as NaN.
+    # Tensors have no values while a graph is traced; in a graph, NaN gives NaN.
     if not is_tracing() and features.unfinite_level is not None:
         raise InputError(
             f"Features must be finite, got NaN or infinity in level {features.unfinite_level}; look at that picture."
@@ -363,11 +370,11 @@ def _check_finite(features: Features, *, least: int = 1) -> None:
 
 
 class Head(nn.Module):
-    """What an auxiliary-trained method learns on a labelled data set and then keeps for every product.
+    """The networks that an auxiliary-trained method learns on a labelled data set and then uses for every product.
 
     Attributes:
-        method: the name of the method that it belongs to.
-        depths: channels of each level that it was made for.
+        method: the name of the method that the head belongs to.
+        depths: channels of each level that the head was made for.
     """
 
     def __init__(self, method: str, depths: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The contracts of what is trained before a method is fitted: a head on auxiliary data, or a backbone on references."""
+"""The contracts of trainings before a fit: of a head on auxiliary data, and of a backbone on the references."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,19 @@ from handful.types import AuxiliaryClass
 
 @dataclass(kw_only=True, eq=False)
 class HeadTraining(Configured, ABC):
-    """How a paper trains a head on an auxiliary labelled data set.
+    """The training of a head on an auxiliary labelled data set.
 
     A subclass is a dataclass whose fields are its settings. `start` is called once, then `update` with the numbers 0,
-    1, 2, … below `updates`. All that an update draws at random comes from the seed and its number, so that a training
-    that was stopped goes on as if it had not been. A training that wants augmented pictures says how many in
-    `augmented_wanted` and implements `augment`; they are made, and their features computed, once and before `start`.
+    1, 2, … below `updates`. The random draws of an update follow from the seed and the update's number, so that a
+    stopped training continues as if it had never stopped. A training with augmented pictures gives their number in
+    `augmented_wanted` and implements `augment`; augmented pictures and their features are made once, before `start`.
 
     Attributes:
-        name: of the method whose head it is.
-        authors: the settings of the paper's own schedule, where they differ from the defaults.
+        name: the name of the method that the head is for.
+        authors: the settings of the paper's own schedule that differ from the defaults.
         quick: the settings of a training of seconds, on small features, that tells anomalies from good places.
-        updates: of the optimiser.
-        head_: what is trained.
+        updates: the number of updates of the optimiser.
+        head_: the head.
     """
 
     name: ClassVar[str]
@@ -40,45 +40,48 @@ class HeadTraining(Configured, ABC):
 
     @property
     def augmented_wanted(self) -> int:
-        """How many augmented pictures of each class it wants to learn from besides."""
+        """The number of augmented pictures of each class that the training needs besides."""
         return 0
 
     def augment(
         self, images: Sequence[Tensor], masks: Sequence[Tensor], *, generator: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Make a picture and its mask of a class's labelled ones: to be written where `augmented_wanted` is above 0.
+        """Make an augmented picture and its mask; a training with `augmented_wanted` above 0 overrides this.
 
-        Pictures are (3, H, W) in [0, 1], masks (H, W) bool, True where anomalous; the generator draws at random.
+        Args:
+            images: the labelled pictures of a class, (3, H, W) in [0, 1].
+            masks: their masks, (H, W) bool, True where anomalous.
+            generator: the source of random numbers.
         """
         raise NotImplementedError
 
     @abstractmethod
     def make_head(self, depths: tuple[int, ...], *, seed: int) -> Head:
-        """A head as it is before training, for levels of these channels."""
+        """An untrained head for levels of the given channels."""
 
     @abstractmethod
     def start(self, classes: Sequence[AuxiliaryClass], *, seed: int, device: str) -> None:
-        """Make the head, on `device`, and the optimiser; all that is random comes from the seed."""
+        """Make the head, on `device`, and the optimiser; all random draws follow from the seed."""
 
     @abstractmethod
     def update(self, number: int, classes: Sequence[AuxiliaryClass]) -> float:
-        """Make one update of the optimiser; its loss."""
+        """Make an update of the optimiser, and return its loss."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Tuning(Configured, ABC):
-    """How a paper trains a backbone on the references, before any method is fitted on its features.
+    """The training of a backbone on the references, before any method is fitted to its features.
 
     A subclass is a dataclass whose fields are its settings. `start` is called once, then `update` with the numbers 0,
-    1, 2, … until `done`. All that an update draws at random comes from the seed and its number, so that a training
-    that was stopped goes on as if it had not been.
+    1, 2, … until `done`. The random draws of an update follow from the seed and the update's number, so that a stopped
+    training continues as if it had never stopped.
 
     Attributes:
-        name: what the command line calls the training.
-        authors: the settings of the paper's own schedule, where they differ from the defaults.
-        updates: of the optimiser, at most.
-        size: side of the square pictures that `start` wants, in pixels.
-        learnt_: what is trained: the trunk as `learnt_["trunk"]`, and heads.
+        name: the training's name in the command line.
+        authors: the settings of the paper's own schedule that differ from the defaults.
+        updates: the largest number of updates of the optimiser.
+        size: side of the square pictures for `start`, in pixels.
+        learnt_: the trained modules: the trunk as `learnt_["trunk"]`, and heads.
     """
 
     name: ClassVar[str]
@@ -95,31 +98,31 @@ class Tuning(Configured, ABC):
         Args:
             trunk: (B, 3, H, W) in [0, 1] → (B, C), the pooled features of the network's last stage.
             pictures: the references, each (size, size, 3).
-            seed: of all that is random.
+            seed: the seed of all random draws.
         """
 
     @abstractmethod
     def update(self, number: int) -> float:
-        """Make one update of the optimiser; its loss."""
+        """Make an update of the optimiser, and return its loss."""
 
     def done(self, number: int) -> bool:
-        """Whether to stop before the update of this number."""
+        """Whether to stop before the update of a number."""
         return number >= self.updates
 
 
 def layers_up_to(trunk: nn.Module, *, stride: int, size: int) -> list[nn.Module]:
-    """The layers of a network that run before the first one that brings its grid to a stride above this one.
+    """The layers of a network that run before the first layer whose output grid has a stride above `stride`.
 
-    They are found in one pass of a blank picture of `size` pixels a side. A network that never reaches such a stride by
-    a convolution or by pooling, as a vision transformer does not, has none; for a stride of 0 there is none either.
+    The layers are found in a forward pass of a blank picture of `size` pixels a side. The list is empty for a stride of
+    0, and for a network that reaches no such stride by convolution or pooling, as a vision transformer.
     """
     ran: list[nn.Module] = []
-    ends: list[int] = []  # how many had run before each layer that goes beyond the stride
+    ends: list[int] = []  # for each layer beyond the stride, the number of layers that ran before
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         if isinstance(output, Tensor) and isinstance(inputs[0], Tensor) and output.ndim == inputs[0].ndim == 4:
             before, after = inputs[0].shape[-1], output.shape[-1]
-            if 1 < after < before and after * stride < size:  # one place alone is a pooled picture, no grid
+            if 1 < after < before and after * stride < size:  # an output of 1 x 1 is a pooled picture, no grid
                 ends.append(len(ran))
         ran.append(module)
 

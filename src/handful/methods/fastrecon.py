@@ -49,12 +49,12 @@ class FastRecon(Method):
     """FastRecon in closed form; the order of the references matters through the coreset's first row.
 
     Attributes:
-        lam: λ, how strongly the reconstruction is held to the position-wise mean; the code's default is 2.
-            Parts that lie anywhere and at any angle want a small one: their position-wise mean is a blur.
+        lam: λ, the weight that holds the reconstruction to the position-wise mean; the code's default is 2. Parts that
+            lie anywhere and at any angle need a small λ, as their position-wise mean is a blur.
         coreset_ratio: share of the good patches in the coreset; the published description says 1 %, the code's default
             is 0.1 %.
-        share: of the patch scores that the image score averages; 0, the maximum, as in the code.
-        gate: whether λ is multiplied by how well the references agree place by place.
+        share: the share of patch scores that the image score averages; 0 for the maximum, as in the code.
+        gate: whether λ is multiplied by the agreement of the references place by place, see `alignment`.
         sigma: of the map's Gaussian blur, in model-input pixels.
     """
 
@@ -92,7 +92,7 @@ class FastRecon(Method):
         self._prepare()
 
     def _prepare(self) -> None:
-        """What λ mu gives to W, the same for every picture: (h·w, n)."""
+        """Compute the part of W that comes from λ mu, equal for every picture: (h·w, n)."""
         self._mean_coefficients = (self.lam_ / (1 + self.lam_)) * (self.mean_.flatten(0, 1) @ self.solver_)
 
     def _score(self, queries: Features) -> Scores:
@@ -124,29 +124,30 @@ class FastRecon(Method):
 def reconstruction_solver(coreset: Tensor) -> Tensor:
     """B = Sᵀ (S Sᵀ + εI)⁻¹ of a coreset S (n, C): coefficients of any rows X are X B, their projection X B S.
 
-    (C, n) in the coreset's dtype, solved in float64; ε is `RIDGE` of the mean diagonal, far below how features differ.
+    B is (C, n) in the coreset's dtype, solved in float64; ε is `RIDGE` of the mean diagonal, far below the differences
+    of features.
     """
     wide = coreset.double()
     gram = wide @ wide.T  # (n, n)
-    # An all-zero coreset (a blank picture through a ReLU) has no scale of its own.
+    # An all-zero coreset (a blank picture through a ReLU) has a mean diagonal of 0.
     ridge = (RIDGE * gram.diagonal().mean()).clamp_min(torch.finfo(torch.float64).tiny)
     factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
     return torch.cholesky_solve(wide, factor).T.to(coreset.dtype)
 
 
 def alignment(patches: Tensor) -> Tensor:
-    """How well two pictures or more agree place by place: (B, h, w, C) → (), 0 for not at all, 1 for everywhere.
+    """The agreement of two or more pictures place by place: (B, h, w, C) → (), from 0 for none to 1 for equal pictures.
 
-    The mean, over places and pairs of different pictures, of the cosine between patches from which the mean of all
-    patches has been taken; 0 where that is negative.
+    The agreement is the mean, over places and pairs of different pictures, of the cosine between patches, the mean of
+    all patches subtracted before; a negative mean counts as 0.
     """
     directions = F.normalize(patches - patches.mean((0, 1, 2)), dim=3)
     pictures = len(patches)
-    # The sum over all pairs, a picture with itself included, is the squared length of the sum.
+    # The sum over all pairs, including pairs of a picture with itself, is the squared length of the sum.
     pairs = directions.sum(0).square().sum(2) - directions.square().sum((0, 3))  # (h, w)
     return (pairs / (pictures * (pictures - 1))).mean().clamp_min(0)
 
 
 def _patches(features: Features) -> Tensor:
-    """Average 3x3 neighbourhoods, repeat the coarse levels on the finest grid, join: (B, h, w, C)."""
+    """Average 3x3 neighbourhoods, repeat coarse levels on the finest grid, concatenate the channels: (B, h, w, C)."""
     return merge_levels(tuple(pool_neighbourhood(level, size=3) for level in features.levels), mode="nearest")

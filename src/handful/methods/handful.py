@@ -1,48 +1,52 @@
-"""Handful's own method, and its default: patches are compared with good ones in two measures and at every level.
+"""Handful's default method: nearest good patches by two distance measures, at every level separately.
 
-The parts are PatchCore's (Roth et al., CVPR 2022) without its pooling, and AnomalyDINO's cosine distance (Damm et al.,
-WACV 2025); how they are joined is our own, and chosen by the ablation in benchmarks/default.md:
+The method builds on PatchCore (Roth et al., CVPR 2022), without its pooling, and on AnomalyDINO's cosine distance (Damm
+et al., WACV 2025). Their combination is our own, chosen by the ablation in benchmarks/default.md:
 
-- Every level is searched on its own grid by itself. Joined channels let the level with the larger variance choose the
-  neighbour; a coarse level brought to a fine grid is searched four times as often as it has patches.
-- Each patch has two distances at each level: Euclidean, which sees how strong a feature is, and that of unit-length
-  vectors, which sees what it is. They err differently: faint colours show in the second, smooth dents in the first.
-- The score of a place is the geometric mean of all its distances. Their units cancel: no term must be scaled, and a
-  term on which everything differs (a level that sees each part's own grain) cannot drown the others.
-- Patches are not pooled over their neighbourhood: that hides defects of a patch or two.
-- Features at the picture's edge are strange for what the backbone made up beyond it. PatchCore's pooling counts zeros
-  there, which damps them; here each level's distances are damped by as much along its own edge: to two thirds, and in
-  corners to four ninths. A coarse level's edge reaches further in.
-- Parts that turn are learnt in turned copies, see `handful.fitting.rotation`.
+- Every level is searched separately on its own grid. With concatenated channels the level of the largest variance would
+  choose the neighbour, and a coarse level resized to a fine grid would be searched four times as often as it has
+  patches.
+- Each patch has two distances at each level: the Euclidean distance, which also depends on the magnitude of features,
+  and the distance between unit-length vectors, which depends on their direction alone. Their errors differ: faint
+  colours show in the second, smooth dents in the first.
+- The score of a place is the geometric mean of all its distances. Units cancel, so no distance needs a scale, and a
+  level on which all parts differ (such as a level that responds to each part's grain) cannot dominate the others.
+- Patches are not pooled over their neighbourhood, as pooling hides defects of a patch or two.
+- Features at the picture's edge are disturbed by the backbone's padding. PatchCore's pooling over zeros damps such
+  features; here each level's distances are damped as much along its edge: to two thirds, in corners to four ninths.
+- Parts that lie at any angle are learnt in turned copies, see `handful.fitting.rotation`.
 
-Single patches miss what is large, out of place or missing: it is made of patches each of which is usual. So two more
-kinds of evidence count where parts are not learnt in turned copies. Both compare wide patches, pooled 3 x 3 on each
-level's grid at length 1, all levels joined on the coarsest grid, by Euclidean distance: "pooled" with any good one,
-"placed" with those within `NEAR` of the side of the same place. Their units differ from product to product, so each is
-measured by what it makes of references that were left out: T for a term and S for single patches, as geometric means
-of picture scores. A score t of a term then counts as S · (t / T) ^ `STEEP` times `LEAD`, and the picture's score is
-the largest of all three; likewise in the map, times `MAP_LEAD`. `STEEP` is how much less good pictures vary in single
-patches than in wide ones; below 1 the leads favour single patches, so that a term counts only where it is the stranger
-by far: a term that varies with good pictures has a large T and seldom counts. Where good parts do not lie still,
-"placed" T is more than `STILL` times "pooled" T, and neither counts.
+Single patches miss defects that are large, out of place or missing parts, which consist of patches that are each
+normal. Two more kinds of evidence, called terms, therefore count unless turned copies are learnt. Both compare wide
+patches by Euclidean distance: pooled 3 x 3 on each level's grid, scaled to length 1, and all levels joined on the
+coarsest grid. The term "pooled" is the distance to the nearest wide patch of any good picture, the term "placed" to the
+nearest within `NEAR` of the side around the same place. The units of the terms differ between products, so each is
+measured by the leave-one-out scores of references: T for a term and S for single patches, as geometric means of picture
+scores. A score t of a term then counts as S · (t / T) ^ `STEEP` times `LEAD`, and the picture's score is the largest of
+the three; in the map, the factor is `MAP_LEAD`. `STEEP` is the ratio of the variation of good pictures' scores in
+single patches to that in wide patches. With leads below 1, a term counts only if it stands out far more than single
+patches; a term that varies between good pictures has a large T and seldom counts. If good parts do not lie still, T of
+"placed" is more than `STILL` times T of "pooled", and neither term counts.
 
 Both leads are multiplied by a gain that synthetic defects choose for each product. The defects are planted on the
 references left out. The mean rise of the logarithm of these pictures' scores is computed for each of `GAINS`, and the
-gain is the smallest whose rise is within `ALIKE` of the largest rise. Where wide patches see the defects no better than
+gain is the smallest whose rise is within `ALIKE` of the largest rise. If wide patches show the defects no better than
 single patches, the gain is 1.
 
-One reference cannot be left out. There T and S are those of its mild variations, S times `ALONE`, as other good parts
-are stranger in wide patches too. Whether its places have an order at all shows in how strange each is to the rest of
-the picture, more than `ELSEWHERE` of the side away: for a texture, or a crop of a board, not much stranger than to a
-mild variation. Unless it is `DISTINCT` times as strange or more, wide patches do not count. The constants were chosen
-on the development categories without the turning ones; how they do on data left out: benchmarks/default/leave_out.md.
+A single reference cannot be left out. T and S are then measured on its mild variations, with S times `ALONE`, as other
+good parts differ more in wide patches too. Wide patches count only if the places of the reference are distinct from
+each other: if the distance of a place from the rest of the picture, more than `ELSEWHERE` of the side away, is at least
+`DISTINCT` times the distance from a mild variation. In a texture, or a crop of a board, places are not distinct. The
+constants were chosen on the development categories in which parts do not turn; benchmarks/default/leave_out.md has
+results on held-out data.
 
-The lengths of good patches are rounded by 1 % at most, their directions not, and no distance counts as less than 0.4 %
-of the patch's length: `handful.ops.least` says what for.
+The lengths of good patches are rounded by at most 1 %, their directions are not, and every distance is at least 0.4 %
+of the patch's length; `handful.ops.least` gives the reasons.
 
-`coreset_ratio` below 1 thins what was learnt by PatchCore's greedy k-centre choice, at each level by itself: what is
-kept leaves no good patch far from all of it. Distances are those of raw patches where both measures count. It begins
-with the patch farthest from the mean, so that the order of the references does not matter.
+A `coreset_ratio` below 1 thins the learnt patches of each level by PatchCore's greedy k-centre selection, after which
+every good patch is still near a kept patch. With both measures the selection uses the Euclidean distances of raw
+patches. The selection begins with the patch farthest from the mean, so that the order of the references does not
+matter.
 """
 
 import math
@@ -61,16 +65,16 @@ from handful.ops.maps import pixel_map, pool_neighbourhood, resize_grid, top_sha
 from handful.ops.neighbors import Bank, neighbourhoods
 from handful.types import Features, Scores
 
-EXCLUSION_RADIUS = 0.05  # of the side
-NEAR = 0.1  # of the side, and one patch at least
-WIDE = 3  # patches, the side of the neighbourhood that wide patches are pooled over
-WIDE_SHARE = 0.02  # of the wide patches, whose mean score is the picture's
+EXCLUSION_RADIUS = 0.05  # share of the side
+NEAR = 0.1  # share of the side, at least one patch
+WIDE = 3  # patches: the side of the neighbourhood that wide patches are pooled over
+WIDE_SHARE = 0.02  # share of the wide patches whose mean score is the picture's
 STEEP = 0.75
 LEAD, MAP_LEAD = 0.93, 0.8
-GAINS, ALIKE = (1.0, 1.04, 1.08, 1.13), 0.01  # benchmarks/default/terms.md has what else was tried
-STILL = 1.2  # measured by product in benchmarks/default/leave_out.md: more for crops that show another place each
-ALONE = 1.075  # with `LEAD` 1
-ELSEWHERE = 0.15  # of the side
+GAINS, ALIKE = (1.0, 1.04, 1.08, 1.13), 0.01  # benchmarks/default/terms.md lists the alternatives tried
+STILL = 1.2  # measured by product in benchmarks/default/leave_out.md: higher for crops of different places
+ALONE = 1.075  # for a `LEAD` of 1
+ELSEWHERE = 0.15  # share of the side
 DISTINCT = 4.2  # measured: 4.5 to 5.2 for parts in their place, 2.0 to 4.0 for boards, cells, textures and long parts
 Measures = Literal["both", "euclidean", "cosine"]
 
@@ -80,17 +84,18 @@ class Handful(Method):
     """The geometric mean of the distances to the nearest good patches, by level and by measure.
 
     Attributes:
-        turn: whether the references are learnt in turned copies too: "never", "always", or "auto" where they show that
-            parts turn.
-        copies: into how many turned copies, of all references together, the finer levels look for each picture.
-        measures: both distances, or one alone.
-        neighbourhood: side of the window that each patch is pooled over as in PatchCore, odd; 1 for none. More does not
-            go with turned copies, of which single patches are kept: `turn` must be "never".
-        damped: whether distances along the picture's edge are.
-        wide: whether wide patches count too, where parts are not learnt in turned copies.
-        gain: factor of the scores of wide patches; 0 to choose it by synthetic defects on the references.
-        coreset_ratio: share of the good patches kept at each level, and of those of each turned copy.
-        share: of the patches, whose mean score is the picture's.
+        turn: whether turned copies of the references are learnt too: "never", "always", or "auto" if the references
+            show that parts turn.
+        copies: the number of turned copies, of all references together, that the finer levels of a picture are compared
+            with.
+        measures: "both" distances, "euclidean" or "cosine".
+        neighbourhood: side of the window that each patch is pooled over as in PatchCore, odd; 1 for no pooling. A side
+            above 1 needs `turn` "never", as only single patches of turned copies are kept.
+        damped: whether distances along the picture's edge are damped.
+        wide: whether wide patches count too, unless turned copies are learnt.
+        gain: factor of the scores of wide patches; 0 to choose the gain by synthetic defects on the references.
+        coreset_ratio: share of the good patches kept at each level, and of the patches of each turned copy.
+        share: share of the patches whose mean score is the picture's.
         sigma: of the map's Gaussian blur, in model-input pixels.
     """
 
@@ -113,10 +118,10 @@ class Handful(Method):
     share: float = 0.005
     sigma: float = 4.0
 
-    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (1, K, L, D) of each level: its patches in groups
-    turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, K, L, D) of each level: C turned copies, or none
-    wide_: Tensor = field(init=False, repr=False)  # (B, h, w, D) of the references on the coarsest grid, or none
-    usual_: Tensor = field(init=False, repr=False)  # (4,) S, T of pooled and placed, the gain; none before `weigh`
+    rows_: tuple[Tensor, ...] = field(init=False, repr=False)  # (1, K, L, D) for each level: its patches in groups
+    turned_: tuple[Tensor, ...] = field(init=False, repr=False)  # (C, K, L, D) for each level: C turned copies, or 0
+    wide_: Tensor = field(init=False, repr=False)  # (B, h, w, D) of the references on the coarsest grid, B may be 0
+    usual_: Tensor = field(init=False, repr=False)  # (4,) S, T of pooled and placed, the gain; (0,) before `weigh`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -154,7 +159,7 @@ class Handful(Method):
         self.turned_ = tuple(_stacked([in_groups(copy, self._measures) for copy in copies]) for copies in by_level)
 
     def _thinned(self, rows: Tensor) -> Tensor:
-        """The share of patches (N, D) that is kept."""
+        """The patches of (N, D) that the coreset keeps."""
         if self.coreset_ratio == 1:
             return rows
         measured = self._measured(rows)[0]
@@ -166,7 +171,7 @@ class Handful(Method):
         return ("euclidean", "cosine") if self.measures == "both" else (self.measures,)
 
     def _measured(self, patches: Tensor) -> tuple[Tensor, ...]:
-        """Patches (…, D) as each measure sees them; those of zeros stay."""
+        """Patches (…, D) for each measure: unchanged for "euclidean", at length 1 for "cosine" (zeros stay zeros)."""
         return tuple(patches if one == "euclidean" else F.normalize(patches, dim=-1) for one in self._measures)
 
     def _score(self, queries: Features) -> Scores:
@@ -182,12 +187,12 @@ class Handful(Method):
         return Scores(pixel_map(scores, queries.size, sigma=self.sigma), image)
 
     def _weighed(self, scores: Tensor, number: int) -> Tensor:
-        """The scores of a term, pooled or placed, in the unit of single patches."""
-        gain = self.usual_[3] if len(self.usual_) > 3 else 1.0  # none where saved before there was
+        """The scores of a term, pooled (0) or placed (1), in the unit of single patches."""
+        gain = self.usual_[3] if len(self.usual_) > 3 else 1.0  # files of older versions hold no gain
         return gain * self.usual_[0] * (scores / self.usual_[1 + number]).pow(STEEP)
 
     def _wide_one(self, query: Features) -> tuple[Tensor, Tensor]:
-        """Of one picture's wide patches, the distance to the nearest good one, and to the nearest in its place.
+        """The distances of a picture's wide patches to the nearest good wide patch anywhere, and near the same place.
 
         Returns:
             (h, w) each, on the coarsest grid.
@@ -197,8 +202,8 @@ class Handful(Method):
         near = neighbourhoods(1, height, width, radius=max(1, round(NEAR * min(height, width)))).to(patches.device)
         rows = patches.flatten(0, 1)
         known = self.wide_.flatten(1, 2)
-        cosines = reduce(torch.maximum, (rows @ one.T for one in known))  # (h·w, h·w), never those of all at once
-        found = (cosines, cosines.gather(1, near))  # of each patch with all good ones, with those near its place
+        cosines = reduce(torch.maximum, (rows @ one.T for one in known))  # (h·w, h·w), in the memory of one reference
+        found = (cosines, cosines.gather(1, near))  # with all good patches, and with good patches near the place
         distances = [(2 - 2 * one.amax(1)).clamp_min(CANCELLED).sqrt().reshape(height, width) for one in found]
         weights = edge_weights(height, width, device=patches.device)
         return distances[0] * weights, distances[1] * weights
@@ -255,7 +260,7 @@ class Handful(Method):
             self.usual_ = torch.cat([ALONE * usual[:1], usual[1:], usual.new_tensor([self.gain or 1.0])])
 
     def _wide_apart(self) -> Tensor:
-        """How strange the wide patches of the single picture that `fit` has seen are to the rest of it, as a score."""
+        """The score of a single reference's wide patches against the rest of the picture, see `ELSEWHERE`."""
         height, width = self.wide_.shape[1:3]
         rows = self.wide_.flatten(0, 2)
         around = neighbourhoods(1, height, width, radius=max(1, round(ELSEWHERE * min(height, width)))).to(rows.device)
@@ -270,21 +275,24 @@ class Handful(Method):
         return self
 
     def score_against_itself(self, reference: Features) -> Scores:
-        """Score the single picture that `fit` has seen by comparing its places with one another.
+        """Score a single reference by comparing each of its patches with the rest of the picture.
 
-        Each patch is compared with patches farther away than `EXCLUSION_RADIUS` of the side: how strange a place is to
-        the rest of its picture is about how strange it is to another picture. Turned copies are left aside, and
-        all places of the picture count, whatever share of them is kept.
+        Each patch is compared with patches farther away than `EXCLUSION_RADIUS` of the side: such distances are about
+        as large as distances from another good picture. Turned copies do not count, and all patches of the picture
+        count, also patches that the coreset leaves out.
         """
         scores = self._score_one(reference, exclude_near=True)[None]
         return Scores(pixel_map(scores, reference.size, sigma=self.sigma), top_share(scores, share=self.share))
 
     def _score_one(self, query: Features, *, exclude_near: bool = False) -> Tensor:
-        """One picture at a time, so that a batch gives what its pictures give alone: → (h, w)."""
+        """The patch scores of one picture: → (h, w).
+
+        Pictures are scored one by one, so that a picture gets the same scores alone and in a batch.
+        """
         grid = query.levels[0].shape[1:3]
         product = query.levels[0].new_ones(grid)
         chosen: Tensor | None = None
-        for number in reversed(range(len(query.levels))):  # the coarsest first: it says which turned copies suit
+        for number in reversed(range(len(query.levels))):  # the coarsest level comes first, as it chooses turned copies
             level = query.levels[number]
             patches = pool_neighbourhood(level, size=self.neighbourhood).flatten(0, 2)
             if exclude_near:
@@ -308,10 +316,10 @@ class Handful(Method):
         return product.pow(1 / len(query.levels))
 
     def _among_turned(self, patches: Tensor, upright: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """The coarsest level's distances among all turned copies too, and the copies that finer levels look into.
+        """The coarsest level's distances with all turned copies, and the numbers of the copies for the finer levels.
 
-        These are the `copies` that hold a nearest patch, by either measure, of the most places; of copies with as many
-        the first, as libraries differ in what they make of equals.
+        The chosen copies hold the nearest patches, by either measure, of the most places. Of copies with equally many
+        places the first are chosen, as libraries break ties differently.
         """
         turned = _by_slices(self.turned_[-1])
         votes = torch.zeros(len(turned), dtype=torch.int64, device=patches.device)
@@ -321,7 +329,7 @@ class Handful(Method):
             nearest = found.amin(0)
             votes += ((found == nearest) & (nearest < before)).sum(1)
             distances.append(torch.minimum(nearest, before))
-        ranks = votes * len(turned) - torch.arange(len(turned), device=votes.device)  # no two alike
+        ranks = votes * len(turned) - torch.arange(len(turned), device=votes.device)  # without ties
         return distances, ranks.topk(min(self.copies, len(turned))).indices
 
     def state(self) -> dict[str, Tensor]:
@@ -335,11 +343,11 @@ class Handful(Method):
         self.rows_ = tuple(state[f"rows.{level}"] for level in levels)
         self.turned_ = tuple(state[f"turned.{level}"] for level in levels)
         none = self.rows_[0].new_empty(0)
-        self.wide_, self.usual_ = state.get("wide", none), state.get("usual", none)  # none where saved before they were
+        self.wide_, self.usual_ = state.get("wide", none), state.get("usual", none)  # older files may hold neither
 
 
 def _stacked(copies: list[Tensor]) -> Tensor:
-    """Groups (K, L, D) of copies that may have more and fewer, the last ones again: → (C, K, L, D)."""
+    """Stack the groups (K, L, D) of copies, the last group repeated in copies of fewer groups: → (C, K, L, D)."""
     most = max(groups.shape[1] for groups in copies)
     return torch.stack(
         [torch.cat([groups, groups[:, -1:].expand(-1, most - groups.shape[1], -1)], 1) for groups in copies]
@@ -347,17 +355,17 @@ def _stacked(copies: list[Tensor]) -> Tensor:
 
 
 def _by_slices(rows: Tensor) -> Tensor:
-    """What was learnt as `least_distances` takes it; an inspector saved before there were groups has none of those."""
+    """Learnt rows in the shape (P, K, L, D) of `least_distances`, also rows of files of versions without groups."""
     return rows if rows.ndim == 4 else rows.view(*(rows.shape[:-2] or (1,)), 1, *rows.shape[-2:])
 
 
 def _around(height: int, width: int) -> Tensor:
-    """The patches that do not lie apart from each: (h·w, E)."""
+    """The patches within `EXCLUSION_RADIUS` of each patch: (h·w, E)."""
     return neighbourhoods(1, height, width, radius=round(EXCLUSION_RADIUS * min(height, width)))
 
 
 def _wide_patches(features: Features) -> Tensor:
-    """Pooled patches of all levels at length 1, joined on the coarsest grid: → (B, h, w, D) at length 1."""
+    """The wide patches: levels pooled, at length 1 and joined on the coarsest grid: → (B, h, w, D) at length 1."""
     grid = features.levels[-1].shape[1:3]
     pooled = (pool_neighbourhood(level, size=WIDE) for level in features.levels)
     joined = [F.normalize(resize_grid(level, grid, mode="area"), dim=3) for level in pooled]
@@ -365,12 +373,12 @@ def _wide_patches(features: Features) -> Tensor:
 
 
 def edge_weights(height: int, width: int, *, device: torch.device | None = None) -> Tensor:
-    """The share of a patch's 3x3 neighbourhood that lies inside the grid: (h, w), 1 but for the outermost patches."""
+    """The share of each patch's 3x3 neighbourhood that lies inside the grid: (h, w), 1 except along the edge."""
     down, across = (_within(length, device) for length in (height, width))
     return down[:, None] * across
 
 
 def _within(length: int, device: torch.device | None) -> Tensor:
-    """The share of three places in a row that are among so many: (length,)."""
+    """The share of each place's neighbourhood of three places that lies inside a row of `length` places: (length,)."""
     places = torch.arange(length, device=device)
     return ((places > 0).float() + 1 + (places < length - 1)) / 3

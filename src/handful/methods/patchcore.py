@@ -45,15 +45,15 @@ class PatchCore(Method):
     """PatchCore with a bank of good patches.
 
     Attributes:
-        neighbourhood: side of the window that each patch is pooled over, odd; 1 for none.
-        dimensions: None, or the length to which each patch is re-sampled as the authors' code does.
-        level_weights: "equal" or "raw" levels, see the module's departures; "equal" does not go with `dimensions`.
-        coreset_ratio: share of the good patches kept in the bank, by greedy k-centre choice from the first patch
-            on; below 1 the order of the references matters.
-        neighbours: the patch score is the mean distance to this many nearest bank rows.
-        squared: whether means and the map's blur are of squared distances, and the root is taken in the end.
+        neighbourhood: side of the window that each patch is pooled over, odd; 1 for no pooling.
+        dimensions: None, or the length to which each patch is re-sampled as in the authors' code.
+        level_weights: "equal" or "raw", see the module's departures; "equal" has no effect with `dimensions`.
+        coreset_ratio: share of the good patches kept in the bank, by greedy k-centre selection that begins with the
+            first patch; below 1 the order of the references matters.
+        neighbours: the number of nearest bank rows whose mean distance is the patch score.
+        squared: whether squared distances are averaged and blurred, and the root is taken at the end.
         image_score: "top_share", "max", or the paper's "reweighted" maximum (equation 7).
-        share: of the patches that "top_share" averages.
+        share: the share of patches that "top_share" averages.
         reweight_neighbours: b of equation 7.
         sigma: of the map's Gaussian blur, in model-input pixels.
     """
@@ -103,7 +103,10 @@ class PatchCore(Method):
         return Scores(maps.sqrt() if self.squared else maps, torch.stack(image))
 
     def _score_one(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """One picture at a time, so that a batch gives what its pictures give alone: (h, w, D) → (h, w), ()."""
+        """The patch scores and image score of one picture: (h, w, D) → (h, w), ().
+
+        Pictures are scored one by one, so that a picture gets the same scores alone and in a batch.
+        """
         rows = picture.flatten(0, 1)  # (h·w, D)
         distances, indices = self.bank_.nearest(rows, neighbours=self.neighbours)
         patch_scores = (distances.square() if self.squared else distances).mean(1).reshape(picture.shape[:2])
@@ -114,7 +117,7 @@ class PatchCore(Method):
         return patch_scores, image.sqrt() if self.squared else image
 
     def _reweighted(self, rows: Tensor, distances: Tensor, indices: Tensor) -> Tensor:
-        """Equation 7: the largest distance, less where the bank is dense around the row it was measured to."""
+        """Equation 7: the largest distance, reduced if the bank is dense around the nearest row."""
         peak = distances.argmax(0, keepdim=True)  # (1,)
         bank = self.bank_.rows
         around = self.bank_.nearest(bank[indices[peak]], neighbours=self.reweight_neighbours)[1][0]

@@ -88,7 +88,7 @@ class WinCLIP(Method):
         return (told + associated) / 2, (whole + associated.max()) / 2
 
     def _association(self, number: int, level: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """How far each patch is from the references' in a level (1, h', w', D): (h, w) in [0, 1]."""
+        """The distance of each patch from the references' patches in a level (1, h', w', D): (h, w) in [0, 1]."""
         distances, _ = self.banks_[number].nearest(_directions(level))
         # Between directions the squared distance is 2 (1 - cos).
         return over_windows(distances[:, 0].square().reshape(level.shape[1:3]) / 4, grid)
@@ -102,7 +102,7 @@ class WinCLIP(Method):
 
 
 def by_language(embeddings: Tensor, text: Tensor, *, temperature: float) -> Tensor:
-    """How anomalous embeddings of any length are called: (…, E) → (…) in (0, 1).
+    """The anomaly score of embeddings of any length by language: (…, E) → (…) in (0, 1).
 
     `text` (2, E) is the normal and the anomalous prototype, of length 1; the cosines are divided by the temperature.
     """

@@ -1,1 +1,1 @@
-"""Pure tensor functions that methods share: no state, no files, no names of data sets."""
+"""Pure functions on tensors and arrays, shared by methods: no state, no files, no names of data sets."""

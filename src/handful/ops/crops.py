@@ -1,4 +1,4 @@
-"""Crops of a picture on a regular grid, and what is known of each put together again."""
+"""Crops of a picture on a regular grid, nearest patches among similar crops, and maps of crops joined to one map."""
 
 from itertools import product
 
@@ -12,7 +12,7 @@ from handful.types import Crops
 
 
 def starts(patches: int, crops: Crops) -> tuple[int, ...]:
-    """The first patch of each crop along a side of so many patches; the last crop ends at the edge.
+    """The first patch of each crop along a side of `patches` patches; the last crop ends at the edge.
 
     Raises:
         SettingError: if a crop is longer than the side.
@@ -27,8 +27,8 @@ def starts(patches: int, crops: Crops) -> tuple[int, ...]:
 
 
 def cut_crops(image: Tensor, grid: tuple[int, int], crops: Crops) -> Tensor:
-    """Cut all crops out of a picture in [0, 1], row by row, by the finest level's grid: (3, H, W) → (W, 3, h, w)."""
-    down, across = (side / patches for side, patches in zip(image.shape[1:], grid, strict=True))  # pixels a patch
+    """Cut the crops out of a picture in [0, 1], row by row, by the finest level's grid: (3, H, W) → (W, 3, h, w)."""
+    down, across = (side / patches for side, patches in zip(image.shape[1:], grid, strict=True))  # pixels per patch
     height, width = round(crops.size * down), round(crops.size * across)
     found = []
     for row, column in product(*(starts(side, crops) for side in grid)):
@@ -42,7 +42,7 @@ def cut_crops(image: Tensor, grid: tuple[int, int], crops: Crops) -> Tensor:
 
 
 def overlap_mean(maps: Tensor, grid: tuple[int, int], crops: Crops) -> Tensor:
-    """The maps of all crops as one map on the finest grid, their mean where they overlap: (W, size, size) → (h, w)."""
+    """Join the maps of all crops on the finest grid, averaged where crops overlap: (W, size, size) → (h, w)."""
     total, count = maps.new_zeros(2, *grid)
     for number, (row, column) in enumerate(product(*(starts(side, crops) for side in grid))):
         place = (slice(row, row + crops.size), slice(column, column + crops.size))
@@ -53,9 +53,9 @@ def overlap_mean(maps: Tensor, grid: tuple[int, int], crops: Crops) -> Tensor:
 
 
 class CropBank:
-    """Crops of references, in which each crop of a picture looks for its patches' nearest in the most similar few.
+    """Crops of references, in whose most similar crops the nearest patches of a crop are searched.
 
-    Patches and indices have length 1, so that the most similar is the one of the highest product.
+    Patches and index vectors have length 1, so that the highest dot product is the highest cosine similarity.
 
     Args:
         levels: (M, h, w, D) of M crops of references.
@@ -67,9 +67,14 @@ class CropBank:
         self.index = image_index(levels)
 
     def nearest(self, levels: tuple[Tensor, ...], *, crops: int) -> tuple[Tensor, ...]:
-        """The row most similar to each patch among the rows of the `crops` most similar crops.
+        """The reference patch most similar to each patch, among the patches of the `crops` most similar crops.
 
-        `levels` are (W, h, w, D) each, of the W crops of one picture, and so are the rows returned.
+        Args:
+            levels: (W, h, w, D) each, of the W crops of a picture.
+            crops: the number of reference crops searched for each crop.
+
+        Returns:
+            The reference patches, in the shapes of `levels`.
         """
         similar = image_index(levels) @ self.index.T  # (W, M)
         chosen = similar.topk(min(crops, len(self.index)), dim=1).indices  # (W, T)
@@ -87,5 +92,5 @@ class CropBank:
 
 
 def image_index(levels: tuple[Tensor, ...]) -> Tensor:
-    """One vector of length 1 for each picture or crop: its last level averaged over places, (M, D)."""
+    """A vector of length 1 for each picture or crop, the mean of its last level over places: (M, D)."""
     return F.normalize(levels[-1].mean((1, 2)))

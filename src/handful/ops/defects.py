@@ -1,4 +1,4 @@
-"""Synthetic defects on good pictures, and where they are: the DefectMaker of REB.
+"""Synthetic defects on good pictures, with their masks: the DefectMaker of REB.
 
 Source: Lyu, Mo and Wong, REB: Reducing Biases in Representation for Industrial Anomaly Detection, Knowledge-Based
 Systems, 2024, https://arxiv.org/abs/2308.12577. Where the paper is silent we follow the authors' code (GitHub
@@ -38,26 +38,26 @@ Reals = NDArray[np.float32]
 Shape = Literal["blob", "scar", "clump"]
 Fill = Literal["cut", "noise"]
 
-ATTEMPTS = 5  # one and up to four more, where a mask comes out empty
+ATTEMPTS = 5  # draws of a mask at most, until a mask is not empty
 JITTER = 0.1  # of brightness, contrast, saturation (each a factor of 1 ± this) and hue (± this part of a full turn)
-SOFT_EDGE = 0.5  # how often a defect's edge is softened
+SOFT_EDGE = 0.5  # probability that a defect's edge is softened
 EDGE_WIDTH: dict[Shape, int] = {"blob": 5, "scar": 3, "clump": 3}  # pixels
 AREA = (0.02, 0.15)  # the box of a blob or clump, as a share of the picture
-# Luma and two axes of colour (YIQ): the rows of colour sum to 0, so that turning them leaves grey alone.
+# Luma and two axes of colour (YIQ): the rows of colour sum to 0, so that a turn of hue does not change grey.
 TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 FROM_YIQ = np.linalg.inv(TO_YIQ)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One kind of defect: a shape, and what it is filled with."""
+    """A kind of defect: its shape and its filling."""
 
     shape: Shape
     fill: Fill
 
     @property
     def name(self) -> str:
-        """Both in words, as "cut blob"."""
+        """Filling and shape in words, such as "cut blob"."""
         return f"{self.fill} {self.shape}"
 
 
@@ -73,22 +73,23 @@ def seven_variants(
     generator: np.random.Generator,
     turn: bool = True,
 ) -> tuple[Pixels, Mask]:
-    """Augment one good picture and put every recipe's defect on it: the seven classes of REB's training.
+    """Augment a good picture and put every recipe's defect on it: the seven classes of REB's training.
 
-    Cut fills come from any of the pictures, augmented by themselves.
+    Cut fills come from any of the pictures, which is augmented independently.
 
     Args:
-        pictures: good pictures, each (H, W, 3), all of one size.
-        foregrounds: (H, W) of each, or None for everywhere.
-        row: of the picture that is taken.
+        pictures: good pictures, each (H, W, 3), all of the same size.
+        foregrounds: (H, W) for each picture, or None for everywhere.
+        row: the number of the picture to augment.
         generator: the source of random numbers.
         turn: whether pictures may be turned and mirrored.
 
     Returns:
-        (7, H, W, 3), the unmodified picture first and then `RECIPES` in order, and (7, H, W) masks, the first empty.
+        (7, H, W, 3), the picture without a defect first and then `RECIPES` in order, and (7, H, W) masks, the first
+        empty.
 
     Raises:
-        InputError: as `make_defect`.
+        InputError: see `make_defect`.
     """
     picture, foreground = base_augment(pictures[row], foregrounds[row], generator=generator, turn=turn)
     variants = [(picture, np.zeros(picture.shape[:2], dtype=bool))]
@@ -107,9 +108,9 @@ def seven_variants(
 def base_augment(
     picture: Pixels, foreground: Mask | None, *, generator: np.random.Generator, turn: bool = True
 ) -> tuple[Pixels, Mask | None]:
-    """Jitter a picture's colours, and turn and mirror it and its foreground at random: (H, W, 3), (H, W) → the same.
+    """Jitter a picture's colours, and turn and mirror picture and foreground at random: → (H, W, 3), (H, W).
 
-    Square pictures take any of eight turns and mirrorings, oblong ones the four that keep their shape.
+    Square pictures take any of eight turns and mirrorings, oblong pictures the four that keep their shape.
 
     Raises:
         InputError: if the picture is not (H, W, 3) uint8, or its foreground has another size or is empty.
@@ -134,18 +135,18 @@ def make_defect(
     source: Pixels | None = None,
     source_foreground: Mask | None = None,
 ) -> tuple[Pixels, Mask]:
-    """Put one defect on a good picture, its box centred on a pixel of the foreground as far as the border allows.
+    """Put a defect on a good picture, its box centred on a pixel of the foreground as far as the border allows.
 
     Args:
         picture: (H, W, 3), any H and W.
-        foreground: (H, W), where defects may be centred; None for everywhere.
+        foreground: (H, W), the pixels on which defects may be centred; None for everywhere.
         recipe: the kind of the defect.
         generator: the source of random numbers; an equal state makes an equal defect.
-        source, source_foreground: the same of the picture that a cut is taken from; None for the picture itself.
+        source, source_foreground: picture and foreground that a cut is taken from; None for `picture` itself.
 
     Returns:
         The defective picture (H, W, 3), and its mask (H, W): true where the fill has a share in the pixel, never empty;
-        every other pixel is the picture's own.
+        all other pixels are unchanged.
 
     Raises:
         InputError: if a picture is not (H, W, 3) uint8, the source has another size, or a foreground has another size
@@ -194,10 +195,10 @@ def scar_mask(size: tuple[int, int], *, generator: np.random.Generator) -> Mask:
 
 
 def clump_mask(size: tuple[int, int], *, generator: np.random.Generator) -> Mask:
-    """Draw scattered speckle inside a blob for a picture of `size` (H, W): (h, w) of its box, as `blob_mask`'s.
+    """Draw scattered speckle inside a blob for a picture of `size` (H, W): (h, w) of its box, 2 to 15 % of the picture.
 
     The speckle is where coarse noise (77 to 177, a grain of 5 to 7 pixels at 256, up to twice as long as wide) exceeds
-    138. It may be empty, most of all on a tiny picture.
+    138. The mask may be empty, most often on a tiny picture.
     """
     height, width = box = _box(size, aspect=3.0, generator=generator)
     grain = float(generator.uniform(5, 7)) * _scale(size)
@@ -210,8 +211,8 @@ def clump_mask(size: tuple[int, int], *, generator: np.random.Generator) -> Mask
 def closed_bezier(points: NDArray[np.float64], *, pull: float, straight: Mask) -> NDArray[np.float64]:
     """Join points by a smooth closed curve of cubic Bézier segments.
 
-    The tangent at a point lies along the line between the middles of its two edges. A handle reaches as far as the
-    edges' lengths divide that line, times `1 - pull`.
+    The tangent at a point is parallel to the line between the middles of its two edges. The point's two handles divide
+    the length of that line, times `1 - pull`, in proportion to the lengths of the edges.
 
     Args:
         points: (n, 2) in order around, n at least 3, no two neighbours equal.
@@ -254,10 +255,10 @@ def fill_curve(curve: NDArray[np.float64], *, size: tuple[int, int]) -> Mask:
 
 
 def soften_edge(mask: Mask, *, width: int) -> Reals:
-    """Wear a mask's edge away and blur what is left: (h, w) → (h, w) weights in [0, 1], 0 wherever the mask is false.
+    """Erode a mask and blur the rest: (h, w) → (h, w) weights in [0, 1], 0 wherever the mask is false.
 
-    Eroded by a disc and blurred by a Gaussian of the same odd `width` in pixels, its sigma that width too; 1 changes
-    nothing. Beyond the box counts as false.
+    The mask is eroded by a disc and blurred by a Gaussian, both of the odd `width` in pixels, which is the Gaussian's
+    sigma too; a width of 1 changes nothing. The mask counts as false outside of its box.
     """
     radius = width // 2
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
@@ -275,8 +276,8 @@ def noise_fill(
 ) -> Reals:
     """Draw noise of a random level, strength and grain for a box of `size` (h, w): (h, w, 3), about 0 to 255.
 
-    Uniform within at most 45 of a mean of 50 to 190, in grains of 1, 2 or 4 pixels times `scale`, up to four times as
-    long as wide, and interpolated, which overshoots a little. Where `grey`, the channels are equal.
+    The noise is uniform within at most 45 of a mean of 50 to 190, in grains of 1, 2 or 4 pixels times `scale`, up to
+    four times as long as wide, and interpolated, which overshoots a little. With `grey`, the channels are equal.
     """
     mean, swing = 10 * int(generator.integers(5, 20)), 5 * int(generator.integers(10))
     grain, stretch = scale * 2 ** int(generator.integers(3)), 2.0 ** int(generator.integers(-2, 3))
@@ -330,7 +331,7 @@ def _place(
 
 
 def _box(size: tuple[int, int], *, aspect: float, generator: np.random.Generator) -> tuple[int, int]:
-    """A random box (h, w), `AREA` of the picture, one side up to `aspect` times the other, no larger than it."""
+    """A random box (h, w) inside the picture, of `AREA` of its area, one side up to `aspect` times the other."""
     area = float(generator.uniform(*AREA)) * size[0] * size[1]
     shape = math.exp(float(generator.uniform(-math.log(aspect), math.log(aspect))))  # width over height
     width = min(math.sqrt(area * shape), size[1])
@@ -340,7 +341,7 @@ def _box(size: tuple[int, int], *, aspect: float, generator: np.random.Generator
 
 
 def _scale(size: tuple[int, int]) -> float:
-    return min(size) / 256  # the shorter side that all lengths in pixels here are meant for
+    return min(size) / 256  # lengths in pixels hold for a shorter side of 256
 
 
 def _random_curve(counts: tuple[int, int], *, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -360,7 +361,7 @@ def _fit(curve: NDArray[np.float64], box: tuple[float, float]) -> NDArray[np.flo
 
 
 def _resize(channels: Reals, size: tuple[int, int]) -> Reals:
-    """Interpolate (C, h, w) as Pillow's bicubic does: → (H, W, C)."""
+    """Resize (C, h, w) by Pillow's bicubic interpolation: → (H, W, C)."""
     resized = F.interpolate(torch.from_numpy(channels)[None], size=size, mode="bicubic", antialias=True)
     pixels: Reals = resized[0].permute(1, 2, 0).numpy()
     return pixels
@@ -369,7 +370,7 @@ def _resize(channels: Reals, size: tuple[int, int]) -> Reals:
 def _jitter(picture: Reals, *, generator: np.random.Generator) -> Reals:
     """Change brightness, contrast, saturation and hue a little, all at once: (H, W, 3) → (H, W, 3), not yet clipped.
 
-    Contrast is about the mean luma, saturation about each pixel's own. A grey picture stays exactly grey.
+    Contrast changes about the mean luma, saturation about each pixel's luma. A grey picture stays exactly grey.
     """
     brightness, contrast, saturation = (float(generator.uniform(1 - JITTER, 1 + JITTER)) for _ in range(3))
     angle = 2 * math.pi * float(generator.uniform(-JITTER, JITTER))
@@ -377,7 +378,7 @@ def _jitter(picture: Reals, *, generator: np.random.Generator) -> Reals:
     colour = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     mix = (FROM_YIQ @ colour @ TO_YIQ).astype(np.float32)  # (3, 3), rows sum to 1
     red, green, blue = np.moveaxis(picture, 2, 0).reshape(3, -1)  # (H·W,) each
-    # Since the rows sum to 1, green plus what the others differ from it, which is nothing in a grey picture.
+    # The rows of `mix` sum to 1, so the product is green plus a mix of the differences from green, 0 in a grey picture.
     mixed = green + mix[:, ::2] @ np.stack([red - green, blue - green])  # (3, H·W)
     luma = float(TO_YIQ[0] @ [red.mean(), green.mean(), blue.mean()])
     changed = np.float32(brightness * contrast) * mixed + np.float32(brightness * (1 - contrast) * luma)

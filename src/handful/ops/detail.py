@@ -1,8 +1,8 @@
-"""The detail of a picture: the factor by which it can be reduced with next to no loss.
+"""The detail of a picture: the factor by which the picture can be reduced with next to no loss.
 
-Pictures of scenes hold about as much energy in each octave of frequencies, more or less steeply falling. One that was
-enlarged, or is out of focus, holds next to none above some frequency: reducing it to that and enlarging it again gives
-the same picture. Energies are of grey values, as levels of 255, on windowed crops.
+Pictures of scenes hold energy in every octave of frequencies, more or less steeply falling. A picture that was enlarged
+or is out of focus holds next to no energy above some frequency, so it can be reduced to that frequency and enlarged
+again without visible change. Energies are measured on grey values from 0 to 255 in windowed crops.
 """
 
 from collections.abc import Sequence
@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CROP, CROPS = 256, 4  # pixels a side of a crop, and how many crops a side of the picture
-BANDS = 64  # of frequencies, from none to the finest that pixels can show
-STEP = 2**-0.25  # from one factor to the next smaller one
-# A factor loses next to nothing where the energy above it is less than this share of that in the octave below it. So
-# told, the least such factor is a step too small: on twelve kinds of real pictures, as they are and enlarged 1.5, 2 and
-# 3 times, the step before it is 0.75 to 1.1 times the side as taken, up to 1.5 times for small pictures of grain, and
-# half of it for blurred ones. 1/32 takes the traces of enlarging for detail, 1/8 reduces fine textures.
+CROP, CROPS = 256, 4  # pixels a side of a crop, and number of crops a side of the picture
+BANDS = 64  # of frequencies, from 0 to the highest frequency that pixels can show
+STEP = 2**-0.25  # ratio of each tried factor to the next larger factor
+# A factor loses next to nothing if the energy above its frequency is less than this share of the energy in the octave
+# below. The least such factor is a step too small, so the next larger factor counts: on twelve kinds of real pictures,
+# unchanged and enlarged 1.5, 2 and 3 times, that factor gives 0.75 to 1.1 times the original side, up to 1.5 times for
+# small pictures of grain, and half the side for blurred pictures. A share of 1/32 takes traces of enlarging for detail,
+# a share of 1/8 loses fine textures.
 NEXT_TO_NOTHING = 1 / 12
-ROUNDING = 1.5 / 12  # energy that rounding to whole levels leaves, evenly over all frequencies; and half as much again
+ROUNDING = 1.5 / 12  # 1.5 times the energy of rounding to whole levels, which is even over all frequencies
 
 
 def energies(pixels: NDArray[np.integer[Any]], *, most: float = 255.0) -> NDArray[np.float64]:
     """The energy of a picture in each of `BANDS` bands of frequencies, the finest last: (h, w, 3) → (BANDS,).
 
-    The frequency of a wave is the larger of its vertical and horizontal frequency, as a picture is reduced along both.
-    `most` is the value of white.
+    The frequency of a wave is the larger of its vertical and horizontal frequency, as a picture is reduced along both
+    axes. `most` is the value of white.
     """
     height, width, _ = pixels.shape
     side = min(CROP, height, width)
@@ -48,8 +49,8 @@ def needed_share(spectra: Sequence[NDArray[np.float64]], *, least: float) -> flo
     """The factor, a whole power of `STEP` up to 1, by which pictures can be reduced with next to no loss of detail.
 
     Args:
-        spectra: of each picture, see `energies`; their mean counts.
-        least: the smallest factor that is tried.
+        spectra: the energies of each picture, see `energies`; their mean counts.
+        least: the smallest factor tried.
     """
     above = np.append(np.cumsum(np.mean(spectra, 0)[::-1])[::-1], 0.0)  # (BANDS + 1,) from each band's start on
 

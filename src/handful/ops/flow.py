@@ -1,4 +1,4 @@
-"""A normalising flow over patch vectors, conditioned on where the patch lies."""
+"""A normalising flow over patch vectors, conditioned on the patch's position."""
 
 import threading
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ LOG_2_PI = 1.8378770664093453
 
 
 class ConditionalFlow(nn.Module):
-    """Coupling blocks that bring vectors to a standard Gaussian; their sub-networks see a condition besides.
+    """Coupling blocks that map vectors to a standard Gaussian, given a condition.
 
     The blocks are FrEIA's: affine coupling with soft clamping, a global scale, and a fixed random rotation of the
-    channels, as CFLOW-AD, BGAD and ResAD use them. Each sub-network has one hidden layer of twice its input.
+    channels, as CFLOW-AD, BGAD and ResAD use them. Each sub-network has a hidden layer of twice its input's width.
 
     Args:
         depth: D, channels of the vectors, at least 2.
         condition: channels of the condition.
-        blocks: how many couplings.
+        blocks: the number of coupling blocks.
         clamp: the largest logarithm of a coupling's scale.
-        seed: of the rotations and the initial weights.
+        seed: the seed of the rotations and the initial weights.
     """
 
     def __init__(self, depth: int, *, condition: int, blocks: int, clamp: float = 1.9, seed: int = 0) -> None:
-        # Half a second to import, and not needed by other methods.
+        # Imported here, as the import takes half a second and other methods do not need FrEIA.
         from FrEIA.framework import SequenceINN
         from FrEIA.modules import AllInOneBlock
 
@@ -64,7 +64,7 @@ class ConditionalFlow(nn.Module):
 def position_code(grid: tuple[int, int], *, width: int) -> Tensor:
     """A fixed code of each place on a grid (h, w): (h, w, width) in [-1, 1], the width a multiple of 4.
 
-    As CFLOW-AD has it: a quarter of the channels each for sine and cosine of the column, then of the row, at
+    The code is CFLOW-AD's: a quarter of the channels each for sine and cosine of the column, then of the row, at
     wavelengths from 2 π to 20,000 π places.
     """
     frequencies = 10_000 ** (-torch.arange(0, width // 2, 2) / (width // 2))  # (width / 4,)
@@ -79,13 +79,13 @@ def _subnet(inputs: int, outputs: int) -> nn.Module:
 
 
 class _Rotations:
-    """Random rotations from a seed: stands in for SciPy's, which draw from NumPy's global generator."""
+    """Random rotations from a seed, in place of SciPy's rotations, which draw from NumPy's global generator."""
 
     def __init__(self, seed: int) -> None:
         self.generator = np.random.RandomState(seed)
 
     def rvs(self, depth: int) -> NDArray[np.float64]:
-        """One rotation of `depth` channels, (depth, depth)."""
+        """A rotation of `depth` channels, (depth, depth)."""
         from scipy.stats import special_ortho_group
 
         rotation: NDArray[np.float64] = special_ortho_group.rvs(depth, random_state=self.generator)

@@ -1,7 +1,7 @@
 """The region of the part in a good picture, from the border's colour alone.
 
-REB takes a saliency network's maps, computed beforehand and shipped with its data; a user's pictures have none. This
-stands in for it: simpler, without weights, and it says "everywhere" where it cannot tell.
+REB uses the maps of a saliency network, computed beforehand and shipped with its data, which a user's pictures lack.
+The foreground of this module is simpler and needs no weights; it covers the whole picture if no part stands out.
 """
 
 import numpy as np
@@ -10,22 +10,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
-GRID = 64  # pixels of the shorter side that the map is worked out at
-RING = 3  # of those, how wide the border is that background is learnt from
+GRID = 64  # pixels of the shorter side of the reduced picture in which the part is searched
+RING = 3  # pixels of the reduced picture: width of the border whose colour is the background's
 # Share of the border that may belong to the part: none in pictures of a part on a ground, nearly always an eighth or
-# more in those of a surface or of a part that is cut off (measured on 18 development categories).
+# more in pictures of a surface or of a part that is cut off (measured on 18 development categories).
 RING_SHARE = 0.1
-SEPARATION = 0.75  # what Otsu's measure gives for evenly spread distances: less is no two groups
-SMALLEST = 0.05  # share of the picture below which the part was missed; the border's share keeps it below 0.95
+SEPARATION = 0.75  # Otsu's measure of evenly spread distances; a lower measure shows no two groups
+SMALLEST = 0.05  # least share of the picture that a part fills
 
 
 def foreground(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark the part in front of an even background; the whole picture where there is no such background.
+    """Mark the part in front of an even background; the whole picture if there is no such background.
 
-    The colour's distance from the median of the border is split in two by Otsu's threshold (A Threshold Selection
-    Method from Gray-Level Histograms, 1979), and what the part encloses belongs to it. The whole picture is returned if
-    the border itself is split, the distances form no two groups, or the part would fill less than 5 %: a texture, a
-    close-up, a crowded scene. A surface lit much brighter in the middle passes for a part there.
+    The distances of colours from the border's median colour are split in two by Otsu's threshold (A Threshold Selection
+    Method from Gray-Level Histograms, 1979), and holes in the part are filled. The whole picture is marked if part of
+    the border itself is above the threshold, the distances form no two groups, or the part would fill less than 5 %: a
+    texture, a close-up, a crowded scene. A surface lit much brighter in the middle is taken for a part there.
 
     Args:
         picture: (H, W, 3).

@@ -1,4 +1,4 @@
-"""The frame of the model's input: its shape follows the references, and a picture of another shape lies whole in it."""
+"""The frame of the model's input: its aspect follows the references; a picture of another aspect is fitted whole."""
 
 import math
 from collections.abc import Sequence
@@ -9,26 +9,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-STEP = 32  # sides are multiples of it: the largest stride of common networks
+STEP = 32  # sides are multiples of this, the largest stride of common networks
 LONGEST = 8192  # pixels of a side
 # Rounding the sides of a frame of 320² pixels to multiples of 32 changes an aspect of up to 8 by a factor of at most
-# 1.07. A picture whose aspect differs from the frame's by no more than ALIKE is resized to the frame as it is; in
-# others the part would look stretched beside the references.
+# 1.07. A picture whose aspect differs from the frame's by a factor of at most ALIKE is resized to fill the frame; in
+# other pictures the part would then look stretched beside the references.
 ALIKE = 1.1
-ASPECT_WEIGHT = 2  # an aspect that is off by a factor counts as much as an area that is off by its square
+ASPECT_WEIGHT = 2  # an aspect wrong by a factor counts as much as an area wrong by the square of the factor
 
 
 @cache
 def frame_size(side: int, aspect: float, *, patch: int = 1) -> tuple[int, int]:
-    """The (H, W) of about `side`² pixels and about this aspect, each a multiple of `STEP`.
+    """The (H, W) of a frame of about `side`² pixels and about an aspect, both sides multiples of `STEP`.
 
-    Of all such pairs the one whose aspect and area are nearest, as the root of the sum of squared logarithms of the two
-    factors, the aspect's doubled. Where that is a square, its side is `side` itself.
+    Among all such pairs, aspect and area are nearest to the wanted ones: the root of the sum of the squared logarithms
+    of both ratios, the aspect's doubled, is least. If the nearest pair is a square, the frame is `side` x `side`,
+    rounded to whole patches.
 
     Args:
-        side: of a square frame, in pixels.
+        side: the side of a square frame, in pixels.
         aspect: width to height.
-        patch: of the network, in pixels: sides are multiples of it instead where it does not divide `STEP`.
+        patch: the side of the network's patches, in pixels; if `STEP` is no multiple of it, sides are multiples of
+            `patch` instead.
     """
     step = patch if STEP % patch else STEP
     sides = range(step, LONGEST + 1, step)
@@ -42,7 +44,7 @@ def frame_size(side: int, aspect: float, *, patch: int = 1) -> tuple[int, int]:
 
 
 class Placement(NamedTuple):
-    """The rectangle of a frame that a picture fills; around it the picture is mirrored.
+    """The rectangle of a frame that a picture fills; the rest of the frame holds the picture's mirror image.
 
     Attributes:
         frame: (H, W) in pixels.
@@ -66,7 +68,7 @@ class Placement(NamedTuple):
         return self.size == self.frame
 
     def cut(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The picture's own rectangle of a map or mask of the frame: (H, W) → (h, w)."""
+        """Cut the picture's rectangle out of a map or mask of the frame: (H, W) → (h, w)."""
         cut = values[self.top : self.top + self.height, self.left : self.left + self.width]
         return values if self.is_whole else np.ascontiguousarray(cut)
 
@@ -81,16 +83,17 @@ class Placement(NamedTuple):
     def cell_of(self, at: tuple[int, int], size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
         """Row and column of the cell of a grid (rows, columns) over the frame that holds a pixel x, y of the picture.
 
-        `size` is the picture's own, (width, height).
+        `size` is the original picture's (width, height).
         """
         (x, y), (width, height) = at, size
         row = (self.top * height + y * self.height) * grid[0] // (self.frame[0] * height)
         return row, (self.left * width + x * self.width) * grid[1] // (self.frame[1] * width)
 
     def in_picture(self, at: tuple[float, float]) -> tuple[float, float]:
-        """The place in the picture that the frame shows at x, y, mirrored beyond the picture's edge.
+        """The place x, y in the picture that the frame shows at x, y, mirrored beyond the picture's edge.
 
-        Both places are shares of width and height, of the frame and of the picture.
+        The place in the frame is given as shares of the frame's width and height, the result as shares of the
+        picture's.
         """
         if self.is_whole:
             return at
@@ -107,7 +110,7 @@ def whole(frame: tuple[int, int]) -> Placement:
 def placement_of(size: tuple[int, int], frame: tuple[int, int]) -> Placement:
     """The placement of a picture (width, height) in a frame (H, W).
 
-    A picture of about the frame's aspect fills the frame; another is centred and as large as fits.
+    A picture of about the frame's aspect fills the frame; any other picture is centred and as large as fits.
     """
     (width, height), (down, across) = size, frame
     if abs(math.log(width / height * down / across)) <= math.log(ALIKE):
@@ -118,7 +121,7 @@ def placement_of(size: tuple[int, int], frame: tuple[int, int]) -> Placement:
 
 
 def shared_aspect(aspects: Sequence[float]) -> float | None:
-    """The lower median of the references' aspects; None where two of them differ by a factor above `ALIKE`."""
+    """The lower median of the references' aspects; None if two aspects differ by a factor above `ALIKE`."""
     if max(aspects) > ALIKE * min(aspects):
         return None
     return sorted(aspects)[(len(aspects) - 1) // 2]

@@ -1,4 +1,4 @@
-"""A region of the frame that never counts: its patches are replaced by the patches of a good picture."""
+"""Ignored regions of the frame: their patches are replaced by the patches of a good picture."""
 
 from dataclasses import replace
 
@@ -13,7 +13,10 @@ from handful.types import Features, Scores
 def hidden(queries: Features, ignored: NDArray[np.bool_], good: Features) -> Features:
     """The features of B pictures, with a learnt picture's features wherever a patch touches the ignored region.
 
-    The region is (H, W) bool in the model-input frame; `good` are the features of the learnt picture.
+    Args:
+        queries: the features of the pictures.
+        ignored: (H, W) bool, the region in the model-input frame.
+        good: the features of the learnt picture.
     """
     levels = []
     for level, of_good in zip(queries.levels, good.levels, strict=True):
@@ -23,6 +26,6 @@ def hidden(queries: Features, ignored: NDArray[np.bool_], good: Features) -> Fea
 
 
 def lowered(scores: Scores, ignored: NDArray[np.bool_]) -> Scores:
-    """The scores with every map at 0 in the ignored region (H, W), or at its lowest value if that is below."""
+    """The scores with every map set to 0 in the ignored region (H, W), or to its lowest value if that is below 0."""
     lowest = scores.maps.amin((1, 2), keepdim=True).clamp_max(0)
     return replace(scores, maps=torch.where(torch.from_numpy(ignored).to(scores.maps.device), lowest, scores.maps))

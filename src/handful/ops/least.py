@@ -1,18 +1,19 @@
 """Minimum Euclidean and cosine distance of patches to a bank of rows, without the number of the nearest row.
 
-Both distances follow from the same dot products: |q - m|² = |q|² + |m|² - 2 q·m, and at length 1 it is
-2 - 2 q·m / (|q| |m|). Rows are arranged in groups of K rows of nearly equal length, so that the largest dot product of
-a group is the result of a chain of K convolutions with ReLU, as max(a, b) - c = relu(a - b) + b - c: OpenVINO adds to a
-convolution and clips negative values while it writes the output, where writing all products down and searching them
-would cost as much as the products. In a group of one length the same row has the largest product and the largest
-cosine, so that one group serves both distances. Lengths are therefore rounded by 1 % at most, when rows are learnt and
-before anything is calibrated.
+Both squared distances follow from the same dot products: |q - m|² = |q|² + |m|² - 2 q·m, and at length 1,
+2 - 2 q·m / (|q| |m|). Rows are arranged in groups of K rows of nearly equal length, so that a group's largest dot
+product is the result of a chain of K convolutions with ReLU, as max(a, b) - c = relu(a - b) + b - c. OpenVINO fuses
+addition and ReLU with the convolution; writing all products to memory and searching them would take as long as the
+products. In a group of rows of equal length, the row with the largest product also has the largest cosine, so that the
+same groups serve both distances. Lengths are therefore rounded by at most 1 %, when rows are learnt and before the
+method is calibrated.
 
-Cancellation leaves a squared distance wrong by about 1e-7 of |q|². Squared distances count as `CANCELLED` of |q|² at
-least: a patch that is a row of the bank is 4e-3 of its length away, where `handful.ops.neighbors` gives 0. A distance
-of 0 by one engine and not by another would let rounding decide on even, white grounds, where many patches recur. The
-bound assumes that different patches differ by more than 4e-3 of their length. Features of networks do by far; rows that
-share a constant hundreds of times larger than their differences would all be equally far from each other.
+Float32 cancellation makes a squared distance wrong by about 1e-7 of |q|², by an amount that depends on the engine.
+Squared distances are therefore at least `CANCELLED` of |q|²: a patch equal to a row of the bank is at a distance of
+4e-3 of its length, where `handful.ops.neighbors` gives 0. Without the bound, rounding would decide the ranking on even,
+white grounds, where many patches recur. The bound assumes that different patches differ by more than 4e-3 of their
+length. The features of networks differ far more; rows that share a constant hundreds of times larger than their
+differences would all be equally far from each other.
 """
 
 import math
@@ -28,24 +29,24 @@ from handful.ops.tracing import is_tracing
 
 Measure = Literal["euclidean", "cosine"]
 
-ELEMENTS = 512_000  # of a block of products: 2 MB of float32, which two cores hold by themselves
+ELEMENTS = 512_000  # of a block of products: 2 MB of float32, which fits into the caches of two cores
 ELEMENTS_ON_GPU = 2**26  # 256 MB, of all rows of the groups
-WIDE = 32  # groups of a block, as a multiple: vectors are 16 wide, and several are computed at a time
-CANCELLED = 1.6e-5  # of a squared length: what is left of it after subtracting equals, in float32, and much more
-ZERO = 1e-24  # the squared length below which a patch counts as one of zeros
-FEW = 100  # rows, of which fewer are searched one by one
-LENGTH_RATIO = 1.02  # lengths in one group, the longest over the shortest: so that they are rounded by 1 % at most
-# A group of many rows is searched at once, but some groups are filled up by rows that recur: the best number of groups
-# is the square root of the number of rows. Rounding in float32 adds up over a group.
+WIDE = 32  # blocks have a multiple of this number of groups: vector registers hold 16 values, and several are used
+CANCELLED = 1.6e-5  # least squared distance as a share of the squared length, far above float32's cancellation error
+ZERO = 1e-24  # squared length below which a patch counts as a patch of zeros
+FEW = 100  # rows; smaller banks have a single row in each group
+LENGTH_RATIO = 1.02  # the longest over the shortest row of a group, so that lengths are rounded by at most 1 %
+# Rows per group. Deeper groups are searched faster, but more groups are then filled up by repeated rows: the best depth
+# grows with the square root of the number of rows. Float32 rounding errors add up over a group.
 ROWS_FOR_ONE, DEEPEST = 16, 16
 
 
 def in_groups(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
-    """Arrange rows to be searched: (M, D) → (K, L, D), K rows in each of L groups.
+    """Arrange rows for the search: (M, D) → (K, L, D), K rows in each of L groups.
 
     From `FEW` rows on, rows of about equal length form a group, filled up by a repeated row. For two measures all rows
-    of a group get one length, the geometric mean of the shortest and the longest; their directions stay. The order of
-    the rows does not matter.
+    of a group get the same length, the geometric mean of the shortest and the longest row; their directions stay. The
+    order of the rows does not matter.
     """
     if len(rows) < FEW:
         return rows[None]
@@ -63,7 +64,7 @@ def in_groups(rows: Tensor, measures: Sequence[Measure]) -> Tensor:
 
 
 def _starts(lengths: list[float], each: int) -> list[int]:
-    """Where groups of lengths in ascending order start: with the first that is too long for the one before, or full."""
+    """The starts of groups of ascending lengths: a group ends before a length above `LENGTH_RATIO`, or when full."""
     starts, end = [], 0
     while end < len(lengths):
         starts.append(end)
@@ -74,28 +75,30 @@ def _starts(lengths: list[float], each: int) -> list[int]:
 def least_distances(
     rows: Tensor, queries: Tensor, measures: Sequence[Measure], *, among: Tensor | None = None
 ) -> list[Tensor]:
-    """The distance of each query to the nearest row: (P, N) of each measure.
+    """The distance of each query to the nearest row: (P, N) for each measure.
 
     Args:
-        rows: (P, K, L, D): P slices, each arranged by `in_groups` and searched by itself.
+        rows: (P, K, L, D): P slices, each arranged by `in_groups` and searched separately.
         queries: (N, D).
-        measures: Euclidean, and "cosine": Euclidean at length 1. Patches of zeros stay zeros in both.
-        among: (C,) numbers of slices, to search these alone, together as one slice.
+        measures: "euclidean", and "cosine", the Euclidean distance of vectors scaled to length 1. Patches of zeros stay
+            zeros in both.
+        among: (C,) numbers of slices that are searched together as a single slice; None to search every slice.
     """
-    if among is not None and not is_tracing():  # torch would prepare all the others too, for every picture
+    if among is not None and not is_tracing():  # in torch, preparing only the wanted slices saves time
         rows, among = rows[among].transpose(0, 1).flatten(1, 2)[None], None
-    if among is not None or len(rows) == 1:  # filled up by the last group
+    if among is not None or len(rows) == 1:  # repeats the last group up to a multiple of WIDE
         wide = WIDE // math.gcd(WIDE, 1 if among is None else len(among))
         rows = torch.cat([rows, rows[:, :, -1:].expand(-1, -1, -rows.shape[2] % wide, -1)], 2)
     prepared = _prepared(rows, measures)
-    if among is not None:  # what comes before is the same for all pictures: a graph does it once
+    if among is not None:  # in a graph, the steps before do not depend on the picture and run once
         prepared = tuple(each[:, :, among].transpose(1, 2).flatten(1, 2)[:, :, None] for each in prepared)
     steps, of_rows, of_zeros = prepared
     of_zeros = of_zeros.amin((0, 1))[:, None]
     nearest, likest = _least(steps, of_rows, queries, measures)
     squares = queries.square().sum(1)
     shares = _shares(squares)
-    # 1/2 - cos is half a squared distance less half that of the query, as |m|²/2 - q·m; a row of zeros makes both 0.
+    # Half a squared distance, less half the query's squared length: |m|²/2 - q·m, or 1/2 - cos at length 1. Both are 0
+    # for a row of zeros.
     lengths = {"euclidean": squares, "cosine": torch.where(shares > 0, 1.0, 0.0)}
     halves = {"euclidean": nearest, "cosine": shares * likest + 0.5}
     found = []
@@ -106,13 +109,13 @@ def least_distances(
 
 
 def _prepared(rows: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, ...]:
-    """The factors of the search that do not depend on the queries, of rows (P, K, L, D).
+    """The factors of the search that do not depend on the queries, from rows (P, K, L, D).
 
-    The groups come before the slices: OpenVINO is slow to find the least of values that lie side by side.
+    The axis of groups comes before the axis of slices, as OpenVINO is slow at minima over adjacent values.
 
     Returns:
-        The factors of `_largest` (K, L, P, D or D + 1), the length of each group's rows without rows of zeros
-        (1, L, P), and 0 where a group has rows of zeros, else infinity (1, L, P).
+        The `steps` of `_largest` (K, L, P, D or D + 1), the largest row length of each group (1, L, P), and 0 if a
+        group has rows of zeros, else infinity (1, L, P).
     """
     rows = rows.permute(1, 2, 0, 3)
     squares = rows.square().sum(3)
@@ -124,9 +127,9 @@ def _prepared(rows: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, ...]:
 
 
 def _least(steps: Tensor, lengths: Tensor, queries: Tensor, measures: Sequence[Measure]) -> tuple[Tensor, Tensor]:
-    """The least |m|²/2 - q·m and -q·m / |m| over the rows m of each slice, (P, N) each, a block of groups at a time.
+    """The least |m|²/2 - q·m and the least -q·m / |m| over the rows m of each slice: (P, N) each.
 
-    A value that no wanted measure needs is of no use.
+    Groups are searched in blocks, to bound the memory. A result that none of the measures needs has no meaning.
     """
     each, count, slices, _ = steps.shape
     by_length = "cosine" not in measures
@@ -135,24 +138,24 @@ def _least(steps: Tensor, lengths: Tensor, queries: Tensor, measures: Sequence[M
     elements = ELEMENTS_ON_GPU / each if steps.is_cuda else ELEMENTS
     blocks = math.ceil(slices * count * len(queries) / elements)
     block = math.ceil(count / blocks) if slices > 1 else WIDE * math.ceil(count / blocks / WIDE)
-    least = []  # of each block
+    least = []  # an item for each block
     for start in range(0, count, block):
         some = slice(start, start + block)
         largest = _largest(steps[:, some].flatten(1, 2), queries).view(1, -1, slices, len(queries))
         length = lengths[:, some, :, None]
         nearest = (-largest if by_length else (length / 2 - largest) * length).amin(1)
-        # Laid together at once: else a graph comes back to products that no cache holds any more.
+        # Both minima are concatenated here, so that a graph computes both while the products are still in the cache.
         least.append(torch.cat([nearest, -largest.amax(1)]))
     nearest, likest = torch.stack(least).amin(0)
     return nearest, likest
 
 
 def _largest(steps: Tensor, queries: Tensor) -> Tensor:
-    """The largest product of each group's rows: (K, L, D) differences from row to row, (N, D) → (1, L, 1, N).
+    """The largest dot product of each group's rows with each query: (K, L, D), (N, D) → (1, L, 1, N).
 
-    On a GPU they are the rows themselves.
+    `steps` are the differences between successive rows of each group and the last row; on a GPU, the rows themselves.
     """
-    if steps.is_cuda:  # where the start of a computation is what takes time
+    if steps.is_cuda:  # few large operations are fastest on a GPU
         return (steps @ queries.T).amax(0)[None, :, None]
     first, *others = steps
     if is_tracing():
@@ -168,5 +171,5 @@ def _largest(steps: Tensor, queries: Tensor) -> Tensor:
 
 
 def _shares(squares: Tensor) -> Tensor:
-    """1 / length, of zeros 0, from squared lengths."""
+    """1 / length from squared lengths; 0 for patches of zeros."""
     return torch.where(squares > ZERO, squares.clamp_min(ZERO).rsqrt(), 0.0)

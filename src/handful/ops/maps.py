@@ -1,4 +1,4 @@
-"""Levels to patches, patch scores to pixel maps, patch scores to an image score."""
+"""Steps from levels to scores: pooled patches, joined levels, pixel maps and image scores."""
 
 from functools import lru_cache
 from typing import Literal
@@ -11,8 +11,8 @@ from torch import Tensor
 def pool_neighbourhood(level: Tensor, *, size: int) -> Tensor:
     """Average each patch with its neighbours in a size x size window, stride 1: (B, h, w, D) → (B, h, w, D).
 
-    Outside the grid counts as zero, so border patches are damped. FastRecon's and anomalib's code do the same; it
-    also keeps the backbone's own border artefacts from standing out as anomalies.
+    Places outside the grid count as zero, so border patches are damped, as in FastRecon's and anomalib's code. The
+    damping also keeps the backbone's border artefacts from standing out as anomalies.
     """
     if size == 1:
         return level
@@ -21,13 +21,13 @@ def pool_neighbourhood(level: Tensor, *, size: int) -> Tensor:
 
 
 def merge_levels(levels: tuple[Tensor, ...], *, mode: Literal["bilinear", "nearest"]) -> Tensor:
-    """Bring every level onto the first one's grid and join the channels: → (B, h, w, sum of D)."""
+    """Resize every level to the first level's grid and concatenate the channels: → (B, h, w, sum of D)."""
     grid = levels[0].shape[1:3]
     return torch.cat([resize_grid(level, grid, mode=mode) for level in levels], dim=3)
 
 
 def resize_grid(level: Tensor, grid: tuple[int, ...], *, mode: Literal["area", "bilinear", "nearest"]) -> Tensor:
-    """Bring (B, h, w, D) onto another grid, pixel centres half a step in (`align_corners` false); "area" averages."""
+    """Resize (B, h, w, D) to another grid with torch's `align_corners` false; mode "area" averages."""
     if level.shape[1:3] == grid:
         return level
     channels_first = level.permute(0, 3, 1, 2)
@@ -36,22 +36,23 @@ def resize_grid(level: Tensor, grid: tuple[int, ...], *, mode: Literal["area", "
 
 
 def pixel_map(patch_scores: Tensor, size: tuple[int, int], *, sigma: float) -> Tensor:
-    """Bring patch scores into the model-input frame: bilinear, then a Gaussian blur.
+    """Resize patch scores to the model-input frame by bilinear interpolation, then blur by a Gaussian.
 
-    Both are linear and separable, so together they are one small matrix for each axis. The blur is that of
+    Both steps are linear and separable, so that a small matrix for each axis does both. The blur is that of
     `scipy.ndimage.gaussian_filter`: cut off at 4 sigma, borders mirrored.
 
     Args:
         patch_scores: (B, h, w).
-        size: (H, W).
-        sigma: of the blur, in model-input pixels. The papers' 4 was set at 224 to 256 pixels; 0 for none.
+        size: (H, W) of the frame.
+        sigma: of the blur, in model-input pixels; the papers' 4 is for 224 to 256 pixels; 0 for no blur.
 
     Returns:
         (B, H, W).
     """
     grid = patch_scores.shape[1:]
     down, across = (_enlargement(*sides, sigma).to(patch_scores) for sides in zip(grid, size, strict=True))
-    return torch.stack([down @ picture @ across.T for picture in patch_scores])  # alone, a picture gives the same
+    # Pictures are computed one by one, so that a picture gets the same map alone and in a batch.
+    return torch.stack([down @ picture @ across.T for picture in patch_scores])
 
 
 @lru_cache(maxsize=32)
@@ -67,15 +68,15 @@ def _enlargement(grid: int, pixels: int, sigma: float) -> Tensor:
 
 
 def _mirrored(length: int, radius: int) -> Tensor:
-    """Positions -radius … length+radius-1 folded back into 0 … length-1, the border pixel repeated."""
+    """Positions -radius to length + radius - 1, reflected into 0 to length - 1 with the border pixel repeated."""
     positions = torch.arange(-radius, length + radius) % (2 * length)
     return torch.where(positions < length, positions, 2 * length - 1 - positions)
 
 
 def top_share(patch_scores: Tensor, *, share: float) -> Tensor:
-    """The image score: mean of the highest `share` of the patch scores, at least one: (B, h, w) → (B,).
+    """The image score, the mean of the highest `share` of the patch scores: (B, h, w) → (B,).
 
-    A share of 0 is the plain maximum.
+    At least one patch counts, so that a share of 0 gives the maximum.
     """
     flat = patch_scores.flatten(1)
     return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(1)

@@ -1,4 +1,4 @@
-"""Labelled pictures made of labelled pictures: four in one, and a part of one enlarged."""
+"""Augmentation of labelled pictures: mosaics of four pictures, and enlarged parts of a picture."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def four_in_one(images: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Four pictures (3, H, W) in [0, 1] two by two at half their side, and their masks (H, W) bool: one of each."""
+    """The mosaic of four pictures (3, H, W) in [0, 1], each at half its side, and of their masks (H, W) bool."""
     image, mask = (torch.cat([torch.cat([*some[:2]], -1), torch.cat([*some[2:]], -1)], -2) for some in (images, masks))
     size = images[0].shape[1:]
     smaller = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
@@ -19,9 +19,9 @@ def four_in_one(images: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tens
 def enlarged_part(
     image: Tensor, mask: Tensor, *, share: float, generator: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A random part of a picture (3, H, W) in [0, 1] and of its mask (H, W) bool, both enlarged to the whole's size.
+    """A random part of a picture (3, H, W) in [0, 1] and of its mask (H, W) bool, both enlarged to the picture's size.
 
-    A share in (0, 1] of each side is kept. The part of an anomalous picture shows some of its defect.
+    The part has a `share` in (0, 1] of each side. The part of an anomalous picture shows some of its defect.
     """
     marked = torch.nonzero(mask)
     chosen = marked[int(generator.integers(len(marked)))].tolist() if len(marked) else [None, None]

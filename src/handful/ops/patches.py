@@ -1,4 +1,4 @@
-"""Levels to patch vectors: one vector for each patch of the finest grid, from every level's neighbourhood of it."""
+"""Patch vectors: a vector for each patch of the finest grid, from the patch's neighbourhood in every level."""
 
 from typing import Literal
 
@@ -14,8 +14,8 @@ LevelWeights = Literal["equal", "raw"]
 def level_scales(levels: tuple[Tensor, ...], *, weights: LevelWeights) -> Tensor:
     """The divisor of each of the references' L levels (B, h, w, D): (L,), above 0.
 
-    With "equal" weights it is a level's root mean square length, so that no level rules by the size of its values; with
-    "raw" it is 1.
+    With "equal" weights the divisor is the level's root mean square length, so that no level dominates by the magnitude
+    of its values; with "raw" weights the divisor is 1.
     """
     if weights == "raw":
         return levels[0].new_ones(len(levels))
@@ -28,10 +28,10 @@ def patch_vectors(levels: tuple[Tensor, ...], scales: Tensor, *, neighbourhood: 
 
     Args:
         levels: each (B, h, w, D), finest grid first.
-        scales: (L,) what each level is divided by; does not go with `dimensions`.
-        neighbourhood: side of the window, odd; 1 for none.
-        dimensions: None to average each window and join the levels' channels, coarse levels brought to the finest grid
-            bilinearly; or the length to which `resampled_neighbourhoods` brings everything.
+        scales: (L,) the divisor of each level; not used with `dimensions`.
+        neighbourhood: side of the window, odd; 1 for the patch alone.
+        dimensions: None to average each window and concatenate the levels' channels, coarse levels resized to the
+            finest grid bilinearly; or the length of the vectors of `resampled_neighbourhoods`.
 
     Returns:
         (B, h, w, sum of D), or (B, h, w, dimensions).
@@ -47,8 +47,8 @@ def patch_vectors(levels: tuple[Tensor, ...], scales: Tensor, *, neighbourhood: 
 def resampled_neighbourhoods(levels: tuple[Tensor, ...], *, neighbourhood: int, dimensions: int) -> Tensor:
     """The patch vectors of PatchCore's and REB's code: each window unfolded and re-sampled to a fixed length.
 
-    Every level is unfolded, brought to the finest grid and re-sampled to `dimensions` values; then all levels, set end
-    to end, are re-sampled to `dimensions` once more.
+    Every level is unfolded, resized to the finest grid and re-sampled to `dimensions` values; then the concatenated
+    levels are re-sampled to `dimensions` values once more.
 
     Returns:
         (B, h, w, dimensions).

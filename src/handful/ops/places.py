@@ -1,4 +1,4 @@
-"""The mean patches of the places of a picture, and how far they lie from the places of other pictures."""
+"""The mean patches of a picture's places, and their distances from the places of other pictures."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,14 @@ from numpy.typing import NDArray
 
 
 def place_means(levels: Sequence[NDArray[np.float32]], side: int) -> NDArray[np.float32]:
-    """The mean patch of each of `side` x `side` places, fewer where a level has fewer patches.
+    """The mean patch of each of `side` x `side` places, or of fewer if a level has fewer patches a side.
 
-    The levels of one picture are (h, w, D) each; the means (places, sum of D) hold all levels in a row.
+    Args:
+        levels: of a picture, (h, w, D) each.
+        side: the number of places a side.
+
+    Returns:
+        (places, sum of D), all levels in a row.
     """
     grid = [min(side, *(level.shape[axis] for level in levels)) for axis in (0, 1)]
     return np.concatenate([_pooled(level, grid) for level in levels], 1)
@@ -36,11 +41,11 @@ def nearest_distances(
     others: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
     depths: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """The distance of each place from the nearest place of any other picture: (places,), the mean of the levels.
+    """The distance of each place from the nearest place of any other picture, the mean over levels: (places,).
 
     Args:
         places: (places, sum of D).
-        others: of each other picture its places, and at each level (levels,) the length that counts as 1.
+        others: for each other picture its places, and its unit of length at each level (levels,).
         depths: D of each level.
     """
     ends = np.cumsum(depths)[:-1]

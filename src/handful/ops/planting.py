@@ -1,9 +1,9 @@
-"""Synthetic defects and spots on good pictures: does an inspector that was just taught see anything at all?
+"""Synthetic defects and spots planted on good pictures, to measure whether a new inspector finds defects.
 
-Defects are those of `handful.ops.defects`, at its sizes, 0.7 and 0.5 times as long and wide; spots are round. All lie
-on the part where `handful.ops.foreground` tells it from its ground, and in the rectangle of the frame that the picture
-fills. A piece of an even surface laid over the same surface is nothing that a person would see: where a defect's mean
-brightness differs by less than `CLEAR` from the picture's there, it is made darker or brighter until it does.
+Defects are made by `handful.ops.defects`, at full, 0.7 and 0.5 times length and width; spots are round. All lie on the
+part if `handful.ops.foreground` finds a part, and in the rectangle of the frame that the picture fills. A person would
+not see a piece of an even surface on the same surface: a defect whose mean brightness differs by less than `CLEAR` from
+the picture beneath is made darker or brighter by so much.
 """
 
 import math
@@ -22,16 +22,16 @@ from handful.ops.foreground import foreground
 from handful.ops.frames import Placement
 from handful.ops.tracing import computing
 
-LENGTHS = (1.0, 0.7, 0.5)  # of the defects of each recipe, as shares of those that `handful.ops.defects` draws
+LENGTHS = (1.0, 0.7, 0.5)  # length and width of the defects of each recipe, relative to `handful.ops.defects`
 PLACES = 3  # spots of each diameter
-SMALLEST = 1 / 2  # of a patch: the least diameter, which doubles again and again
-LARGEST = 1 / 4  # of the shorter side: the bound of the diameters
-CLEAR = 0.15  # of the range from black to white
-# How far each pixel of a spot lies from the picture's towards black or white, whichever is farther from the mean there.
-# The mean changes by a quarter of the range at least, and the surface shows through.
+SMALLEST = 1 / 2  # the least diameter of a spot in patches; each further diameter is twice the one before
+LARGEST = 1 / 4  # the bound of the diameters as a share of the picture's shorter side
+CLEAR = 0.15  # share of the range from black to white
+# Opacity of a spot, which is black or white, whichever is farther from the mean beneath. The mean changes by a quarter
+# of the range at least, and the surface shows through.
 CONTRAST = 0.5
-SPOT = "spot"  # the kind
-GRAIN = 8  # points along a pixel's side by which a spot's share in the pixel is counted
+SPOT = "spot"  # the kind of a planted spot
+GRAIN = 8  # points along a pixel's side that count the share of the pixel which a spot covers
 LUMA = torch.from_numpy(TO_YIQ[0]).float()
 
 
@@ -40,10 +40,11 @@ class Planting:
     """A synthetic defect and the good picture that it is for.
 
     Attributes:
-        row, view: of the reference, and of its mild variation.
-        kind: the recipe's name, "cut blob" for one, or "spot".
+        row, view: the numbers of the reference and of its mild variation.
+        kind: the recipe's name, such as "cut blob", or "spot".
         draw: the picture (3, H, W) in [0, 1] → a copy with the defect.
-        diameter: of a spot, in pixels of the original picture of the first row in order; None for any other defect.
+        diameter: of a spot, in pixels of the original picture of the first row of `plan`'s order; None for any other
+            defect.
     """
 
     row: int
@@ -65,18 +66,18 @@ def plan(
 ) -> list[Planting]:
     """Plan a defect of every recipe and length, and `PLACES` spots of every diameter, on good pictures in turn.
 
-    Two pictures or more are taken as they are. Of a single one its mild variations are taken, as the method that is to
-    find the defects has learnt the picture itself. How a defect is drawn depends on the number of pictures, on its own
-    number and on its picture alone.
+    Two or more pictures carry the defects unchanged. A single picture's mild variations carry the defects, as the
+    method that is to find the defects has learnt the unchanged picture. The drawing of a defect depends only on the
+    number of pictures, the number of the defect and its picture.
 
     Args:
         images: the pictures (3, H, W) in [0, 1].
-        order: the rows of the pictures: the first one takes the first defect, and so on.
-        parts: of the frame that each picture fills.
+        order: the rows of the pictures in the order in which pictures take defects in turn.
+        placements: the rectangle of the frame that each picture fills.
         sizes: width, height of each original picture.
-        views: how many mild variations each has, the picture itself included.
+        views: the number of each picture's mild variations, including the unchanged picture.
         patch: side of the finest level's patches, in pixels of the frame.
-        spots: whether there are to be any.
+        spots: whether to plan spots.
     """
     allowed = {row: _allowed(images[row], placements[row]) for row in order[: len(RECIPES) * len(LENGTHS) + PLACES]}
 
@@ -111,11 +112,11 @@ def plant_defect(image: Tensor, allowed: Mask, *, recipe: Recipe, length: float,
         image: (3, H, W) in [0, 1].
         allowed: (H, W), true somewhere.
         recipe: of the defect.
-        length: of the defect, as a share of those on a whole picture: that of a window's sides in which it is drawn.
-        seed: of all that is random.
+        length: relative length of the defect; the defect is drawn in a window with this share of the picture's sides.
+        seed: the seed of all random choices.
 
     Returns:
-        (3, H, W), outside of the defect the picture to the bit.
+        (3, H, W), unchanged to the bit outside of the defect.
     """
     generator = np.random.default_rng(seed)
     pixels: Pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
@@ -139,7 +140,7 @@ def plant_defect(image: Tensor, allowed: Mask, *, recipe: Recipe, length: float,
 
 
 def _window(allowed: Mask, length: float, generator: np.random.Generator) -> tuple[slice, slice]:
-    """The rows and columns of a window around an allowed pixel, its sides this share of the frame's."""
+    """The rows and columns of a window around a random allowed pixel, its sides a share `length` of the frame's."""
     centre = divmod(int(generator.choice(np.flatnonzero(allowed))), allowed.shape[1])
     found = []
     for side, middle in zip(allowed.shape, centre, strict=True):
@@ -151,15 +152,15 @@ def _window(allowed: Mask, length: float, generator: np.random.Generator) -> tup
 
 @computing()
 def plant_spot(image: Tensor, centre: tuple[int, int], diameters: tuple[float, float]) -> Tensor:
-    """Plant a spot, dark on a bright place and bright on a dark one, see `CONTRAST`.
+    """Plant a spot, dark on a bright place and bright on a dark place, see `CONTRAST`.
 
     Args:
         image: (3, H, W) in [0, 1].
         centre: row and column.
-        diameters: down and across, in pixels; what lies beyond the frame is lost.
+        diameters: down and across, in pixels; the spot is cut off at the edge of the frame.
 
     Returns:
-        (3, H, W), outside of the spot the picture to the bit.
+        (3, H, W), unchanged to the bit outside of the spot.
     """
     shares, (rows, columns) = disc(image.shape[1:], centre, diameters)
     share, below = torch.from_numpy(shares), image[:, rows, columns]
@@ -172,11 +173,11 @@ def plant_spot(image: Tensor, centre: tuple[int, int], diameters: tuple[float, f
 def disc(
     size: Sequence[int], centre: tuple[int, int], diameters: tuple[float, float]
 ) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
-    """The share of each pixel that an ellipse around the middle of a pixel covers, in a box around the ellipse.
+    """The share of each pixel that an ellipse covers, in a box around the ellipse.
 
     Args:
         size: H, W.
-        centre: row and column of the pixel.
+        centre: row and column of the pixel in whose middle the ellipse has its centre.
         diameters: down and across, in pixels.
 
     Returns:
@@ -196,13 +197,13 @@ def disc(
 
 
 def spot_diameters(side: int, *, patch: float) -> list[float]:
-    """The diameters of spots, ascending, in pixels of the frame, for a picture whose shorter side has `side` there."""
+    """The diameters of spots in pixels of the frame, ascending, for a picture of shorter side `side` in the frame."""
     steps = max(0, math.floor(math.log2(LARGEST * side / (SMALLEST * patch)) + 1e-9))
     return [SMALLEST * patch * 2**step for step in range(steps + 1)]
 
 
 def _allowed(image: Tensor, placement: Placement) -> Mask:
-    """Where a defect may be centred: on the part, within the rectangle that the picture fills; else anywhere there."""
+    """The pixels on which a defect may be centred: the part, or the picture's whole rectangle if no part is found."""
     pixels: Pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
     drawn = np.zeros(placement.frame, dtype=bool)
     drawn[placement.top : placement.top + placement.height, placement.left : placement.left + placement.width] = (
@@ -212,5 +213,5 @@ def _allowed(image: Tensor, placement: Placement) -> Mask:
 
 
 def _scales(placement: Placement, size: tuple[int, int]) -> tuple[float, float]:
-    """Pixels of the frame for one of a picture of this width and height, down and across."""
+    """The pixels of the frame per pixel of a picture of `size` (width, height), down and across."""
     return placement.height / size[1], placement.width / size[0]

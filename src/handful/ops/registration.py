@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EVEN = 1e-6  # the least product of lengths that two differences from the mean are divided by
+EVEN = 1e-6  # the least denominator of a correlation coefficient, so that a constant array gets 0
 
 
 def correlation(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
-    """The correlation coefficient of two arrays of one shape; 0 where either is even."""
+    """The correlation coefficient of two arrays of the same shape; 0 if either is constant."""
     one, two = one - one.mean(), two - two.mean()
     return float(np.vdot(one, two) / max(float(np.linalg.norm(one) * np.linalg.norm(two)), EVEN))
 
 
 def correlations(reference: NDArray[np.float32], moved: NDArray[np.float32], *, furthest: int) -> NDArray[np.float32]:
-    """The correlation coefficient of two arrays (n, n) where they overlap, for displacements of up to `furthest` cells.
+    """The correlation coefficient of two arrays (n, n) over their overlap, for displacements of up to `furthest` cells.
 
     Padfield, Masked Object Registration in the Fourier Domain, IEEE TIP 21(5), 2012, section II-B, with masks of ones.
 

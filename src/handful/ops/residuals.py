@@ -1,4 +1,4 @@
-"""Residuals: what sets each patch apart from the most similar good patch."""
+"""Residuals: the difference of each patch from the most similar reference patch."""
 
 from typing import Literal
 
@@ -12,11 +12,11 @@ Residual = Literal["signed", "squared", "none"]
 
 
 class ResidualBank:
-    """The references' patches of every level, to take residuals from.
+    """The references' patches of every level, from which residuals are taken.
 
     Args:
         levels: of the references, each (B, h, w, D).
-        match: by which distance the most similar patch is found.
+        match: the distance by which the most similar patch is found.
     """
 
     def __init__(self, levels: tuple[Tensor, ...], *, match: Match) -> None:
@@ -27,7 +27,7 @@ class ResidualBank:
     def residuals(self, levels: tuple[Tensor, ...], *, kind: Residual) -> tuple[Tensor, ...]:
         """The difference of each patch from its most similar reference patch: (B, h, w, D) → (B, h, w, D) each.
 
-        "signed" is the paper's, "squared" the code's for CNNs; "none" returns the patches themselves.
+        "signed" is the paper's residual, "squared" the residual of ResAD's code for CNNs; "none" returns the patches.
         """
         if kind == "none":
             return levels
@@ -40,5 +40,5 @@ class ResidualBank:
         return tuple(found)
 
     def _directions(self, rows: Tensor) -> Tensor:
-        """For a match by cosine the rows at length 1, where the nearest is the one of highest cosine."""
+        """The rows, scaled to length 1 for a match by cosine, so that the nearest row has the highest cosine."""
         return F.normalize(rows) if self._match == "cosine" else rows

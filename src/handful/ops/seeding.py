@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-_DRAWS = {  # the functions that networks draw their first weights with, all of which take a generator
+_DRAWS = {  # the functions that draw the initial weights of networks, all of which take a generator
     *(getattr(nn.init, name) for name in ("uniform_", "normal_", "trunc_normal_", "orthogonal_")),
     *(getattr(nn.init, f"{scheme}_{law}_") for scheme in ("xavier", "kaiming") for law in ("uniform", "normal")),
     *(getattr(torch.Tensor, f"{law}_") for law in ("normal", "uniform", "random", "bernoulli", "exponential")),
@@ -16,10 +16,10 @@ _DRAWS = {  # the functions that networks draw their first weights with, all of 
 
 
 class seeded(TorchFunctionMode):  # noqa: N801 - used as a statement: with seeded(0):
-    """Let torch draw from a generator of this seed inside the block, in this thread alone.
+    """Let torch draw from a generator of a given seed inside the block, in this thread alone.
 
-    The numbers are those that `torch.manual_seed(seed)` gives on the CPU, but no other thread's numbers and nothing in
-    the process change.
+    The CPU's numbers equal the numbers after `torch.manual_seed(seed)`, but torch's global generator and the numbers of
+    other threads do not change.
     """
 
     def __init__(self, seed: int) -> None:
@@ -33,7 +33,7 @@ class seeded(TorchFunctionMode):  # noqa: N801 - used as a statement: with seede
         arguments: Sequence[Any] = (),
         options: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch's, with this generator where it draws and names none."""
+        """Call a function of torch, with this generator if the function draws and was given no generator."""
         named = dict(options or {})
         if function in _DRAWS and named.get("generator") is None:
             named["generator"] = self.generator

@@ -1,4 +1,4 @@
-"""A large picture as equal tiles that overlap, and the tiles' maps as one map without seams."""
+"""Equal, overlapping tiles of a large picture, and the tiles' maps joined to a map without seams."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Pixels that neighbours share at least. What a network says of a place beside a tile's edge hangs on the edge: there
-# the tile does not count (BLIND), and further in it counts more and more, while its neighbour counts less and less.
+# Pixels that neighbouring tiles share at least, and pixels along a tile's edge where the tile does not count, as the
+# edge disturbs the network's features there. Further inside, a tile's weight rises while its neighbour's falls.
 OVERLAP, BLIND = 64, 16
 
 
 class Tiles(NamedTuple):
-    """How a frame is covered.
+    """The tiles that cover a frame.
 
     Attributes:
-        frame: (H, W) in pixels, at least a tile's each way.
-        tile: (h, w) of each tile.
+        frame: (H, W) in pixels, at least as large as a tile.
+        tile: (h, w) of each tile, in pixels.
     """
 
     frame: tuple[int, int]
@@ -31,12 +31,12 @@ class Tiles(NamedTuple):
         return list(product(*self._starts))
 
     def __len__(self) -> int:
-        """How many tiles there are; in proportion to the frame's area."""
+        """The number of tiles, roughly in proportion to the frame's area."""
         rows, columns = self._starts
         return len(rows) * len(columns)
 
     def cuts(self, image: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        """Cut a picture (3, H, W) into its tiles, one after the other: (3, h, w) each, contiguous."""
+        """Cut a picture (3, H, W) into its tiles, in turn: (3, h, w) each, contiguous."""
         height, width = self.tile
         for top, left in self.places:
             yield np.ascontiguousarray(image[:, top : top + height, left : left + width])
@@ -44,7 +44,8 @@ class Tiles(NamedTuple):
     def joined(self, maps: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Join the maps (h, w) of all tiles, in the order of `places`: (H, W).
 
-        Where tiles overlap each counts the more the farther inside of it a place lies, so that the map is continuous.
+        In an overlap, a tile's weight at a place grows with the place's distance from the tile's edge, so that the
+        joined map is continuous.
         """
         height, width = self.tile
         weights = map(_weights, self.frame, self.tile)
@@ -60,7 +61,7 @@ class Tiles(NamedTuple):
 
 @cache
 def _starts(length: int, tile: int) -> tuple[int, ...]:
-    """Where tiles start along a side: as few as overlap by `OVERLAP`, as far apart as each other but for rounding."""
+    """The starts of tiles along a side: the fewest tiles that overlap by `OVERLAP`, equally spaced up to rounding."""
     if length <= tile:
         return (0,)
     count = 1 + math.ceil((length - tile) / (tile - OVERLAP))
@@ -69,7 +70,7 @@ def _starts(length: int, tile: int) -> tuple[int, ...]:
 
 @cache
 def _weights(length: int, tile: int) -> list[NDArray[np.float32]]:
-    """How much each tile counts at each of its pixels along a side, together 1 everywhere: (tile,) each."""
+    """The weight of each tile at each of its pixels along a side, whose sum is 1 at every pixel: (tile,) each."""
     starts, inside = _starts(length, tile), np.arange(tile) + 0.5
     ramp = ((inside - BLIND) / (OVERLAP - 2 * BLIND)).clip(0, 1)
     found, total = [], np.zeros(length)

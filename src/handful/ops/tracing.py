@@ -1,7 +1,7 @@
-"""Order among threads: one traces a computation for a graph at a time, and torch.export runs while no other computes.
+"""Locks among threads: only one thread traces at a time, and torch.export runs only while no other thread computes.
 
-torch.export switches mkldnn off for the whole process while it runs, which rounds convolutions differently: without an
-order a picture scored by another thread meanwhile would get another score. Tracing by make_fx changes no switch.
+torch.export switches mkldnn off for the whole process while it runs, which rounds convolutions differently: without
+locks, a picture that another thread scores meanwhile would get a different score. Tracing by make_fx switches nothing.
 """
 
 import os
@@ -16,14 +16,14 @@ _tracing = ContextVar("_tracing", default=False)
 
 
 class _Order:
-    """The locks, and who holds them.
+    """The locks, and the threads that hold them.
 
     Attributes:
-        tracer: held by the thread that traces; the same thread may take it again.
-        changed: guards the fields below, and tells threads that wait of a change.
-        computing: how many threads compute.
-        exporter: the thread that exports, or waits for the others to end their computations.
-        depth: for each thread, how many computations it has entered.
+        tracer: the lock of the thread that traces; that thread may take the lock again.
+        changed: guards the fields below, and wakes waiting threads after a change.
+        computing: the number of threads that compute.
+        exporter: the thread that exports, or waits for the others to end their computations; None for none.
+        depth: for each thread, the number of nested computations.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ _order = _Order()
 
 
 def _forget() -> None:
-    """In a forked process no other thread is left: whatever they held is free."""
+    """Release all locks in a forked process, which has no thread but its own."""
     global _order
     _order = _Order()
 
@@ -49,9 +49,10 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Trace what this thread computes inside; other threads that want to trace wait.
+    """Trace the computations of this thread inside the block; other threads that want to trace wait.
 
-    Never enter it inside `computing`: a thread that exports would wait for the computation, and that for the export.
+    A block of `computing` must not contain `tracing`: an exporting thread would wait for the computation to end, and
+    the computation for the export.
     """
     with _order.tracer:
         before = _tracing.set(True)
@@ -63,7 +64,7 @@ def tracing() -> Iterator[None]:
 
 @contextmanager
 def exporting() -> Iterator[None]:
-    """As `tracing`, for torch.export: waits until no other thread computes, and lets none begin before the end."""
+    """Trace by torch.export inside the block: begins when no other thread computes; other threads wait for its end."""
     order = _order
     with tracing():
         with order.changed:
@@ -80,10 +81,10 @@ def exporting() -> Iterator[None]:
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """Compute in torch beside other threads, but not while another thread exports."""
+    """Compute in torch inside the block, beside other threads but not while another thread exports."""
     order, this = _order, threading.get_ident()
     depth = getattr(order.depth, "value", 0)
-    if depth or order.exporter == this:  # waiting here would be waiting for itself
+    if depth or order.exporter == this:  # the thread would wait for itself
         yield
         return
     with order.changed:
@@ -100,8 +101,9 @@ def computing() -> Iterator[None]:
 
 
 def is_tracing() -> bool:
-    """Whether this thread traces: tensors' values are not known then, and no branch may depend on them.
+    """Whether this thread traces. Tensors then have no values, and no branch may depend on them.
 
-    torch tells of a torch.export in any thread. That counts only where `exporting` has not begun it.
+    `torch.compiler.is_compiling` is true in every thread while any thread exports, so it counts only if no thread of
+    this process is inside `exporting`.
     """
     return _tracing.get() or (_order.exporter is None and torch.compiler.is_compiling())

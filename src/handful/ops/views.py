@@ -1,4 +1,4 @@
-"""Variations of a good picture: what the next photograph of a good part may look like."""
+"""Variations of a good picture, like further photographs of good parts."""
 
 import math
 from collections.abc import Callable
@@ -15,8 +15,9 @@ from handful.ops.tracing import computing
 def mild_views(image: Tensor, count: int) -> list[Tensor]:
     """A picture (3, H, W) in [0, 1], then mild variations of it in a fixed order: `count` tensors in all, 1 to 7.
 
-    Moved by 1 % of the side, turned by 2 degrees either way, 2 % nearer, 5 % brighter, 5 % darker. These amounts are
-    ours, the variation of a fixed camera and a hand-placed part. Borders are mirrored, values stay in [0, 1].
+    The variations are moved by 1 % of the side, turned by 2 degrees either way, 2 % nearer, 5 % brighter and 5 %
+    darker. These amounts are our choice, for a fixed camera and a part placed by hand. Borders are mirrored, values
+    stay in [0, 1].
     """
     recipes: tuple[Callable[[], Tensor], ...] = (
         lambda: image,
@@ -33,7 +34,7 @@ def mild_views(image: Tensor, count: int) -> list[Tensor]:
 def random_views(image: Tensor, count: int, *, seed: int = 0) -> list[Tensor]:
     """`count` random variations of a picture (3, H, W) in [0, 1] that leave a good part good, see `random_view`.
 
-    Each depends on the picture, the seed and its own number alone, and every picture varies in the same ways.
+    The changes depend on the seed and the number of the variation alone, so that every picture varies in equal ways.
     """
     return [random_view(image, generator=np.random.default_rng([seed, number])) for number in range(count)]
 
@@ -48,12 +49,12 @@ def random_view(
     blur: float = 1.0,
     turn: bool = False,
 ) -> Tensor:
-    """Crop a picture at random and enlarge the crop, change its light and blur it: (3, H, W) in [0, 1] → the same.
+    """Crop a picture at random and enlarge the crop, change its light and blur it: (3, H, W) in [0, 1] → same shape.
 
     Args:
         image: the picture.
         generator: the source of random numbers; an equal state makes an equal view.
-        crop: the least share of the picture's area that is kept, in (0, 1]; the aspect stays.
+        crop: the least share of the picture's area that the crop keeps, in (0, 1]; the aspect stays.
         jitter: brightness and contrast change by a factor of 1 ± this.
         blur: the largest sigma of the Gaussian blur, in pixels.
         turn: whether to turn by quarters, an oblong picture by halves, and to mirror at random.
@@ -74,9 +75,10 @@ def random_view(
 
 
 def turned_view(image: Tensor, degrees: float, *, aspect: float) -> Tensor:
-    """Turn a picture (3, H, W) about its centre by degrees; pixels from beyond its edge repeat the edge.
+    """Turn a picture (3, H, W) about its centre; pixels from beyond the picture's edge repeat the edge.
 
-    `aspect` is width to height of the picture before resizing to this frame, so that a turn stays a rotation.
+    `aspect` is width to height of the original picture, before it was resized to the frame, so that the part is rotated
+    without shear.
     """
     return _moved(image, degrees=degrees, aspect=aspect, beyond="border")
 
@@ -90,17 +92,17 @@ def _moved(
     aspect: float | None = None,
     beyond: str = "reflection",
 ) -> Tensor:
-    """Shift both ways by a share of the side, turn about the centre at this aspect (None: the image's own), enlarge."""
+    """Shift by a share of the side along both axes, turn about the centre, enlarge; None for the image's own aspect."""
     height, width = image.shape[1:]
     angle = math.radians(degrees)
     cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
-    # affine_grid works in [-1, 1] on both axes: the aspect keeps a turn a turn on an oblong picture.
+    # affine_grid works in [-1, 1] on both axes: the aspect keeps the rotation free of shear on an oblong picture.
     aspect = width / height if aspect is None else aspect
     return _sampled(image, [[cosine, -sine / aspect, 2 * shift], [sine * aspect, cosine, 2 * shift]], beyond=beyond)
 
 
 def _sampled(image: Tensor, matrix: list[list[float]], *, beyond: str = "reflection") -> Tensor:
-    """Look up every pixel where a matrix says, both axes running from -1 to 1; bilinear, mirrored borders."""
+    """Sample the picture at places given by an affine matrix, both axes running from -1 to 1; bilinear."""
     grid = F.affine_grid(torch.tensor([matrix]), [1, *image.shape], align_corners=False)
     return F.grid_sample(image[None], grid, padding_mode=beyond, align_corners=False)[0]
 

@@ -98,7 +98,7 @@ def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]
 def _room(
     box: _Box, size: tuple[int, int], picture: tuple[int, int], labels: list[_Box], others: list[_Box]
 ) -> _Box | None:
-    """Where a label fits: beside its box and on no other box or label, else inside a large box, else nowhere."""
+    """The place of a label: beside its box and on no other box or label, else inside a large box; None for no place."""
     (left, top, right, bottom), (width, height), gap = box, size, 4
     if 40 * width * height > picture[0] * picture[1]:
         return None

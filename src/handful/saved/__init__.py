@@ -1,1 +1,1 @@
-"""Everything about the `.handful` file."""
+"""The saved inspector: the `.handful` file, its entries, its graph, and the export of graphs."""

@@ -1,11 +1,11 @@
-"""The saved inspector: one stored zip of named entries, checked on the way in; knows no method and no backbone.
+"""The file of a saved inspector: a zip without compression, whose entries are checked when read.
 
-    manifest.json      format version, package version, whatever the detector describes itself by, sha256 of every entry
-    manifest.sha256    the manifest's own, as `sha256sum --check` reads it
-    calibration.json   the threshold and what it rests on; may be edited by hand, so it has no digest here
-    everything else    safetensors, graphs, thumbnails, revisions.json
+    manifest.json      format version, package version, the description of the inspector, sha256 of every other entry
+    manifest.sha256    the manifest's own digest, in the format of `sha256sum --check`
+    calibration.json   the threshold and its basis; may be edited by hand, so the manifest holds no digest of it
+    all other entries  safetensors, graphs, thumbnails, revisions.json
 
-Nothing is unpickled or run, and nothing is unpacked to disk.
+This module knows no method and no backbone. Nothing is unpickled or run, and nothing is unpacked to disk.
 """
 
 import hashlib
@@ -29,21 +29,22 @@ try:
 except ImportError:  # on Windows two corrections within the same millisecond may still overwrite each other
     fcntl = None  # type: ignore[assignment]
 
-Source = str | os.PathLike[str] | bytes  # a saved inspector: its path, or what its file holds
+Source = str | os.PathLike[str] | bytes  # a saved inspector: the path or the bytes of its file
 
-# 1, never released, kept no features of references and no revisions; 2 squeezed every picture to the input; 3 knew no
-# tiles. An inspector without tiles is written as 3, for an older handful to read.
+# Format 1, never released, held no features of references and no revisions; in format 2 every picture was squeezed to
+# the input; format 3 has no tiles. An inspector without tiles is written in format 3, so that older versions read it.
 OLDEST_FORMAT, FORMAT_VERSION, FORMAT_OF_TILES = 2, 3, 4
 MANIFEST, MANIFEST_DIGEST, CALIBRATION = "manifest.json", "manifest.sha256", "calibration.json"
-# Parts that are read with torch and without.
+# Entries that are read both with torch and without torch.
 STATE_ENTRY, GATE_ENTRY = "method.safetensors", "capture.safetensors"
 LEARNT_ENTRY, IGNORED_ENTRY = "features.safetensors", "ignored.safetensors"
 
-# A graph follows from the rest of an inspector, who saved it does not matter, and the scores of synthetic defects are
-# kept for people alone: none of these changes an answer.
+# Fields and entries that change no answer and so do not count in the digest: the graph follows from the other entries,
+# the version that saved the file does not matter, and the scores of synthetic defects are only shown to people.
 _UNNAMED_FIELDS, _UNNAMED_ENTRIES = ("digest", "format_version", "graph", "handful", "visibility"), "scoring."
-# The kinds of the manifest's fields where they are there: a list stands for any number of its one kind, a tuple for as
-# many as it has, a range for a whole number in it. What needs a field that is absent says so by itself.
+# The types of the manifest's fields, checked if the fields are present. A list stands for any number of items of its
+# type, a tuple for a fixed number of items, a range for a whole number within the range. A missing field raises an
+# error where the field is used.
 _SIDE, _LENGTH = range(1, 8193), range(1, 2**31)
 _FORM: dict[str, Any] = {
     "handful": str,
@@ -78,16 +79,16 @@ _FORM: dict[str, Any] = {
         "single": bool,
     },
 }
-_OPTIONAL = ("turning", "evidence", "graph", "head")  # null where there is none
+_OPTIONAL = ("turning", "evidence", "graph", "head")  # fields that may be null
 _KINDS = {str: "text", dict: "an object", bool: "true or false", float: "a number"}
 
-_ZIP = b"PK\x03\x04"  # how a zip begins
-# What a damaged zip raises; OSError, as the file has been opened by then, is for places outside of it.
+_ZIP = b"PK\x03\x04"  # the first bytes of a zip
+# Errors that a damaged zip raises; OSError for a position outside of the file, which has been opened by then.
 _DAMAGED = (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OverflowError, struct.error, MemoryError, OSError)
 
 
 def pack(manifest: Mapping[str, Any], calibration: Mapping[str, Any], entries: Mapping[str, bytes]) -> bytes:
-    """The bytes of an inspector's file; equal contents are equal bytes."""
+    """The bytes of an inspector's file; equal contents give equal bytes."""
     file = io.BytesIO()
     _pack_into(file, manifest, calibration, entries)
     return file.getvalue()
@@ -107,7 +108,7 @@ def _pack_into(
     }
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, entry in contents.items():
-            archive.writestr(zipfile.ZipInfo(name), entry)  # ZipInfo's fixed date
+            archive.writestr(zipfile.ZipInfo(name), entry)  # ZipInfo has a fixed date, so that equal contents agree
 
 
 def write(
@@ -121,19 +122,20 @@ def write(
     """Write an inspector, see `pack`, under a temporary name beside `path`, then rename it.
 
     Args:
-        path, manifest, calibration, entries: of the inspector.
-        expected: the digest that an inspector at `path` must have to be replaced; None to replace any file. On systems
-            with file locks two programs that replace the same inspector do so one after the other.
+        path: the path of the file.
+        manifest, calibration, entries: the contents of the file.
+        expected: the digest that an existing inspector at `path` must have to be replaced; None to replace any file. On
+            systems with file locks, a program waits while another program replaces the inspector.
 
     Raises:
-        OutputError: if it cannot be written, or another inspector lies there; that file is then left as it was.
-        InspectorError: if the inspector there cannot be read.
+        OutputError: if the file cannot be written, or holds another inspector; the file then stays as it is.
+        InspectorError: if the existing inspector cannot be read.
     """
     with _held(path, expected is not None) as there:
         if there and (found := read(path)[0]["digest"]) != expected:
             raise OutputError(
-                f"{path} must be the inspector that was read before, got another, saved meanwhile (digest {found[:12]} "
-                f"instead of {str(expected)[:12]}); load it and make the correction again."
+                f"{path} must be the inspector that was read before, got another inspector, saved meanwhile (digest "
+                f"{found[:12]} instead of {str(expected)[:12]}); load it and make the correction again."
             )
         with replacing(path) as file:
             _pack_into(file, manifest, calibration, entries)
@@ -141,26 +143,29 @@ def write(
 
 @contextmanager
 def _held(path: Path, wanted: bool) -> Iterator[bool]:
-    """Keep other programs that hold the file at `path` waiting, if this is wanted: whether there is a file."""
+    """Lock an existing file at `path` against other programs, if `wanted`; yield whether there is a file to replace."""
     while wanted and path.exists():
         with path.open("rb") as file:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):  # no other took its place
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):  # not replaced meanwhile
                 yield True
                 return
     yield False
 
 
 def digests_of(entries: Mapping[str, bytes]) -> dict[str, str]:
-    """sha256 in hex of each entry."""
+    """The sha256 of each entry, in hex, by name."""
     return {name: hashlib.sha256(entry).hexdigest() for name, entry in sorted(entries.items())}
 
 
 def digest_of(manifest: Mapping[str, Any], calibration: Mapping[str, Any], digests: Mapping[str, str]) -> str:
-    """The name of an inspector with its calibration: a sha256 in hex that differs wherever an answer may differ.
+    """The identity of an inspector with its calibration: a sha256 in hex that differs if any answer may differ.
 
-    `digests` are those of its parts, see `digests_of`.
+    Args:
+        manifest: of the inspector.
+        calibration: of the inspector.
+        digests: the digests of the other entries, see `digests_of`.
     """
     described = {name: value for name, value in manifest.items() if name not in _UNNAMED_FIELDS}
     entries = {name: digest for name, digest in digests.items() if not name.startswith(_UNNAMED_ENTRIES)}
@@ -169,7 +174,7 @@ def digest_of(manifest: Mapping[str, Any], calibration: Mapping[str, Any], diges
 
 
 def content_of(source: Source) -> tuple[bytes, str]:
-    """The bytes of a saved inspector, and its name in sentences.
+    """The bytes of a saved inspector, and its name for error messages.
 
     Raises:
         InspectorError: if the file cannot be read.
@@ -185,12 +190,18 @@ def content_of(source: Source) -> tuple[bytes, str]:
 
 
 def read(source: Source, *, name: str | None = None) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
-    """Read and check an inspector: its manifest, its calibration and its other entries.
+    """Read and check an inspector.
 
-    The manifest is given with `digest_of` as its `digest`, which is not in the file. Errors call the source `name`.
+    Args:
+        source: the path or the bytes of the file.
+        name: the name of the source in error messages; None for the path.
+
+    Returns:
+        The manifest, with a field `digest` (see `digest_of`) that the file does not hold; the calibration; the other
+        entries by name.
 
     Raises:
-        InspectorError: if it is missing, no inspector, written by a newer version, damaged or altered.
+        InspectorError: if the file is missing, no inspector, written by a newer version, damaged or altered.
     """
     content, path = content_of(source)
     path = name or path
@@ -243,11 +254,11 @@ def _contents(content: bytes, path: str) -> dict[str, bytes]:
 
 
 def _check_once(path: str, archive: zipfile.ZipFile, size: int) -> None:
-    """Check that a zip holds no entry twice, and no more than its file has room for: a small file is read in a moment.
+    """Check that a zip holds no entry twice, and that its entries do not overlap, so that a small file is read quickly.
 
     Raises:
-        InspectorError: if it holds an entry twice.
-        BadZipFile: if its parts lie over each other.
+        InspectorError: if the zip holds an entry twice.
+        BadZipFile: if entries overlap.
     """
     names = archive.namelist()
     if len(set(names)) < len(names):
@@ -288,7 +299,7 @@ def _object(path: str, name: str, entry: bytes, *, remedy: str) -> dict[str, Any
 
 
 def _misfit(value: object, form: Any, name: str) -> str | None:
-    """The first field that is of another kind than a form says, in words; None where all fit."""
+    """The first field whose type differs from the form, in words; None if all fields fit."""
     if isinstance(form, dict):
         if not isinstance(value, dict):
             return f"{name} must be an object"
@@ -318,7 +329,7 @@ def _finite(value: object) -> bool:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    """UTF-8; a file's name that is not valid text keeps its odd bytes as JSON's own escapes.
+    """The value as JSON in UTF-8; invalid bytes of a file's name are kept as JSON escapes.
 
     Raises:
         ValueError: for a number that is not finite, which `read` would refuse.

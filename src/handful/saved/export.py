@@ -1,9 +1,9 @@
-"""A fitted inspector as one graph, backbone and method together, for programs without Handful.
+"""The export of a fitted inspector as a graph, backbone and method together, for programs without Handful.
 
     image (1, 3, H, W) float32 in [0, 1]  →  map (1, H, W) and score (1,), float32, both in the method's own unit
 
-No scoring is written a second time: torch follows the backbone's network and then the method's own `score`, and
-what it has seen is written as a graph. The graph counts as written once it has been run beside the inspector itself.
+The graph is traced from the backbone's network and the method's own `score`, so no scoring is implemented twice. An
+export succeeds only after the graph's answers have been compared with the inspector's.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from handful.version import __version__
 
 GraphFormat = Literal["openvino", "onnx"]
 DESCRIPTION = "inspector.json"
-DESCRIPTION_VERSION = 3  # 1 squeezed every picture to the input; 2 called the raw score `score`
+DESCRIPTION_VERSION = 3  # version 1 squeezed every picture to the input; version 2 named the raw score `score`
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class Agreement:
     """The largest differences between a graph's answers and the inspector's, in the unit of `TOLERANCE`.
 
     Attributes:
-        pictures: how many were compared.
-        score, map: of the image scores, and of all values of the maps.
+        format: the format of the graph.
+        pictures: the number of pictures compared.
+        score, map: the largest difference between image scores, and between values of the maps.
     """
 
     format: GraphFormat
@@ -56,8 +57,9 @@ class Export:
     """The files of an export.
 
     Attributes:
-        files: their sizes in bytes by name.
-        agreements: one for each format.
+        folder: the folder of the files.
+        files: the size of each file in bytes, by name.
+        agreements: of the graph of each format with the inspector.
     """
 
     folder: Path
@@ -66,7 +68,7 @@ class Export:
 
 
 class Whole(nn.Module):
-    """A backbone's network, (1, 3, H, W) → levels, and the inspector's score of its features."""
+    """A backbone's network, (1, 3, H, W) → levels, followed by the inspector's scoring."""
 
     def __init__(self, network: nn.Module, score: Callable[[Features], Scores], size: tuple[int, int]) -> None:
         super().__init__()
@@ -79,19 +81,21 @@ class Whole(nn.Module):
 
 
 def export(folder: Path, fitted: InspectorState, *, formats: Sequence[GraphFormat], check: Pictures | None) -> Export:
-    """Write an inspector as graphs, and `DESCRIPTION` with what a program needs besides.
+    """Write an inspector as graphs, with a file `DESCRIPTION` for the program that runs the graphs.
 
     Args:
-        folder: new or empty.
-        check: pictures, or folders of them, to compare each graph with the inspector on, besides the thumbnails of its
-            references.
+        folder: a new or empty folder.
+        fitted: the inspector.
+        formats: the formats of the graphs.
+        check: pictures, or folders of pictures, on which each graph is compared with the inspector, besides the
+            thumbnails of the references.
 
     Raises:
-        SettingError: for another method, backbone, precision, device or format, or where a format's packages are
-            missing.
-        OutputError: if the folder cannot be written, or a graph does not answer as the inspector; nothing is then left
-            behind.
-        InputError: if a folder of `check` holds no picture; ImageError for a picture that cannot be read.
+        SettingError: for a method, backbone, precision, device or format that cannot be exported, or if a format's
+            packages are missing.
+        OutputError: if the folder cannot be written, or a graph's answers differ from the inspector's; no file is then
+            left.
+        InputError: if a folder of `check` holds no picture; ImageError for an unreadable picture.
     """
     _check(fitted, formats)
     writers = {kind: _writer(kind) for kind in formats}
@@ -105,7 +109,7 @@ def export(folder: Path, fitted: InspectorState, *, formats: Sequence[GraphForma
         agreements = []
         for kind, write in writers.items():
             with operations_of(what, kind):
-                # The graph is let go of at once: Windows renames no folder whose files are open.
+                # The graph must not be kept in a variable: Windows renames no folder whose files are open.
                 agreements.append(_agreement(kind, write(whole, example, temporary), inputs, own, fitted.calibration))
         described = _describe(fitted, temporary, agreements)
         (temporary / DESCRIPTION).write_text(json.dumps(described, indent=1), "utf-8")
@@ -117,8 +121,8 @@ def _check(fitted: InspectorState, formats: Sequence[str]) -> None:
     check_traceable(fitted.method)
     if fitted.preprocessing.tiles is not None:
         raise SettingError(
-            "An inspector must look at pictures in one input to be written as a graph, got one that looks at tiles; "
-            "fit it again with a number as `--size`."
+            "An inspector must take each picture as a single input to be written as a graph, got an inspector with "
+            "tiles; fit it again with a number as `--size`."
         )
     if fitted.backbone.spec.precision != "f32":
         raise SettingError(
@@ -158,7 +162,7 @@ def _check_images(fitted: InspectorState, check: Pictures | None) -> list[Tensor
 def _agreement(
     kind: GraphFormat, graph: Graph, inputs: Sequence[Tensor], own: Sequence[Scores], calibration: Calibration
 ) -> Agreement:
-    """How well a graph agrees with the inspector's own scores of the same inputs; OutputError if beyond `TOLERANCE`."""
+    """The agreement of a graph with the inspector's scores of the inputs; raises OutputError beyond `TOLERANCE`."""
     of_scores, of_maps = [], []
     for image, scores in zip(inputs, own, strict=True):
         found_map, found = graph(image)
@@ -179,7 +183,7 @@ def _describe(fitted: InspectorState, folder: Path, agreements: Sequence[Agreeme
     """The description for a program without Handful, ready for JSON."""
     spec, (height, width) = fitted.backbone.spec, fitted.preprocessing.size
     calibration = fitted.calibration.as_dict()
-    del calibration["references"]  # how many; they are named below
+    del calibration["references"]  # a number; "references" below lists the pictures instead
     return {
         "format_version": DESCRIPTION_VERSION,
         "handful": __version__,

@@ -1,4 +1,4 @@
-"""The history of an inspector in its file: the scores of the references and all revisions, as JSON; without torch."""
+"""The history of an inspector as JSON: the scores of the references and all revisions. This module needs no torch."""
 
 import json
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ HISTORY_ENTRY = "revisions.json"
 
 
 def history_entry(history: History) -> bytes:
-    """The scores of the references and all revisions, as they are saved."""
+    """The history as the bytes of its entry in the saved file."""
     return json.dumps(asdict(history), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def history_of(entries: Mapping[str, bytes]) -> History:
-    """The history of a saved inspector; raises InspectorError if it is missing or cannot be read."""
+    """The history of a saved inspector; raises InspectorError if the entry is missing or cannot be read."""
     try:
         return _history(json.loads(entries[HISTORY_ENTRY]))
     except (HandfulError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -45,17 +45,17 @@ def _history(values: Mapping[str, Any]) -> History:
         map_factors=tuple(factors[1].tolist()),
         written=dict(values["written"]),
         revisions=tuple(_revision(one) for one in values["revisions"]),
-        prior=_prior(values["prior"]) if "prior" in values else PATCHCORE,  # earlier, that of all methods
+        prior=_prior(values["prior"]) if "prior" in values else PATCHCORE,  # files of older versions hold no prior
     )
 
 
 def _revision(values: Any) -> Revision:
-    """One revision; raises KeyError, TypeError, ValueError or a HandfulError for anything else."""
+    """A revision; raises KeyError, TypeError, ValueError or a HandfulError for values of another form."""
     if not isinstance(values, dict) or set(values) != {field.name for field in fields(Revision)}:
         raise ValueError("a revision of other fields")
     if values["kind"] not in get_args(Kind) or not isinstance(values["date"], str):
         raise ValueError(f"an unknown revision {values['number']}")
-    needed = values["kind"] in ("rate", "undo")  # a region ignored before its share was kept has no value
+    needed = values["kind"] in ("rate", "undo")  # "ignore" has no value in files of versions that did not save it
     if values["kind"] != "ignore" and needed != (values["value"] is not None):
         raise ValueError(f"a revision {values['number']} that must have a value, or must not")
     if values["kind"] == "rate":
@@ -74,7 +74,7 @@ def _revision(values: Any) -> Revision:
 
 
 def _given(values: Any) -> PictureRecord:
-    # Earlier, `score` was the name of the raw score.
+    # In files of older versions the raw score is named `score`.
     given = PictureRecord(**{"raw_score" if name == "score" else name: value for name, value in values.items()})
     if not isinstance(given.name, str) or not isinstance(given.sha256, str):
         raise ValueError("a picture whose name or digest is no text")
@@ -97,7 +97,7 @@ def _prior(values: Any) -> Prior:
 
 
 def _number(value: Any) -> float:
-    """A finite number of a size that a score may have; raises ValueError for anything else."""
+    """A number of magnitude at most `LARGEST`; raises ValueError for any other value."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
         raise ValueError(f"{str(value)[:50]!r} instead of a number")
     return float(value)
@@ -110,7 +110,7 @@ def _whole(value: Any) -> int:
 
 
 def _rectangle(values: Any, axes: int) -> NDArray[np.float64]:
-    """A rectangle of numbers that are not negative, with as many axes; raises ValueError for anything else."""
+    """An array of one or two axes without negative numbers; raises ValueError for any other value."""
     rows = [[_number(value) for value in row] for row in (values if axes == 2 else [values])]
     if not rows or not rows[0] or len({len(row) for row in rows}) > 1 or min(map(min, rows)) < 0:
         raise ValueError("scores that are no rectangle of numbers from 0")

@@ -1,4 +1,4 @@
-"""Reads a saved inspector's manifest and entries; writes its history. Without torch."""
+"""The parts of an inspector from the manifest and the entries of its file. This module needs no torch."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -26,14 +26,14 @@ Arrays = tuple[NDArray[np.float32], ...]  # the levels of one picture, (h, w, D)
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn errors of the entries of an inspector that cannot be read into the one sentence of InspectorError."""
+    """Convert errors of unreadable entries to an InspectorError with a sentence that names the file."""
     try:
         yield
     except HandfulError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InspectorError(
-            f"{path} must hold a whole inspector, got one that cannot be read ({error}); fit it again."
+            f"{path} must hold a whole inspector, got an unreadable inspector ({error}); fit it again."
         ) from error
 
 
@@ -47,7 +47,7 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing that an inspector's manifest describes."""
     fields = manifest["preprocessing"]
     limit = fields.get("max_pixels", images.MAX_PIXELS)
-    aspect_kept, side = fields.get("keeps_aspect", False), fields.get("side", 0)  # up to format 2 all were squeezed
+    aspect_kept, side = fields.get("keeps_aspect", False), fields.get("side", 0)  # format 2 squeezes all pictures
     fine = tuple(fields["fine"]) if "fine" in fields else None
     return Preprocessing(tuple(fields["size"]), fields["bits"], fields.get("bright"), limit, aspect_kept, side, fine)
 
@@ -69,12 +69,12 @@ def references_of(manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> 
 def gate_of(manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> Gate:
     """The gate that an inspector was saved with."""
     statistics = safetensors.numpy.load(entries[GATE_ENTRY])
-    unknown = np.full(len(statistics["contrast"]), np.inf, np.float32)  # saved before the finest detail was kept
+    unknown = np.full(len(statistics["contrast"]), np.inf, np.float32)  # for files of versions that saved no `detail`
     return Gate(check_names(manifest["gate"]), ReferenceStatistics(**{"detail": unknown, **statistics}))
 
 
 def visibility_of(manifest: Mapping[str, Any], calibration: Calibration, history: History) -> Visibility | None:
-    """The share of synthetic defects that a saved inspector finds; None where the file keeps no scores of any.
+    """The detection rates of synthetic defects of a saved inspector; None if the file holds no scores of such defects.
 
     Raises:
         KeyError, TypeError, ValueError: if the manifest's scores cannot be read.
@@ -89,7 +89,7 @@ def thumbnail_entry(number: int) -> str:
 
 
 def reference_levels(entries: Mapping[str, bytes]) -> tuple[tuple[Arrays, ...], NDArray[np.bool_] | None]:
-    """The levels of every picture learnt, and all ignored regions as one, as `handful.saved.state` wrote them."""
+    """The features of every learnt picture, and the union of the ignored regions, None without ignored regions."""
     tensors = safetensors.numpy.load(entries[LEARNT_ENTRY])
     count = sum(name.removeprefix("level.").isdigit() for name in tensors)
     levels = [tensors[f"level.{number}"] for number in range(count)]

@@ -1,11 +1,10 @@
-"""A method's scoring as a graph that lies in the saved inspector, so that pictures are inspected without torch.
+"""A method's scoring as a graph in the saved inspector, for inspection without torch.
 
-    levels (1, h, w, D) each, what the method has learnt  →  map (1, H, W) and score (1,)
+    levels (1, h, w, D) each, the method's state  →  map (1, H, W) and score (1,)
 
-No scoring is written a second time: torch follows the method's own `score`, as it does for `handful.saved.export`; of
-which methods it can, their `traceable` says.
-What the method has learnt goes in as it lies in the inspector, so that the graph holds none of it and is the same for
-all inspectors of one method, settings and shapes.
+The graph is traced from the method's own `score`, so no scoring is implemented twice; `Method.traceable` tells whether
+a method can be traced. The method's state is an input of the graph, not a part of it, so the graph is the same for all
+inspectors of the same method, settings and shapes.
 """
 
 import json
@@ -32,9 +31,9 @@ from handful.types import Features, ModelOutput, Scores
 if TYPE_CHECKING:
     from handful.backbones.openvino_engine import WholeGraph
 
-# What a graph's answers may differ by from the inspector's, where 1 is from a typical good part to the threshold, or
-# as a share of what is farther than that: a tenth of the last digit that is printed. The order of float32's sums alone
-# makes 1e-6 to 2e-4 of it (docs/export.md); what is more is another computation.
+# The largest accepted difference between a graph's answers and the inspector's on the calibrated scale, relative for
+# values above 1: a tenth of the last printed digit. The order of float32 sums alone gives differences of 1e-6 to 2e-4
+# (docs/export.md); a larger difference means a different computation.
 TOLERANCE = 1e-3
 
 Shape = tuple[int, ...]
@@ -46,8 +45,9 @@ class KeptGraph:
     """The graph in a saved inspector.
 
     Attributes:
-        entries: its files.
-        score, map: how far its answers lay from the inspector's on the references' thumbnails, see `TOLERANCE`.
+        entries: the files of the graph.
+        score, map: the largest differences from the inspector's image scores and maps on the references' thumbnails,
+            see `TOLERANCE`.
     """
 
     entries: dict[str, bytes]
@@ -56,11 +56,12 @@ class KeptGraph:
 
 
 class Scoring(nn.Module):
-    """A method's scores of one picture, with what it has learnt as inputs.
+    """A method's scores of one picture, with the method's state as inputs.
 
     Args:
-        method: of these settings; what it has learnt itself does not matter.
-        state: the shapes of its state; those that hold nothing are no inputs.
+        method: gives class and settings; its own state does not matter.
+        state: the shapes of the state's tensors; empty tensors are not inputs.
+        depths: D of each level.
         score: (method, features, good=features of a good picture) → scores.
         size: (H, W) of the frame.
     """
@@ -77,7 +78,7 @@ class Scoring(nn.Module):
         self.method, self.shapes, self.depths, self.score, self.size = method, state, depths, score, size
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels, then the state, then the levels of a good picture, if they count → map (1, H, W), score (1,)."""
+        """Levels, then state, then, with an ignored region, a good picture's levels → map (1, H, W), score (1,)."""
         rest = iter(tensors)
         levels = tuple(next(rest) for _ in self.depths)
         state = {name: torch.empty(shape) if 0 in shape else next(rest) for name, shape in self.shapes.items()}
@@ -94,14 +95,18 @@ def keep(
     look: Callable[[NDArray[np.float32]], ModelOutput],
     images: Sequence[NDArray[np.float32]],
 ) -> KeptGraph:
-    """Make the graph of a fitted method's scoring, and check that it answers as the inspector does.
+    """Make the graph of a fitted method's scoring, and check that its answers agree with the inspector's.
 
     Args:
-        look: what the inspector sees in a picture (3, H, W) by torch.
-        images: pictures to compare the two on.
+        method: the fitted method.
+        features: of the learnt pictures.
+        backbone: computes the features of pictures.
+        calibration: defines the scale of `TOLERANCE`.
+        look: the inspector's output for a picture (3, H, W), computed by torch.
+        images: pictures on which both are compared.
 
     Raises:
-        SettingError, InspectorError: where there can be none, or where it answers otherwise; the sentence says why.
+        SettingError, InspectorError: if there can be no graph, or if its answers differ; the sentence says why.
     """
     check_traceable(method)
     if backbone.spec.engine != "openvino":
@@ -125,7 +130,7 @@ def keep(
 
 
 def check_traceable(method: methods.Method) -> None:
-    """Raise SettingError, naming traceable methods, for one whose scoring torch cannot follow into a graph."""
+    """Raise SettingError, naming traceable methods, for a method whose scoring cannot be traced into a graph."""
     if not method.traceable:
         able = ", ".join(name for name, known in methods.METHODS.items() if known.traceable)
         raise SettingError(
@@ -134,7 +139,7 @@ def check_traceable(method: methods.Method) -> None:
 
 
 def traced(method: methods.Method, features: ReferenceFeatures) -> dict[str, bytes]:
-    """The files of the graph of a fitted method's scoring, for pictures like those that it has learnt."""
+    """The files of the graph of a fitted method's scoring, for pictures of the size of the learnt pictures."""
     return _entries(
         type(method),
         json.dumps(method.settings),
@@ -149,10 +154,10 @@ def traced(method: methods.Method, features: ReferenceFeatures) -> dict[str, byt
 def opened(
     entries: Mapping[str, bytes], method: methods.Method, features: ReferenceFeatures, backbone: Backbone
 ) -> "WholeGraph":
-    """A graph ready to run, with what the method has learnt.
+    """A graph ready to run, with the method's state as inputs.
 
     Raises:
-        InspectorError: if it cannot be read; SettingError: if this CPU does not compute in its precision.
+        InspectorError: if the graph cannot be read; SettingError: if this CPU cannot compute in its precision.
     """
     from handful.backbones.openvino_engine import WholeGraph
 
@@ -162,7 +167,7 @@ def opened(
 
 
 def from_entries(manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> KeptGraph | None:
-    """Out of a saved inspector; None where it holds none."""
+    """The graph of a saved inspector; None if the file holds no graph."""
     if SCORING_ENTRY not in entries:
         return None
     found = {name: entries[name] for name in (SCORING_ENTRY, SCORING_CONSTANTS_ENTRY)}
@@ -179,7 +184,7 @@ def _entries(
     size: tuple[int, int],
     ignored: bytes | None,
 ) -> dict[str, bytes]:
-    """The graph, remembered for a process that saves many alike."""
+    """The files of a graph; cached, as a process may save many inspectors of the same method, settings and shapes."""
     from handful.graphs.openvino_writer import scoring_entries
 
     mask = None if ignored is None else np.frombuffer(ignored, np.bool_).reshape(size).copy()
@@ -199,7 +204,7 @@ def _entries(
 
 @contextmanager
 def operations_of(subject: str, writer: str) -> Iterator[None]:
-    """Turn any error of a package that writes graphs into one sentence, see `handful.errors.conversion_error`."""
+    """Convert errors of a package that writes graphs to a SettingError, see `handful.errors.conversion_error`."""
     try:
         yield
     except (HandfulError, OSError):
@@ -210,6 +215,6 @@ def operations_of(subject: str, writer: str) -> Iterator[None]:
 
 
 def relative_difference(found: _Values, own: _Values, typical: float, threshold: float) -> float:
-    """The largest difference, on the calibrated scale, or as a share of values above 1 on it."""
+    """The largest difference on the calibrated scale, relative for values of magnitude above 1 on that scale."""
     scale = np.maximum(threshold - typical, np.abs(own - typical))
     return float(np.max(np.abs(found - own) / scale))

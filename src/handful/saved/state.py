@@ -1,4 +1,4 @@
-"""A fitted inspector: its state, how it scores, and the saved file that holds it."""
+"""The state of a fitted inspector: its parts, its scores, and the contents of its saved file."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -38,31 +38,31 @@ from handful.types import Features, ModelOutput, Reference, Scores
 from handful.version import __version__
 
 DEFECTS_ENTRY = "defects.safetensors"
-OF_THE_FILE = ("digest", "format_version", "graph")  # fields that follow from the rest when a file is written
+OF_THE_FILE = ("digest", "format_version", "graph")  # manifest fields that are computed when a file is written
 EVIDENCE_OF_TILES = "single patches of tiles; wide ones and turned copies do not count in tiles"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class InspectorState:
-    """Everything that an inspector has learnt; a correction makes another state of it.
+    """The immutable state of a fitted inspector; a correction makes a new state.
 
     Attributes:
-        method: fitted.
+        method: the fitted method.
         backbone: computes the features.
-        preprocessing: from pixels to the input of the backbone.
+        preprocessing: the steps from pixels to the input of the backbone.
         calibration: the threshold and its basis.
-        references: the good pictures, in the order in which the method has learnt them.
+        references: the learnt good pictures, in the order in which the method has learnt them.
         gate: says which pictures are doubtful.
-        turning: whether references were learnt in turned copies; None for an inspector saved before there were any.
-        features: of the references and of the defects that were reported.
+        turning: whether turned copies of the references were learnt, and why; None in files older than turned copies.
+        features: of the learnt pictures and of the missed defects.
         history: the scores of the references, and all corrections.
-        head: name and sha256 of the trained head that the method scores with; None without.
-        graph: the graph that was saved with the inspector; None where there is none yet.
-        oddities: references that are unlike the others.
-        trials: scores of synthetic defects; None where none were planted.
-        sizing: which size `auto` chose, and why; None where a size was asked for.
-        loaded: the manifest of the file that it was loaded from, until a correction: a setting that a later version
-            has added must not change the digest. None for any other state.
+        head: name and sha256 of the trained head that the method scores with; None without a head.
+        graph: the saved graph of the scoring; None if there is no graph yet.
+        oddities: references that are unlike the other references.
+        trials: scores of synthetic defects; None if none were planted.
+        sizing: the size that `auto` chose, and why, in words; None if the size was given.
+        loaded: the manifest of the file that the state was loaded from, until a correction, so that settings which a
+            later version adds do not change the digest; None for any other state.
     """
 
     method: methods.Method
@@ -83,59 +83,65 @@ class InspectorState:
 
     @property
     def tiling(self) -> Tiling | None:
-        """The scoring of pictures in tiles; None where a picture is one input."""
+        """The scoring of pictures in tiles; None if each picture is a single input."""
         return Tiling(self.backbone, self.preprocessing) if self.preprocessing.tiles else None
 
     @property
     def evidence(self) -> str | None:
-        """Which kinds of evidence count in the scores, and why others do not, in words."""
+        """The kinds of evidence that count in the scores, and the reason why others do not, in words."""
         return EVIDENCE_OF_TILES if self.preprocessing.tiles else self.method.evidence
 
     @property
     def visibility(self) -> Visibility | None:
-        """The share of synthetic defects found at the threshold; None where none were planted."""
+        """The detection rates of synthetic defects at the threshold; None if none were planted."""
         if self.trials is None:
             return None
         return self.trials.at(self.calibration.threshold, changed=len(self.history.standing(*CHANGING)))
 
     def forward(self, image: NDArray[np.float32]) -> ModelOutput:
-        """Backbone and method of a picture (3, H, W) in [0, 1], through torch."""
+        """The output of backbone and method for a picture (3, H, W) in [0, 1], through torch."""
         check_torch()
         features = self.backbone(torch.from_numpy(image)[None])
         scores = self.score(features)
         return ModelOutput(features.arrays(), scores.maps[0].cpu().numpy(), float(scores.image[0]))
 
     def score(self, features: Features) -> Scores:
-        """Scores of features; an ignored region does not count."""
+        """The scores of features; ignored regions do not count."""
         if self.features.ignored is None:
             return self.method.score(features)
         return score_ignoring(self.method, features, ignored=self.features.ignored, good=self.features.good)
 
     def judge(self, picture: Picture, features: Features) -> tuple[Scores, Features]:
-        """A picture's scores, and the features that its image score is of: in tiles, those of the strangest tile."""
+        """A picture's scores, and the features that give its image score: `features`, or the highest tile's."""
         if self.tiling is None:
             return self.score(features), features
         return self.tiling.score(self.method, self.preprocessing.in_detail(picture))
 
     def image_score(self, features: Features) -> float:
-        """The image score of the features that `judge` gave beside it."""
+        """The image score of features that `judge` returned, of a whole picture or of a tile."""
         scores = self.score(features)
         return float(scores.maps.max() if self.preprocessing.tiles else scores.image[0])
 
     def doubt(self, picture: Picture, image: NDArray[np.float32], features: Features) -> str | None:
-        """The gate's doubt about a picture (3, H, W), the end of a sentence; None without a doubt."""
+        """The gate's doubt about a picture, as the end of a sentence; None without a doubt.
+
+        Args:
+            picture: as read.
+            image: (3, H, W), the input of the backbone.
+            features: of `image`.
+        """
         good = [one.arrays() for one in self.features.learnt]
         fine = self.preprocessing.in_detail(picture) if self.preprocessing.tiles else None
         return self.gate.refuse_image(image, fine) or self.gate.refuse_features(features.arrays(), good)
 
     @cached_property
     def digest(self) -> str:
-        """The name of the inspector with its calibration: sha256 in hex, another one after every correction."""
+        """The identity of the inspector with its calibration: sha256 in hex; every correction changes the digest."""
         manifest, entries = self.described()
         return archive.digest_of(manifest, self.calibration.as_dict(), archive.digests_of(entries))
 
     def described(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The manifest and the entries of the saved file, without the graph, which follows from the rest."""
+        """The manifest and the entries of the saved file, without the graph, which follows from the other entries."""
         manifest = self._manifest() if self.loaded is None else {**self.loaded, "handful": __version__}
         method_state = {name: tensor.cpu().contiguous() for name, tensor in self.method.state().items()}
         entries = {STATE_ENTRY: safetensors.torch.save(method_state), **self.backbone.entries}
@@ -150,7 +156,7 @@ class InspectorState:
             "method": {"name": self.method.name, "settings": self.method.settings},
             "backbone": asdict(self.backbone.spec),
             "preprocessing": _preprocessing(self.preprocessing),
-            "contrast": float(self.gate.statistics.contrast.min()),  # unused; the digest of earlier files holds it
+            "contrast": float(self.gate.statistics.contrast.min()),  # unused; kept for the digests of earlier files
             "gate": list(self.gate.checks),
             "turning": asdict(self.turning) if self.turning else None,
             "evidence": self.evidence,
@@ -177,7 +183,7 @@ class InspectorState:
         return manifest | {"graph": said}, self.calibration.as_dict(), entries | graph
 
     def _kept_graph(self, *, make: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """The graph's files, none where there are none, and the manifest's words on the graph."""
+        """The graph's files, none without a graph, and the manifest's field on the graph."""
         if self.graph is None and not make:
             return {}, {"why": "It was saved before its graph was made; load it in Python and save it again."}
         try:
@@ -207,19 +213,19 @@ class InspectorState:
         """The state that a saved file holds.
 
         Args:
-            manifest, calibration, entries: as `handful.saved.archive.read` gives them.
-            method: of the manifest's name and settings, with its head; its state is loaded.
-            engine: None for the engine of the manifest.
-            device: where torch runs.
+            manifest, calibration, entries: the results of `handful.saved.archive.read`.
+            method: an unfitted method of the manifest's name and settings, with its head; its state is loaded.
+            engine: the engine that runs the backbone; None for the engine of the manifest.
+            device: the device that torch runs on.
 
         Raises:
-            KeyError, TypeError, ValueError, InspectorError, SafetensorError: if they cannot be read.
+            KeyError, TypeError, ValueError, InspectorError, SafetensorError: if the contents cannot be read.
         """
         spec, preprocessing = spec_of(manifest), preprocessing_of(manifest)
         network = {name: entry for name, entry in entries.items() if name.startswith("backbone.")}
         backbone = with_crops(backbones.load(spec, network, engine=engine, device=device), method.crops_wanted)
         method.load_state(safetensors.torch.load(entries[STATE_ENTRY])).to(backbone.device)
-        as_saved = backbone.spec == spec  # not with another engine
+        as_saved = backbone.spec == spec  # False with another engine than the saved engine
         return cls(
             method=method,
             backbone=backbone,
@@ -240,15 +246,16 @@ class InspectorState:
 
 
 def method_of(manifest: Mapping[str, Any], given: type[methods.Method] | None, *, name: str) -> methods.Method:
-    """The method that a saved file names, not fitted and without a head.
+    """The method that a saved file names, unfitted and without a head.
 
     Args:
         manifest: of the file.
-        given: the class of the method; None for one of `handful.methods.METHODS`.
-        name: of the file.
+        given: the class of the method; None to look the class up in `handful.methods.METHODS`.
+        name: of the file, for error messages.
 
     Raises:
-        InspectorError: if the class given is another one, or none was given and the method is not in the list.
+        InspectorError: if the given class has another name than the file's method, or if no class was given and the
+            method is not in `METHODS`.
     """
     wanted = manifest["method"]["name"]
     kind = methods.METHODS.get(wanted) if given is None else given
@@ -261,7 +268,7 @@ def method_of(manifest: Mapping[str, Any], given: type[methods.Method] | None, *
 
 
 def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Ready for the manifest; where pictures were to be squeezed, as inspectors of format 2 say it."""
+    """The preprocessing for the manifest; a preprocessing that squeezes pictures has the fields of format 2."""
     fields = asdict(preprocessing)
     if not (preprocessing.keeps_aspect or preprocessing.side):
         del fields["keeps_aspect"], fields["side"]
@@ -276,7 +283,7 @@ def _oddities(manifest: Mapping[str, Any]) -> tuple[Oddity, ...]:
 
 
 def _feature_entries(features: ReferenceFeatures) -> dict[str, bytes]:
-    """The features of references and defects, and the ignored regions, as they are saved."""
+    """The entries that hold the features of learnt pictures and defects, and the ignored regions."""
     tensors = _named("level", join(features.learnt))
     for name in ("augmented", "turned", "tiles"):
         if found := getattr(features, name):
@@ -290,7 +297,7 @@ def _feature_entries(features: ReferenceFeatures) -> dict[str, bytes]:
 
 
 def _reference_features(entries: Mapping[str, bytes], *, size: tuple[int, int], device: str) -> ReferenceFeatures:
-    """The features that `_feature_entries` saved, for an input of (H, W) = `size`, on a device."""
+    """The features in the entries that `_feature_entries` made, for an input of (H, W) = `size`, on a device."""
     learnt = safetensors.torch.load(entries[LEARNT_ENTRY])
     defects = safetensors.torch.load(entries[DEFECTS_ENTRY]) if DEFECTS_ENTRY in entries else {}
     masks = safetensors.numpy.load(entries[IGNORED_ENTRY]) if IGNORED_ENTRY in entries else {}
@@ -308,7 +315,7 @@ def _reference_features(entries: Mapping[str, bytes], *, size: tuple[int, int], 
 
 
 def _named(name: str, features: Features) -> dict[str, Tensor]:
-    """All that features consist of, to be saved."""
+    """The tensors of features by their names in the saved file."""
     tensors = {f"{name}.{number}": level for number, level in enumerate(features.levels)}
     tensors |= {f"{name}.{kind}": one for kind in ("image", "text") if (one := getattr(features, kind)) is not None}
     named = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
@@ -319,7 +326,7 @@ def _named(name: str, features: Features) -> dict[str, Tensor]:
 
 
 def _features(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> Features | None:
-    """What `_named` gave; None where there is none of that name."""
+    """The features whose tensors `_named` gave; None if there are no tensors of that name."""
     if f"{name}.0" not in tensors:
         return None
     count = sum(key.removeprefix(f"{name}.").isdigit() for key in tensors)
@@ -338,6 +345,6 @@ def _features(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], d
 
 
 def _split(name: str, tensors: Mapping[str, Tensor], size: tuple[int, int], device: str) -> list[Features]:
-    """One `Features` for each picture of an entry."""
+    """The features of each picture in an entry, in a list."""
     features = _features(name, tensors, size, device)
     return [] if features is None else [features[[row]] for row in range(len(features))]

@@ -1,1 +1,1 @@
-"""Trains backbones and heads."""
+"""The training of backbones and heads."""

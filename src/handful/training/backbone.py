@@ -1,4 +1,4 @@
-"""The loop behind every training on references: updates, progress, checkpoints. A stop in the middle loses nothing."""
+"""The training of a backbone on references, with progress, and checkpoints from which a stopped training goes on."""
 
 import json
 import math
@@ -28,13 +28,13 @@ SAVE_EVERY = 30.0  # seconds from one checkpoint to the next
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
-        number: updates made.
-        updates: at most.
-        loss: of the last one.
-        seconds_left: if the other updates take as long as those of this run.
+        number: the number of updates made.
+        updates: the largest number of updates.
+        loss: the loss of the last update.
+        seconds_left: the estimated time of the remaining updates, from the updates of this run.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Progress:
 
 
 class Pace:
-    """The speed of a training, which has made `first` of at most `updates` updates before."""
+    """The speed of a training that had made `first` of at most `updates` updates before this run."""
 
     def __init__(self, first: int, updates: int) -> None:
         self._first, self._updates, self._begin = first, updates, time.monotonic()
@@ -65,19 +65,18 @@ class BackboneTrainer:
             print(progress.loss)
         training.save("tuned.safetensors")
 
-    The file serves wherever a backbone's `weights` are asked for. The same seed gives the same weights on the same kind
-    of machine.
+    The file can be given as `weights` of the backbone. Equal seeds give equal weights on machines of the same kind.
 
     Args:
-        tuning: what to train, and how.
-        references: as `handful.data.images.gather` takes them.
+        tuning: the training and its settings.
+        references: good pictures, see `handful.data.images.gather`.
         backbone, weights: see `handful.backbones.create`.
-        seed: of all that is random.
-        device: where torch runs.
-        checkpoint: a file to save to every half minute and on an interruption, and to go on from where it exists.
+        seed: the seed of all random draws.
+        device: the device that torch runs on.
+        checkpoint: a file that is saved every half minute and on an interruption; an existing checkpoint is continued.
 
     Raises:
-        InputError: without a picture; ImageError for one that cannot be read.
+        InputError: without a picture; ImageError for an unreadable picture.
         SettingError, WeightsError: see `handful.backbones.create`.
     """
 
@@ -108,10 +107,10 @@ class BackboneTrainer:
         tuning.start(self.trunk, _at_size(pictures, tuning.size), seed=seed)
 
     def run(self) -> Iterator[Progress]:
-        """Make every update that is left; the progress after each.
+        """Make the remaining updates, and yield the progress after each.
 
         Raises:
-            InputError: if the checkpoint is another training's or damaged.
+            InputError: if the checkpoint belongs to another training or is damaged.
             SettingError: if the loss does not stay finite.
             OutputError: if the checkpoint cannot be written.
         """
@@ -134,7 +133,7 @@ class BackboneTrainer:
         """Write the trained backbone's weights as safetensors, and remove the checkpoint.
 
         Raises:
-            OutputError: if they cannot be written.
+            OutputError: if the file cannot be written.
         """
         words = f"{self.tuning.name} on {len(self._identity['references'])} references"
         metadata = {timm.TRAINED_BY: words, "handful": json.dumps(self._identity)}
@@ -149,7 +148,7 @@ class BackboneTrainer:
             write_checkpoint(self.checkpoint, self._identity, number, learnt, self.tuning.optimiser_, {})
 
     def _resume(self) -> int:
-        """Take over a checkpoint that exists; returns the number of updates made."""
+        """Restore an existing checkpoint, and return the number of updates made."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return 0
         found = read_checkpoint(self.checkpoint, self._identity)
@@ -158,6 +157,6 @@ class BackboneTrainer:
 
 
 def _at_size(pictures: Sequence[Picture], size: int) -> list[NDArray[np.uint8]]:
-    """The references as trainings take them: each (size, size, 3)."""
+    """The references in the form for a training: each (size, size, 3) uint8."""
     preprocessing = Preprocessing((size, size), bits_of(list(pictures)))
     return [(preprocessing(picture) * 255).round().astype(np.uint8).transpose(1, 2, 0) for picture in pictures]

@@ -1,4 +1,4 @@
-"""How far a training has come, in a file that it goes on from: one safetensors file, written aside and renamed."""
+"""The checkpoint of a training, a safetensors file from which a stopped training goes on."""
 
 import json
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from handful.files import replacing
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training needs to go on.
+    """The state from which a training goes on.
 
     Attributes:
-        number: updates made.
-        learnt: the state of what is trained.
-        optimiser: the state of each of the optimiser's weights, by row.
-        facts: whatever else the training keeps, ready for JSON.
+        number: the number of updates made.
+        learnt: the state of the trained modules.
+        optimiser: the optimiser's state for each weight, by row.
+        facts: further values of the training, as a dictionary for JSON.
     """
 
     number: int
@@ -32,7 +32,7 @@ class Checkpoint:
     facts: dict[str, Any]
 
     def restore(self, learnt: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        """Bring a module and its optimiser to this state."""
+        """Load the state into a module and its optimiser."""
         learnt.load_state_dict({name: self.learnt[name] for name in learnt.state_dict()})
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": self.optimiser, "param_groups": groups})
@@ -46,10 +46,10 @@ def write_checkpoint(
     optimiser: torch.optim.Optimizer,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint of a training, which `identity` tells from others.
+    """Write a checkpoint of a training; `identity` tells the training from other trainings.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     tensors = {f"learnt.{name}": tensor for name, tensor in learnt.items()}
     for row, values in optimiser.state_dict()["state"].items():
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        InputError: if it is another training's or damaged.
+        InputError: if the checkpoint belongs to another training or is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -72,12 +72,13 @@ def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
         found, number, facts = json.loads(metadata["handful"]), int(metadata["number"]), json.loads(metadata["facts"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
-            f"{path} must be a whole checkpoint, got one that cannot be read; remove it to begin anew."
+            f"{path} must be a whole checkpoint, got an unreadable file; remove it to begin anew."
         ) from error
     if found != json.loads(json.dumps(identity)):
         other = next(name for name in identity if found.get(name) != json.loads(json.dumps(identity[name])))
         raise InputError(
-            f"{path} must be of this training, got one of other {other.replace('_', ' ')}; remove it to begin anew."
+            f"{path} must be of this training, got a checkpoint of other {other.replace('_', ' ')}; remove it to begin "
+            f"anew."
         )
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _part(tensors, "optimiser").items():
@@ -87,7 +88,7 @@ def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
 
 
 def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors stores them: on the CPU, contiguous, none sharing memory with another."""
+    """Copies of tensors for safetensors: on the CPU, contiguous and without shared memory."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 

@@ -1,4 +1,4 @@
-"""Train a head on labelled data sets of other products: features once, updates, validation on classes held out."""
+"""The training of a head on labelled data sets of other products, with validation on held-out classes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,10 +29,10 @@ from handful.training.backbone import Pace, Progress
 from handful.training.checkpoint import on_cpu, read_checkpoint, write_checkpoint
 from handful.types import AuxiliaryClass, Category, Dataset, Sample
 
-HELD_OUT = 0.2  # share of the classes that a head is chosen by, at least one
-MOST_REFERENCES = 100  # good pictures of a class to draw references from: what memory holds
-MOST_VALIDATED = 30  # good and as many anomalous pictures of a class to choose by
-CHECKS = 10  # how often a training is validated
+HELD_OUT = 0.2  # share of the classes held out for validation, at least one class
+MOST_REFERENCES = 100  # good pictures of a class from which references are drawn, bounded by memory
+MOST_VALIDATED = 30  # good pictures, and as many anomalous pictures, of a class in a validation
+CHECKS = 10  # the number of validations in a training
 
 
 class _Shown(NamedTuple):
@@ -44,31 +44,32 @@ class _Shown(NamedTuple):
 
 
 class HeadTrainer:
-    """Trains a head on labelled data sets, and keeps it as it was when held-out classes of them came out best.
+    """Trains a head on labelled data sets, and keeps the head of the best validation on held-out classes.
 
         training = HeadTrainer(create_head_training("resad", {}), {"visa": open_dataset(path)}, backbone)
         for progress in training.run():
             print(progress.loss)
         training.save("head.safetensors")
 
-    A place of a level is anomalous where any of its pixels is. Of a class whose defects no mask marks, only good
-    pictures are learnt from, each beside a copy with a synthetic defect. Augmented pictures, where the training wants
-    some, are made of a class's test pictures and synthetic ones. The classes held out are drawn from those that
-    have good and anomalous test pictures; no other class, and no other data set, has a say in what is kept.
+    A place of a level is anomalous if any of its pixels is. A class without masks is learnt from good pictures alone,
+    with a copy of each that has a synthetic defect. Augmented pictures, if the training needs them, are made from a
+    class's test pictures and synthetic defects. The held-out classes are drawn from the classes with good and anomalous
+    test pictures; no other class and no other data set influences which head is kept.
 
     Args:
-        training: what to train, and how.
-        datasets: by name.
-        backbone: computes the features, once; it stays as it is.
-        seed: of all that is random.
-        checkpoint: a file to save to after every validation and on an interruption, and to go on from where it exists.
-        track: shows how far the features are.
+        training: the training and its settings.
+        datasets: labelled data sets by name.
+        backbone: computes the features, once; the backbone is not trained.
+        seed: the seed of all random draws.
+        checkpoint: a file that is saved after every validation and on an interruption; an existing checkpoint is
+            continued.
+        track: shows the progress of the features.
 
     Attributes:
         validation: the mean image AUROC on the held-out classes, in percent, by the number of updates made.
 
     Raises:
-        InputError: without two classes, one of which can be held out; ImageError for a picture that cannot be read.
+        InputError: unless there are two classes, of which one can be held out; ImageError for an unreadable picture.
     """
 
     def __init__(
@@ -107,10 +108,10 @@ class HeadTrainer:
         }
 
     def run(self) -> Iterator[Progress]:
-        """Make every update that is left; the progress after each.
+        """Make the remaining updates, and yield the progress after each.
 
         Raises:
-            InputError: if the checkpoint is another training's or damaged.
+            InputError: if the checkpoint belongs to another training or is damaged.
             SettingError: if the loss does not stay finite.
             OutputError: if the checkpoint cannot be written.
         """
@@ -130,10 +131,10 @@ class HeadTrainer:
             raise
 
     def save(self, path: Path) -> None:
-        """Write the head as it was when the held-out classes came out best, and remove the checkpoint.
+        """Write the head of the best validation, and remove the checkpoint.
 
         Raises:
-            OutputError: if it cannot be written.
+            OutputError: if the file cannot be written.
         """
         head = self.training.make_head(self._classes[0].references.depths, seed=self.seed)
         head.load_state_dict(self._best)
@@ -153,7 +154,7 @@ class HeadTrainer:
             self.checkpoint.unlink(missing_ok=True)
 
     def _read(self, name: str, category: Category, *, validated: bool) -> AuxiliaryClass:
-        """The features of one class."""
+        """The features and masks of a class."""
         good = draw(category.train, shots=min(MOST_REFERENCES, len(category.train)), seed=self.seed)
         pictures = {path: images.read_picture(path, detail=max(self.backbone.spec.size)) for path in good}
         preprocessing = Preprocessing(self.backbone.spec.size, bits_of(list(pictures.values())))
@@ -189,7 +190,7 @@ class HeadTrainer:
         )
 
     def _shown(self, sample: Sample, category: Category, preprocessing: Preprocessing) -> _Shown:
-        """A labelled picture as the backbone is shown it; its digest is noted."""
+        """A labelled picture in the model-input frame; its digest is noted."""
         picture = images.read_picture(sample.path, detail=max(preprocessing.size))
         self._pictures.add(images.digest(sample.path, picture))
         regions = read_regions(sample, preprocessing.size, category.saturation)
@@ -206,14 +207,14 @@ class HeadTrainer:
         return _Shown(torch.from_numpy(made).permute(2, 0, 1).float() / 255, torch.from_numpy(mask), True)
 
     def _augmented(self, shown: Sequence[_Shown]) -> list[_Shown]:
-        """As many augmented pictures as the training wants, made of these."""
+        """The augmented pictures that the training needs, made from labelled pictures."""
         pictures, masks = [one.image for one in shown], [one.mask for one in shown]
         generators = [np.random.default_rng([self.seed, number]) for number in range(self.training.augmented_wanted)]
         made = [self.training.augment(pictures, masks, generator=generator) for generator in generators]
         return [_Shown(image, mask, bool(mask.any())) for image, mask in made]
 
     def _validate(self, number: int) -> None:
-        """Note the mean image AUROC on the held-out classes, and keep the head if it is the best so far."""
+        """Note the mean image AUROC on the held-out classes, and keep the head if its AUROC is the best so far."""
         value = float(np.mean([100 * self._auroc(one) for one in self._validated]))
         if not self.validation or value > max(self.validation.values()):
             self._best = self._state()
@@ -237,7 +238,7 @@ class HeadTrainer:
         write_checkpoint(self.checkpoint, self._identity, number, learnt, self.training.optimiser_, facts)
 
     def _resume(self) -> int:
-        """Take over a checkpoint that exists; returns the number of updates made."""
+        """Restore an existing checkpoint, and return the number of updates made."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return 0
         found = read_checkpoint(self.checkpoint, self._identity)
@@ -248,7 +249,7 @@ class HeadTrainer:
 
 
 def _held_out(categories: Mapping[str, Category], *, seed: int) -> list[str]:
-    """The classes to choose by: drawn from those that have good and anomalous test pictures, one class staying."""
+    """The held-out classes, drawn from classes with good and anomalous test pictures; at least one class is left."""
     able = sorted(
         name
         for name, category in categories.items()
@@ -264,7 +265,7 @@ def _held_out(categories: Mapping[str, Category], *, seed: int) -> list[str]:
 
 
 def _some(samples: Sequence[Any]) -> list[Any]:
-    """At most `MOST_VALIDATED` good and as many anomalous ones, evenly from the whole list."""
+    """At most `MOST_VALIDATED` good and as many anomalous samples, taken evenly from the list."""
     chosen = []
     for anomalous in (False, True):
         those = [sample for sample in samples if bool(sample.anomalous) == anomalous]

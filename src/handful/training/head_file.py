@@ -1,4 +1,4 @@
-"""A trained head in a file, and back: one safetensors file that any number of inspectors refer to by its digest."""
+"""The file of a trained head: a safetensors file that any number of inspectors refer to by its digest."""
 
 import hashlib
 import json
@@ -18,23 +18,23 @@ from handful.errors import HandfulError, InputError, InspectorError, SettingErro
 from handful.files import replacing
 from handful.training import checkpoint
 
-SAME = ("name", "levels", "size", "weights_sha256")  # what a backbone must share with the one a head was trained on
+SAME = ("name", "levels", "size", "weights_sha256")  # fields that a backbone must share with the head's backbone
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a head's file says of it.
+    """The description of a head in its file.
 
     Attributes:
-        method: whose head it is.
-        settings: of its training.
+        method: the name of the head's method.
+        settings: the settings of the training.
         depths: channels of each level.
-        backbone: what `SAME` names of the backbone that it was trained on.
-        classes: data set and category of all that it has learnt from or was chosen by.
-        held_out: those of them that it was chosen by.
-        validation: the mean image AUROC on these, in percent, by the number of updates made.
-        pictures: digests of every picture that it has learnt from or was chosen by.
-        seed: of its training.
+        backbone: the fields `SAME` of the backbone that the head was trained on.
+        classes: data set and category of every class of the training, held-out classes included.
+        held_out: the held-out classes, by whose validation the head was chosen.
+        validation: the mean image AUROC on the held-out classes, in percent, by the number of updates made.
+        pictures: the digests of every picture of the classes.
+        seed: the seed of the training.
     """
 
     method: str
@@ -50,13 +50,13 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class TrainedHead:
-    """A head ready for use; share one between as many detectors as there are products.
+    """A head ready for use, which any number of detectors may share.
 
     Attributes:
-        module: the network.
-        record: what it was trained on.
-        sha256: of its file.
-        name: its file's name.
+        module: the networks of the head.
+        record: the description of the head and its training.
+        sha256: the digest of the head's file.
+        name: the name of the head's file.
     """
 
     module: methods.Head
@@ -65,33 +65,33 @@ class TrainedHead:
     name: str
 
     def __reduce__(self) -> "tuple[Callable[[bytes, Path], TrainedHead], tuple[bytes, Path]]":
-        """Pickle and copy by way of the file."""
+        """Pickle and copy by way of the head's file."""
         return _parsed, (_content(self.module, self.record), Path(self.name))
 
     def check(self, spec: BackboneSpec) -> None:
-        """Raise SettingError, which names the first difference, unless the head was trained on this backbone."""
+        """Raise SettingError, with the first difference, unless the head was trained on the given backbone."""
         for field, expected in self.record.backbone.items():
             if identity(spec)[field] != expected:
                 raise SettingError(
-                    f"The backbone must be the one that {self.name} was trained on, with {field} {expected}, got "
-                    f"{identity(spec)[field]}; choose that, or train a head on this one."
+                    f"The backbone must be that of the training of {self.name}, with {field} {expected}, got "
+                    f"{identity(spec)[field]}; choose that backbone, or train a head on this backbone."
                 )
 
     def check_unseen(self, category: str) -> None:
-        """Raise InputError if the head has learnt from a category of this name or was chosen by such a category."""
+        """Raise InputError if a category of the given name belongs to the head's training or its validation."""
         for name in self.record.classes:
             if name.rpartition("/")[2].lower() == category.lower():
                 raise InputError(
-                    f"A head must not be tested on what it was trained on, got {name} among those of {self.name}; "
-                    f"train one without it."
+                    f"A head must not be tested on categories of its training, got {name}, which {self.name} was "
+                    f"trained on; train a head without it."
                 )
 
     def check_new(self, digest: str, path: str) -> None:
-        """Raise InputError if the picture at `path`, told by its digest, belongs to the head's training."""
+        """Raise InputError if the picture at `path`, recognised by its digest, belongs to the head's training."""
         if digest in self._pictures:
             raise InputError(
-                f"A head must not be tested on what it was trained on, got {path} among those of {self.name}; "
-                f"train one without that data set."
+                f"A head must not be tested on pictures of its training, got {path}, which {self.name} was trained "
+                f"on; train a head without that data set."
             )
 
     @cached_property
@@ -99,11 +99,11 @@ class TrainedHead:
         return frozenset(self.record.pictures)
 
 
-Head = str | os.PathLike[str] | TrainedHead | None  # as people name one: its file, one read before, or none
+Head = str | os.PathLike[str] | TrainedHead | None  # the path of a head's file, a head read before, or None
 
 
 def identity(spec: BackboneSpec) -> dict[str, Any]:
-    """What a head must find again in a backbone, ready for JSON."""
+    """The fields `SAME` of a backbone, as a dictionary for JSON."""
     values = {field: getattr(spec, field) for field in SAME}
     return {field: list(value) if isinstance(value, tuple) else value for field, value in values.items()}
 
@@ -112,7 +112,7 @@ def write(path: Path, module: methods.Head, record: Record) -> None:
     """Write a trained head.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     with replacing(path) as file:
         file.write(_content(module, record))
@@ -162,15 +162,15 @@ def named(path: Path, manifest: Mapping[str, Any], given: Head) -> TrainedHead |
     """The head that an inspector's manifest names.
 
     Args:
-        path: of the inspector, beside which the head lies.
+        path: of the inspector, beside which the head's file is searched.
         manifest: of the inspector.
-        given: the head, or its file; None to look for it.
+        given: the head, or its file; None to search for the file.
 
     Raises:
-        InspectorError: if another one was given or lies beside it.
-        WeightsError: if there is none, or it cannot be read.
+        InspectorError: if the given or found head is another head.
+        WeightsError: if the file is missing or cannot be read.
     """
-    meant = manifest.get("head")  # inspectors saved before there were heads name none
+    meant = manifest.get("head")  # absent in files older than heads
     if meant is None:
         return None
     if given is None:

@@ -159,7 +159,7 @@ def test_judged_by_the_cosine_heads_have_no_say(head, features):
 
 def test_crops_are_asked_for(head, features):
     method = FASL(winmode="mul", **WINDOWS).take_head(head)
-    with pytest.raises(InputError, match="must hold the crops that fasl wants of each picture, got none"):
+    with pytest.raises(InputError, match="must hold the crops that fasl needs of each picture, got none"):
         method.fit(features(1, seed=0, crops=False))
     with pytest.raises(InputError, match="got none"):
         method.fit(features(1, seed=0)).score(features(1, seed=1, crops=False))

@@ -48,5 +48,5 @@ def test_a_head_is_asked_for_and_must_fit(classes, features, started):
 
 
 def test_a_head_of_another_method_is_refused(classes, started):
-    with pytest.raises(SettingError, match="must be one of patchcore, got one of resad"):
+    with pytest.raises(SettingError, match="must be a head of patchcore, got a head of resad"):
         create("patchcore", {}).take_head(started(classes).head_)

@@ -1,1 +1,1 @@
-"""Reads labelled data sets, one layout a file."""
+"""The readers of labelled data sets, a file for each layout."""

@@ -1,8 +1,9 @@
-"""BraTS 2021 as slices, prepared as ResAD's evaluation expects it: one category, brain, in the tree's layout.
+"""BraTS 2021 as slices, prepared for ResAD's evaluation: a single category, brain, in the layout of `tree`.
 
-brain/train/good, brain/test/good, brain/test/DEFECT and brain/ground_truth/DEFECT/NAME_mask.png; a mask's values are
-the labels of the tumour's parts, and any of them counts. Yao et al., ResAD: A Simple Framework for Class Generalizable
-Anomaly Detection, NeurIPS 2024; folders as in github.com/xcyao00/ResAD, datasets/brats.py at 0afc30e.
+The folders are brain/train/good, brain/test/good, brain/test/DEFECT and brain/ground_truth/DEFECT/NAME_mask.png. A
+mask's values are the labels of the tumour's parts, of which all count. Source: Yao et al., ResAD: A Simple Framework
+for Class Generalizable Anomaly Detection, NeurIPS 2024; folders as in github.com/xcyao00/ResAD, datasets/brats.py at
+0afc30e.
 """
 
 from pathlib import Path
@@ -17,5 +18,5 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """Read the only category; raises InputError where good training pictures or test pictures are absent."""
+    """Read the only category; raises InputError without good training pictures or without test pictures."""
     return read_all("brats", root, [root / "brain"], read_category)

@@ -1,7 +1,7 @@
 """BTAD (beanTech): categories 01, 02 and 03 with train/ok, test/ok, test/ko and ground_truth/ko/NAME.
 
-Mishra et al., VT-ADL: A Vision Transformer Network for Image Anomaly Detection and Localization, ISIE 2021. Category
-03 has its masks as .bmp, the others as .png.
+Source: Mishra et al., VT-ADL: A Vision Transformer Network for Image Anomaly Detection and Localization, ISIE 2021. The
+masks of category 03 are .bmp files, the masks of the other categories .png files.
 """
 
 from functools import partial
@@ -15,5 +15,5 @@ read = partial(read_official, "btad", official=OFFICIAL, read_one=partial(read_c
 
 
 def detect(root: Path) -> bool:
-    """Whether a folder inside is called 01, 02 or 03 and has the layout."""
+    """Whether a subfolder has the name 01, 02 or 03 and the layout."""
     return any(folder.name in OFFICIAL and is_category(folder, good="ok") for folder in subfolders(root))

@@ -1,9 +1,9 @@
-"""A plain folder: good pictures in good, ok or normal, defects in any other folders, masks in an optional one.
+"""A plain folder: good pictures in good, ok or normal, defects in other folders, masks in an optional folder.
 
-bad, ng, defect, or the types of the defects: DEFECT/NAME. The masks lie in mask, masks or ground_truth, as
-MASKS/DEFECT/NAME or MASKS/NAME, with or without _mask. The case of good, ok, normal and of the masks' folder does not
-matter. Nobody split these pictures, so every second good one by its path, starting with the first, is for training, and
-the others for testing.
+The folders of defects, DEFECT/NAME, may have any names, such as bad, ng, defect or the types of the defects. Masks lie
+in mask, masks or ground_truth, as MASKS/DEFECT/NAME or MASKS/NAME, with or without _mask. The case of good, ok, normal
+and of the masks' folder does not matter. Sorted by path, the first, third and further odd good pictures are for
+training, the others for testing.
 """
 
 from pathlib import Path
@@ -17,13 +17,13 @@ MASKS = ("ground_truth", "mask", "masks")
 
 
 def detect(root: Path) -> bool:
-    """Whether a folder of good pictures and another of defects are there, and no train or test."""
+    """Whether there are a folder of good pictures and a folder of defects, and neither train nor test."""
     names = {folder.name.lower() for folder in subfolders(root)}
     return bool(names & {*GOOD}) and bool(names - {*GOOD, *MASKS}) and not names & {"train", "test"}
 
 
 def read(root: Path) -> Dataset:
-    """Read the only category, called as the folder; raises InputError with fewer than two good pictures."""
+    """Read the only category, named like the folder; raises InputError for fewer than two good pictures."""
     return read_all("folder", root, [root], _read_one)
 
 

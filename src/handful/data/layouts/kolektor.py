@@ -1,8 +1,8 @@
 """KolektorSDD2: train and test with pictures NNNNN.png and masks NNNNN_GT.png beside them.
 
-Božič et al., Mixed supervision for surface-defect detection, Computers in Industry 129, 2021. A picture shows a defect
-where its mask has a pixel that is not black. References are drawn from the good pictures of train; its defects are not
-used.
+Source: Božič et al., Mixed supervision for surface-defect detection, Computers in Industry 129, 2021. A picture shows a
+defect if its mask has a pixel that is not black. References are drawn from the good pictures of train; the defects of
+train are not used.
 """
 
 from pathlib import Path
@@ -18,12 +18,12 @@ SUFFIX = "_GT"
 
 
 def detect(root: Path) -> bool:
-    """Whether train and test are there, and masks beside the pictures of test."""
+    """Whether there are train and test, and masks beside the pictures of test."""
     return (root / "train").is_dir() and any((root / "test").glob(f"[!.]*{SUFFIX}.*"))
 
 
 def read(root: Path) -> Dataset:
-    """Read the only category but for pictures without a readable mask; raises InputError where nothing is usable."""
+    """Read the only category, without pictures that lack a readable mask; raises InputError if nothing is usable."""
     return read_all("kolektor", root, [root], _read_one)
 
 
@@ -38,7 +38,7 @@ def _read_one(root: Path) -> Reading:
 
 
 def _labelled(folder: Path) -> tuple[list[Sample], list[str]]:
-    """The pictures whose masks say what they show, and the paths of the others."""
+    """The pictures labelled by their masks, and the paths of pictures without a readable mask."""
     found = {path.stem: str(path) for path in pictures(folder)}
     samples, unknown = [], []
     for stem, path in found.items():

@@ -1,12 +1,12 @@
-"""MVTec LOCO AD: structural and logical anomalies, several masks a picture, and how much of each must be found.
+"""MVTec LOCO AD: structural and logical anomalies, with several masks a picture and a saturation of each defect.
 
-A category has train/good, test/good, test/logical_anomalies, test/structural_anomalies, ground_truth/KIND/NAME/000.png
-and on, one mask for each defect, and defects_config.json. The folder validation is not used: references are drawn from
-train alone. Copies with one mask a picture, ground_truth/KIND/NAME_mask.png as in MVTec AD, are read too; such a mask
-does not say how much of each defect must be found.
+A category has train/good, test/good, test/logical_anomalies, test/structural_anomalies, masks of each defect
+ground_truth/KIND/NAME/000.png, 001.png, …, and defects_config.json. The folder validation is not used: references are
+drawn from train alone. Copies with a single mask a picture, ground_truth/KIND/NAME_mask.png as in MVTec AD, are read
+too, without saturation.
 
-Bergmann et al., Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection and Localization,
-IJCV 130, 2022, table 1 and section 5.
+Source: Bergmann et al., Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection and
+Localization, IJCV 130, 2022, table 1 and section 5.
 """
 
 import json
@@ -39,7 +39,7 @@ def _read_one(root: Path) -> Reading:
         return replace(category, saturation=tuple(map(_saturation, entries))), missing
     except FileNotFoundError:
         lacks = "is absent"
-    except (OSError, ValueError, TypeError, KeyError) as error:  # what JSON can be instead of a list of objects
+    except (OSError, ValueError, TypeError, KeyError) as error:  # JSON of another form than a list of objects
         lacks = f"cannot be used ({type(error).__name__}: {error})"
     missing.append(f"{category.name}: {CONFIG} {lacks}, so a defect counts as found only where all of it is.")
     return category, missing
@@ -52,7 +52,7 @@ def _one_for_each_defect(root: Path, kind: str) -> MasksOf:
 
 
 def _saturation(entry: Any) -> Saturation:
-    """One entry of defects_config.json; raises ValueError, TypeError or KeyError where MVTec writes another form."""
+    """An entry of defects_config.json; raises ValueError, TypeError or KeyError for another form than MVTec's."""
     value, area, relative = entry["pixel_value"], entry["saturation_threshold"], entry["relative_saturation"]
     if not 1 <= value <= 255 or not area > 0 or not isinstance(relative, bool) or (relative and area > 1):
         raise ValueError(f"pixel_value {value}, saturation_threshold {area}, relative_saturation {relative}")

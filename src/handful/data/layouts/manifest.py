@@ -1,8 +1,8 @@
-"""A list of pictures that somebody wrote: a CSV file with a header, or one JSON object a line.
+"""A manifest, a user's own list of pictures: a CSV file with a header, or a JSON object in each line.
 
-Columns: path, label (0, good, ok, normal or 1, bad, ng, defect, anomalous), split (train or test), and where wanted
-mask (several are joined by |), kind (the defect's type) and category (else the file's name without suffix). Relative
-paths start at the manifest's folder.
+The columns are path, label (0, good, ok, normal or 1, bad, ng, defect, anomalous), split (train or test), and
+optionally mask (several masks are joined by |), kind (the defect's type) and category (by default the file's name
+without suffix). Relative paths start at the manifest's folder.
 """
 
 import csv
@@ -16,9 +16,9 @@ from handful.data.layouts.tree import Reading, assemble, not_there, read_all, so
 from handful.errors import InputError
 from handful.types import Dataset, Sample
 
-NAMES = ("manifest.csv", "manifest.jsonl")  # looked for in a folder, in this order
+NAMES = ("manifest.csv", "manifest.jsonl")  # searched in a folder, in this order
 COLUMNS = ("path", "label", "split")
-LABELS = {  # → whether it is anomalous
+LABELS = {  # label → whether the picture is anomalous
     **dict.fromkeys(("0", "good", "ok", "normal"), False),
     **dict.fromkeys(("1", "bad", "ng", "defect", "anomalous"), True),
 }
@@ -28,7 +28,7 @@ Row = tuple[int, dict[str, str]]  # number of the line, from 1; cells by column
 
 @dataclass
 class _Group:
-    """What the rows of one category say."""
+    """The pictures of a category by the manifest's rows."""
 
     train: list[str] = field(default_factory=list)
     test: list[Sample] = field(default_factory=list)
@@ -38,12 +38,12 @@ class _Group:
 
 
 def detect(root: Path) -> bool:
-    """Whether it is a .csv or .jsonl file, or a folder that holds manifest.csv or manifest.jsonl."""
+    """Whether the path is a .csv or .jsonl file, or a folder that holds manifest.csv or manifest.jsonl."""
     return _file(root) is not None
 
 
 def read(root: Path) -> Dataset:
-    """Every category that the manifest names; pictures that are not there are left out and said.
+    """Every category that the manifest names; absent pictures are left out and named in `Dataset.missing`.
 
     Raises:
         InputError: if the manifest is absent or damaged, a cell is wrong, a picture is listed twice, or no category has
@@ -78,14 +78,14 @@ def read(root: Path) -> Dataset:
 
 
 def _file(root: Path) -> Path | None:
-    """The manifest that a path means."""
+    """The manifest at a path, or in the folder at the path; None for none."""
     if root.is_file():
         return root if root.suffix.lower() in (".csv", ".jsonl") else None
     return next((root / name for name in NAMES if (root / name).is_file()), None)
 
 
 def _add(group: _Group, path: Path, line: int, row: dict[str, str]) -> None:
-    """Add the picture of a row to its category."""
+    """Add the picture of a row to the group of its category."""
     anomalous, train = _known(path, line, row, "label", LABELS), _known(path, line, row, "split", SPLITS)
     picture = path.parent / row["path"]
     if not picture.is_file():
@@ -113,7 +113,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
     """The rows of a CSV file with a header, cells stripped of blanks.
 
     Raises:
-        InputError: if it cannot be read, lacks one of the columns, or a row has more cells than the header.
+        InputError: if the file cannot be read or lacks a column, or a row has more cells than the header.
     """
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), restval="", strict=True)
     rows = []
@@ -131,7 +131,11 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
 
 
 def _read_json(path: Path) -> list[Row]:
-    """The same of JSON lines; numbers count as their text, null as empty."""
+    """The rows of a file of JSON lines; numbers count as text, null as empty text.
+
+    Raises:
+        InputError: if the file cannot be read, a line is no JSON object, or a cell is no text.
+    """
     rows = []
     for number, text in enumerate(_text(path).split("\n"), 1):
         if not text.strip():
@@ -160,5 +164,5 @@ def _text(path: Path) -> str:
 
 
 def cell_error(path: Path, line: int, column: str, expected: str, came: str) -> InputError:
-    """What a cell of a table must hold, in one sentence."""
+    """An InputError with a sentence on the expected and the actual content of a cell."""
     return InputError(f"Line {line} of {path} must have {expected} in column {column}, got {came!r}; correct it.")

@@ -1,10 +1,10 @@
-"""meta.json, the list of pictures that FASL, AnomalyCLIP and others of their family read.
+"""meta.json, the list of pictures in the format of FASL, AnomalyCLIP and related code.
 
-{"train": {CATEGORY: [PICTURE, …]}, "test": {…}}, a PICTURE being {"img_path", "mask_path", "cls_name", "specie_name",
-"anomaly"} with paths from the file's folder, "" for no mask, and 0 or 1. As github.com/zqhang/AnomalyCLIP,
-generate_dataset_json, and github.com/Follow-winds/FASL-fewshot-anomaly-detection, data, write it: for VisA in the order
-of split_csv/1cls.csv and with empty specie_name. Their order of MVTec AD's types of defects is the file system's; here
-it is sorted.
+The format is {"train": {CATEGORY: [PICTURE, …]}, "test": {…}}, where a PICTURE is {"img_path", "mask_path", "cls_name",
+"specie_name", "anomaly"}, with paths relative to the file's folder, "" for no mask, and an anomaly of 0 or 1. Source:
+github.com/zqhang/AnomalyCLIP, generate_dataset_json, and github.com/Follow-winds/FASL-fewshot-anomaly-detection, data.
+VisA is in the order of split_csv/1cls.csv, with an empty specie_name. Departure: MVTec AD's types of defects are
+sorted, where the sources have the order of the file system.
 """
 
 import json
@@ -19,19 +19,19 @@ from handful.files import replacing
 from handful.types import Category, Dataset, Sample
 
 NAME = "meta.json"
-KIND_OF_VISA = "anomaly"  # what VisA's own table calls every defect
+KIND_OF_VISA = "anomaly"  # the type of every defect in VisA's own table
 
 
 def detect(root: Path) -> bool:
-    """Whether it is a .json file, or a folder that holds meta.json."""
+    """Whether the path is a .json file, or a folder that holds meta.json."""
     return root.suffix.lower() == ".json" if root.is_file() else (root / NAME).is_file()
 
 
 def read(root: Path) -> Dataset:
-    """Every category that the file names; pictures that are not there are left out and said.
+    """Every category that the file names; absent pictures are left out and named in `Dataset.missing`.
 
     Raises:
-        InputError: if the file is absent or not of this form, or no category has a good training picture and a test
+        InputError: if the file is absent or of another form, or no category has a good training picture and a test
             picture.
     """
     path = root if root.is_file() else root / NAME
@@ -61,7 +61,7 @@ def _read_one(path: Path, name: str, splits: dict[str, dict[str, list[Any]]]) ->
 
 
 def _sample(path: Path, name: str, entry: Any) -> Sample:
-    """One PICTURE of the file, in its category and label."""
+    """The labelled sample of a PICTURE in the file."""
     try:
         picture, mask, kind, anomaly = (entry[key] for key in ("img_path", "mask_path", "specie_name", "anomaly"))
         if not all(isinstance(text, str) for text in (picture, mask, kind)) or anomaly not in (0, 1):
@@ -78,14 +78,14 @@ def _sample(path: Path, name: str, entry: Any) -> Sample:
 
 
 def write(dataset: Dataset, path: Path) -> None:
-    """Write a data set's meta.json, with paths from the folder that it is written to.
+    """Write a data set's meta.json, with paths relative to the file's folder.
 
     Args:
-        dataset: of any layout.
-        path: of the file; the family looks for it as meta.json in the data set's folder.
+        dataset: a data set of any layout.
+        path: the path of the file; the code that reads the format expects meta.json in the data set's folder.
 
     Raises:
-        InputError: if a picture has more than one mask, or nobody said what it shows.
+        InputError: if a picture has more than one mask or no label.
         OutputError: if the file cannot be written.
     """
     order = published_order(Path(dataset.root)) if dataset.layout == "visa" else {}

@@ -1,6 +1,6 @@
 """MPDD: six kinds of painted metal parts, each in the layout of `handful.data.layouts.tree`.
 
-Jezek et al., Deep learning-based defect detection of metal parts, ICUMT 2021, table 1.
+Source: Jezek et al., Deep learning-based defect detection of metal parts, ICUMT 2021, table 1.
 """
 
 from functools import partial

@@ -1,6 +1,7 @@
 """MVTec AD: 15 categories, each in the layout of `handful.data.layouts.tree`.
 
-Bergmann et al., MVTec AD — A Comprehensive Real-World Dataset for Unsupervised Anomaly Detection, CVPR 2019, table 1.
+Source: Bergmann et al., MVTec AD — A Comprehensive Real-World Dataset for Unsupervised Anomaly Detection, CVPR 2019,
+table 1.
 """
 
 from functools import partial

@@ -1,7 +1,7 @@
-"""MVTec 3D-AD, its colour pictures alone: train/good/rgb, test/DEFECT/rgb and test/DEFECT/gt/NAME.
+"""MVTec 3D-AD, only its colour pictures: train/good/rgb, test/DEFECT/rgb and test/DEFECT/gt/NAME.
 
-Bergmann et al., The MVTec 3D-AD Dataset for Unsupervised 3D Anomaly Detection and Localization, VISAPP 2022, table 1.
-The point clouds beside them (xyz) and the folder validation are not used.
+Source: Bergmann et al., The MVTec 3D-AD Dataset for Unsupervised 3D Anomaly Detection and Localization, VISAPP 2022,
+table 1. The point clouds (xyz) and the folder validation are not used.
 """
 
 from functools import partial
@@ -24,12 +24,12 @@ OFFICIAL: dict[str, Counts] = {
 
 
 def detect(root: Path) -> bool:
-    """Whether a folder inside has an official category's name and train/good/rgb."""
+    """Whether a subfolder has an official category's name and train/good/rgb."""
     return any(folder.name in OFFICIAL and (folder / "train/good/rgb").is_dir() for folder in subfolders(root))
 
 
 def _beside(root: Path, kind: str) -> MasksOf:
-    """Masks called as their pictures, in test/DEFECT/gt."""
+    """The masks in test/DEFECT/gt, named like their pictures."""
     return partial(mask_of, masks=by_stem(root / "test" / kind / "gt"))
 
 

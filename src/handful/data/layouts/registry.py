@@ -1,4 +1,4 @@
-"""The readers of labelled data sets by name, and the one that knows a given folder."""
+"""The readers of labelled data sets by name, and the choice of the reader for a folder."""
 
 from pathlib import Path
 from typing import Protocol
@@ -23,20 +23,20 @@ from handful.types import Dataset
 
 
 class Layout(Protocol):
-    """A reader: a module that tells its own folders from others and reads them."""
+    """The reader of a layout: a module that recognises and reads the folders of the layout."""
 
     def detect(self, root: Path) -> bool:
-        """Whether the folder looks like this layout, by names alone."""
+        """Whether the folder has this layout, by names alone."""
 
     def read(self, root: Path) -> Dataset:
-        """Everything usable in the folder, with a sentence on each thing that is missing.
+        """The usable categories in the folder, with sentences on missing files in `Dataset.missing`.
 
         Raises:
             InputError: if no category has a good training picture and a test picture, or a table cannot be used.
         """
 
 
-LAYOUTS: dict[str, Layout] = {  # the first that knows a folder reads it: specific before general
+LAYOUTS: dict[str, Layout] = {  # the first layout that detects a folder reads it: specific before general
     "mvtec": mvtec,
     "visa": visa,
     "btad": btad,
@@ -57,12 +57,12 @@ def open_dataset(root: Path, *, layout: str = "auto") -> Dataset:
     """Read a labelled data set.
 
     Args:
-        root: its folder, or a manifest or meta.json.
-        layout: a name in `LAYOUTS`, or auto: the first of them that knows the folder.
+        root: the folder of the data set, or a manifest or meta.json.
+        layout: a name in `LAYOUTS`, or auto for the first layout that detects the folder.
 
     Raises:
         SettingError: for an unknown layout.
-        InputError: if the path does not exist, no layout knows it, or nothing usable is there.
+        InputError: if the path does not exist, no layout detects the path, or the data set holds nothing usable.
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise SettingError(f"`layout` must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}.")
@@ -78,7 +78,7 @@ def open_dataset(root: Path, *, layout: str = "auto") -> Dataset:
 
 
 def _inside(root: Path) -> str:
-    """What a path holds, in words: its first few names."""
+    """The contents of a path in words, with the first names in a folder."""
     if not root.is_dir():
         return "a file"
     names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))

@@ -1,10 +1,11 @@
-"""ShanghaiTech Campus as single pictures: every fifth frame of its videos, one category for each camera.
+"""ShanghaiTech Campus as single pictures: every fifth frame of its videos, a category for each camera.
 
-training/frames/CAMERA_VIDEO and testing/frames/CAMERA_VIDEO hold a video's frames, testing/test_frame_mask/
-CAMERA_VIDEO.npy a label for each of them, and testing/test_pixel_mask/CAMERA_VIDEO the masks as pictures called as
-their frames (the arrays that the data set comes with are not read). Liu et al., Future Frame Prediction for Anomaly
-Detection, CVPR 2018. Cameras as categories and every fifth frame are ResAD's (Yao et al., NeurIPS 2024). It draws its
-references from the good frames of testing; here they come from training, so that none is tested on.
+training/frames/CAMERA_VIDEO and testing/frames/CAMERA_VIDEO hold the frames of a video, testing/test_frame_mask/
+CAMERA_VIDEO.npy the labels of its frames, and testing/test_pixel_mask/CAMERA_VIDEO the masks as pictures named like the
+frames (the mask arrays of the published data set are not read). Source: Liu et al., Future Frame Prediction for Anomaly
+Detection, CVPR 2018. Cameras as categories and every fifth frame follow ResAD (Yao et al., NeurIPS 2024). Departure:
+ResAD draws references from the good frames of testing; here references come from training, so that no reference is
+tested on.
 """
 
 from pathlib import Path
@@ -19,12 +20,12 @@ STEP = 5  # frames
 
 
 def detect(root: Path) -> bool:
-    """Whether testing/frames is there."""
+    """Whether there is testing/frames."""
     return (root / "testing" / "frames").is_dir()
 
 
 def read(root: Path) -> Dataset:
-    """Read every camera with frames for training and testing; raises InputError where there is none."""
+    """Read every camera with frames for training and testing; raises InputError without such a camera."""
     cameras = sorted({video.name.split("_")[0] for video in subfolders(root / "testing" / "frames")})
     return read_all("shanghaitech", root, cameras, lambda camera: _read_one(root, camera))
 
@@ -53,7 +54,7 @@ def _videos(half: Path, camera: str) -> list[Path]:
 
 
 def _labels(path: Path, frames: int) -> NDArray[np.bool_]:
-    """(frames,) whether each frame is anomalous; raises OSError or ValueError for a file that does not fit."""
+    """Whether each frame is anomalous: (frames,); raises OSError or ValueError for a file that does not fit."""
     with path.open("rb") as file:
         labels: NDArray[np.bool_] = np.lib.format.read_array(file, allow_pickle=False).ravel() != 0
     if len(labels) != frames:

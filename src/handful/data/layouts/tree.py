@@ -1,7 +1,8 @@
 """Categories in the MVTec AD layout under any names: train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.
 
-A mask may also be called NAME, and pictures and masks may have any suffix that pictures have. The root holds categories
-or is one. What every reader needs (its folders, its pictures, its sentences on what is missing) stands here too.
+A mask may also have the name NAME, and pictures and masks may have any picture's suffix. The root holds categories or
+is a category. This module also holds the functions that all readers share: folders, pictures, masks, and sentences on
+missing files.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,40 +15,40 @@ from handful.errors import InputError
 from handful.types import Category, Dataset, Sample
 
 Item = TypeVar("Item")
-Reading = tuple[Category, list[str]]  # a category, and a sentence on each thing that it lacks
+Reading = tuple[Category, list[str]]  # a category, and sentences on missing files
 Counts = tuple[int, int, int]  # pictures of the official set: good for training, good for testing, defects
 MasksOf = Callable[[Path], tuple[str, ...]]  # picture → its masks
 
 
 def detect(root: Path) -> bool:
-    """Whether the folder is a category in this layout, or holds one."""
+    """Whether the folder is a category in this layout, or holds such a category."""
     return is_category(root) or any(is_category(folder) for folder in subfolders(root))
 
 
 def read(root: Path) -> Dataset:
-    """Read every category below the folder, or the folder as a category; raises InputError where none is usable."""
+    """Read every category in the folder, or the folder as a category; raises InputError if no category is usable."""
     inside = [root] if is_category(root) else [folder for folder in subfolders(root) if is_category(folder)]
     return read_all("tree", root, inside, read_category)
 
 
 def ground_truth(root: Path, kind: str) -> MasksOf:
-    """How the pictures of one type of defect find their masks: ground_truth/DEFECT/NAME_mask, else NAME."""
+    """The masks of the pictures of a type of defect: ground_truth/DEFECT/NAME_mask, else ground_truth/DEFECT/NAME."""
     return partial(mask_of, masks=by_stem(root / "ground_truth" / kind))
 
 
 def read_category(
     root: Path, *, good: str = "good", inner: str = ".", find_masks: Callable[[Path, str], MasksOf] = ground_truth
 ) -> Reading:
-    """One category, and a sentence on each thing that it lacks.
+    """A category, and sentences on missing files.
 
     Args:
         root: the category's folder.
-        good: what the folders of good pictures are called.
-        inner: the folder inside train/good and test/DEFECT that the pictures lie in.
-        find_masks: of the category's folder and a type of defect, how its pictures find their masks.
+        good: the name of the folders of good pictures.
+        inner: the folder inside train/good and test/DEFECT that holds the pictures.
+        find_masks: (category's folder, type of defect) → the function from a picture to its masks.
 
     Raises:
-        InputError: if it has no good training picture or no test picture, or a folder cannot be read.
+        InputError: if the category has no good training picture or no test picture, or a folder cannot be read.
     """
     name, samples, missing = name_of(root), [], []
     for folder in subfolders(root / "test"):
@@ -70,10 +71,10 @@ def is_category(folder: Path, *, good: str = "good") -> bool:
 
 
 def holds_official(root: Path, defects: Mapping[str, str]) -> bool:
-    """Whether a folder inside has an official category's name, this layout, and no other defects than that category.
+    """Whether a subfolder has an official category's name, this layout, and only that category's types of defects.
 
-    Names like tile and screw stand in more than one data set; the types of their defects tell them apart. `defects`
-    holds these by category, separated by blanks.
+    Names like tile and screw occur in several data sets; the types of defects tell the data sets apart. `defects` holds
+    the types by category, separated by blanks.
     """
     return any(
         is_category(folder)
@@ -86,17 +87,17 @@ def holds_official(root: Path, defects: Mapping[str, str]) -> bool:
 def read_all(
     layout: str, root: Path, inside: Iterable[Item], read_one: Callable[[Item], Reading], *, missing: Sequence[str] = ()
 ) -> Dataset:
-    """Read categories; one that cannot be used is left out with a sentence.
+    """Read categories; an unusable category is left out with a sentence.
 
     Args:
-        layout: the reader's name.
+        layout: the name of the layout.
         root: the data set's folder.
         inside: the categories' folders or names, sorted.
-        read_one: reads one of them, or raises InputError.
-        missing: sentences that are known already.
+        read_one: reads a category, or raises InputError.
+        missing: earlier sentences on missing files.
 
     Raises:
-        InputError: if none can be used.
+        InputError: if no category can be used.
     """
     categories, said, failures = [], list(missing), []
     for item in inside:
@@ -120,9 +121,11 @@ def read_all(
 def read_official(
     layout: str, root: Path, official: Mapping[str, Counts], read_one: Callable[[Path], Reading] = read_category
 ) -> Dataset:
-    """Read the official categories of a data set; absent and other categories and other numbers of pictures are named.
+    """Read the official categories of a data set, with sentences on absent and foreign categories and other counts.
 
-    `official` holds the numbers of pictures by category; the other arguments are those of `read_all`.
+    Args:
+        layout, root, read_one: see `read_all`.
+        official: the numbers of pictures by category.
 
     Raises:
         InputError: if no category has a good training picture and a test picture.
@@ -144,7 +147,7 @@ def read_official(
 
 
 def differences(category: Category, official: Counts) -> list[str]:
-    """A sentence on each number of pictures that is not the official one."""
+    """Sentences on numbers of pictures that differ from the official numbers."""
     defects = sum(bool(sample.anomalous) for sample in category.test)
     came = (len(category.train), len(category.test) - defects, defects)
     what = ("training pictures", "good test pictures", "defect test pictures")
@@ -160,17 +163,17 @@ def differences(category: Category, official: Counts) -> list[str]:
 def assemble(
     name: str, train: Iterable[Path | str], samples: Iterable[Sample], *, root: Path, missing: Iterable[str] = ()
 ) -> Reading:
-    """Put a category together, in order, and say which defects have no mask.
+    """Assemble a category of sorted pictures, with sentences on missing masks.
 
     Args:
-        name: the category's.
+        name: the category's name.
         train: good pictures.
         samples: test pictures.
-        root: what paths are named from in sentences.
-        missing: sentences that are known already.
+        root: the folder to which paths in sentences are relative.
+        missing: earlier sentences on missing files.
 
     Raises:
-        InputError: if there is no good training picture or no test picture, or a picture is both.
+        InputError: if there is no good training picture or no test picture, or a training picture is a test picture.
     """
     test = tuple(sorted(samples, key=lambda sample: sample.path))
     category = Category(name, tuple(sorted(map(str, train))), test)
@@ -194,12 +197,12 @@ def assemble(
 
 
 def not_there(name: str, source: str, what: str, paths: Sequence[str]) -> list[str]:
-    """A sentence on the pictures or masks that a file lists and that are absent; none where all are there."""
+    """A sentence on listed pictures or masks (`what`) that are absent; an empty list if none is absent."""
     return [f"{name}: {source} lists {what} that are not there ({len(paths)}): {some(paths)}."] if paths else []
 
 
 def subfolders(root: Path) -> list[Path]:
-    """The folders inside `root`, sorted, but hidden ones; none inside a file; raises InputError if unreadable."""
+    """The subfolders of a folder without hidden folders, sorted; empty for a file; InputError if unreadable."""
     try:
         inside = list(root.iterdir()) if root.is_dir() else []
     except OSError as error:
@@ -210,7 +213,7 @@ def subfolders(root: Path) -> list[Path]:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, sorted; none where it is absent; raises InputError for an unreadable folder."""
+    """The pictures in a folder, sorted; empty for an absent folder; raises InputError for an unreadable folder."""
     return list(list_all(folder, recursive=False).pictures) if is_folder(folder) else []
 
 
@@ -220,21 +223,21 @@ def by_stem(folder: Path) -> dict[str, str]:
 
 
 def mask_of(picture: Path, masks: Mapping[str, str]) -> tuple[str, ...]:
-    """The mask NAME_mask, else NAME, of the picture NAME among masks by stem; none where there is neither."""
+    """The mask NAME_mask, else NAME, of the picture NAME among masks by stem; empty without such a mask."""
     names = (f"{picture.stem}_mask", picture.stem)
     return next(((masks[name],) for name in names if name in masks), ())
 
 
 def name_of(root: Path) -> str:
-    """What a folder is called, also where the path to it is `.` or `..`."""
+    """The name of a folder, also of a path `.` or `..`."""
     return root.name if root.name not in ("", "..") else root.resolve().name
 
 
 def relative(path: str, root: Path) -> str:
-    """A path as it is named in sentences: from `root` where it lies inside."""
+    """A path for sentences: relative to `root` if it lies inside, else unchanged."""
     return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
 
 
 def some(names: Sequence[str]) -> str:
-    """The first three names, and whether there are more."""
+    """The first three names in words, with an ellipsis for more."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

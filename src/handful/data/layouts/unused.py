@@ -1,4 +1,4 @@
-"""What lies in a data set's folder and is neither a picture nor a mask of the data set."""
+"""The unused files of a data set's folder: files that are neither pictures nor masks of the data set."""
 
 import os
 from collections import defaultdict
@@ -10,7 +10,7 @@ from handful.data.layouts.tree import relative, some
 from handful.data.listing import LeftOut, list_all
 from handful.types import Dataset
 
-LISTS = {  # files that a layout's reader reads besides pictures and masks: those of the first pattern that has some
+LISTS = {  # files that a reader reads besides pictures and masks: the matches of the first pattern with matches
     "kolektor": ("*/[!.]*_GT.*",),  # masks of good pictures
     "loco": ("*/defects_config.json",),
     "manifest": ("manifest.csv", "manifest.jsonl"),
@@ -24,7 +24,7 @@ def unused(dataset: Dataset) -> tuple[LeftOut, ...]:
     """Every file in a data set's folder that is no picture or mask of a category and that its reader does not read.
 
     Args:
-        dataset: whose root is a folder, or a list of pictures in one.
+        dataset: a data set whose root is a folder, or a list of pictures in a folder.
 
     Returns:
         Sorted by path; a hidden folder counts once.
@@ -36,7 +36,7 @@ def unused(dataset: Dataset) -> tuple[LeftOut, ...]:
     real = cache(os.path.realpath)
 
     def place(path: Path) -> tuple[str, str]:
-        """The folder that a file really lies in, and its name there: the same by whatever links one comes."""
+        """The real folder of a file, with links resolved, and the file's name."""
         return real(path.parent), path.name
 
     used = {place(path) for path in (*_lists(dataset), *map(Path, _paths(dataset)))}
@@ -47,7 +47,7 @@ def unused(dataset: Dataset) -> tuple[LeftOut, ...]:
 
 
 def sentences(dataset: Dataset, left_out: Sequence[LeftOut]) -> tuple[str, ...]:
-    """A sentence for each reason why files are left out, with their number and the first names."""
+    """Sentences on the files left out, by reason, with the number of files and the first names."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for one in left_out:
         by_reason[one.reason].append(relative(one.path, _folder(dataset)))

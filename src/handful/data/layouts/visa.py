@@ -1,10 +1,10 @@
-"""VisA, as it is published and as its authors' script lays it out.
+"""VisA, in its published layout and in the layout of its authors' script.
 
-Published: CATEGORY/Data/Images/Normal, CATEGORY/Data/Images/Anomaly and CATEGORY/Data/Masks/Anomaly, split by
-split_csv/1cls.csv. Laid out: CATEGORY/train/good, CATEGORY/test/good, CATEGORY/test/bad and CATEGORY/ground_truth/bad.
-A published mask's values are small numbers, one for each type of defect, and any of them counts. Zou et al.,
-SPot-the-Difference Self-supervised Pre-training for Anomaly Detection and Segmentation, ECCV 2022;
-github.com/amazon-science/spot-diff at 6dbf63c.
+The published layout is CATEGORY/Data/Images/Normal, CATEGORY/Data/Images/Anomaly and CATEGORY/Data/Masks/Anomaly, split
+by split_csv/1cls.csv. The script's layout is CATEGORY/train/good, CATEGORY/test/good, CATEGORY/test/bad and
+CATEGORY/ground_truth/bad. The values of a published mask are small numbers, one for each type of defect, of which all
+count. Source: Zou et al., SPot-the-Difference Self-supervised Pre-training for Anomaly Detection and Segmentation, ECCV
+2022; github.com/amazon-science/spot-diff at 6dbf63c.
 """
 
 from pathlib import Path
@@ -32,12 +32,12 @@ OFFICIAL: dict[str, Counts] = {
 
 
 def detect(root: Path) -> bool:
-    """Whether a folder inside has an official category's name and one of the two layouts."""
+    """Whether a subfolder has an official category's name and one of the two layouts."""
     return _is_published(root) or holds_official(root, dict.fromkeys(OFFICIAL, "bad"))
 
 
 def read(root: Path) -> Dataset:
-    """The official categories that are there; absent ones, listed pictures that are not there and counts are said.
+    """The official categories, with sentences on absent categories, absent listed pictures and other counts.
 
     Raises:
         InputError: if the published layout has no usable split_csv/1cls.csv, or no category has a good training picture
@@ -50,10 +50,10 @@ def read(root: Path) -> Dataset:
 
 
 def published_order(root: Path) -> dict[str, int]:
-    """Where each picture stands in split_csv/1cls.csv; empty where that is absent.
+    """The line of each picture in split_csv/1cls.csv; empty if that file is absent.
 
     Raises:
-        InputError: if it is there and cannot be used.
+        InputError: if the file cannot be used.
     """
     if not (root / SPLIT).is_file():
         return {}

@@ -311,7 +311,7 @@ def settled(losses: Sequence[float], *, share: float) -> bool:
 
 
 class _Record(nn.Module):
-    """What the stop rule remembers, where a checkpoint keeps it."""
+    """The state of the stop rule, kept in checkpoints."""
 
     def __init__(self, updates: int) -> None:
         super().__init__()

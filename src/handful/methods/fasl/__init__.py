@@ -1,4 +1,4 @@
-"""FASL: the scoring, and the training of its head."""
+"""FASL: the scoring, and the training of the head."""
 
 from handful.methods.fasl.scoring import FASL
 from handful.methods.fasl.training import ScoreLearning

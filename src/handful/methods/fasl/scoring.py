@@ -1,4 +1,4 @@
-"""FASL: what sets each patch apart from its nearest good patch, judged by heads trained on other products.
+"""FASL: the difference of each patch from its nearest good patch, scored by heads trained on other products.
 
 Paper: Feature discrepancy guided Anomaly Score Learning for few-shot anomaly detection, 2025. Reference code:
 Follow-winds/FASL-fewshot-anomaly-detection at ba5bc75. Names are the paper's:
@@ -55,12 +55,12 @@ WinMode = Literal["none", "mul", "only"]
 JudgedBy = Literal["heads", "cosine"]
 
 HIDDEN = (512, 128, 32)  # channels of ASL's hidden layers
-KERNEL, BETWEEN = 5, 6  # of NAM's convolutions: their side, and the channels between them
-CERTAIN = 1 - 1e-6  # what a probability counts as at most
+KERNEL, BETWEEN = 5, 6  # side of NAM's convolutions, and number of channels between them
+CERTAIN = 1 - 1e-6  # the upper bound of a probability
 
 
 class ASL(nn.Sequential):
-    """Anomaly score learning at one level: batch norm on the discrepancy, and a network on each patch."""
+    """Anomaly score learning at one level: batch norm of the discrepancy, then a network on each patch."""
 
     def __init__(self, depth: int) -> None:
         layers: list[nn.Module] = [nn.BatchNorm1d(depth)]
@@ -69,13 +69,13 @@ class ASL(nn.Sequential):
         super().__init__(*layers, nn.Linear(HIDDEN[-1], 2))
 
     def forward(self, discrepancies: Tensor) -> Tensor:
-        """How probably each patch is anomalous: (B, h, w, D) → (B, h, w)."""
+        """The probability that each patch is anomalous: (B, h, w, D) → (B, h, w)."""
         logits: Tensor = super().forward(discrepancies.flatten(0, 2))  # type: ignore[no-untyped-call]
         return logits.softmax(1)[:, 1].reshape(discrepancies.shape[:3])
 
 
 class NAM(nn.Module):
-    """Neighbour aggregation: a map of probabilities from one, each from the 9x9 around it."""
+    """Neighbour aggregation: corrects each probability of a map by the 9x9 probabilities around it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class NAM(nn.Module):
 
 
 class FASLHead(Head):
-    """ASL of every level, and NAM where wanted; the initial weights come from the seed."""
+    """The ASL of every level, and NAM with `nam`; the initial weights follow from the seed."""
 
     def __init__(self, depths: tuple[int, ...], *, nam: bool, seed: int) -> None:
         super().__init__("fasl", depths)
@@ -105,9 +105,9 @@ def unit(levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def feature_discrepancy(bank: ResidualBank, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """FD: |q - m| of each patch q and the bank's most similar m, both of length 1: (B, h, w, D) → (B, h, w, D) each.
+    """FD: |q - m| of each patch q and its most similar patch m in the bank, both at length 1: (B, h, w, D) each.
 
-    Between rows of length 1 the nearest is the one of the highest cosine.
+    At length 1, the nearest row has the highest cosine.
     """
     return tuple(residual.abs() for residual in bank.residuals(levels, kind="signed"))
 
@@ -117,17 +117,18 @@ class FASL(Method):
     """FASL on a trained head.
 
     Attributes:
-        judged_by: "heads", or "cosine" for the plain distance (1 - cos) / 2 of a patch from its nearest good one, which
-            the code counts beside.
-        nam: whether NAM follows ASL, where the head has one.
-        winmode: LFE: "none", "mul" for the weighted mean of picture and crops, or "only" the crops.
+        judged_by: "heads", or "cosine" for the plain distance (1 - cos) / 2 of a patch from its nearest good patch,
+            which the code reports too.
+        nam: whether NAM follows ASL, if the head has a NAM.
+        winmode: LFE: "none", "mul" for the weighted mean of picture and crops, or "only" for crops alone.
         win_size: side of the crops, in patches of the finest grid.
-        win_stride: from one crop to the next, in the same patches.
-        win_weight: of the crops in "mul".
-        win_zip_size: side to which crops are resized for the backbone, in the same patches; None for `win_size`.
-        win_index: how many of the references' crops each crop is compared with; 0 for all.
-        paper_compat: whether evaluations scale image scores over the test set as the code does.
-        sigma: of the map's Gaussian blur, in model-input pixels; the code has none.
+        win_stride: distance between neighbouring crops, in patches of the finest grid.
+        win_weight: weight of the crops in "mul".
+        win_zip_size: side to which crops are resized for the backbone, in patches of the finest grid; None for
+            `win_size`.
+        win_index: the number of reference crops that each crop is compared with; 0 for all.
+        paper_compat: whether evaluations scale image scores over the test set as in the code.
+        sigma: of the map's Gaussian blur, in model-input pixels; 0, no blur, as in the code.
     """
 
     name: ClassVar[str] = "fasl"
@@ -177,7 +178,7 @@ class FASL(Method):
 
     @property
     def _head(self) -> FASLHead:
-        assert isinstance(self.head_, FASLHead)  # `fit` and `take_head` have seen to it
+        assert isinstance(self.head_, FASLHead)  # checked by `fit` and `take_head`
         return self.head_
 
     def _fit(self, references: Features) -> None:
@@ -189,7 +190,7 @@ class FASL(Method):
         self._all_crops = None if crops is None or self.win_index else ResidualBank(crops, match="euclidean")
 
     def _score(self, queries: Features) -> Scores:
-        # One picture at a time, so that a batch gives what its pictures give alone.
+        # Pictures are scored one by one, so that a picture gets the same scores alone and in a batch.
         found = [self._score_one(queries[[row]]) for row in range(len(queries))]
         maps, raw = torch.cat([one for one, _ in found]), torch.stack([one for _, one in found])
         if self.paper_compat:
@@ -223,7 +224,7 @@ class FASL(Method):
         return self._aggregated(tuple(overlap_mean(maps, (grid[0], grid[1]), wanted)[None] for maps in placed))
 
     def _crop_discrepancies(self, crops: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """FD of a picture's crops, in all crops of the references or in the most similar: (W, h, w, D) each."""
+        """FD of a picture's crops against all crops of the references, or the most similar crops: (W, h, w, D) each."""
         if self._all_crops is not None:
             return feature_discrepancy(self._all_crops, crops)
         assert self.crops_ is not None
@@ -237,7 +238,7 @@ class FASL(Method):
         return tuple(asl(one) for asl, one in zip(self._head.eval().asl, discrepancies, strict=True))
 
     def _aggregated(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """NAM on every level's map (B, h, w), where it is wanted and there is one."""
+        """Every level's map (B, h, w) after NAM, unchanged without NAM."""
         nam = self._head.nam if self.nam and self.judged_by == "heads" else None
         return maps if nam is None else tuple(nam(one) for one in maps)
 
@@ -256,5 +257,5 @@ class FASL(Method):
 
 def _crops(features: Features) -> tuple[Tensor, ...]:
     """The crops of all pictures, patches at length 1: (B·W, h, w, D) each."""
-    assert features.crops is not None  # `fit` and `score` have seen to it
+    assert features.crops is not None  # checked by `fit` and `score`
     return unit(tuple(level.flatten(0, 1) for level in features.crops.levels))

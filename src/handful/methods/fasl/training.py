@@ -1,4 +1,4 @@
-"""Trains FASL's heads on labelled pictures of other products; `handful.methods.fasl.scoring` scores by the heads.
+"""The training of FASL's heads on labelled pictures of other products, for `handful.methods.fasl.scoring`.
 
 Departures in training:
 - The backbone stays as it is, so features are computed once: those of the pictures, and of `pool` augmented ones of
@@ -33,8 +33,8 @@ from handful.types import AuxiliaryClass
 
 BETAS = (0.5, 0.999)  # of Adam
 GAMMA, SMOOTH = 2, 1e-5  # of the focal loss
-PARTS = (50 / 518, 100 / 518)  # of the side: what enlarged parts keep of an anomalous picture; of a good one the latter
-SMALLER = 0.6  # how often the former
+PARTS = (50 / 518, 100 / 518)  # shares of the side kept in enlarged parts; of good pictures only the larger share
+SMALLER = 0.6  # probability of the smaller share for an anomalous picture
 
 
 @dataclass(kw_only=True, eq=False)
@@ -42,11 +42,14 @@ class ScoreLearning(HeadTraining):
     """FASL's training.
 
     Attributes:
-        pictures: of each update.
-        shots: references drawn once for each class.
-        pool: augmented pictures of each class.
-        mosaic: how often a picture is a mosaic of four.
-        part: how often one is an enlarged part of one.
+        updates: the number of updates of the optimiser.
+        pictures: the number of pictures in each update.
+        shots: the number of references, drawn once for each class.
+        lr: the learning rate.
+        nam: whether the head has a NAM.
+        pool: the number of augmented pictures of each class.
+        mosaic: the probability that a picture is a mosaic of four.
+        part: the probability that a picture is an enlarged part of a picture.
     """
 
     name: ClassVar[str] = "fasl"
@@ -105,7 +108,7 @@ class ScoreLearning(HeadTraining):
             drawn = generator.permutation(len(one.references))[: self.shots]
             bank = ResidualBank(unit(one.references[drawn.tolist()].levels), match="euclidean")
             self._discrepancies.append(feature_discrepancy(bank, unit(one.queries.levels)))
-            self._usable.append(~torch.isin(one.own, torch.from_numpy(drawn)))  # a reference would be its own
+            self._usable.append(~torch.isin(one.own, torch.from_numpy(drawn)))  # no query is its own reference
 
     def update(self, number: int, classes: Sequence[AuxiliaryClass]) -> float:
         generator = np.random.default_rng([self._seed, number])
@@ -125,7 +128,10 @@ class ScoreLearning(HeadTraining):
         return loss.item()
 
     def _draw(self, classes: Sequence[AuxiliaryClass], generator: np.random.Generator) -> list[tuple[int, int]]:
-        """Class and query of each picture: every other one anomalous, augmented as often as wished, where there are."""
+        """The class and the query of each picture, drawn at random.
+
+        Half of the pictures are anomalous and a share `mosaic` + `part` is augmented, if the class has such queries.
+        """
         rounds = [generator.permutation(len(classes)) for _ in range(-(-self.pictures // len(classes)))]
         drawn = []
         for number in np.concatenate(rounds)[: self.pictures].tolist():
@@ -148,9 +154,9 @@ def map_loss(maps: Sequence[Tensor], truth: Tensor) -> Tensor:
 
 
 def focal_loss(maps: Tensor, truth: Tensor) -> Tensor:
-    """The mean of -(1 - p)² log p over pixels, p the probability given to what is true: (B, H, W), (B, H, W) → ().
+    """The mean of -(1 - p)² log p over pixels, p the probability of the true label: (B, H, W), (B, H, W) → ().
 
-    As in the code, labels are smoothed by 1e-5, and p is that much higher.
+    Labels are smoothed by 1e-5 and 1e-5 is added to p, as in the code.
     """
     certain = truth * maps + (1 - truth) * (1 - maps)
     given = (1 - SMOOTH) * certain + SMOOTH * (1 - certain) + SMOOTH

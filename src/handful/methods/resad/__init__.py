@@ -1,4 +1,4 @@
-"""ResAD: the scoring, and the training of its head."""
+"""ResAD: the scoring, and the training of the head."""
 
 from handful.methods.resad.scoring import ResAD
 from handful.methods.resad.training import ResidualTraining

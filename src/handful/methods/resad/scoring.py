@@ -1,4 +1,4 @@
-"""ResAD: how likely the difference of each patch from its nearest good patch is, by a flow trained on other products.
+"""ResAD: the likelihood of each patch's difference from its nearest good patch, by a flow trained on other products.
 
 Paper: Yao et al., ResAD: A Simple Framework for Class Generalizable Anomaly Detection, NeurIPS 2024,
 https://arxiv.org/abs/2410.20047. Reference code: xcyao00/ResAD at 0afc30e, which is no longer the paper's method but
@@ -61,7 +61,7 @@ class ResADHead(Head):
     ) -> None:
         super().__init__("resad", depths)
         self.match, self.residual, self.condition = match, residual, condition
-        self.scales = nn.Buffer(torch.ones(len(depths)))  # what each level is divided by, learnt before all else
+        self.scales = nn.Buffer(torch.ones(len(depths)))  # the divisor of each level, set at the start of the training
         with seeded(seed):
             self.constraintors = nn.ModuleList(
                 _constraintor(depth) if constraintor else nn.Identity() for depth in depths
@@ -87,7 +87,7 @@ class ResADHead(Head):
         return position_code(grid, width=self.condition).flatten(0, 1).to(self.scales)
 
     def log_likelihoods(self, residuals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Log-likelihood per channel of every place of each level: (B, h, w, D) → (B, h, w) each."""
+        """The log-likelihood per channel of every place of each level: (B, h, w, D) → (B, h, w) each."""
         found = []
         for flow, constrained in zip(self.flows, self.constrain(residuals), strict=True):
             batch, height, width, _ = constrained.shape
@@ -101,15 +101,15 @@ class ResAD(Method):
     """ResAD on a trained head.
 
     Attributes:
-        share: of the patch scores that the image score averages; 0, the maximum, as in the paper.
+        share: the share of patch scores that the image score averages; 0 for the maximum, as in the paper.
         sigma: of the map's Gaussian blur, in model-input pixels.
-        paper_compat: whether an evaluation reports what the authors' code does, which divides each level's likelihoods
-            by the highest one of the whole test set: see `over_test_set`. Verdicts do not change.
+        paper_compat: whether an evaluation reports the scores of the authors' code, which divides each level's
+            likelihoods by the highest likelihood of the whole test set, see `over_test_set`. Verdicts do not change.
     """
 
     name: ClassVar[str] = "resad"
     protocol: ClassVar[Protocol] = "auxiliary-trained"
-    reach: ClassVar[float] = 1.5  # a place beside the defect sees it through the constraintor
+    reach: ClassVar[float] = 1.5  # the constraintor spreads a defect to neighbouring places
 
     share: float = 0.0
     sigma: float = 4.0
@@ -124,7 +124,7 @@ class ResAD(Method):
 
     @property
     def _head(self) -> ResADHead:
-        assert isinstance(self.head_, ResADHead)  # `fit` and `take_head` have seen to it
+        assert isinstance(self.head_, ResADHead)  # checked by `fit` and `take_head`
         return self.head_
 
     def _fit(self, references: Features) -> None:
@@ -135,7 +135,7 @@ class ResAD(Method):
         return self.paper_compat
 
     def _score(self, queries: Features) -> Scores:
-        # One picture at a time, so that a batch gives what its pictures give alone.
+        # Pictures are scored one by one, so that a picture gets the same scores alone and in a batch.
         pictures = [self._log_likelihoods(queries[[row]]) for row in range(len(queries))]
         levels = tuple(map(torch.cat, zip(*pictures, strict=True)))
         grid = levels[0].shape[1:]
@@ -147,15 +147,16 @@ class ResAD(Method):
         return Scores(F.softplus(maps), F.softplus(image), parts)
 
     def _log_likelihoods(self, picture: Features) -> tuple[Tensor, ...]:
-        """Log p per channel of every place of each level: (1, h, w) each."""
+        """The log p per channel of every place of each level: (1, h, w) each."""
         head = self._head.eval()
         return head.log_likelihoods(self.bank_.residuals(head.scaled(picture), kind=head.residual))
 
     def over_test_set(self, parts: Sequence[tuple[Tensor, ...]]) -> Iterator[Scores]:
-        """The code's first map: likelihoods as shares of the test set's highest, summed in the frame, upside down.
+        """The first map of the code: likelihoods relative to the test set's highest, summed over levels and negated.
 
-        The code subtracts them from their highest sum, we from the number of levels, which no sum exceeds: it moves all
-        values alike. Its second map belongs to the Gaussian for anomalies, which is left out.
+        The code subtracts the sums from the highest sum, we subtract them from the number of levels, which no sum
+        exceeds; the maps differ by a constant. The code's second map belongs to the Gaussian for anomalies, which is
+        left out.
         """
         highest = [torch.cat([level.flatten() for level in levels]).max() for levels in zip(*parts, strict=True)][:-1]
         for *levels, size in parts:

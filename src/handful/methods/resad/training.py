@@ -1,4 +1,4 @@
-"""Trains ResAD's head on labelled pictures of other products; `handful.methods.resad.scoring` scores by the head.
+"""The training of ResAD's head on labelled pictures of other products, for `handful.methods.resad.scoring`.
 
 Departures in training:
 - The default schedule is a CPU's: 600 updates of 8 pictures at a learning rate of 2e-4, for 100 epochs of 32 at 1e-5;
@@ -40,8 +40,8 @@ Occ = Literal["invariant", "normal", "log_barrier"]
 
 WEIGHT_DECAY = 5e-4
 LONGEST_GRADIENT = 1.0
-LARGEST_RADIUS, INNER = 0.4, 0.99  # of the log-barrier's shell, and its inner radius as a share of the outer one
-OUTSIDE = 0.1  # how far outside of the shell anomalies are pushed
+LARGEST_RADIUS, INNER = 0.4, 0.99  # largest outer radius of the log-barrier's shell; inner radius over outer radius
+OUTSIDE = 0.1  # distance from the shell to which anomalies are pushed
 
 
 @dataclass(kw_only=True, eq=False)
@@ -49,23 +49,24 @@ class ResidualTraining(HeadTraining):
     """ResAD's training.
 
     Attributes:
-        pictures: of each update.
-        places: of each level, on which the flow learns in an update.
-        constrained: share of the updates in which the constraintor learns; in the others the flow does.
-        shots: references drawn for each class of an update.
+        updates: the number of updates of the optimiser.
+        pictures: the number of pictures in each update.
+        places: the number of places of each level on which the flow learns in an update.
+        constrained: share of the updates in which the constraintor learns; in the other updates the flow learns.
+        shots: the number of references drawn for each picture of an update.
         lr: learning rate at the beginning.
-        match: how the most similar patch is found, by distance ("euclidean") as in the paper or by "cosine" as in the
+        match: the distance by which the most similar patch is found: "euclidean" as in the paper, or "cosine" as in the
             code.
         residual: "signed" as in the paper; "squared" as in the code; "none" for an ablation.
-        occ: what the constraintor learns: "invariant" as in the paper; "normal", the same without its part for
+        constraintor: whether the head has constraintors.
+        occ: the loss of the constraintor: "invariant" as in the paper; "normal", without the paper's term for
             anomalies; "log_barrier" as in the code.
-        blocks: of each flow.
+        blocks: the number of coupling blocks of each flow.
         condition: channels of the position code, a multiple of 4.
         margin: τ of L_bgspp, in nats per channel.
         boundary: β of L_bgspp, the share of normal places below the boundary.
         bgspp: λ, the weight of L_bgspp.
-        noise: standard deviation of the noise on what the flow learns from, where levels have values of root mean
-            square 1.
+        noise: standard deviation of the noise added to the flow's inputs, for levels of root mean square 1.
     """
 
     name: ClassVar[str] = "resad"
@@ -144,7 +145,7 @@ class ResidualTraining(HeadTraining):
         return loss.item()
 
     def _occ_loss(self, residuals: tuple[Tensor, ...], masks: tuple[Tensor, ...]) -> Tensor:
-        """L_occ of residuals (B, h, w, D) and masks (B, h, w), the mean over levels."""
+        """The mean over levels of L_occ of residuals (B, h, w, D) and masks (B, h, w)."""
         head = self.head_.train()
         assert isinstance(head, ResADHead)
         losses = [
@@ -156,7 +157,10 @@ class ResidualTraining(HeadTraining):
     def _flow_loss(
         self, residuals: tuple[Tensor, ...], masks: tuple[Tensor, ...], generator: np.random.Generator
     ) -> Tensor:
-        """L_ml + λ L_bgspp of the same, on `places` of each level; the constraintor stays as it is."""
+        """The mean over levels of L_ml + λ L_bgspp of residuals (B, h, w, D) and masks (B, h, w).
+
+        The loss takes `places` random places of each level, and does not train the constraintor.
+        """
         head = self.head_.eval()
         assert isinstance(head, ResADHead)
         with torch.no_grad():
@@ -177,7 +181,7 @@ class ResidualTraining(HeadTraining):
     def _batch(
         self, classes: Sequence[AuxiliaryClass], generator: np.random.Generator
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Residuals and masks of `pictures` queries, every other one anomalous where the class has such."""
+        """Residuals and masks of `pictures` queries, half of them anomalous if the classes have anomalous queries."""
         head = self.head_
         assert isinstance(head, ResADHead)
         rounds = [generator.permutation(len(classes)) for _ in range(-(-self.pictures // len(classes)))]
@@ -190,7 +194,7 @@ class ResidualTraining(HeadTraining):
         return tuple(map(torch.cat, zip(*residuals, strict=True))), tuple(map(torch.cat, zip(*masks, strict=True)))
 
     def _draw(self, one: AuxiliaryClass, generator: np.random.Generator) -> tuple[AuxiliaryClass, int, list[int]]:
-        """A class, one of its queries, and `shots` references that are not the query itself."""
+        """The class, a random query of the class, and `shots` references that are not the query itself."""
         wanted = bool(generator.integers(2))
         rows = torch.nonzero(one.anomalous == wanted)[:, 0]
         rows = rows if len(rows) else torch.arange(len(one.anomalous))
@@ -202,11 +206,11 @@ class ResidualTraining(HeadTraining):
 def occ_loss(constrained: Tensor, residuals: Tensor, anomalous: Tensor, *, kind: Occ) -> Tensor:
     """The abnormal-invariant one-class loss L_occ, or a variant.
 
-    "invariant" (section 3.3): the mean over places of √(|x'| + 1) - 1 where they are normal and of |x' - r| where they
-    are anomalous. "normal": the former alone. "log_barrier" (the code): normal places are drawn to a shell just inside
-    of all anomalous ones, and anomalous ones stay as they are and outside of it.
+    "invariant" (section 3.3): the mean over places of √(|x'| + 1) - 1 for normal places and of |x' - r| for anomalous
+    places. "normal": the mean of √(|x'| + 1) - 1 over normal places alone. "log_barrier" (the code): normal places are
+    drawn to a shell just inside of all anomalous places, which keep their values and stay outside of the shell.
 
-    x' and r are (N, D), `anomalous` is (N,) bool. → (), 0 without a place that the loss speaks of.
+    x' and r are (N, D), `anomalous` is (N,) bool. → (), 0 without a place that the loss depends on.
     """
     radii: Tensor = (constrained.norm(dim=1) + 1).sqrt() - 1  # (N,)
     if kind == "log_barrier":
@@ -219,7 +223,7 @@ def occ_loss(constrained: Tensor, residuals: Tensor, anomalous: Tensor, *, kind:
 
 
 def _log_barrier(radii: Tensor, kept: Tensor, residuals: Tensor, anomalous: Tensor) -> Tensor:
-    """The code's loss on radii (N,), the anomalous of which belong to `kept` and `residuals` (A, D)."""
+    """The "log_barrier" loss on radii (N,); `kept` and `residuals` (A, D) are x' and r of the anomalous places."""
     normal, others = radii[~anomalous], radii[anomalous]
     outer = min(0.9 * float(others.detach().min()), LARGEST_RADIUS) if len(others) else LARGEST_RADIUS
     loss = _pushed(normal - outer) + _pushed(INNER * outer - normal)
@@ -236,10 +240,11 @@ def _pushed(excess: Tensor) -> Tensor:
 
 
 def flow_loss(likelihoods: Tensor, anomalous: Tensor, *, boundary: float, margin: float, weight: float) -> Tensor:
-    """L_ml + λ L_bgspp (section 3.4): normal places become likely, and anomalous ones less likely than a boundary.
+    """L_ml + λ L_bgspp (section 3.4): raises the likelihood of normal places, and lowers that of anomalous places.
 
-    L_ml is the mean of -log σ(log p). The boundary lies where a share β of the normal places has a lower likelihood.
-    Normal places below it are pulled up, anomalous ones above it less the margin τ are pushed down.
+    L_ml is the mean of -log σ(log p) over normal places. The boundary is the likelihood below which a share β of the
+    normal places lies. Normal places below the boundary are pulled up, anomalous places above the boundary less the
+    margin τ are pushed down.
 
     Likelihoods (N,) are logarithms per channel, `anomalous` (N,) is bool, `weight` is λ. → (), 0 if no place is normal.
     """
