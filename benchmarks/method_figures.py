@@ -1,12 +1,10 @@
 """Draw the figures of docs/methods: each stage of each method on a real picture, written into docs/methods/figures.
 
-    python3 scripts/bench method_figures --data DIR --heads HEADS
+    python3 scripts/bench method_figures --data DIR
 
 DIR holds the data set `piped` in the MVTec AD layout (Bianconi, Ceccarelli, Fernandez, Saetta, Computers in Industry
-65(2), 2014, CC BY 4.0): papers with impurities. HEADS holds `resad.safetensors` and `fasl.safetensors`, trained on the
-other seven papers; docs/methods/resad.md and fasl.md have the commands. Without --heads their two figures are left as
-they are. `--only` draws some, `--out` writes into another folder. The same data, heads and library versions draw the
-same bytes.
+65(2), 2014, CC BY 4.0): papers with impurities. `--only` draws some of the figures, `--out` writes into another folder.
+The same data and library versions draw the same bytes.
 """
 
 import argparse
@@ -18,6 +16,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -28,7 +27,6 @@ from torch import Tensor
 
 from handful import backbones
 from handful.backbones.base import Backbone
-from handful.backbones.crops import with_crops
 from handful.data.images import read_picture
 from handful.data.layouts.tree import read_category
 from handful.data.preprocessing import Preprocessing
@@ -37,25 +35,23 @@ from handful.detector import Detector
 from handful.fitting.calibration import averaged, join
 from handful.methods.coft import COFT
 from handful.methods.coft.scoring import embedding
-from handful.methods.fasl import FASL
-from handful.methods.fasl.scoring import FASLHead, feature_discrepancy, unit
+from handful.methods.fasl.scoring import feature_discrepancy, unit
 from handful.methods.fastrecon import FastRecon
 from handful.methods.handful import Handful
 from handful.methods.patchcore import PatchCore
 from handful.methods.reb import REB
-from handful.methods.resad import ResAD
-from handful.methods.resad.scoring import ResADHead
 from handful.methods.winclip import harmonic_mean, over_windows
 from handful.ops.defects import RECIPES, seven_variants
 from handful.ops.foreground import foreground
-from handful.ops.maps import merge_levels, pixel_map, pool_neighbourhood
+from handful.ops.maps import merge_levels, pool_neighbourhood
 from handful.ops.patches import patch_vectors
 from handful.ops.residuals import ResidualBank
 from handful.ops.views import random_views
-from handful.training import head_file
 from handful.types import Features
 
 PAPER, PICTURE = "brg01_rl", "PA_BRG01_RL_S_D_02_3.png"  # a dark speck, two bluish ones and a fibre
+PAPERS = (PAPER, "btn01_rl", "flr01_tl", "bft01_tl")
+PAPER_COLOURS = ("#222222", "#e08214", "#4575b4", "#1b9e77")
 SHOTS, SEED = 4, 0
 SCORED = 12  # test pictures of either kind, where a figure compares scores
 WIDTH, DPI = 8.0, 120  # inches and dots: 960 pixels, in which text of 15 points is legible at 390 pixels too
@@ -104,7 +100,6 @@ def main() -> None:
     """Draw what the arguments ask for."""
     parser = argparse.ArgumentParser(description="Draws the figures of docs/methods.")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds piped")
-    parser.add_argument("--heads", type=Path, help="folder with resad.safetensors and fasl.safetensors")
     parser.add_argument("--only", nargs="+", help="these figures, by name; default: all")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
@@ -120,11 +115,10 @@ def main() -> None:
         "reb": lambda: draw_reb(scene, backbone),
         "reb_defects": lambda: draw_defects(scene),
         "coft": lambda: draw_coft(scene),
+        "resad": lambda: draw_resad(scene, backbone, arguments.data / "piped"),
+        "fasl": lambda: draw_fasl(scene, backbone),
         "winclip": draw_winclip,
     }
-    if arguments.heads:
-        figures["resad"] = lambda: draw_resad(scene, backbone, arguments.heads / "resad.safetensors")
-        figures["fasl"] = lambda: draw_fasl(scene, backbone, arguments.heads / "fasl.safetensors")
     for name in arguments.only or figures:
         save(figures[name](), arguments.out / f"{name}.png")
 
@@ -309,50 +303,49 @@ def averaged_distances(method: COFT, views: Features) -> Tensor:
     return distances
 
 
-def draw_resad(scene: Scene, backbone: Backbone, path: Path) -> Figure:
-    """The length of residuals before and after the constraintor, and their likelihood."""
-    head = trained(path, backbone)
-    assert isinstance(head, ResADHead)
+def draw_resad(scene: Scene, backbone: Backbone, root: Path) -> Figure:
+    """The length of residuals, and patches of good pictures of several papers beside their residuals."""
     known, seen = features(backbone, scene.references), features(backbone, [scene.picture])
-    bank = ResidualBank(head.scaled(known), match=head.match)
-    with torch.inference_mode():
-        residuals = bank.residuals(head.scaled(seen), kind=head.residual)
-        constrained, likelihoods = head.constrain(residuals), head.log_likelihoods(residuals)
-    scores = ResAD().take_head(head).fit(known).score(seen)
-    panels = [
-        with_mask(scene),
-        against_median("|r|, stride 8", array(residuals[0][0].norm(dim=2))),
-        against_median("|x'|, stride 8", array(constrained[0][0].norm(dim=2))),
-    ]
-    for values, stride in zip(likelihoods, (8, 16), strict=True):
-        worst = -array(values[0])
-        panels.append(Panel(f"-log p, stride {stride}:\n{worst.min():.2f} to {worst.max():.2f}", worst))
-    panels.append(Panel("map: their sum,\nenlarged, blurred", array(scores.maps[0])))
-    return grid(panels)
+    residuals = ResidualBank(known.levels, match="euclidean").residuals(seen.levels, kind="signed")
+    figure = Figure(figsize=(WIDTH, 7.3), dpi=DPI, layout="constrained")
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    axes = above.subplots(1, 3)
+    show(axes[0], with_mask(scene))
+    for axis, values, stride in zip(axes[1:], residuals, (8, 16), strict=True):
+        show(axis, against_median(f"|r|, stride {stride}", array(values[0].norm(dim=2))))
+    patches, left = [], []
+    prepare = Preprocessing(backbone.spec.size, bits=8)
+    for paper in PAPERS:
+        good = draw(read_category(root / paper)[0].train, shots=SHOTS + 1, seed=SEED)
+        images = [torch.from_numpy(prepare(read_picture(path))) for path in good]
+        others, one = features(backbone, images[:-1]).levels[1:], features(backbone, images[-1:]).levels[1:]
+        (difference,) = ResidualBank(others, match="euclidean").residuals(one, kind="signed")
+        patches.append(one[0].flatten(0, 2)[::2])
+        left.append(difference.flatten(0, 2)[::2])
+    means = torch.stack([rows.mean(0) for rows in patches])
+    middle = means.mean(0)
+    _, _, directions = torch.linalg.svd(means - middle, full_matrices=False)
+    pair = below.subplots(1, 2, sharex=True, sharey=True)
+    kinds = (("good patches x", [rows - middle for rows in patches]), ("their residuals r", left))
+    for axis, (title, of_papers) in zip(pair, kinds, strict=True):
+        for paper, colour, rows in zip(PAPERS, PAPER_COLOURS, of_papers, strict=True):
+            axis.scatter(*array(rows @ directions[:2].T).T, s=8, color=colour, linewidths=0, label=paper[:5])
+        axis.set(title=title, xticks=(0,), yticks=(0,))
+    pair[1].legend(fontsize=12, markerscale=3, frameon=False, handletextpad=0, loc="upper right")
+    return figure
 
 
-def draw_fasl(scene: Scene, backbone: Backbone, path: Path) -> Figure:
-    """The discrepancy, what ASL and NAM make of it, and the crops of LFE."""
-    head = trained(path, backbone)
-    assert isinstance(head, FASLHead)
+def draw_fasl(scene: Scene, backbone: Backbone) -> Figure:
+    """The discrepancy as one distance, and the four of its channels in which the marked places stand out most."""
     known, seen = features(backbone, scene.references), features(backbone, [scene.picture])
     bank = ResidualBank(unit(known.levels), match="euclidean")
-    with torch.inference_mode():
-        found = feature_discrepancy(bank, unit(seen.levels))
-        judged = tuple(asl(one) for asl, one in zip(head.asl, found, strict=True))
-        assert head.nam is not None
-        joined = tuple(head.nam(one) for one in judged)
-    plain = array(found[0][0].square().sum(2) / 4)
-    panels = [with_mask(scene), against_median("FD, as distance", plain)]
-    for name, levels in (("ASL", judged), ("NAM", joined)):
-        mean = array(torch.stack([pixel_map(one, seen.size, sigma=0.0)[0] for one in levels]).mean(0))
-        panels.append(Panel(f"{name}: probability\n{mean.min():.2f} to {mean.max():.2f}", mean, low=0, high=1))
-    for mode, name in (("only", "LFE: NAM on\n16 crops"), ("mul", "mean of both")):
-        method = FASL(winmode=mode, win_stride=9).take_head(head)  # type: ignore[arg-type]
-        cropping = with_crops(backbone, method.crops_wanted)
-        method.fit(features(cropping, scene.references))
-        scores = method.score(features(cropping, [scene.picture]))
-        panels.append(Panel(name, 1 - np.exp(-array(scores.maps[0])), low=0, high=1))
+    found = feature_discrepancy(bank, unit(seen.levels))[1][0]  # (h, w, D)
+    panels = [with_mask(scene), against_median("as distance", array(found.square().sum(2) / 4))]
+    shares = F.adaptive_avg_pool2d(torch.from_numpy(scene.mask)[None].float(), (found.shape[0], found.shape[1]))[0]
+    marked = shares > 0.1  # of the patch
+    ratios = found[marked].mean(0) / found[~marked].mean(0)
+    for channel in ratios.topk(4).indices.tolist():
+        panels.append(against_median(f"channel {channel}", array(found[..., channel])))
     return grid(panels)
 
 
@@ -385,14 +378,6 @@ def numbers(axis: Axes, title: str, values: Tensor) -> None:
         value = float(values[row, column])
         colour = "black" if value > 0.55 else "white"
         axis.text(column, row, f"{value:.1f}".lstrip("0"), ha="center", va="center", color=colour, fontsize=15)
-
-
-def trained(path: Path, backbone: Backbone) -> torch.nn.Module:
-    """The head of a file, which must not have seen the paper."""
-    head = head_file.read(path)
-    head.check(backbone.spec)
-    head.check_unseen(PAPER)
-    return head.module
 
 
 def photo(image: Tensor) -> NDArray[np.uint8]:
