@@ -16,10 +16,12 @@ class VisualTower(nn.Module):
     """A CLIP vision transformer cut off behind the last block that a level needs.
 
     Attributes:
-        level_names: `blockN`, the output of the N-th block, as it is; `patches`, those of the last in the space that
-            pictures share with texts; `windowsK`, the embeddings in that space of all windows of K x K patches.
+        level_names: `blockN`, the output of the N-th block, as it is; `tokens`, that of the last behind the network's
+            last normalisation; `patches`, those in the space that pictures share with texts; `windowsK`, the embeddings
+            in that space of all windows of K x K patches.
         size: (H, W) of the input.
-        shared: whether any level lies in the shared space: then the embedding of the whole picture is given too.
+        shared: whether any level needs the layers behind the last block: then the embedding of the whole picture is
+            given too.
     """
 
     def __init__(self, visual: Model, level_names: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
@@ -62,7 +64,11 @@ class VisualTower(nn.Module):
             own = self._share(self.model.transformer(windows.flatten(0, 1))[:, 0])  # (B·windows, E)
             return own.reshape(len(windows), height - side + 1, width - side + 1, -1)
         number = block_of(name)
-        patches = self._share(blocks[-1][:, 1:]) if number is None else blocks[number][:, 1:]  # (B, h·w, …)
+        patches = blocks[-1 if number is None else number][:, 1:]  # (B, h·w, D)
+        if name == "tokens":
+            patches = self.model.ln_post(patches)
+        elif number is None:
+            patches = self._share(patches)  # (B, h·w, E)
         return patches.reshape(len(patches), height, width, -1)
 
     def _share(self, tokens: Tensor) -> Tensor:
@@ -100,7 +106,7 @@ def resized_positions(positions: Tensor, grid: tuple[int, int], to: tuple[int, i
 
 
 def block_of(name: str) -> int | None:
-    """The number of a level's block; None for a level in the shared space."""
+    """The number of a level's block; None for a level that needs the layers behind the last block."""
     return _number(name) if name.startswith("block") else None
 
 
