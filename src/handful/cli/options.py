@@ -23,8 +23,8 @@ BackboneOption = Annotated[str, typer.Option(help="Any timm name, or clip:MODEL 
 LevelsOption = Annotated[
     str | None,
     typer.Option(
-        help="Modules or indices, with commas; default: strides 8 and 16. Of clip: numbers of blocks from 1, patches, "
-        "windows2, windows3, …; default: winclip's."
+        help="Modules or indices, with commas; default: strides 8 and 16. Of clip: numbers of blocks from 1, tokens, "
+        "patches, windows2, windows3, …; default: winclip's."
     ),
 ]
 WeightsOption = Annotated[str, typer.Option(help="auto (on board, else from the hub), random, or a file.")]
