@@ -210,6 +210,7 @@ def run(
             for _ in shown(trainer.run(), trainer.training.updates):
                 pass
             trainer.save(path)
+            del trainer  # it holds the features of a data set
         one = papers_run.prepare(
             job,
             asked,

@@ -1,7 +1,7 @@
 """Run a paper's jobs: made data sets, trained heads, and a benchmark for each job in a folder of its own."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,22 +37,22 @@ class Prepared:
 
 def untrained_heads(
     job: Job, asked: Overrides, network: Backbone, out: Path, *, track: Track = quietly
-) -> "list[tuple[HeadTrainer, Path]]":
+) -> Iterator[tuple[HeadTrainer, Path]]:
     """The trainings that a job needs first, and where each head is to be saved; an interrupted one goes on.
+
+    Each holds the features of a whole data set, so let one go before asking for the next.
 
     Raises:
         InputError, ImageError: as `HeadTrainer`.
         SettingError: for an unknown setting among those asked for.
     """
-    found = []
     for key in job.untrained:
         assert job.source is not None  # or the job could not run
         path = head_file(out, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = path.with_name(f"{path.name}.checkpoint")
         training, datasets = head_training(job, key, asked), {job.run.trained_on: job.source}
-        found.append((HeadTrainer(training, datasets, network, checkpoint=checkpoint, track=track), path))
-    return found
+        yield HeadTrainer(training, datasets, network, checkpoint=checkpoint, track=track), path
 
 
 def head_training(job: Job, key: str, asked: Overrides) -> HeadTraining:
