@@ -27,8 +27,11 @@ class Planned:
     """A paper, what is asked for in place of its own, and its jobs.
 
     Attributes:
-        out: the folder of the results, None where only a plan is asked for.
+        paper: to make again.
+        asked: in place of the paper's own.
+        jobs: in the order of the paper's file.
         given: the data sets by name.
+        out: the folder of the results; None where it was left out.
     """
 
     paper: "Paper"

@@ -28,7 +28,7 @@ def write_figure(prepared: Prepared, backbone: Backbone) -> list[Path]:
     """Write figure-DATASET.png of the variant that the paper draws, for each data set; none where it draws none.
 
     A row shows the first defect of a category that a mask marks, and the map of an inspector with the most references
-    and the lowest seed. A figure that is there stays.
+    and the lowest seed, each in its own range of colours. A figure that is there stays.
 
     Raises:
         OutputError: if one cannot be written.
@@ -78,7 +78,7 @@ def _figure(
         images = (small, np.any([region.mask for region in regions], axis=0), heatmap)
         for one, title, image in zip(axes, COLUMNS, images, strict=True):
             one.imshow(image, cmap=None if title == "query" else "gray" if title == "truth" else "inferno")
-            one.set_title(f"{category.name}, {sample.kind}" if title == "query" else title, fontsize=8)
+            one.set_title(f"{title}: {category.name}, {sample.kind}" if title == "query" else title, fontsize=8)
             one.axis("off")
     return figure
 
@@ -86,5 +86,5 @@ def _figure(
 def _label(prepared: Prepared, backbone: Backbone) -> str:
     from handful.evaluation.run import backbone_label
 
-    said = f"{backbone_label(backbone.spec)}, {prepared.job.run.shots[-1]} shots"
+    said = f"{backbone_label(backbone.spec)}, shots: {prepared.job.run.shots[-1]}, each map in its own range of colours"
     return said + (f"; not the paper's: {', '.join(prepared.marks)}" if prepared.marks else "")

@@ -65,11 +65,13 @@ class Job:
 
     Attributes:
         name: of the folder inside the results.
+        paper: that it belongs to.
         run: with the shots and seeds asked for.
         backbone: the paper's.
         weights_missing: whether the paper's weights are wanted and not on this machine.
         datasets: the data sets that are tested on, None for one that was not given or cannot be made.
         untrained: the heads that are neither given nor trained already, by DATASET-HEAD.
+        source: the data set that heads are trained on; None where it was not given, or without heads.
     """
 
     name: str
@@ -79,7 +81,7 @@ class Job:
     weights_missing: bool
     datasets: Mapping[str, Dataset | None]
     untrained: tuple[str, ...]
-    source: Dataset | None  # that heads are trained on, if given
+    source: Dataset | None
 
     @property
     def variants(self) -> dict[str, Variant]:
