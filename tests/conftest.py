@@ -3,6 +3,7 @@
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from handful.detector import Detector
 from handful.fitting import visibility
 
 torch.set_num_threads(1)  # the tests' tensors are small: more threads would only wait for each other
+
+MINIATURE = 48  # pixels of the side of a miniature data set's pictures
+FRAMES = 20  # of its videos
 
 PictureFactory = Callable[..., NDArray[np.uint8]]
 Rezip = Callable[..., Path]
@@ -136,3 +140,78 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "tiny-clip.json").write_text(json.dumps(shape))
     open_clip.add_model_config(folder)
     return "clip:tiny-clip"
+
+
+@pytest.fixture(scope="session")
+def miniatures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A miniature of each data set of the papers, by name, as its real reader knows it; two categories where it can."""
+    root = tmp_path_factory.mktemp("miniatures")
+    trees = {
+        "mvtec_ad": ("bottle broken_large", "tile crack"),
+        "visa": ("candle bad", "pcb1 bad"),
+        "mpdd": ("connector parts_mismatch", "tubes flattening"),
+    }
+    for name, categories in trees.items():
+        for one in categories:
+            category, kind = one.split()
+            _category(root / name / category, kind)
+    for category in ("01", "02"):
+        _category(root / "btad" / category, "ko", good="ok", mask="{}.png")
+    _category(root / "brats/brain", "tumour")
+    for category in ("juice_bottle", "pushpins"):
+        _category(root / "mvtec_loco" / category, "logical_anomalies", mask="{}/000.png")
+        _category(root / "mvtec_loco" / category, "structural_anomalies", mask="{}/000.png")
+        (root / "mvtec_loco" / category / "defects_config.json").write_text(
+            '[{"defect_name": "any", "pixel_value": 255, "saturation_threshold": 1.0, "relative_saturation": true}]'
+        )
+    for category in ("bagel", "rope"):
+        _category(root / "mvtec_3d" / category, "hole", inner="rgb", masks="test/hole/gt", mask="{}.png")
+    _videos(root / "shanghaitech")
+    return {path.name: path for path in sorted(root.iterdir())}
+
+
+def _category(
+    root: Path,
+    kind: str,
+    *,
+    good: str = "good",
+    inner: str = ".",
+    masks: str | None = None,
+    mask: str = "{}_mask.png",
+) -> None:
+    """One category: four good training pictures, two good test pictures and two defects with masks."""
+    for part, count, defect in ((f"train/{good}", 4, False), (f"test/{good}", 2, False), (f"test/{kind}", 2, True)):
+        for number in range(count):
+            marked = _draw(root / part / inner / f"{number:03}.png", defect=defect)
+            if defect:
+                _save(root / (masks or f"ground_truth/{kind}") / mask.format(f"{number:03}"), marked)
+
+
+def _videos(root: Path) -> None:
+    """A camera with a video for training and one for testing, of which every fifth frame is read."""
+    for number in range(FRAMES):
+        _draw(root / "training/frames/01_001" / f"{number:03}.png", defect=False)
+        marked = _draw(root / "testing/frames/01_0014" / f"{number:03}.png", defect=number >= 10)
+        _save(root / "testing/test_pixel_mask/01_0014" / f"{number:03}.png", marked)
+    labels = root / "testing/test_frame_mask/01_0014.npy"
+    labels.parent.mkdir(parents=True)
+    np.save(labels, np.arange(FRAMES) >= 10)
+
+
+def _draw(path: Path, *, defect: bool) -> NDArray[np.uint8]:
+    """Write a grainy square on a dark ground, another one for each path, and a bright bar as its defect; its mask."""
+    random = np.random.default_rng(zlib.crc32(path.as_posix().partition("/miniatures")[2].encode()))
+    pixels = random.integers(20, 50, (MINIATURE, MINIATURE, 3))
+    pixels[8:-8, 8:-8] += random.integers(80, 120, (MINIATURE - 16, MINIATURE - 16, 1))
+    marked = np.zeros((MINIATURE, MINIATURE), np.uint8)
+    if defect:
+        row = int(random.integers(12, MINIATURE - 16))
+        marked[row : row + 4, 14:-14] = 255
+        pixels[marked > 0] = 255
+    _save(path, pixels.astype(np.uint8))
+    return marked
+
+
+def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

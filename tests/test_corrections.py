@@ -299,7 +299,7 @@ def test_most_of_the_frame_is_ignored_only_if_a_person_insists(detector):
 
 def test_two_regions_add_up_and_cannot_leave_nothing(detector):
     detector.ignore(half_mask())
-    with pytest.raises(InputError, match="something to inspect"):
+    with pytest.raises(InputError, match="a part of the frame to inspect"):
         detector.ignore(255 - half_mask())
     for blank in (0, 255):
         with pytest.raises(InputError, match="white on black"):

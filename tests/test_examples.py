@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import handful
 import handful.sklearn
-from handful import Detector, Inspection, Inspector, backbones, errors
+from handful import Detector, Inspection, Inspector, backbones, errors, methods
+from handful.training import head_file
 
 ROOT = Path(__file__).parents[1]
 CLASSES = (Detector, Inspector, Inspection, handful.sklearn.AnomalyDetector)
@@ -41,9 +43,9 @@ def examples():
         for number, block in enumerate(re.findall(r"(?<=\n\n)((?:    .*\n?|\n(?=    ))+)", text)):
             if "├" not in block:  # the tree of errors
                 yield f"{name}-{number}", textwrap.dedent(block)
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
-            yield f"{page.name}-{number}", block
+            yield f"{page.relative_to(ROOT)}-{number}", block
 
 
 EXAMPLES = dict(examples())
@@ -66,14 +68,28 @@ def template(tmp_path_factory, picture_factory):
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(folder / name)
     detector.save(folder / "part.handful")
+    for name in methods.HEAD_TRAININGS:
+        head = methods.create_head_training(name, {}).make_head(tiny(torch.zeros(1, 3, 64, 64)).depths, seed=0)
+        record = head_file.Record(name, {}, head.depths, head_file.identity(tiny.spec), (), (), {}, (), 0)
+        head_file.write(folder / f"{name}.safetensors", head, record)
     return folder, tiny
 
 
 @pytest.fixture
-def place(template, tmp_path, monkeypatch):
+def place(template, tmp_path, monkeypatch, request):
     """The names that the examples use, in a folder of their own."""
     folder, tiny = template
-    for name in ("create", "load", "at_size"):
+    create = backbones.create
+
+    def small(name="", **options):
+        if not name.startswith(backbones.CLIP_PREFIX):
+            return tiny
+        pytest.importorskip("open_clip", reason="needs the extra clip")
+        clip = request.getfixturevalue("tiny_clip")
+        return create(clip, weights="random", device="cpu", object_name=options.get("object_name"))
+
+    monkeypatch.setattr(backbones, "create", small)
+    for name in ("load", "at_size"):
         monkeypatch.setattr(backbones, name, lambda *_, **__: tiny)
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

@@ -28,13 +28,15 @@ ONLY_IN = {  # the one file or room that may import a package
     "onnx": {"graphs/onnx_writer.py"},
     "onnxruntime": {"graphs/onnx_writer.py"},
     "onnxscript": {"graphs/onnx_writer.py"},
-    "typer": {f"cli/{verb}.py" for verb in ("bench", "correct", "data", "export", "fit", "info", "inspect", "train")}
+    "typer": {
+        f"cli/{verb}.py" for verb in ("bench", "correct", "data", "export", "fit", "info", "inspect", "papers", "train")
+    }
     | {"cli/main.py", "cli/options.py"},
     "FrEIA": {"ops/flow.py"},
     "jinja2": {"report/html.py"},
     "markupsafe": {"report/html.py"},
     "kornia": {"data/corruption.py"},
-    "rich": {"data/progress.py", "cli/output.py", "cli/bench.py", "cli/train.py"},
+    "rich": {"data/progress.py", "cli/output.py", "cli/cells.py", "cli/train.py"},
     "safetensors": {
         "backbones/__init__.py",
         "backbones/clip.py",
@@ -53,8 +55,9 @@ ONLY_IN = {  # the one file or room that may import a package
         "data/preprocessing.py",
         "data/thumbnails.py",
         "data/writing.py",
-        "report/html.py",
+        "report/card.py",
         "report/overlay.py",
+        "report/pictures.py",
     },
     "sklearn": {"sklearn.py", "metrics.py", "methods/coft/scoring.py"},
     "scipy": {
@@ -66,7 +69,7 @@ ONLY_IN = {  # the one file or room that may import a package
         "ops/foreground.py",
     },
     "polars": {"evaluation/tables.py", "evaluation/plots.py"},
-    "matplotlib": {"evaluation/plots.py", "evaluation/sheets.py"},
+    "matplotlib": {"evaluation/papers/figure.py", "evaluation/plots.py", "evaluation/sheets.py"},
 }
 FACES = {"__init__", "__main__"}  # the public names, imported when they are used; the command line
 FILES = sorted(SOURCE.rglob("*.py"))

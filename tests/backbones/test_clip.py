@@ -73,6 +73,15 @@ def test_the_picture_and_its_patches_lie_where_open_clip_puts_them(file, whole):
     assert close(features.levels[0], patches)
 
 
+def test_tokens_are_those_that_open_clip_gives_beside_the_picture(file, whole):
+    features = create(levels=["tokens"], weights=str(file))(images())
+    whole.visual.output_tokens = True
+    with torch.inference_mode():
+        _, tokens = whole.visual(normalised(images()))
+    assert close(features.levels[0], tokens.reshape(2, 4, 4, 16))
+    assert not close(features.levels[0], create(levels=[-1], weights=str(file))(images()).levels[0])
+
+
 def test_a_window_is_a_picture_of_its_tokens_alone(file, whole):
     features = create(levels=["windows2", "windows3"], weights=str(file))(images())
     assert [level.shape for level in features.levels] == [(2, 3, 3, 12), (2, 2, 2, 12)]

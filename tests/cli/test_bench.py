@@ -84,7 +84,7 @@ def test_a_failed_cell_is_said_and_ends_with_2(command_line, ready_backbone, tre
         (["--data", "parts:{tree}", "--layout", "magic"], "`layout` must be auto or one of"),
         (["--data", "parts:{tree}", "--methods", "magic"], "`method` must be one of"),
         (["--data", "parts:{tree}", "--methods", "fastrecon:lam"], "A setting must be NAME=VALUE"),
-        (["--data", "parts:{tree}", "--shots", "few"], "Invalid value for '--shots'"),
+        (["--data", "parts:{tree}", "--shots", "few"], "`--shots` must be whole numbers from 0, or all, got 'few'"),
     ],
 )
 def test_wrong_options_are_refused_in_one_sentence(command_line, ready_backbone, tree, tmp_path, options, sentence):

@@ -951,6 +951,14 @@ def test_report_is_written(run, ready_backbone, strict, incoming, tmp_path):
         assert name in page.read_text("utf-8")
 
 
+def test_where_many_pictures_of_a_report_lie_is_said(run, ready_backbone, strict, incoming, tmp_path, monkeypatch):
+    monkeypatch.setattr("handful.report.html.ONE_FILE_MOST", 100)
+    ran = run("inspect", strict, incoming, "--report", tmp_path / "report")
+    page, pictures = tmp_path / "report" / "index.html", tmp_path / "report" / "pictures"
+    assert ran.err[-1].endswith(f"; report: {page} with its pictures beside it in {pictures} (0 MB)")
+    assert sorted(page.parent.iterdir()) == [page, pictures] and len(list(pictures.glob("*/*-large.png"))) == 3
+
+
 @pytest.mark.parametrize("option", ["--heatmaps", "--report"])
 def test_unwritable_heatmaps_and_report_are_refused(run, ready_backbone, lenient, incoming, tmp_path, option):
     (tmp_path / "file").write_bytes(b"a file")

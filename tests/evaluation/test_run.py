@@ -409,3 +409,12 @@ def test_a_cell_of_oblong_pictures_gives_what_a_detector_gives(oblong, backbone,
         masks += [region.mask for region in read_regions(sample, heatmap.shape)] or [np.zeros(heatmap.shape, bool)]
     truth, values = (np.concatenate([one.ravel() for one in those]) for those in (masks, maps))
     assert row.pixel_auroc == pytest.approx(100 * roc_auc_score(truth, values), abs=0.01)
+
+
+def test_all_shots_are_every_good_training_picture(parts, backbone, tmp_path):
+    disc, plate = parts.categories
+    uneven = replace(parts, categories=(replace(disc, train=disc.train[:3]), plate))
+    cells = plan({"parts": uneven}, methods=["patchcore"], shots=("all", 4), seeds=(0,))
+    assert [(cell.category.name, cell.shots) for cell in cells] == [("disc", 3), ("disc", 4), ("plate", 4)]
+    (row,) = run(cells[:1], backbone, tmp_path, false_alarm_rate=0.05)
+    assert sorted(row.references.split("|")) == [Path(path).name for path in disc.train[:3]]

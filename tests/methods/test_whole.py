@@ -1,24 +1,32 @@
 """Whole methods beside their authors' code, from a picture's file to its score and map; tests/golden/*_whole.md."""
 
+import itertools
 import json
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 from scipy.stats import spearmanr
 
 from handful import backbones
+from handful.backbones import prompts, timm
+from handful.backbones.crops import with_crops
 from handful.backbones.timm import state_digest
 from handful.data.images import read_picture
 from handful.data.preprocessing import Preprocessing
 from handful.detector import Detector
 from handful.methods.fasl import FASL, ScoreLearning
+from handful.methods.reb import DefectClassification
 from handful.methods.resad import ResAD, ResidualTraining
+from handful.methods.winclip import WinCLIP
 from handful.ops.seeding import seeded
 
 DATA = Path(os.environ.get("HANDFUL_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -42,29 +50,36 @@ class Golden:
         self.pictures = [DATA / name for name in json.loads(metadata[f"{category}.pictures"])]
         self.weights_sha256, self.head_sha256 = metadata["weights_sha256"], metadata.get("head_sha256")
 
-    def scored(self, method, settings, *, size, bring):
+    def scored(self, method, settings, *, size, bring, weights="auto"):
         """Our scores (B,), maps (B, H, W) and the detector; `bring` reads a picture as the authors' code does."""
-        detector = Detector(method, settings=settings, size=size, squeeze=True, engine="torch", device="cpu", gate=())
+        options = {"size": size, "squeeze": True, "engine": "torch", "device": "cpu", "weights": weights}
+        detector = Detector(method, settings=settings, gate=(), **options)
         detector.fit([bring(path) for path in self.references], accept_odd=True, try_defects=False)
-        assert detector.backbone_spec.weights_sha256 == self.weights_sha256, "other weights than the authors' code had"
+        other = detector.backbone_spec.weights_sha256 != self.weights_sha256
+        assert other == (weights != "auto"), "other weights than the authors' code had"
         inspections = detector.inspect([bring(path) for path in self.pictures])
         raw = detector.calibration.map_typical, detector.calibration.map_threshold
         maps = np.stack([inspection.heatmap.astype(float) for inspection in inspections]) * (raw[1] - raw[0]) + raw[0]
         return np.array([inspection.raw_score for inspection in inspections]), maps, detector
 
-    def scored_over_set(self, method, backbone, *, bring):
-        """Our scores (B,) and maps (B, H, W) with `paper_compat`, which looks at the pictures as a whole."""
+    def features(self, backbone, *, bring):
+        """What a backbone makes of the references, and of the pictures."""
         assert backbone.spec.weights_sha256 == self.weights_sha256, "other weights than the authors' code had"
         prepare = Preprocessing(backbone.spec.size, bits=8)
-
-        def features(paths):
+        for paths in (self.references, self.pictures):
             images = [prepare(read_picture(bring(path), name=path.name)) for path in paths]
-            return backbone(torch.from_numpy(np.stack(images)))
+            yield backbone(torch.from_numpy(np.stack(images)))
 
-        parts = method.fit(features(self.references)).score(features(self.pictures)).parts
-        pictures = [tuple(part[[row]] for part in parts) for row in range(len(self.pictures))]
-        found = list(method.over_test_set(pictures))
-        return [torch.cat([getattr(one, name) for one in found]).double().numpy() for name in ("image", "maps")]
+    def scored_over_set(self, method, backbone, *, bring):
+        """Our scores (B,) and maps (B, H, W) with `paper_compat`, which looks at the pictures as a whole."""
+        return over_set(method, *self.features(backbone, bring=bring))
+
+
+def over_set(method, references, pictures):
+    """Scores (B,) and maps (B, H, W) with `paper_compat`."""
+    parts = method.fit(references).score(pictures).parts
+    found = list(method.over_test_set([tuple(part[[row]] for part in parts) for row in range(len(pictures))]))
+    return [torch.cat([getattr(one, name) for one in found]).double().numpy() for name in ("image", "maps")]
 
 
 def blocks(maps, *, pixels=16):
@@ -151,6 +166,68 @@ def test_ldknn_is_the_authors(category, neighbours, alpha, key):
         assert spearmanr(scores, golden.numbers["products.scores"]).statistic >= 0.98
 
 
+def simple_variants(pictures, number):
+    """A batch of three times seven pictures for REB's training: bars on references, larger from class to class."""
+    variants = []
+    for source in range(3):
+        picture = pictures[(3 * number + source) % len(pictures)]
+        for kind in range(7):
+            variant, top = picture.copy(), 10 + (13 * number + 5 * source) % 40
+            variant[top : top + 8 * kind, 20 + 9 * kind : 24 + 14 * kind] = 30 * kind
+            variants.append(variant)
+    return torch.from_numpy(np.stack(variants)).permute(0, 3, 1, 2).float() / 255
+
+
+def reb_training(golden):
+    """Our training as the authors' code was run, and its references; their batches come in place of drawn ones."""
+    trunk = timm.trunk("tf_efficientnet_lite0", size=128, weights="auto")
+    assert timm.digest(trunk) == golden.weights_sha256, "other weights than the authors' code had"
+    tuning = DefectClassification(updates=300, warmup=3 / 300, sources=3, accumulate=2, size=128, frozen_stride=0)
+    references = [squeezed(path, side=128) for path in golden.references]
+    tuning.start(trunk, references, seed=0)
+    head = state_digest(tuning.learnt_["head"].state_dict())
+    assert head == golden.head_sha256, "another head than the authors' code had"
+    numbers = itertools.count()
+    tuning._batch = lambda _: simple_variants(references, next(numbers))
+    return tuning
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_reb_trains_as_the_authors_code(category):
+    golden = Golden("reb_training", category)
+    tuning = reb_training(golden)
+    modules = (tuning.learnt_["trunk"].model, tuning.learnt_["head"])
+    before = [clones(module) for module in modules]
+    losses = [tuning.update(number) for number in range(4)]
+    changes = [
+        (tensor.float() - known[name].float()).norm().item()
+        for module, known in zip(modules, before, strict=True)
+        for name, tensor in sorted(module.state_dict().items())
+    ]
+    losses.append(tuning.update(4))
+    # The first three updates leave the trunk alone. From the fourth on, rounding grows up to a thousand times in each.
+    assert losses == pytest.approx(golden.numbers["losses"].tolist(), rel=1e-5)
+    assert changes == pytest.approx(golden.numbers["changes"].tolist(), rel=1e-3, abs=1e-5)
+
+
+def test_after_reb_has_trained_ldknn_scores_as_the_authors_code(tmp_path):
+    golden = Golden("reb_training", "bottle")
+    tuning = reb_training(golden)
+    for number in range(4):
+        tuning.update(number)
+    weights = tmp_path / "tuned.safetensors"
+    safetensors.torch.save_file(clones(tuning.learnt_["trunk"].model), weights)
+    settings = {"dimensions": 512, "level_weights": "raw", "exclude_radius": 0, "image_score": "authors", "alpha": 1.0}
+    scores, maps, detector = golden.scored("reb", settings, size=256, bring=squeezed, weights=str(weights))
+    offset = detector._needed.method.offset_.item()
+    assert_alike(scores**2 - offset, golden.numbers["scores"])
+    assert_alike(blocks(maps**2) - offset, golden.numbers["maps"])
+
+
+def clones(module):
+    return {name: tensor.clone().contiguous() for name, tensor in module.state_dict().items()}
+
+
 def random_resad_head():
     """ResAD's head with random weights, small where residuals come in, so that likelihoods are of a usual size."""
     head = ResidualTraining(match="cosine", residual="squared", blocks=10).make_head((24, 40, 112), seed=0)
@@ -181,15 +258,33 @@ def test_resad_is_the_authors_on_a_random_head(category):
     assert spearmanr(scores, golden.numbers["corners.scores"]).statistic >= 0.98
 
 
-def wide_clip(folder):
+def wide_clip(folder, *, layers=12):
     """A CLIP with random weights whose vision transformer is as wide as FASL's code asks for, and otherwise small."""
     open_clip = pytest.importorskip("open_clip", reason="needs the extra clip")
-    vision = {"image_size": 168, "layers": 12, "width": 1024, "patch_size": 14, "mlp_ratio": 0.5}
+    vision = {"image_size": 168, "layers": layers, "width": 1024, "patch_size": 14, "mlp_ratio": 0.5}
     text = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
     config = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}
     (folder / "handful-wide.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder)
-    return backbones.create("clip:handful-wide", levels=(3, 6, 9, 12), size=168, weights="random", device="cpu")
+    return backbones.create(
+        "clip:handful-wide",
+        levels=[layers * quarter // 4 for quarter in (1, 2, 3, 4)],
+        size=168,
+        weights="random",
+        device="cpu",
+    )
+
+
+def window_clip(folder, object_name, *, levels=None):
+    """A small CLIP with random weights, with the pictures, patches and words of the one that WinCLIP takes."""
+    open_clip = pytest.importorskip("open_clip", reason="needs the extra clip")
+    vision = {"image_size": 240, "layers": 3, "width": 128, "patch_size": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+    config = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": text}
+    (folder / "handful-windows.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+    options = {"weights": "random", "object_name": object_name, "levels": levels, "device": "cpu"}
+    return backbones.create("clip:handful-windows", **options)
 
 
 def random_fasl_head():
@@ -226,3 +321,65 @@ def test_fasl_is_the_authors_on_random_heads(category, tmp_path):
     assert off.max() <= 5e-3 and (off > 1e-3).mean() <= 0.01
     # As the code is, maps are enlarged with corners on corners.
     assert spearmanr(scores, golden.numbers["corners.scores"]).statistic >= 0.98
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_fasl_with_crops_is_the_authors_on_random_heads(category, tmp_path):
+    golden, head = Golden("fasl_windows", category), random_fasl_head()
+    assert state_digest(head.state_dict()) == golden.head_sha256, "other heads than the authors' code had"
+    windows = {"win_size": 8, "win_stride": 4, "paper_compat": True}
+    method = FASL(winmode="mul", win_index=0, **windows)
+    backbone = with_crops(wide_clip(tmp_path, layers=4), method.crops_wanted)
+    seen = list(golden.features(backbone, bring=partial(squeezed, side=168)))
+
+    def scored(**settings):
+        scores, maps = over_set(FASL(**windows, **settings).take_head(head), *seen)
+        return scores, blocks(maps, pixels=14)
+
+    for key, settings in {
+        "nam.mul": {"winmode": "mul", "win_index": 0},
+        "asl.only": {"winmode": "only", "win_index": 0, "nam": False},
+    }.items():
+        scores, maps = scored(**settings)
+        # Rounding chooses between good patches that are equally like a patch, which moves scores by up to 1.6e-3.
+        for ours, theirs, most in (
+            (scores, golden.numbers[f"{key}.scores"], 2e-3),
+            (maps, golden.numbers[f"{key}.maps"], 5e-2),
+        ):
+            off = np.abs(ours - theirs) / np.ptp(theirs)
+            assert spearmanr(ours.ravel(), theirs.ravel()).statistic >= 0.999
+            assert off.max() <= most and (off > 1e-3).mean() <= 0.15
+    # The code's index takes one crop of the references for each, by the class token, and then looks in all of them.
+    scores, _ = scored(winmode="mul", win_index=4)
+    assert spearmanr(scores, golden.numbers["index.mul.scores"]).statistic >= 0.6
+
+
+def public_prototypes(backbone, object_name):
+    """The prototypes of the public implementations: a template less, another twice, and lengths left as they come."""
+    without, twice = "a cropped photo of a {}.", "a jpeg corrupted photo of {} {{}}."
+    templates = [one for one in prompts.TEMPLATES if one != without]
+    templates[templates.index(twice.format("a"))] = twice.format("the")
+    tower, means = backbone._texts, []
+    for states in (prompts.NORMAL_STATES, prompts.ANOMALOUS_STATES):
+        texts = [template.format(state.format(object_name)) for state in states for template in templates]
+        with torch.inference_mode():
+            means.append(tower._model.encode_text(tower._tokenizer(texts)).mean(0))
+    return F.normalize(torch.stack(means))
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_winclip_is_that_of_public_implementations(category, tmp_path):
+    golden = Golden("winclip", category)
+    backbone = window_clip(tmp_path, category, levels=("block3", "tokens", "windows2", "windows3"))
+    seen = list(golden.features(backbone, bring=partial(squeezed, side=240)))
+    text = public_prototypes(backbone, category)
+    for patches, public in enumerate(("zqhang", "anomalib")):  # zqhang's are the last block's, anomalib's the tokens
+        references, pictures = (
+            replace(some, levels=(some.levels[patches], *some.levels[2:]), text=text) for some in seen
+        )
+        for known, key in ((references[[]], "zero"), (references, "few")):
+            scores = WinCLIP().fit(known).score(pictures)
+            # zqhang adds the two maps of which ours and anomalib's is the mean.
+            maps = (2 if (public, key) == ("zqhang", "few") else 1) * scores.maps
+            assert_alike(scores.image.double().numpy(), golden.numbers[f"{public}.{key}.scores"])
+            assert_alike(blocks(maps.double().numpy()), golden.numbers[f"{public}.{key}.maps"])

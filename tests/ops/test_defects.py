@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from handful.errors import InputError
 from handful.ops import defects
@@ -25,6 +25,7 @@ from handful.ops.defects import (
 )
 
 GOLDEN = safetensors.numpy.load_file(Path(__file__).parents[1] / "golden" / "reb_defects.safetensors")
+MAKERS = safetensors.numpy.load_file(Path(__file__).parents[1] / "golden" / "reb_makers.safetensors")
 SIZES = [(256, 256), (32, 32), (40, 200), (300, 64)]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 
@@ -101,6 +102,31 @@ def test_boxes_are_placed_as_the_authors_place_them():
         allowed = np.zeros((80, 100), dtype=bool)
         allowed[y, x] = True
         assert defects._place((80, 100), (height, width), allowed=allowed, generator=random()) == tuple(expected)
+
+
+# --- whole defects beside the authors': tests/golden/reb_makers.md says how the values were made
+
+
+def graded():
+    rows, columns = np.indices((256, 256))
+    return np.stack([rows, columns, (rows + 2 * columns) // 3], axis=2).astype(np.uint8)
+
+
+def figures(made):
+    """Share, height and width of what a defect changed, the mean size of the change, and the spread of its pixels."""
+    changed = (made != graded()).any(axis=2)
+    height, width = extent(changed)[2:]
+    by = np.abs(made[changed].astype(float) - graded()[changed])
+    return changed.mean(), height, width, by.mean(), made[changed].std()
+
+
+@every_recipe
+def test_defects_are_as_large_and_as_strong_as_the_authors(recipe):
+    generator = random()
+    ours = np.array([figures(make_defect(graded(), None, recipe=recipe, generator=generator)[0]) for _ in range(300)])
+    distances = [stats.ks_2samp(*both).statistic for both in zip(ours.T, MAKERS[recipe.name].T, strict=True)]
+    # Of equal makers one in a thousand is farther apart than 0.21.
+    assert max(distances) <= 0.21
 
 
 # --- shapes

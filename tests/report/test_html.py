@@ -1,9 +1,7 @@
 import base64
 import dataclasses
 import io
-import os
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from PIL import Image
 from handful.data.images import Picture
 from handful.errors import OutputError
 from handful.report.html import Report
-from handful.report.overlay import CLEAR_UP_TO, SATURATED_FROM, overlay
+from handful.report.overlay import CLEAR_UP_TO, SATURATED_FROM, layer, outlines, overlay
 from handful.report.result import Inspection
 from handful.types import NearestReference, Region
 
@@ -173,6 +171,37 @@ def test_heatmap_makes_its_folder(tmp_path):
     assert (tmp_path / "crack" / "new" / "b.png").exists()
 
 
+def test_the_layer_over_a_picture_is_its_overlay():
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    heatmap = np.linspace(-1, 4, 64 * 96, dtype=np.float32).reshape(64, 96)
+    inspection = ok(heatmap=heatmap, size=(96, 64))
+    with Image.open(io.BytesIO(layer(inspection))) as image:
+        laid = Image.alpha_composite(Image.fromarray(pixels).convert("RGBA"), image.convert("RGBA")).convert("RGB")
+    # Opacities of 8 bits and two roundings: 2 levels at most.
+    assert np.abs(np.asarray(laid).astype(int) - overlay(pixels, inspection)).max() <= 2
+
+
+def test_a_layer_is_left_out_where_nothing_would_show_and_is_at_most_640_pixels_long():
+    assert layer(ok(heatmap=flat(CLEAR_UP_TO))) is None
+    heatmap = np.zeros((1200, 1600), np.float32)
+    heatmap[707:713, 1003:1009] = 2.0  # a small peak stays one
+    with Image.open(io.BytesIO(layer(ok(heatmap=heatmap, size=(1600, 1200))))) as image:
+        assert image.size == (640, 480)
+        assert np.asarray(image.convert("RGBA"))[..., 3].max() > 150
+
+
+def test_outlines_are_shares_of_the_picture_and_say_where_their_number_has_room():
+    regions = (
+        Region((100, 40, 40, 40), 900, 1.9, (110, 50)),
+        Region((0, 0, 300, 20), 900, 1.5, (1, 1)),
+        Region((0, 20, 400, 220), 900, 1.2, (200, 100)),
+    )
+    first, second, third = outlines(defect(regions=regions, size=(400, 240)), (400, 240))
+    assert (first.left, first.top, first.width, first.height) == (0.25, 40 / 240, 0.1, 40 / 240)
+    assert [first.side, second.side, third.side] == [None, "right", "inside"]  # the third lies around the first
+    assert outlines(defect(regions=regions[:1], size=(400, 240)), (400, 240))[0].side == "above"
+
+
 # The page
 
 
@@ -182,16 +211,20 @@ def test_page_needs_nothing_but_itself(tmp_path):
     page = written(tmp_path, [ok(), defect()], references=[("good/1.png", buffer.getvalue())])
     assert not re.search(r"https?:|url\(|@import|\{\{", re.sub(r"base64,[^\"]*", "", page), re.IGNORECASE)
     sources = re.findall(r"(?:src|href)=\"([^\"]*)", page)
-    assert len(sources) == 1 + 1 + 1 + 2  # the empty icon, the reference, a good picture, a defect with its overlay
-    assert all(source.startswith("data:") for source in sources)
+    # The links: the icon and the way to the pictures. The pictures: the reference, a good one, a defect twice, its map.
+    assert len(sources) == 2 + 1 + 1 + 3
+    assert all(source.startswith("data:") or source == "#cards" for source in sources)
+    assert len(re.findall('data-large="data:image/', page)) == 2
     assert "default-src 'none'" in page
 
 
 def test_facts_and_references_are_shown(tmp_path):
-    page = written(tmp_path, [], references=[("good/one.jpg", b"\xff\xd8\xff\x00"), ("good/two.png", b"\x89PNG\r\n")])
+    page = written(
+        tmp_path, [], references=[("good/one.jpg", b"\xff\xd8\xff\x00"), ("good/two.png", b"\x89PNG\r\n\x1a\n")]
+    )
     assert "<dt>Threshold</dt><dd>2.5</dd>" in page
     assert 'src="data:image/jpeg;base64,/9j/AA=="' in page and "one.jpg" in page
-    assert 'src="data:image/png;base64,iVBORw0K"' in page and "two.png" in page
+    assert 'src="data:image/png;base64,iVBORw0KGgo="' in page and "two.png" in page
 
 
 def test_names_and_words_are_escaped(tmp_path):
@@ -233,7 +266,8 @@ def test_cards_say_what_there_is_to_say(tmp_path):
         Inspection("d", "ERROR", reason="Broken."),
     ]
     cards = written(tmp_path, inspections).split("<article")[1:]
-    assert [card.count("<img") for card in cards] == [2, 1, 2, 0]
+    assert [card.count("<img") for card in cards] == [3, 1, 3, 0]  # the heatmap is the picture with a layer on it
+    assert [card.count('class="open"') for card in cards] == [1, 1, 1, 0]
     assert "<td>1</td><td>20, 20, 10, 10</td><td>90</td><td>1.90</td>" in cards[0]
     assert "<b>1.80</b>" in cards[0] and "raw 2.8, threshold 2" in cards[0] and "width:72.0%" in cards[0]
     assert "Nothing on the map comes near the threshold" in cards[1] and "<table" not in cards[1]
@@ -243,7 +277,7 @@ def test_cards_say_what_there_is_to_say(tmp_path):
 def test_the_card_of_a_retake_shows_score_and_heatmap(tmp_path):
     card = written(tmp_path, [retake("c", reason="Too dark.")]).split("<article")[1]
     assert 'data-verdict="RETAKE" data-score="0.9"' in card and "<b>0.90</b>" in card and "raw 1.9, threshold 2" in card
-    assert card.count("<img") == 2 and "Heatmap" in card and "Too dark." in card
+    assert card.count("<img") == 3 and "Heatmap" in card and "Too dark." in card
 
 
 def test_a_card_shows_the_notes_beside_the_verdict(tmp_path):
@@ -281,7 +315,8 @@ def test_regions_stand_beside_the_good_places_that_they_were_compared_with(tmp_p
     embedded = [base64.b64decode(data) for data in re.findall('base64,([^"]*)"', shown)]
     crops = [np.asarray(Image.open(io.BytesIO(data))) for data in embedded[:4]]
     assert np.all(crops[0] == 120) and np.all(crops[3] == 120)  # the inspected picture is grey all over
-    assert np.all(crops[1] == (200, 0, 0)) and np.all(crops[2] == 0)  # the good one is red on the right
+    # The good one is red on the right. JPEG rounds a flat colour by 2 levels at most.
+    assert np.abs(crops[1] - np.array((200, 0, 0))).max() <= 2 and np.all(crops[2] == 0)
 
 
 @pytest.mark.parametrize(("side", "fills"), [(84, True), (76, False)])
@@ -296,7 +331,8 @@ def test_the_crop_of_a_small_region_shows_a_fifth_of_the_picture(tmp_path, side,
     page = report.path.read_text("utf-8")
     embedded = re.findall('base64,([^"]*)"', page[page.index('class="evidence"') :])
     crops = [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in embedded]
-    assert [np.all(crop == (200, 0, 0)) for crop in crops] == [fills, fills]  # 80 of 400 pixels a side
+    # 80 of 400 pixels a side; JPEG rounds a flat colour by 2 levels at most
+    assert [np.abs(crop - np.array((200, 0, 0))).max() <= 2 for crop in crops] == [fills, fills]
 
 
 def test_without_kept_good_pictures_there_is_no_evidence(tmp_path):
@@ -306,13 +342,13 @@ def test_without_kept_good_pictures_there_is_no_evidence(tmp_path):
     )
 
 
-def test_pictures_in_the_page_are_jpeg_and_at_most_420_pixels_long(tmp_path):
+def test_small_pictures_in_the_page_are_jpeg_and_at_most_420_pixels_long(tmp_path):
     with Report(tmp_path, FACTS, []) as report:
         report.add(ok(), picture("a", grey(500, 1000)))
         report.add(ok(), picture("b", grey(10, 20)))
     page = report.path.read_text("utf-8")
-    assert 'width="420" height="210"' in page and page.count("data:image/jpeg") == 1
-    assert 'width="200" height="100"' in page and page.count("data:image/png") == 1  # tiny: enlarged tenfold
+    assert 'width="420" height="210"' in page and page.count('src="data:image/jpeg') == 1
+    assert 'width="200" height="100"' in page and page.count('src="data:image/png') == 1  # tiny: enlarged tenfold
 
 
 def test_cards_wait_on_disk_and_the_page_appears_at_the_end(tmp_path):
@@ -321,8 +357,10 @@ def test_cards_wait_on_disk_and_the_page_appears_at_the_end(tmp_path):
         for _ in range(3):
             report.add(ok(), picture("a", noise))
         assert not report.path.exists()
-        assert os.fstat(report._cards.fileno()).st_size > 50_000
-        assert list(report.path.parent.iterdir()) == []  # nameless: nothing stays of a process that is killed
+        assert report.size > 200_000
+        # The cards' file is nameless; the pictures' folder is hidden, and swept where a killed process leaves it.
+        (waiting,) = report.path.parent.iterdir()
+        assert re.fullmatch(r"\.[0-9a-f]{16}\.part", waiting.name) and len(list(waiting.iterdir())) == 6
     assert report.path == tmp_path / "new" / "report" / "index.html"
     assert list(report.path.parent.iterdir()) == [report.path]
 
@@ -360,82 +398,3 @@ def test_page_that_cannot_be_put_in_place_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="must be writable"):
         written(tmp_path, [ok()])
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
-
-
-# The page in a browser
-
-
-@pytest.fixture
-def browser():
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on the PATH to open the page with")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is missing")
-    flags = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=executable, args=[*flags.split(), "--no-first-run"])
-        yield launched
-        launched.close()
-
-
-def test_page_sorts_and_filters_in_chromium(tmp_path, browser):
-    evil = "z<img src=x onerror=document.title='ran'>"
-    inspections = [
-        ok("part10", 0.3),
-        defect("part2", 1.2),
-        Inspection(evil, "ERROR", reason=evil),
-        ok("part1", -0.4),
-        defect("part3", 2.9),
-        Inspection("part0", "RETAKE", size=(60, 60), reason="Too dark."),
-    ]
-    written(tmp_path, inspections)
-    page = browser.new_page()
-    page.set_default_timeout(10_000)
-    complaints, requests = [], []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto((tmp_path / "index.html").as_uri())
-
-    def shown():
-        return page.locator(".card:visible .name").all_text_contents()
-
-    assert shown() == ["part3", "part2", "part10", "part1", "part0", evil]
-    page.select_option("#order", "name")
-    assert shown() == ["part0", "part1", "part2", "part3", "part10", evil]
-    page.select_option("#order", "verdict")
-    assert shown() == ["part3", "part2", "part0", evil, "part10", "part1"]
-    page.select_option("#order", "score")
-    assert shown() == ["part3", "part2", "part10", "part1", "part0", evil]
-
-    page.get_by_role("button", name="DEFECT").click()
-    assert shown() == ["part3", "part2"]
-    assert page.inner_text("#shown") == "2 of 6 shown"
-    page.fill("#find", "PART3")
-    assert shown() == ["part3"]
-    page.get_by_role("button", name="All").click()
-    page.fill("#find", "part1")
-    assert shown() == ["part10", "part1"]
-    page.fill("#find", "nothing like it")
-    assert shown() == [] and page.locator("#empty").is_visible()
-    page.fill("#find", "")
-    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
-    assert page.title() == "Inspection report: 2 DEFECT of 6"
-    assert complaints == []
-    assert requests and all(url.startswith(("file:", "data:")) for url in requests)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_a_phone_in_light_and_dark(tmp_path, browser, scheme):
-    written(tmp_path, [defect("folder/" + "part" * 40), ok()])
-    page = browser.new_page(viewport={"width": 360, "height": 700}, color_scheme=scheme)
-    page.goto((tmp_path / "index.html").as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.evaluate("[...document.querySelectorAll('.name')].every((n) => n.scrollWidth <= n.clientWidth)")
-    ink, paper = (
-        sum(
-            map(int, re.findall(r"\d+", page.evaluate(f"getComputedStyle(document.querySelector('.card')).{what}"))[:3])
-        )
-        for what in ("color", "backgroundColor")
-    )
-    assert (ink < paper) == (scheme == "light")

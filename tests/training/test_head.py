@@ -171,7 +171,7 @@ def test_an_inspector_without_its_head_is_refused(head, backbone, good_folder, t
 
 def test_a_head_is_refused_on_another_backbone(head, good_folder):
     other = backbones.create(size=(96, 96), engine="torch", device="cpu")
-    with pytest.raises(SettingError, match="was trained on, with size"):
+    with pytest.raises(SettingError, match="that of the training of .*, with size"):
         Detector("resad", backbone=other, head=head).fit(good_folder)
 
 

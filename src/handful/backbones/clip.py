@@ -155,7 +155,7 @@ def create(
         size: (H, W), to which the position embedding is interpolated; None for the size of the training.
         weights: "auto" (open_clip's hub), "random" (for tests), or a file with a whole CLIP of that name.
         object_name: the name of the object in the pictures, for the text prototypes; None for "object". Prototypes are
-            made if a level lies in the shared space.
+            made if a level is not a block.
         device: the device that torch runs on: cpu or cuda.
 
     Raises:
@@ -255,8 +255,8 @@ def _level_names(
     for level, found in zip(levels, names, strict=True):
         if not found:
             raise SettingError(
-                f"A level of {name} must be block1 to block{depth} (or its number, -1 for the last), patches, or "
-                f"windows2 to windows{widest}, got {level!r}."
+                f"A level of {name} must be block1 to block{depth} (or its number, -1 for the last), tokens, patches, "
+                f"or windows2 to windows{widest}, got {level!r}."
             )
     if not names or len(set(names)) < len(names):
         raise SettingError(f"`levels` must name at least one level and none twice, got {names}.")
@@ -267,7 +267,7 @@ def _level_name(level: str | int, depth: int, widest: int) -> str:
     """The name of a level given by name or number; empty if there is no such level."""
     if isinstance(level, int):
         level = f"block{level if level >= 0 else depth + 1 + level}"
-    known = {"patches", *(f"block{number}" for number in range(1, depth + 1))}
+    known = {"tokens", "patches", *(f"block{number}" for number in range(1, depth + 1))}
     return level if level in known | {f"windows{side}" for side in range(2, widest + 1)} else ""
 
 

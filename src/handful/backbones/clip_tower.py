@@ -16,12 +16,13 @@ class VisualTower(nn.Module):
     """A CLIP vision transformer cut off after the last block that a level needs.
 
     Attributes:
-        level_names: `blockN`, the output of the N-th block; `patches`, the last block's output in the embedding space
-            that pictures share with texts; `windowsK`, the embeddings in that space of all windows of K x K patches.
+        level_names: `blockN`, the output of the N-th block; `tokens`, the last block's output after the network's last
+            normalisation; `patches`, the last block's output in the embedding space that pictures share with texts;
+            `windowsK`, the embeddings in that space of all windows of K x K patches.
         size: (H, W) of the input.
         grid: (h, w) of the patches.
-        shared: whether any level lies in the shared space; the network then gives the embedding of the whole picture
-            too.
+        shared: whether any level needs the layers after the last block; the network then gives the embedding of the
+            whole picture too.
     """
 
     def __init__(self, visual: Model, level_names: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
@@ -67,7 +68,11 @@ class VisualTower(nn.Module):
             own = self._share(self.model.transformer(windows.flatten(0, 1))[:, 0])  # (B·windows, E)
             return own.reshape(len(windows), height - side + 1, width - side + 1, -1)
         number = block_of(name)
-        patches = self._share(blocks[-1][:, 1:]) if number is None else blocks[number][:, 1:]  # (B, h·w, …)
+        patches = blocks[-1 if number is None else number][:, 1:]  # (B, h·w, D)
+        if name == "tokens":
+            patches = self.model.ln_post(patches)
+        elif number is None:
+            patches = self._share(patches)  # (B, h·w, E)
         return patches.reshape(len(patches), height, width, -1)
 
     def _share(self, tokens: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ def resized_positions(positions: Tensor, grid: tuple[int, int], to: tuple[int, i
 
 
 def block_of(name: str) -> int | None:
-    """The number of a level's block; None for a level in the shared space."""
+    """The number of a level's block; None for a level that needs the layers behind the last block."""
     return _number(name) if name.startswith("block") else None
 
 

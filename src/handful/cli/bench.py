@@ -1,17 +1,16 @@
-"""The verb bench: compare methods on labelled data sets."""
+"""The verb bench: compare methods on labelled data sets, or make a paper's table again."""
 
+import re
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from handful.cli import papers
+from handful.cli.cells import run_cells
 from handful.cli.options import (
     DEFAULT_RATE,
-    BackboneOption,
     DeviceOption,
     EngineOption,
     JsonOption,
@@ -20,36 +19,55 @@ from handful.cli.options import (
     RateOption,
     SizeOption,
     SqueezeOption,
-    WeightsOption,
     create_backbone,
     open_datasets,
     parse_size,
 )
-from handful.cli.output import FAILED, complain, print_json, say
+from handful.cli.output import FAILED, complain
+from handful.errors import SettingError
 
 if TYPE_CHECKING:
-    from handful.evaluation.results import Row
-
-SAY_EVERY = 30  # seconds between two words on the time left, where there is no terminal to show a bar
+    from handful.evaluation.cells import Shots
 
 
 def bench(
-    data: Annotated[list[str], typer.Option(help="A labelled data set, NAME:FOLDER; several may follow.")],
-    out: Annotated[Path, typer.Option(help="The folder of the results; a run that was killed goes on there.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="A labelled data set, NAME:FOLDER; several may follow.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the results; a run that was killed goes on there.")
+    ] = None,
     methods: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="patchcore; with settings fastrecon:lam=0.5,share=0.01; on a trained backbone patchcore@reb; with a "
-            "trained head resad@HEAD.safetensors."
+            "trained head resad@HEAD.safetensors; default: patchcore fastrecon."
         ),
-    ] = ["patchcore", "fastrecon"],  # noqa: B006 - typer copies it
-    shots: Annotated[list[int], typer.Option(help="How many references; 0 for a method that needs none.")] = [1, 2, 4],  # noqa: B006
-    seeds: Annotated[list[int], typer.Option(help="Of the draws.")] = [0, 1, 2],  # noqa: B006
+    ] = None,
+    shots: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How many references; 0 for a method that needs none, all for all good pictures; default: 1 2 4, of a "
+            "paper its own."
+        ),
+    ] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="Of the draws; default: 0 1 2, of a paper its own.")] = None,
     categories: Annotated[list[str] | None, typer.Option(help="Only these, by name; default: all.")] = None,
     layout: Annotated[str, typer.Option(help="How the data sets are laid out; default: found out.")] = "auto",
-    backbone: BackboneOption = "tf_efficientnet_lite0",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Any timm name, or clip:MODEL with a name of open_clip's; default: tf_efficientnet_lite0, of a paper "
+            "its own."
+        ),
+    ] = None,
     levels: LevelsOption = None,
-    weights: WeightsOption = "auto",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (on board, else from the hub), random, or a file; default: auto, of a paper those here already."
+        ),
+    ] = None,
     size: SizeOption = None,
     squeeze: SqueezeOption = False,
     engine: EngineOption = "auto",
@@ -57,37 +75,104 @@ def bench(
     device: DeviceOption = "auto",
     rate: RateOption = DEFAULT_RATE,
     sheets: Annotated[bool, typer.Option(help="Write the sheets of pictures.")] = True,
+    paper: Annotated[
+        str | None, typer.Option(help="Make the tables of a paper again; `handful papers` lists the names.")
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Of a paper: only say the cells, what is missing, and about how long it takes."),
+    ] = False,
+    available: Annotated[
+        bool, typer.Option("--available", help="Of a paper: run what can be run where data or weights are missing.")
+    ] = False,
+    runs: Annotated[list[str] | None, typer.Option(help="Of a paper: only these runs, as --plan names them.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Of a paper: a setting of its trainings, in place of its own."
+        ),
+    ] = None,
+    heads: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a paper: test only, with trained heads, DATASET-HEAD:FILE as --plan names them."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare methods: every data set, category, method, number of references and seed.
+    """Compare methods: every data set, category, method, number of references and seed; or make a paper's table again.
 
-    Writes results.csv, summary.md, environment.json, plots/, sheets/ and scores/. Called again after a stop it goes on
-    where it was, and tries cells that failed again.
+    Writes results.csv, summary.md, environment.json, plots/, sheets/ and scores/; of a paper these for each of its
+    runs, and paper.md and paper.csv beside them. Called again after a stop it goes on where it was, and tries cells
+    that failed again.
     """
+    counts = _parse_shots(shots)
+    if paper is not None:
+        if methods or squeeze:
+            given = "--methods" if methods else "--squeeze"
+            raise SettingError(f"`{given}` must be left out with --paper, which has its own; leave it out.")
+        asked = papers.overrides(
+            backbone=backbone,
+            levels=levels,
+            size=size,
+            weights=weights,
+            precision=precision,
+            shots=counts,
+            seeds=seeds,
+            runs=runs,
+            training=set_ or [],
+            heads=heads or [],
+        )
+        planned = papers.open_paper(paper, data or [], asked, out=out, layout=layout)
+        if plan:
+            papers.print_plan(planned, as_json=as_json)
+        else:
+            papers.run(
+                planned,
+                categories=categories,
+                engine=engine,
+                device=device,
+                rate=rate,
+                sheets=sheets,
+                available=available,
+                as_json=as_json,
+            )
+        return
+    for option, value in (
+        ("--plan", plan),
+        ("--available", available),
+        ("--runs", runs),
+        ("--set", set_),
+        ("--heads", heads),
+    ):
+        if value:
+            raise SettingError(f"`{option}` must be left out without --paper, got it; name a paper.")
+    if not data or out is None:
+        raise SettingError(f"`{'--out' if data else '--data'}` must be given, got none; see `handful bench --help`.")
+
     from handful.evaluation.benchmark import Benchmark
 
     datasets = open_datasets(data, categories, layout)
     network = create_backbone(
-        backbone, levels=levels, size=size, weights=weights, engine=engine, device=device, precision=precision
+        backbone or "tf_efficientnet_lite0",
+        levels=levels,
+        size=size,
+        weights=weights or "auto",
+        engine=engine,
+        device=device,
+        precision=precision,
     )
     benchmark = Benchmark(
         datasets,
         network,
         out,
-        methods=methods,
-        shots=shots,
-        seeds=seeds,
+        methods=methods or ["patchcore", "fastrecon"],
+        shots=counts or [1, 2, 4],
+        seeds=seeds or [0, 1, 2],
         false_alarm_rate=rate,
         frames="squeezed" if squeeze else "exact" if isinstance(parse_size(size), tuple) else "references",
         command=" ".join(["handful", *sys.argv[1:]]),
-        weights=weights,
+        weights=weights or "auto",
     )
-    done = len(benchmark.cells) - len(benchmark.unfinished)
-    print(f"{len(benchmark.cells)} cells{f', {done} done before' if done else ''}", file=sys.stderr)
-    failed = 0
-    for row in _with_time_left(benchmark.run(), len(benchmark.unfinished)):
-        failed += bool(row.error)
-        print_json(asdict(row)) if as_json else say(_line(row))
+    failed = run_cells(benchmark, as_json=as_json)
     pages = [path for path in benchmark.write_pages(sheets=sheets) if path.suffix == ".md"]
     print(f"summary: {pages[0]}", file=sys.stderr)
     if failed:
@@ -95,30 +180,11 @@ def bench(
         raise typer.Exit(FAILED)
 
 
-def _with_time_left(rows: "Iterator[Row]", total: int) -> "Iterator[Row]":
-    """Pass rows on, telling on stderr how many are left and how long they may take."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    quiet, redirected = not console.is_terminal, sys.stdout.isatty()
-    begin = said = time.monotonic()
-    with Progress(*columns, console=console, transient=True, disable=quiet, redirect_stdout=redirected) as bar:
-        task = bar.add_task("cells", total=total)
-        for done, row in enumerate(rows, 1):
-            bar.advance(task)
-            yield row
-            now = time.monotonic()
-            if quiet and now - said > SAY_EVERY:
-                said = now
-                minutes = (now - begin) / done * (total - done) / 60
-                print(f"{done} of {total} cells, about {minutes:.0f} min left", file=sys.stderr, flush=True)
-
-
-def _line(row: "Row") -> str:
-    cell = f"{row.dataset} {row.category}  {row.method}  {row.shots} shots  seed {row.seed}"
-    if row.error:
-        return f"{cell}  FAILED: {row.error}"
-    aupro = "" if row.aupro is None else f"  AUPRO {row.aupro:.1f}"
-    return f"{cell}  image AUROC {row.image_auroc:.1f}{aupro}"
+def _parse_shots(texts: list[str] | None) -> "list[Shots] | None":
+    """What `--shots` says; None where it was left out."""
+    if texts is None:
+        return None
+    for text in texts:
+        if text != "all" and not re.fullmatch("[0-9]{1,9}", text):
+            raise SettingError(f"`--shots` must be whole numbers from 0, or all, got {text!r}.")
+    return ["all" if text == "all" else int(text) for text in texts]

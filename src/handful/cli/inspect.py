@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_
 if TYPE_CHECKING:
     from handful.cli.heatmaps import HeatmapNames
     from handful.inspector import Inspector
+    from handful.report.html import Report
     from handful.report.result import Inspection
 
 
@@ -63,7 +64,7 @@ def inspect(
         left_out = [asdict(one) for one in found.left_out]
         print_json({"pictures": len(sources), "verdicts": counts, "left_out": left_out})
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if verdict in counts)
-    print(said + (f"; report: {one_line(str(page.path))}" if page else ""), file=sys.stderr)
+    print(said + (f"; {_written(page)}" if page else ""), file=sys.stderr)
     failed = counts.keys() & {Verdict.RETAKE, Verdict.ERROR}
     raise typer.Exit(FAILED if failed else DEFECT if Verdict.DEFECT in counts else OK)
 
@@ -85,7 +86,15 @@ def _names(pictures: list[Path], folder: Path) -> "HeatmapNames":
     return HeatmapNames(pictures, folder)
 
 
-def _page(folder: Path, inspector: Path, opened: "Inspector") -> Any:
+def _written(page: "Report") -> str:
+    """Where the report is, and its pictures where they lie beside it."""
+    said = f"report: {one_line(str(page.path))}"
+    if page.pictures is None:
+        return said
+    return f"{said} with its pictures beside it in {one_line(str(page.pictures))} ({page.size / 1e6:.0f} MB)"
+
+
+def _page(folder: Path, inspector: Path, opened: "Inspector") -> "Report":
     from handful.report.html import Report
 
     facts = {

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from handful.cli import bench, correct, data, train
+from handful.cli import bench, correct, data, papers, train
 from handful.cli.export import export
 from handful.cli.fit import fit
 from handful.cli.info import info
@@ -55,7 +55,7 @@ def _handful(
     """
 
 
-for verb in (fit, inspect, info):
+for verb in (fit, inspect, info, papers.papers):
     app.command()(verb)
 for repeating in (export, correct.threshold, correct.teach, bench.bench):
     app.command(cls=ManyValues)(repeating)

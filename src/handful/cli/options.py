@@ -2,7 +2,7 @@
 
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,8 +23,8 @@ BackboneOption = Annotated[str, typer.Option(help="Any timm name, or clip:MODEL 
 LevelsOption = Annotated[
     str | None,
     typer.Option(
-        help="Modules or indices, with commas; default: strides 8 and 16. Of clip: numbers of blocks from 1, patches, "
-        "windows2, windows3, …; default: winclip's."
+        help="Modules or indices, with commas; default: strides 8 and 16. Of clip: numbers of blocks from 1, tokens, "
+        "patches, windows2, windows3, …; default: winclip's."
     ),
 ]
 WeightsOption = Annotated[str, typer.Option(help="auto (on board, else from the hub), random, or a file.")]
@@ -167,9 +167,14 @@ def open_datasets(data: Sequence[str], categories: Sequence[str] | None, layout:
         datasets[name] = open_dataset(Path(folder), layout=layout)
     if not categories:
         return datasets
+    check_categories(datasets, categories)
+    chosen = {name: tuple(c for c in dataset.categories if c.name in categories) for name, dataset in datasets.items()}
+    return {name: replace(datasets[name], categories=kept) for name, kept in chosen.items() if kept}
+
+
+def check_categories(datasets: "Mapping[str, Dataset]", categories: Sequence[str]) -> None:
+    """Raise SettingError for a category that no data set has."""
     known = {category.name for dataset in datasets.values() for category in dataset.categories}
     for wanted in categories:
         if wanted not in known:
             raise SettingError(f"`--categories` must be among {', '.join(sorted(known))}, got {wanted!r}.")
-    chosen = {name: tuple(c for c in dataset.categories if c.name in categories) for name, dataset in datasets.items()}
-    return {name: replace(datasets[name], categories=kept) for name, kept in chosen.items() if kept}

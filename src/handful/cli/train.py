@@ -87,7 +87,7 @@ def train(
         checkpoint=output.with_name(f"{output.name}.checkpoint"),
     )
     loss = None
-    for progress in _shown(training.run(), training.tuning.updates):
+    for progress in shown(training.run(), training.tuning.updates):
         loss = progress.loss
     training.save(output)
     seconds = time.perf_counter() - begin
@@ -129,7 +129,7 @@ def train_head(
     network = create_backbone(backbone, levels=levels, size=size, weights=weights, engine=engine, device=device)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     auxiliary = HeadTrainer(training, datasets, network, seed=seed, checkpoint=checkpoint, track=bar)
-    for _ in _shown(auxiliary.run(), training.updates):
+    for _ in shown(auxiliary.run(), training.updates):
         pass
     auxiliary.save(output)
     seconds, validation = time.perf_counter() - begin, auxiliary.validation
@@ -148,7 +148,7 @@ for _name, _help in HEAD_VERBS.items():
     app.command(_name, help=f"{_help}\n\n{RESUMED}", cls=ManyValues)(train_head)
 
 
-def _shown(steps: "Iterator[Progress]", updates: int) -> "Iterator[Progress]":
+def shown(steps: "Iterator[Progress]", updates: int) -> "Iterator[Progress]":
     """Pass a training's steps on, telling on stderr its loss and how long it may take."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from handful.backbones.base import Backbone
 from handful.evaluation import environment, results
-from handful.evaluation.cells import Frames, plan, unfinished
+from handful.evaluation.cells import Frames, Shots, plan, unfinished
 from handful.evaluation.results import Row
 from handful.evaluation.run import backbone_label, run
 from handful.files import replacing, sweep
@@ -30,7 +30,7 @@ class Benchmark:
         methods: as `handful.methods.parse` reads them; METHOD@TRAINING scores on the backbone after a training on the
             references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head. An object
             may be of any class derived from `handful.methods.Method`.
-        shots, seeds: of the draws.
+        shots, seeds: of the draws; "all" shots for every good training picture of a category.
         false_alarm_rate: asked of the shipped thresholds.
         frames: of the inputs, see `handful.evaluation.cells.Frames`.
         command: that started it, for the record.
@@ -49,7 +49,7 @@ class Benchmark:
         out: Path,
         *,
         methods: Sequence[str | Method],
-        shots: Sequence[int],
+        shots: Sequence[Shots],
         seeds: Sequence[int],
         false_alarm_rate: float = threshold.DEFAULT_RATE,
         frames: Frames = "references",

@@ -16,6 +16,7 @@ HEAD_SUFFIX = ".safetensors"
 # keep their aspect. "squeezed": the backbone's own, to which every picture is squeezed, as papers do; always so with a
 # head or without references.
 Frames = Literal["references", "exact", "squeezed"]
+Shots = int | Literal["all"]
 
 
 class Cell(NamedTuple):
@@ -60,12 +61,12 @@ def head_of(method: str) -> str:
 
 
 def plan(
-    datasets: Mapping[str, Dataset], *, methods: Sequence[str | Method], shots: Sequence[int], seeds: Sequence[int]
+    datasets: Mapping[str, Dataset], *, methods: Sequence[str | Method], shots: Sequence[Shots], seeds: Sequence[int]
 ) -> list[Cell]:
     """Every cell, category by category.
 
-    Without references nothing is drawn: 0 shots have the first seed alone. An object among the methods goes by its
-    name and its settings.
+    Without references nothing is drawn: 0 shots have the first seed alone. "all" stands for every good training picture
+    of a category. An object among the methods goes by its name and its settings.
 
     Raises:
         SettingError: for an unknown method or setting, a number of shots below what a method needs, or a seed below 0.
@@ -73,16 +74,22 @@ def plan(
     scorers = dict(_named(method) for method in methods)
     for name, scorer in scorers.items():
         least = 1 if "@" in name else scorer.min_references
-        if min(shots) < least or min(seeds) < 0:
-            got = f"{min(shots)} and {min(seeds)}"
+        fewest = min((count for count in shots if count != "all"), default=least)
+        if fewest < least or min(seeds) < 0:
+            got = f"{fewest} and {min(seeds)}"
             raise SettingError(f"`shots` must be at least {least} for {name} and `seeds` at least 0, got {got}.")
     return [
         Cell(name, category, method, count, seed, scorers[method])
         for name, dataset in datasets.items()
         for category in dataset.categories
-        for seed, count, method in product(sorted(set(seeds)), sorted(set(shots)), scorers)
+        for seed, count, method in product(sorted(set(seeds)), counts_of(category, shots), scorers)
         if count or seed == min(seeds)
     ]
+
+
+def counts_of(category: Category, shots: Sequence[Shots]) -> list[int]:
+    """The numbers of references that shots stand for in a category, ascending."""
+    return sorted({len(category.train) if count == "all" else count for count in shots})
 
 
 def _named(method: str | Method) -> tuple[str, Method]:

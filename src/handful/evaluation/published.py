@@ -42,7 +42,8 @@ class Published:
         method: in small letters; `winclip` with references is what its paper calls WinCLIP+.
         dataset: short name, as in `OFFICIAL_CATEGORIES` where it has such.
         category: or "mean", over all official categories.
-        shots: references for each category; 0 for the transductive zero-shot methods.
+        shots: references for each category, None for all good training pictures; 0 for the transductive zero-shot
+            methods.
         protocol: "target-only", "auxiliary-trained" (labelled defects of other data), either of them with
             " transductive" (a score depends on the other test pictures), "other-normals" (good pictures of other
             categories), "transductive zero-shot" or "not stated".
@@ -60,7 +61,7 @@ class Published:
     method: str
     dataset: str
     category: str
-    shots: int
+    shots: int | None
     protocol: str
     backbone: str
     size: str
@@ -86,6 +87,7 @@ def read_published() -> tuple[Published, ...]:
     with file.open(encoding="utf-8") as lines:
         rows: list[dict[str, Any]] = list(csv.DictReader(lines))
     for row in rows:
-        row["shots"], row["value"] = int(row["shots"]), float(row["value"])
+        row["shots"] = None if row["shots"] == "all" else int(row["shots"])
+        row["value"] = float(row["value"])
         row["spread"] = float(row["spread"]) if row["spread"] else None
     return tuple(Published(**row) for row in rows)

@@ -250,7 +250,7 @@ def _cross_table(part: pl.DataFrame) -> Iterator[str]:
         name = f"{dataset}, mean of {count}" if count > 1 else f"{dataset}, {here['category'][0]}"
         rows += [[name, method, *(by.get(k, "-") for k in shots)] for method, by in sorted(cells.items())]
     yield from ("Image AUROC by method and shots, mean over categories:", "")
-    yield from _table(["data set", "method", *map(_shots, shots)], rows)
+    yield from markdown_table(["data set", "method", *map(_shots, shots)], rows)
 
 
 def _coverage(here: pl.DataFrame) -> str:
@@ -276,7 +276,7 @@ class _Tables:
 
     def accuracy(self, lines: Sequence[_Line]) -> Iterator[str]:
         rows = [[line.label(self.seeds), line.shots, line.method, *map(line.text, METRICS)] for line in lines]
-        return _table(["category", "shots", "method", *METRICS.values()], rows)
+        return markdown_table(["category", "shots", "method", *METRICS.values()], rows)
 
     def decisions(self, lines: Sequence[_Line]) -> Iterator[str]:
         """False alarms and misses at the shipped threshold, and the time for a picture."""
@@ -286,7 +286,7 @@ class _Tables:
             times = line.figures.get("ms_per_image")
             time = f"{mean(times.by_seed.values()):.3g}" if times else "-"
             rows.append([line.label(self.seeds), line.shots, line.method, *rates, time])
-        return _table(["category", "shots", "method", "false alarms", "misses", "ms per picture"], rows)
+        return markdown_table(["category", "shots", "method", "false alarms", "misses", "ms per picture"], rows)
 
     def _interval(self, line: _Line, rate: str) -> str:
         """The Wilson interval of a category's rate; none for a mean over categories, which is no one rate.
@@ -320,7 +320,7 @@ def _beside(here: pl.DataFrame, lines: Sequence[_Line], missing: Sequence[str], 
             if line.category == MEAN and set(ours.categories) != set(official):
                 continue
             weights = "same" if (one.backbone, one.size) == (backbone, size) else "other"
-            marks = f"{weights} weights" + (", incomplete data set" if _differs(ours.categories, missing) else "")
+            marks = f"{weights} weights" + (", incomplete data set" if differs(ours.categories, missing) else "")
             row = (line.category, line.shots, line.method, one.network, sources.number(one), marks)
             found.setdefault(row, {})[one.metric] = f"{ours.text()} / {one}"
     if found:
@@ -328,10 +328,10 @@ def _beside(here: pl.DataFrame, lines: Sequence[_Line], missing: Sequence[str], 
         yield from ("Ours / published, for orientation; `same weights`: the same backbone at the same input size.", "")
         heads = ["category", "shots", "method", "published with", "source", "marks", *(METRICS[m] for m in metrics)]
         rows = [[*row, *(figures.get(metric, "-") for metric in metrics)] for row, figures in found.items()]
-        yield from _table(heads, rows)
+        yield from markdown_table(heads, rows)
 
 
-def _differs(categories: Sequence[str], missing: Sequence[str]) -> bool:
+def differs(categories: Sequence[str], missing: Sequence[str]) -> bool:
     """Whether a sentence on what is missing names one of the categories, as a whole word."""
     words = [re.compile(rf"(?<!\w){re.escape(category)}(?!\w)") for category in categories]
     return any(word.search(sentence) for word in words for sentence in missing)
@@ -342,7 +342,7 @@ def _failed(results: pl.DataFrame) -> Iterator[str]:
     if len(bad):
         yield from ("## Failed cells", "")
         heads = ["dataset", "category", "method", "protocol", "shots", "seed", "error"]
-        yield from _table(heads, bad.select(heads).rows())
+        yield from markdown_table(heads, bad.select(heads).rows())
 
 
 def _context(results: pl.DataFrame, sources: _Sources) -> Iterator[str]:
@@ -356,7 +356,13 @@ def _context(results: pl.DataFrame, sources: _Sources) -> Iterator[str]:
         found: dict[tuple[str, ...], dict[int, dict[str, str]]] = {}
         for one in read_published():
             other = (one.method, one.protocol) not in ours and one.dataset == dataset
-            if other and one.category in wanted and one.shots in shots and one.metric in shown:
+            if (
+                other
+                and one.category in wanted
+                and one.metric in shown
+                and one.shots is not None
+                and one.shots in shots
+            ):
                 row = (one.category, one.protocol, one.method, one.network, sources.number(one))
                 found.setdefault(row, {}).setdefault(one.shots, {})[one.metric] = str(one)
         if found:
@@ -367,7 +373,9 @@ def _context(results: pl.DataFrame, sources: _Sources) -> Iterator[str]:
                 row: {k: " / ".join(values.get(m, "-") for m in shown) for k, values in by.items()}
                 for row, by in found.items()
             }
-            yield from _table(heads, [[*row, *(by.get(k, "") for k in shots)] for row, by in sorted(texts.items())])
+            yield from markdown_table(
+                heads, [[*row, *(by.get(k, "") for k in shots)] for row, by in sorted(texts.items())]
+            )
 
 
 def _name(method: str) -> str:
@@ -383,7 +391,7 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(set(numbers))))
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
     """A Markdown table and an empty line."""
     for row in (heads, ["---"] * len(heads), *rows):
         yield "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in row) + " |"

@@ -2,7 +2,8 @@
 
 Paper: Jeong et al., WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation, CVPR 2023,
 https://arxiv.org/abs/2303.14814. The authors published no code; public implementations are
-zqhang/Accurate-WinCLIP-pytorch at eef4f8c and anomalib at b723368, whose numbers `tests/methods/test_winclip.py` holds.
+zqhang/Accurate-WinCLIP-pytorch at eef4f8c and anomalib (2.7.0; functions at b723368), whose numbers
+`tests/methods/test_winclip.py` holds for functions and tests/golden/winclip_whole.md from picture to score.
 
 An embedding x is scored by language (equation 1): the probability of "anomalous" in a softmax over its cosines with the
 normal and the anomalous prototype, each divided by τ. Each patch has the harmonic mean over the windows that contain
@@ -17,11 +18,19 @@ with any of the references'. Windows' scores come to their patches as before, an
 Windows, prompts and prototypes come with the features, see `handful.backbones.clip`: the levels are patches and, after
 them, windows of any sizes, by default the last block's tokens and windows of 2 and 3 patches, as in the paper.
 
-Departures:
-- τ is 0.07, as in both implementations (zqhang's comes near the paper's numbers with it); mala-lab/WinCLIP takes 0.01.
-- A prototype is the mean of the prompts' embeddings at length 1; anomalib and zqhang average them as they come.
-- Each prompt template comes with either article; the public lists lack or repeat one.
-- The whole picture is resized to the model's input, as for every method here; CLIP's own preprocessing crops it.
+Departures, with what undoes each:
+- A prototype is the mean of the prompts' embeddings at length 1; both average them as they come. And each prompt
+  template comes with either article; both lists lack one ("a cropped photo of a") and hold another twice ("a jpeg
+  corrupted photo of the"). The method takes whatever prototypes `Features.text` holds.
+- Patches are compared as the last block leaves them, as zqhang's are. anomalib's have passed the network's last
+  normalisation besides: levels "tokens", "windows2" and "windows3".
+- The map with references is the mean of M0 and M, as anomalib's; zqhang's is their sum, in the same order.
+
+Not departures: τ is 0.07, as in both (zqhang's comes near the paper's numbers with it; mala-lab/WinCLIP and
+caoyunkang/WinClip take 0.01: `temperature`); maps are not blurred; and pictures are squeezed to the model's input,
+where CLIP's own preprocessing crops them. caoyunkang/WinClip at 0818c9d reads the paper otherwise and is not followed:
+it averages "normal" harmonically, windows of association plainly and the two maps harmonically, and an image's score is
+its map's highest value.
 """
 
 from dataclasses import dataclass, field

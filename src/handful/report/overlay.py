@@ -1,5 +1,8 @@
 """The heatmap laid over its picture, in the one colour scale of all reports."""
 
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -27,6 +30,7 @@ _VALUES = np.linspace(CLEAR_UP_TO, SATURATED_FROM, _STEPS + 1)
 _RAMP = np.stack([np.interp(_VALUES, SCALE[:, 0], channel) for channel in SCALE.T[1:]], 1)  # (256, 4), row 0 is clear
 
 NUMBERED_REGIONS = 12  # how many get a number
+_LAYER = 640  # pixels of the longer side of a layer at most; a browser enlarges it smoothly
 _LARGE = 1024  # pixels of the longer side of a map, beyond which it is made smaller by its highest values
 
 _WHITE, _DARK = (255, 255, 255), (20, 20, 20)
@@ -49,18 +53,84 @@ def overlay(pixels: NDArray[np.uint8], inspection: "Inspection") -> NDArray[np.u
     laid = pixels.copy()
     height, width = laid.shape[:2]
     if inspection.heatmap is not None:
-        heatmap = resized(inspection.heatmap, (width, height))
-        level = (heatmap - CLEAR_UP_TO) * (_STEPS / (SATURATED_FROM - CLEAR_UP_TO))
-        step = np.clip(np.rint(level), 0, _STEPS).astype(np.uint8)  # (h, w)
+        step = _steps(inspection.heatmap, (width, height))
         shown = step > 0
         colour, opacity = _RAMP[step[shown], :3], _RAMP[step[shown], 3:]
         laid[shown] = np.rint(laid[shown] * (1 - opacity) + colour * opacity)
     if inspection.regions and inspection.size is not None:
-        scale = np.tile(np.array([width, height]) / inspection.size, 2)
-        corners = np.array([(x, y, x + w, y + h) for x, y, w, h in (r.box for r in inspection.regions)]) * scale
-        grown = np.concatenate((np.floor(corners[:, :2]), np.ceil(corners[:, 2:])), 1).astype(int)
-        return _outlined(laid, [(x0, y0, x1, y1) for x0, y0, x1, y1 in grown.tolist()])
+        return _outlined(laid, _boxes(inspection, (width, height)))
     return laid
+
+
+def layer(inspection: "Inspection") -> bytes | None:
+    """The heatmap alone as a PNG to lay over its picture at any size, in the colours and opacities of `overlay`.
+
+    Returns:
+        a PNG of 256 colours with their opacities, its longer side at most 640 pixels; None without a heatmap, and
+        where nothing of it would show.
+    """
+    if inspection.heatmap is None:
+        return None
+    height, width = inspection.heatmap.shape
+    factor = min(1.0, _LAYER / max(height, width))
+    step = _steps(inspection.heatmap, (max(1, round(width * factor)), max(1, round(height * factor))))
+    if not step.any():
+        return None
+    image = Image.fromarray(step).convert("P")
+    colours = np.rint(_RAMP[:, :3]).astype(np.uint8)
+    opacities = np.rint(255 * _RAMP[:, 3]).astype(np.uint8)
+    image.putpalette(colours.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=opacities.tobytes())
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A region's box as a page draws it over a picture.
+
+    Attributes:
+        left: as `top`, `width` and `height` a share of the picture's, in [0, 1].
+        side: where its number has room: above, below, right, left (of the box), inside, or None for nowhere.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    side: str | None
+
+
+def outlines(inspection: "Inspection", size: tuple[int, int]) -> list[Outline]:
+    """The regions' boxes, strongest first; their numbers have room where the picture is shown at (width, height)."""
+    if inspection.size is None:
+        return []
+    boxes = _boxes(inspection, size)
+    label_sizes = [(8 + 8 * len(str(number)), 18) for number in range(1, NUMBERED_REGIONS + 1)]  # as the page's styles
+    sides = [side for _, side in _labels(boxes, label_sizes, size)]
+    sides += [None] * (len(boxes) - len(sides))
+    width, height = inspection.size
+    return [
+        Outline(x / width, y / height, w / width, h / height, side)
+        for (x, y, w, h), side in zip((region.box for region in inspection.regions), sides, strict=True)
+    ]
+
+
+def _steps(heatmap: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A map (H, W) at a size (width, height), in steps of the colour scale: (height, width), 0 where it is clear."""
+    level = (resized(heatmap, size) - CLEAR_UP_TO) * (_STEPS / (SATURATED_FROM - CLEAR_UP_TO))
+    step: NDArray[np.uint8] = np.clip(np.rint(level), 0, _STEPS).astype(np.uint8)
+    return step
+
+
+def _boxes(inspection: "Inspection", size: tuple[int, int]) -> list[_Box]:
+    """The regions' boxes in a picture shown at a size (width, height), grown to whole pixels."""
+    if not inspection.regions or inspection.size is None:
+        return []
+    scale = np.tile(np.array(size) / inspection.size, 2)
+    corners = np.array([(x, y, x + w, y + h) for x, y, w, h in (r.box for r in inspection.regions)]) * scale
+    grown = np.concatenate((np.floor(corners[:, :2]), np.ceil(corners[:, 2:])), 1).astype(int)
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in grown.tolist()]
 
 
 def resized(heatmap: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -84,34 +154,51 @@ def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]
         draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=_DARK)
         draw.rectangle((x0, y0, x1, y1), outline=_WHITE, width=line)
     font = ImageFont.load_default(max(15, round(max(image.size) / 45)))
-    labels: list[_Box] = []
-    for number, box in enumerate(boxes[:NUMBERED_REGIONS], 1):
-        x0, y0, x1, y1 = (round(edge) for edge in draw.textbbox((0, 0), str(number), font=font))
-        label = _room(box, (x1 - x0 + 8, y1 - y0 + 8), image.size, labels, [b for b in boxes if b is not box])
+    extents = [
+        tuple(round(edge) for edge in draw.textbbox((0, 0), str(number), font=font))
+        for number in range(1, NUMBERED_REGIONS + 1)
+    ]
+    label_sizes = [(x1 - x0 + 8, y1 - y0 + 8) for x0, y0, x1, y1 in extents]
+    for number, (label, _) in enumerate(_labels(boxes, label_sizes, image.size), 1):
         if label is not None:
-            labels.append(label)
+            x0, y0 = extents[number - 1][:2]
             draw.rectangle((label[0], label[1], label[2] - 1, label[3] - 1), fill=_WHITE, outline=_DARK)
             draw.text((label[0] + 4 - x0, label[1] + 4 - y0), str(number), font=font, fill=_DARK)
     return np.array(image)
 
 
+def _labels(
+    boxes: Sequence[_Box], label_sizes: Sequence[tuple[int, int]], picture: tuple[int, int]
+) -> list[tuple[_Box, str] | tuple[None, None]]:
+    """For the strongest boxes, where a label of each size (width, height) goes, and on which side of its box."""
+    placed: list[tuple[_Box, str] | tuple[None, None]] = []
+    for box, size in zip(boxes[:NUMBERED_REGIONS], label_sizes, strict=False):
+        others = [b for b in boxes if b is not box]
+        placed.append(_room(box, size, picture, [label for label, _ in placed if label is not None], others))
+    return placed
+
+
 def _room(
     box: _Box, size: tuple[int, int], picture: tuple[int, int], labels: list[_Box], others: list[_Box]
-) -> _Box | None:
-    """The place of a label: beside its box and on no other box or label, else inside a large box; None for no place."""
+) -> tuple[_Box, str] | tuple[None, None]:
+    """The place of a label: beside its box and on no other box or label, else inside a large box, else none."""
     (left, top, right, bottom), (width, height), gap = box, size, 4
     if 40 * width * height > picture[0] * picture[1]:
-        return None
-    beside = ((left, top - height - gap), (left, bottom + gap), (right + gap, top), (left - width - gap, top))
-    places = [(place, labels + others) for place in beside]
+        return None, None
+    places = [
+        ((left, top - height - gap), labels + others, "above"),
+        ((left, bottom + gap), labels + others, "below"),
+        ((right + gap, top), labels + others, "right"),
+        ((left - width - gap, top), labels + others, "left"),
+    ]
     if right - left > 3 * width and bottom - top > 3 * height:
-        places.append(((left + gap, top + gap), labels))
-    for (x0, y0), obstacles in places:
+        places.append(((left + gap, top + gap), labels, "inside"))
+    for (x0, y0), obstacles, side in places:
         x1, y1 = x0 + width, y0 + height
         inside = min(x0, y0) >= 0 and x1 <= picture[0] and y1 <= picture[1]
         if inside and not any(x0 < o[2] and o[0] < x1 and y0 < o[3] and o[1] < y1 for o in obstacles):
-            return x0, y0, x1, y1
-    return None
+            return (x0, y0, x1, y1), side
+    return None, None
 
 
 def write_png(pixels: NDArray[np.uint8], file: BinaryIO) -> None:

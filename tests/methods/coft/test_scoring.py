@@ -47,6 +47,25 @@ def test_the_image_score_is_the_mahalanobis_distance(shrinkage):
     assert scores.image.numpy() == pytest.approx(expected, rel=1e-4)  # float32
 
 
+@pytest.mark.parametrize(("shrinkage", "share"), [("ledoit_wolf", 17 / 72), ("oas", 28 / 51)])
+def test_the_gaussian_by_hand(shrinkage, share):
+    # 16 points, 4 each at (±2, 0) and (0, ±1): mean 0, S = diag(2, 1/2), mean variance 5/4. Ledoit and Wolf (2004):
+    # d² = ((2 - 5/4)² + (1/2 - 5/4)²) / 2 = 9/16; b² = 16 · (4 + 1/4) / 16² / 2 = 17/128; share b²/d² = 17/72.
+    # OAS, without the terms 2/D of Chen et al. (2010): (17/16 + 25/16) / (17 · (17/16 - 25/32)) = 28/51.
+    points = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]] * 4)
+    mean, whitening = gaussian(points, shrinkage=shrinkage)
+    variances = (1 - share) * np.array([2, 0.5]) + share * 1.25
+    assert mean == pytest.approx([0, 0])
+    assert np.linalg.norm(whitening @ [3, 4]) == pytest.approx(math.sqrt(9 / variances[0] + 16 / variances[1]))
+
+
+def test_the_references_count_among_their_views():
+    references, augmented = make(2, seed=0), make(12, seed=1, grid=(1, 1))
+    method = create("coft", {"views": 6}).fit(references, augmented=augmented)
+    both = np.concatenate([by_hand(references), by_hand(augmented)])
+    assert method.mean_.numpy() == pytest.approx(both.mean(0), rel=1e-5)  # float32
+
+
 def test_the_embedding_has_length_one_and_joins_the_levels_means():
     features = make(3, seed=0)
     assert embedding(features).numpy() == pytest.approx(by_hand(features), rel=1e-6)

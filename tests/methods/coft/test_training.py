@@ -144,6 +144,33 @@ def test_unequal_directions_count_less():
 # Training
 
 
+def test_the_whole_loss_by_hand(start):
+    # Embeddings are given: two pictures' views e1, e1, e2, e2 and the negatives e1, e2; with stopped gradients the
+    # projector and the predictor are left out. τ is 1/2, the margin 0.
+    tuning = start(count=2, pictures=4, lambda_pp=3.0, lambda_np=5.0, negatives="noise", temperature=0.5)
+    rows = {0: torch.tensor([1.0, 0.0]), 1: torch.tensor([0.0, 1.0])}
+    drawn = []
+    view = tuning._view
+    tuning._view = lambda row, generator: drawn.append(row) or view(row, generator)
+    tuning.learnt_["trunk"].forward = lambda batch: torch.stack([2 * rows[row] for row in drawn])
+    tuning.learnt_["projector"], tuning.learnt_["predictor"] = nn.Identity(), nn.Identity()
+    alignment, apart = 0, 1  # each view is equal to its other one; views of different pictures are orthogonal
+    push = (math.log1p(math.exp(2)) + math.log1p(1)) / 2  # half of the pairs with a negative have cosine 1, half 0
+    assert tuning._loss(np.random.default_rng(0)).item() == pytest.approx(alignment + 3 * apart + 5 * push)
+    assert sorted(drawn) == [0, 0, 0, 1, 1, 1]
+
+
+def test_infonce_of_the_whole_loss_by_hand(start):
+    tuning = start(count=2, pictures=4, contrast="infonce", lambda_con=7.0, lambda_pp=0.0, temperature=0.5)
+    drawn = []
+    view = tuning._view
+    tuning._view = lambda row, generator: drawn.append(row) or view(row, generator)
+    tuning.learnt_["trunk"].forward = lambda batch: torch.eye(2)[drawn]
+    tuning.learnt_["projector"] = nn.Identity()
+    expected = -math.log(math.exp(2) / (math.exp(2) + 2))  # the other view at cosine 1, two negatives at 0
+    assert tuning._loss(np.random.default_rng(0)).item() == pytest.approx(7 * expected)
+
+
 def test_each_weight_switches_its_term(start):
     def loss(**weights):
         tuning = start(**{"lambda_con": 0.0, "lambda_pp": 0.0, **weights})

@@ -8,7 +8,11 @@ references.
 
 All the rest is our own choice:
 
-- The covariance is always shrunk (Ledoit-Wolf, or OAS): there are fewer views than channels.
+- N_A is 50 views, those of `handful.ops.views.random_views`, and the reference itself counts as one more.
+- The covariance is always shrunk: there are fewer views than channels. By Ledoit and Wolf (2004), or by OAS as
+  scikit-learn has it, without the terms 2 / D of Chen et al. (2010); 1e-12 on its diagonal keeps it invertible where
+  views do not differ.
+- The score is the distance, not its square, of the picture itself: no views of it are averaged.
 - The embedding is the spatial mean of every level, one after another. With one level, the network's last stage, it is
   the paper's: `--levels -1` on a ResNet, `--levels bn2` on an EfficientNet, whose last stage -1 lies one layer below
   the one that is tuned.

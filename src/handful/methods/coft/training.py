@@ -12,13 +12,17 @@ an earlier, anonymous version alone. From them:
 
 All the rest is our own choice:
 
-- L_con is InfoNCE over rounds in which every reference stands once; up to four references are too few negatives, and
-  their views are aligned with a stopped gradient instead (SimSiam: Chen and He, CVPR 2021).
+- L_con is InfoNCE over rounds in which every reference stands once, in two views; up to four references are too few
+  negatives, and their views are aligned with a stopped gradient instead (SimSiam: Chen and He, CVPR 2021).
 - L_con sees a projector (512, 128; batch normalisation), and a predictor (64) where gradients are stopped; L_PP and
   L_NP see the embedding that is scored later on. At one reference L_PP pairs its own views.
-- L_NP is the softplus of (cosine - margin) / τ over all pairs of a good view and a negative; λ_PP is 1.
+- L_PP is the mean of 1 - cosine over all pairs of views of different references; λ_PP is 1.
+- L_NP is the mean softplus of (cosine - margin) / τ over all pairs of a good view and a negative, one negative for each
+  pair of views; λ_NP is 0. Negatives are made of augmented views, in three ways of which one is named.
+- 60 updates of 32 views at 224 pixels; views are crops of 80 to 100 %, jittered, blurred, and turned only where asked.
 - Every term's weight, temperature, rate and strength below; SGD with momentum 0.9 and weight decay 1e-4, half a cosine
-  down to 0, the heads ten times as fast as the trunk; the trunk's normalisation keeps its statistics.
+  down to 0, the heads ten times as fast as the trunk; the trunk's normalisation keeps its statistics, and its layers up
+  to stride 4 stay as they are.
 - It stops early where fixed views of the references no longer come closer, and with an error where their embeddings
   have lost half of their effective rank: L_PP alone would map every picture to one point.
 """

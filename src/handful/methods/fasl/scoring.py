@@ -28,12 +28,15 @@ The training is in `handful.methods.fasl.training`. Departures in scoring:
   each (the paper's image feature index memory bank). The code takes the single most similar of each crop and compares
   every crop with all that were taken; its shipped scripts leave the index out, which is `win_index=0`. The index is the
   last level averaged over places: not every backbone has the class token that the code takes.
+- The network for crops interpolates CLIP's position embedding from that of whole pictures; the code does so from the
+  weights' own, which is the same where pictures have the size that the weights were trained at.
+- References are the same for pictures and for their crops; the code draws them anew, each time with replacement.
 - The last crops of a row and of a column end at the picture's edge. The code's leave a rim without a value unless the
   numbers happen to fit, as 13 and 2 do on a grid of 37.
 - On levels of several grids, the crops' maps meet on the finest one.
 - Maps are enlarged with pixel centres half a step in; the code sets corners on corners, which moves its image scores by
-  2 to 8 % of their range through M. With pixel centres there too, `paper_compat` gives its scores and maps
-  (tests/golden/fasl_whole.md).
+  2 to 8 % of their range through M. With pixel centres there too, `paper_compat` gives its scores and maps,
+  without crops and, with `win_index=0`, with them (tests/golden/fasl_whole.md, fasl_windows_whole.md).
 """
 
 from collections.abc import Iterator, Sequence
