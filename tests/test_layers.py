@@ -28,7 +28,10 @@ ONLY_IN = {  # the one file or room that may import a package
     "onnx": {"graphs/onnx_writer.py"},
     "onnxruntime": {"graphs/onnx_writer.py"},
     "onnxscript": {"graphs/onnx_writer.py"},
-    "typer": {f"cli/{verb}.py" for verb in ("bench", "correct", "data", "export", "fit", "info", "inspect", "train")}
+    "typer": {
+        f"cli/{verb}.py"
+        for verb in ("bench", "correct", "data", "demo", "doctor", "export", "fit", "info", "inspect", "train")
+    }
     | {"cli/main.py", "cli/options.py"},
     "FrEIA": {"ops/flow.py"},
     "jinja2": {"report/html.py"},

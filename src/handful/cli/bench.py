@@ -12,6 +12,7 @@ import typer
 from handful.cli.options import (
     DEFAULT_RATE,
     BackboneOption,
+    CategoriesOption,
     DeviceOption,
     EngineOption,
     JsonOption,
@@ -21,6 +22,7 @@ from handful.cli.options import (
     SizeOption,
     SqueezeOption,
     WeightsOption,
+    complete_method,
     create_backbone,
     open_datasets,
     parse_size,
@@ -40,12 +42,13 @@ def bench(
         list[str],
         typer.Option(
             help="patchcore; with settings fastrecon:lam=0.5,share=0.01; on a trained backbone patchcore@reb; with a "
-            "trained head resad@HEAD.safetensors."
+            "trained head resad@HEAD.safetensors.",
+            autocompletion=complete_method,
         ),
     ] = ["patchcore", "fastrecon"],  # noqa: B006 - typer copies it
     shots: Annotated[list[int], typer.Option(help="How many references; 0 for a method that needs none.")] = [1, 2, 4],  # noqa: B006
     seeds: Annotated[list[int], typer.Option(help="Of the draws.")] = [0, 1, 2],  # noqa: B006
-    categories: Annotated[list[str] | None, typer.Option(help="Only these, by name; default: all.")] = None,
+    categories: CategoriesOption = None,
     layout: Annotated[str, typer.Option(help="How the data sets are laid out; default: found out.")] = "auto",
     backbone: BackboneOption = "tf_efficientnet_lite0",
     levels: LevelsOption = None,

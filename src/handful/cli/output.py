@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,6 +41,18 @@ def say(line: str) -> None:
 def complain(sentence: str) -> None:
     """Print one sentence on stderr."""
     print(f"handful: {one_line(sentence)}", file=sys.stderr)
+
+
+def suggest(sentence: str) -> None:
+    """Print on stderr what a person may do next; nothing where a program or a file takes either output."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        print(f"next: {one_line(sentence)}", file=sys.stderr)
+
+
+def command_of(*words: object) -> str:
+    """A command line of `handful` to copy into this system's shell."""
+    said = ["handful", *(str(word) for word in words)]
+    return subprocess.list2cmdline(said) if os.name == "nt" else shlex.join(said)
 
 
 def pictures_of(paths: Sequence[Path], *, recursive: bool) -> "Gathered":
