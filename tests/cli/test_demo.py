@@ -122,7 +122,7 @@ def test_handful_alone_names_the_first_commands(command_line):
     assert said == main_module.FIRST.splitlines()
     named = {line.split("  handful ")[1].split()[0] for line in said if "  handful " in line}
     assert named - {"--help"} <= {command.callback.__name__ for command in main_module.app.registered_commands}
-    assert {"demo", "fit", "inspect", "teach"} <= named
+    assert {"demo", "fit", "inspect", "teach", "doctor"} <= named
 
 
 def test_a_command_line_to_copy_is_quoted():

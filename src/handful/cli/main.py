@@ -19,6 +19,7 @@ import typer
 
 from handful.cli import bench, correct, data, train
 from handful.cli.demo import demo
+from handful.cli.doctor import doctor
 from handful.cli.export import export
 from handful.cli.fit import fit
 from handful.cli.info import info
@@ -48,6 +49,7 @@ See it work             handful demo
 Teach your own part     handful fit GOOD_PICTURES -o part.handful
 Inspect other pictures  handful inspect part.handful PICTURES --report report
 Correct a false alarm   handful teach part.handful --good PICTURE
+Look for what is wrong  handful doctor
 See all commands        handful --help
 
 GOOD_PICTURES are 1 to 8 pictures of good parts, or a folder of them."""
@@ -73,7 +75,7 @@ def _handful(
 
 for verb in (fit, inspect, info, demo):
     app.command()(verb)
-for repeating in (export, correct.threshold, correct.teach, bench.bench):
+for repeating in (doctor, export, correct.threshold, correct.teach, bench.bench):
     app.command(cls=ManyValues)(repeating)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
