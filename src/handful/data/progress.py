@@ -25,7 +25,7 @@ def quietly(items: Sequence[Item], description: str) -> Iterable[Item]:
 
 
 def bar(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Pass a list of work on, with a bar that vanishes at the end: in a notebook, or on stderr where that is a terminal."""
+    """Pass a list of work on, with a bar that vanishes at the end: in a notebook, or on stderr if it is a terminal."""
     if _in_notebook():
         return _notebook_bar(items, description)
     from rich.console import Console
