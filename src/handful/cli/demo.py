@@ -1,13 +1,11 @@
 """Shows the main job on pictures that the program brings along: `handful demo`."""
 
-import csv
 import importlib.util
 import io
 import json
 import os
 import shutil
 import sys
-import webbrowser
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,6 +60,8 @@ def demo(
     else:
         _say_answers(inspections, facts, out)
     if not no_open and sys.stdout.isatty() and _has_screen():
+        import webbrowser
+
         webbrowser.open(page.resolve().as_uri())
 
 
@@ -73,6 +73,8 @@ def _cells() -> Path | None:
 
 def _lay_out_cells(source: Path, out: Path) -> str:
     """Copy solar cells that experts called surely good or surely defective: a sentence about them."""
+    import csv
+
     from handful.data.shots import draw
 
     with (source / "labels.csv").open(encoding="utf-8") as file:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,7 +51,11 @@ def suggest(sentence: str) -> None:
 def command_of(*words: object) -> str:
     """A command line of `handful` to copy into this system's shell."""
     said = ["handful", *(str(word) for word in words)]
-    return subprocess.list2cmdline(said) if os.name == "nt" else shlex.join(said)
+    if os.name == "nt":
+        from subprocess import list2cmdline
+
+        return list2cmdline(said)
+    return shlex.join(said)
 
 
 def pictures_of(paths: Sequence[Path], *, recursive: bool) -> "Gathered":
