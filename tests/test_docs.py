@@ -21,7 +21,9 @@ def docs(monkeypatch):
 
 def built(site):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    )
 
 
 def test_the_site_builds_strictly_and_a_dead_link_ends_the_build(docs, tmp_path):

@@ -29,9 +29,12 @@ ONLY_IN = {  # the one file or room that may import a package
     "onnxruntime": {"graphs/onnx_writer.py"},
     "onnxscript": {"graphs/onnx_writer.py"},
     "typer": {
-        f"cli/{verb}.py" for verb in ("bench", "correct", "data", "export", "fit", "info", "inspect", "papers", "train")
-    }
-    | {"cli/main.py", "cli/options.py"},
+        f"cli/{name}.py"
+        for name in (
+            *("bench", "correct", "data", "demo", "doctor", "export", "fit", "info", "inspect"),
+            *("main", "options", "papers", "train"),
+        )
+    },
     "FrEIA": {"ops/flow.py"},
     "jinja2": {"report/html.py"},
     "markupsafe": {"report/html.py"},

@@ -141,12 +141,6 @@ def test_help_goes_to_stdout_and_exits_0(run, verb, option):
     assert any("Usage:" in line for line in ran.out)
 
 
-def test_no_verb_shows_the_help_and_is_an_error(run):
-    ran = run()
-    assert (ran.code, ran.err) == (2, [])
-    assert any("Usage:" in line for line in ran.out)
-
-
 def test_version(run):
     assert run("--version") == Ran(0, [f"handful {__version__}"], [])
 

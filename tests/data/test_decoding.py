@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, WebPImagePlugin
 
 from handful.data import decoding, pnm
 from handful.data.images import digest, find, gather, read_picture
-from handful.errors import ImageError
+from handful.errors import ImageError, InputError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
 LOSSLESS = {"PNG": {}, "BMP": {}, "TIFF": {}, "PPM": {}, "WEBP": {"lossless": True}}
@@ -386,6 +386,20 @@ def test_find_counts_what_it_leaves_out(tmp_path):
     found = find(tmp_path, recursive=True)
     assert [name for _, name in found.sources] == [str(tmp_path / "a.png"), str(tmp_path / "b")]
     assert [(one.path, one.reason) for one in found.left_out] == [(str(tmp_path / "notes.txt"), "no picture")]
+
+
+HEIC = b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + b"\0" * 100  # how a picture of an iPhone begins
+
+
+def test_heic_is_refused_with_the_way_to_jpeg(tmp_path):
+    refused(HEIC, r"got HEIC or AVIF; save it as JPEG \(an iPhone does so with .*Most Compatible\)\.$")
+    refused(HEIC[4:], "no picture format that can be read")
+    (tmp_path / "IMG_1.HEIC").write_bytes(HEIC)
+    with pytest.raises(InputError, match=r"got none, but IMG_1\.HEIC; save them as JPEG \(an iPhone"):
+        find(tmp_path, recursive=True)
+    (tmp_path / "a.png").write_bytes(encoded(NOISE, "PNG"))
+    (one,) = find(tmp_path, recursive=True).left_out
+    assert one.reason == "HEIC or AVIF, which is not read: save it as JPEG"
 
 
 def test_a_jpeg_2000_file_of_two_sizes_is_refused():

@@ -11,6 +11,7 @@ from handful.cli import papers
 from handful.cli.cells import run_cells
 from handful.cli.options import (
     DEFAULT_RATE,
+    CategoriesOption,
     DeviceOption,
     EngineOption,
     JsonOption,
@@ -19,6 +20,7 @@ from handful.cli.options import (
     RateOption,
     SizeOption,
     SqueezeOption,
+    complete_method,
     create_backbone,
     open_datasets,
     parse_size,
@@ -41,7 +43,8 @@ def bench(
         list[str] | None,
         typer.Option(
             help="patchcore; with settings fastrecon:lam=0.5,share=0.01; on a trained backbone patchcore@reb; with a "
-            "trained head resad@HEAD.safetensors; default: patchcore fastrecon."
+            "trained head resad@HEAD.safetensors; default: patchcore fastrecon.",
+            autocompletion=complete_method,
         ),
     ] = None,
     shots: Annotated[
@@ -52,7 +55,7 @@ def bench(
         ),
     ] = None,
     seeds: Annotated[list[int] | None, typer.Option(help="Of the draws; default: 0 1 2, of a paper its own.")] = None,
-    categories: Annotated[list[str] | None, typer.Option(help="Only these, by name; default: all.")] = None,
+    categories: CategoriesOption = None,
     layout: Annotated[str, typer.Option(help="How the data sets are laid out; default: found out.")] = "auto",
     backbone: Annotated[
         str | None,

@@ -21,12 +21,13 @@ from handful.cli.options import (
     SizeOption,
     SqueezeOption,
     WeightsOption,
+    complete_method,
     method_names,
     parse_fit_size,
     parse_gate,
     parse_levels,
 )
-from handful.cli.output import complain, mixed_depths, pictures_of, print_json, say
+from handful.cli.output import command_of, complain, mixed_depths, pictures_of, print_json, say, suggest
 from handful.files import check_place
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ def fit(
     good: Annotated[list[Path], typer.Argument(help="1 to 8 pictures of good parts, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the inspector, NAME.handful.")],
     method: Annotated[
-        str, typer.Option(help=f"{', '.join(method_names())}; a method that needs a head or a clip: backbone says so.")
+        str,
+        typer.Option(
+            help=f"{', '.join(method_names())}; a method that needs a head or a clip: backbone says so.",
+            autocompletion=complete_method,
+        ),
     ] = "handful",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
@@ -151,6 +156,7 @@ def fit(
         say(f"learnt in turned copies: {detector.turning.why}")
     if kept:
         say(_kept_line(kept, max_mb, latency_ms))
+    suggest(f"inspect pictures: {command_of('inspect', output, 'PICTURES', '--report', 'report')}")
 
 
 def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> str:

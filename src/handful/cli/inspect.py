@@ -10,7 +10,19 @@ import typer
 
 import handful
 from handful.cli.options import DeviceOption, EngineOption, HeadOption, JsonOption, MaxPixelsOption
-from handful.cli.output import DEFECT, FAILED, OK, complain, one_line, pictures_of, print_json, progress, say
+from handful.cli.output import (
+    DEFECT,
+    FAILED,
+    OK,
+    command_of,
+    complain,
+    one_line,
+    pictures_of,
+    print_json,
+    progress,
+    say,
+    suggest,
+)
 
 if TYPE_CHECKING:
     from handful.cli.heatmaps import HeatmapNames
@@ -46,11 +58,13 @@ def inspect(
     if max_pixels is not None:
         opened = replace(opened, preprocessing=replace(opened.preprocessing, max_pixels=max_pixels))
     counts: dict[Verdict, int] = {}
+    rejected: str | None = None  # the first picture with a defect
     with ExitStack() as stack:
         page = stack.enter_context(_page(report, inspector, opened)) if report else None
         names = _names(pictures, heatmaps) if heatmaps else None
         answers = opened._stream(sources)
         for inspection, picture in stack.enter_context(progress(answers, count=len(sources))):
+            rejected = rejected or (inspection.path if inspection.is_defect else None)
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
             print_json(inspection.as_dict()) if as_json else say(_line(inspection))
             for sentence in () if as_json else (inspection.reason, *inspection.notes):
@@ -65,8 +79,20 @@ def inspect(
         print_json({"pictures": len(sources), "verdicts": counts, "left_out": left_out})
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if verdict in counts)
     print(said + (f"; {_written(page)}" if page else ""), file=sys.stderr)
+    if not as_json:
+        _suggest_next(inspector, page.path if page else None, rejected)
     failed = counts.keys() & {Verdict.RETAKE, Verdict.ERROR}
     raise typer.Exit(FAILED if failed else DEFECT if Verdict.DEFECT in counts else OK)
+
+
+def _suggest_next(inspector: Path, page: Path | None, rejected: str | None) -> None:
+    """How a person looks at the answers, and corrects a wrong one."""
+    if page:
+        suggest(f"open {page} in a browser")
+    else:
+        suggest("see where the defects are: the same command with --report FOLDER")
+    if rejected:
+        suggest(f"if {rejected} is good: {command_of('teach', inspector, '--good', rejected)}")
 
 
 def _line(inspection: "Inspection") -> str:

@@ -18,18 +18,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from handful.cli import bench, correct, data, papers, train
+from handful.cli.demo import demo
+from handful.cli.doctor import doctor
 from handful.cli.export import export
 from handful.cli.fit import fit
 from handful.cli.info import info
 from handful.cli.inspect import inspect
 from handful.cli.options import ManyValues
-from handful.cli.output import FAILED, complain
+from handful.cli.output import FAILED, complain, say
 from handful.errors import HandfulError
 from handful.version import __version__
 
 app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -41,8 +42,22 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+FIRST = """\
+Handful teaches a visual inspector from a handful of good pictures.
+
+See it work             handful demo
+Teach your own part     handful fit GOOD_PICTURES -o part.handful
+Inspect other pictures  handful inspect part.handful PICTURES --report report
+Correct a false alarm   handful teach part.handful --good PICTURE
+Look for what is wrong  handful doctor
+See all commands        handful --help
+
+GOOD_PICTURES are 1 to 8 pictures of good parts, or a folder of them."""
+
+
 @app.callback()
 def _handful(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -53,11 +68,14 @@ def _handful(
     Exit codes: 0 every picture is OK, 1 at least one is a DEFECT, 2 an error, or a picture that could not be judged;
     130 and 143 where it was interrupted (SIGINT, SIGTERM).
     """
+    if context.invoked_subcommand is None:
+        for line in FIRST.splitlines():
+            say(line)
 
 
-for verb in (fit, inspect, info, papers.papers):
+for verb in (fit, inspect, info, papers.papers, demo):
     app.command()(verb)
-for repeating in (export, correct.threshold, correct.teach, bench.bench):
+for repeating in (doctor, export, correct.threshold, correct.teach, bench.bench):
     app.command(cls=ManyValues)(repeating)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")

@@ -2,7 +2,8 @@
 
 import pkgutil
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,15 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from handful.errors import SettingError
+from handful.errors import HandfulError, SettingError
 
 if TYPE_CHECKING:
     from handful.backbones.base import Backbone
     from handful.types import Dataset
 
+
+def among(*names: str) -> Callable[[str], list[str]]:
+    """Completes a word to one of some names, in a shell."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, instead of words.")]
-EngineOption = Annotated[str | None, typer.Option(help="auto, openvino or torch.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda, for the torch engine.")]
+EngineOption = Annotated[
+    str | None, typer.Option(help="auto, openvino or torch.", autocompletion=among("auto", "openvino", "torch"))
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(help="auto, cpu or cuda, for the torch engine.", autocompletion=among("auto", "cpu", "cuda")),
+]
 BackboneOption = Annotated[str, typer.Option(help="Any timm name, or clip:MODEL with a name of open_clip's.")]
 LevelsOption = Annotated[
     str | None,
@@ -39,7 +51,10 @@ SizeOption = Annotated[
 SqueezeOption = Annotated[
     bool, typer.Option("--squeeze", help="Resize every picture to --size (N x N) whatever its aspect, as papers do.")
 ]
-PrecisionOption = Annotated[str, typer.Option(help="f32, or bf16 with openvino on a CPU that has it.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(help="f32, or bf16 with openvino on a CPU that has it.", autocompletion=among("f32", "bf16")),
+]
 HeadOption = Annotated[
     Path | None, typer.Option(help="A trained head, for a method that needs one; default: beside the inspector.")
 ]
@@ -63,6 +78,28 @@ def method_names() -> list[str]:
     """The names of the methods: those of their files, as importing these takes seconds."""
     files = pkgutil.iter_modules([str(Path(__file__).parents[1] / "methods")])
     return sorted(file.name for file in files if not file.name.startswith("base"))
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Completes a word to the name of a method, in a shell."""
+    return among(*method_names())(incomplete)
+
+
+def complete_category(context: typer.Context, incomplete: str) -> list[str]:
+    """Completes a word to a category of the data sets that `--data` names before it, in a shell."""
+    said = "\0".join(context.params.get("data") or ()).replace("\0:\0", ":")  # bash takes words apart at each colon
+    with suppress(HandfulError, OSError):
+        found = open_datasets(said.split("\0"), None, context.params.get("layout") or "auto")
+        return among(*sorted({category.name for dataset in found.values() for category in dataset.categories}))(
+            incomplete
+        )
+    return []
+
+
+CategoriesOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these, by name; default: all.", autocompletion=complete_category),
+]
 
 
 class ManyValues(TyperCommand):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,6 +40,22 @@ def say(line: str) -> None:
 def complain(sentence: str) -> None:
     """Print one sentence on stderr."""
     print(f"handful: {one_line(sentence)}", file=sys.stderr)
+
+
+def suggest(sentence: str) -> None:
+    """Print on stderr what a person may do next; nothing where a program or a file takes either output."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        print(f"next: {one_line(sentence)}", file=sys.stderr)
+
+
+def command_of(*words: object) -> str:
+    """A command line of `handful` to copy into this system's shell."""
+    said = ["handful", *(str(word) for word in words)]
+    if os.name == "nt":
+        from subprocess import list2cmdline
+
+        return list2cmdline(said)
+    return shlex.join(said)
 
 
 def pictures_of(paths: Sequence[Path], *, recursive: bool) -> "Gathered":

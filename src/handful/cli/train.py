@@ -10,6 +10,7 @@ import typer
 
 from handful.cli.options import (
     BackboneOption,
+    CategoriesOption,
     DeviceOption,
     EngineOption,
     JsonOption,
@@ -102,7 +103,7 @@ def train_head(
     context: typer.Context,
     data: Annotated[list[str], typer.Option(help="NAME:FOLDER of a labelled data set.", metavar="NAME:FOLDER")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the head, NAME.safetensors.")],
-    categories: Annotated[list[str] | None, typer.Option(help="Only these, by name; default: all.")] = None,
+    categories: CategoriesOption = None,
     layout: Annotated[str, typer.Option(help="How the data sets are laid out; default: found out.")] = "auto",
     set_: SetOption = None,
     full: Annotated[bool, typer.Option("--full", help="The authors' own schedule: days on a CPU.")] = False,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from handful.data import colours, jpeg2000, pnm, tiff, wholeness
-from handful.data.formats import HEAD, RefusedError, format_of
+from handful.data.formats import HEAD, SAVE_AS_JPEG, RefusedError, format_of, is_heic
 from handful.data.orientation import ON_ITS_SIDE, orientation_of, upright
 
 MAX_PIXELS = 50_000_000  # 0.35 GB while an 8-bit picture is decoded; larger area cameras are rare and need an option
@@ -94,6 +94,8 @@ def decode(data: bytes, wanted: Wanted) -> Decoded:
     """
     kind = format_of(data[:HEAD])
     if kind is None:
+        if is_heic(data[:HEAD]):
+            raise RefusedError(f"must be a picture of a format that is read, got HEIC or AVIF; {SAVE_AS_JPEG}.")
         raise RefusedError("must be a readable picture, got: no picture format that can be read; save it again.")
     try:
         return _DECODERS[kind](data, wanted)

@@ -23,8 +23,17 @@ _STARTS = {
 }
 
 
+_PHONES = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif")
+SAVE_AS_JPEG = "save it as JPEG (an iPhone does so with Settings, Camera, Formats, Most Compatible)"
+
+
 class RefusedError(Exception):
     """A picture cannot be read as its format says; the text ends a sentence that begins with the picture's name."""
+
+
+def is_heic(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a HEIC or AVIF picture, as phones make them: these are not read."""
+    return head[4:8] == b"ftyp" and head[8:12] in _PHONES
 
 
 def format_of(head: bytes) -> str | None:

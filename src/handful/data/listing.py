@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from handful.data.formats import HEAD, SUFFIXES, format_of
+from handful.data.formats import HEAD, SAVE_AS_JPEG, SUFFIXES, format_of, is_heic
 from handful.errors import InputError
 
 _NOT_ENTERED = "a folder inside the folder"
+_HEIC = "HEIC or AVIF, which is not read: save it as JPEG"
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,11 @@ class _Search:
         try:
             there = path.is_file()
             nowhere = not there and (path.is_symlink() or not path.exists())
-            if (named and (there or nowhere)) or (there and _holds_picture(path)):
+            head = _head(path) if there and not named else b""
+            if (named and (there or nowhere)) or format_of(head) is not None:
                 self.pictures.append(path)
+            elif is_heic(head):
+                self.leave_out(path, _HEIC)
             else:
                 self.leave_out(path, "a link that leads nowhere" if nowhere else "no picture" if there else "no file")
         except OSError as error:
@@ -164,10 +168,10 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _holds_picture(path: Path) -> bool:
-    """Whether a file begins with the first bytes of a picture format."""
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, which tell its format."""
     with path.open("rb") as file:
-        return format_of(file.read(HEAD)) is not None
+        return file.read(HEAD)
 
 
 def _instead(left_out: Sequence[LeftOut]) -> str:
@@ -176,5 +180,6 @@ def _instead(left_out: Sequence[LeftOut]) -> str:
         return f"only the folders {', '.join(folders[:5])}; name one of them"
     if left_out:
         names = ", ".join(Path(one.path).name for one in left_out[:3])
-        return f"none, but {names}{', …' if len(left_out) > 3 else ''}; check the path"
+        remedy = SAVE_AS_JPEG.replace("it", "them", 1) if left_out[0].reason == _HEIC else "check the path"
+        return f"none, but {names}{', …' if len(left_out) > 3 else ''}; {remedy}"
     return "none; check the path"

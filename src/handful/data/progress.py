@@ -1,7 +1,13 @@
 """Progress of long work."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+import html
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from typing import Any, Protocol, TypeVar
+
+NOTEBOOK_EVERY = 0.2  # seconds between two updates of a notebook's bar: each is sent to the browser
 
 Item = TypeVar("Item")
 
@@ -20,9 +26,38 @@ def quietly(items: Sequence[Item], description: str) -> Iterable[Item]:
 
 def bar(items: Sequence[Item], description: str) -> Iterable[Item]:
     """Yield the items, with a progress bar in a notebook, or on stderr if stderr is a terminal."""
+    if _in_notebook():
+        return _notebook_bar(items, description)
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    hidden = not (console.is_terminal or console.is_jupyter)
-    return track(items, description, console=console, transient=True, disable=hidden)
+    return track(items, description, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _in_notebook() -> bool:
+    """Whether this program runs in a notebook: Jupyter, VS Code, Colab and others like them."""
+    ipython = sys.modules.get("IPython")
+    shell = type(ipython.get_ipython()) if ipython else None
+    return shell is not None and (
+        shell.__name__ == "ZMQInteractiveShell" or shell.__module__.startswith("google.colab")
+    )
+
+
+def _notebook_bar(items: Sequence[Item], description: str) -> Iterator[Item]:
+    """The same in a notebook by its own elements of HTML: rich would need ipywidgets, and warn of their absence."""
+    display: Any = import_module("IPython.display")
+    handle = display.display(display.HTML(_element(description, 0, len(items))), display_id=True)
+    shown = time.monotonic()
+    try:
+        for done, item in enumerate(items):
+            if time.monotonic() - shown > NOTEBOOK_EVERY:
+                shown = time.monotonic()
+                handle.update(display.HTML(_element(description, done, len(items))))
+            yield item
+    finally:
+        handle.update(display.HTML(""))
+
+
+def _element(description: str, done: int, count: int) -> str:
+    return f'{html.escape(description)} <progress value="{done}" max="{count}"></progress> {done} of {count}'

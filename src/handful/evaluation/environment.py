@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from handful.errors import InputError
+from handful.evaluation.machine import cpu_name
 from handful.files import replacing
 from handful.types import Dataset
 from handful.version import __version__
@@ -31,7 +32,7 @@ def describe(*, command: str, device: str, facts: Mapping[str, Any]) -> dict[str
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "openvino", "timm", "numpy")},
         "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cpu_cores": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         **facts,
@@ -95,11 +96,3 @@ def test_sets(dataset: Dataset) -> dict[str, dict[str, int]]:
         }
         for category in dataset.categories
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
