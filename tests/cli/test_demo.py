@@ -10,6 +10,7 @@ import pytest
 from handful.cli import demo as demo_module
 from handful.cli import main as main_module
 from handful.cli import output
+from handful.metrics import image_auroc
 
 
 @pytest.fixture
@@ -105,6 +106,20 @@ def test_a_browser_opens_where_a_person_sits(
     assert code == 0
     assert len(opened) == opens
     assert all(address == (tmp_path / "demo" / "report" / "index.html").as_uri() for address in opened)
+
+
+def test_the_auroc_is_that_of_the_metrics():
+    scores = {"good": [0.1, 0.4, 0.4], "defective": [0.4, 0.9, 0.2]}
+    inspections = [
+        {"path": f"incoming/{kind}/{score}.png", "verdict": "DEFECT" if score > 0.3 else "OK", "score": score}
+        for kind, values in scores.items()
+        for score in values
+    ]
+    found = demo_module._found(inspections)
+    assert found["image_auroc"] == pytest.approx(
+        100 * image_auroc([0, 0, 0, 1, 1, 1], [*scores["good"], *scores["defective"]])
+    )
+    assert (found["defective_rejected"], found["good_rejected"]) == (2, 2)
 
 
 def test_without_torch_one_sentence_says_how_to_get_it(command_line, monkeypatch, tmp_path):
