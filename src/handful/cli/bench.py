@@ -184,7 +184,7 @@ def bench(
 
 
 def _parse_shots(texts: list[str] | None) -> "list[Shots] | None":
-    """What `--shots` says; None where it was left out."""
+    """The value of `--shots`; None where it was left out."""
     if texts is None:
         return None
     for text in texts:

@@ -136,7 +136,7 @@ def _called(quiet: bool, verb: Any, *arguments: Any, rate: float | None, **optio
 
 
 def _found(inspections: list[dict[str, Any]]) -> dict[str, Any]:
-    """How many defective pictures were rejected, how many good ones, and the image AUROC in percent."""
+    """The numbers of defective and of good pictures that were rejected, and the image AUROC in percent."""
     truth = [Path(one["path"]).parent.name == "defective" for one in inspections]
     rejected = [one["verdict"] == "DEFECT" for one in inspections]
     scores = [(one["score"], bad) for one, bad in zip(inspections, truth, strict=True)]

@@ -86,7 +86,7 @@ def inspect(
 
 
 def _suggest_next(inspector: Path, page: Path | None, rejected: str | None) -> None:
-    """How a person looks at the answers, and corrects a wrong one."""
+    """Suggest how to look at the answers and how to correct a wrong answer."""
     if page:
         suggest(f"open {page} in a browser")
     else:
@@ -113,7 +113,7 @@ def _names(pictures: list[Path], folder: Path) -> "HeatmapNames":
 
 
 def _written(page: "Report") -> str:
-    """Where the report is, and its pictures where they lie beside it."""
+    """The place of the report, and of its pictures where they lie beside the page."""
     said = f"report: {one_line(str(page.path))}"
     if page.pictures is None:
         return said

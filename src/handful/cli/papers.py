@@ -80,7 +80,7 @@ def overrides(
     training: Sequence[str],
     heads: Sequence[str],
 ) -> "Overrides":
-    """What the options ask for in place of a paper's own.
+    """The settings that the options ask for in place of the paper's.
 
     Raises:
         SettingError: if `--set` or `--heads` has another form.

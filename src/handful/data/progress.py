@@ -45,7 +45,7 @@ def _in_notebook() -> bool:
 
 
 def _notebook_bar(items: Sequence[Item], description: str) -> Iterator[Item]:
-    """The same in a notebook by its own elements of HTML: rich would need ipywidgets, and warn of their absence."""
+    """Yield the items, with a progress bar of HTML in a notebook: rich would need ipywidgets, and warn without."""
     display: Any = import_module("IPython.display")
     handle = display.display(display.HTML(_element(description, 0, len(items))), display_id=True)
     shown = time.monotonic()

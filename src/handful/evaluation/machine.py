@@ -105,7 +105,7 @@ def cpu_name() -> str:
 
 
 def cores() -> dict[str, float | int | None]:
-    """How many cores there are, how many this process may run on, and how many its container grants it (None: all)."""
+    """The number of cores, of cores that this process may use, and of cores that its container grants (None: all)."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     granted = None
     with suppress(OSError, ValueError):
@@ -129,7 +129,7 @@ def requirements(lines: list[str]) -> list[Requirement]:
 
 
 def _describe_packages(described: _Described) -> None:
-    """Which version of each package is installed, by extra, and what the program itself lacks."""
+    """The installed version of each package by extra, and the packages that the program itself lacks."""
     try:
         lines, extras = metadata.requires(NAME) or [], metadata.metadata(NAME).get_all("Provides-Extra") or []
     except metadata.PackageNotFoundError:
@@ -161,7 +161,7 @@ def _extra(extra: str, wanted: list[Requirement]) -> dict[str, Any]:
 
 
 def _of_extra(extra: str, wanted: list[Requirement], seen: frozenset[str]) -> list[Requirement]:
-    """What an extra asks for, by way of other extras too: all = handful[fit,bench]."""
+    """The packages that an extra asks for, by way of other extras too: all = handful[fit,bench]."""
     found = [one for one in wanted if one.extra == extra]
     others = {name for one in found if one.package == NAME for name in one.extras} - seen - {extra}
     return found + [one for name in sorted(others) for one in _of_extra(name, wanted, seen | {extra} | others)]

@@ -35,7 +35,7 @@ GRAPH_TOLERANCE = 1e-3  # as `handful.saved.scoring_graph.TOLERANCE`, which need
 
 @dataclass(frozen=True)
 class ReferenceTest:
-    """What an inspector says to one of its own references.
+    """The answer of an inspector to a reference of its own.
 
     Attributes:
         number: from 1, in the order in which they were learnt.
@@ -53,7 +53,7 @@ class ReferenceTest:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What a test of a saved inspector came to.
+    """The result of the test of a saved inspector.
 
     Attributes:
         digest: the inspector's.

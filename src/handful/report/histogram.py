@@ -13,7 +13,7 @@ STACKED = (Verdict.OK, Verdict.RETAKE, Verdict.DEFECT)  # from the bottom of a b
 
 @dataclass(frozen=True)
 class Bar:
-    """How many pictures of each verdict have a score in one bin.
+    """The number of pictures of each verdict with a score in a bin.
 
     Attributes:
         words: the bin in words.
@@ -28,7 +28,7 @@ class Bar:
         return sum(count for _, count, _ in self.parts)
 
     def of(self, verdict: Verdict) -> int:
-        """How many have this verdict."""
+        """The number of pictures with this verdict."""
         return sum(count for each, count, _ in self.parts if each == verdict)
 
 
@@ -72,7 +72,7 @@ class Histogram:
 
     @property
     def threshold_at(self) -> float:
-        """Where the threshold lies, as a share of the width of all bins."""
+        """The place of the threshold, as a share of the width of all bins."""
         return ((1 - LOWEST) / WIDTH + 1) / _BINS
 
     @property

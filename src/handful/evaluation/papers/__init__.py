@@ -108,7 +108,7 @@ class MadeDataset:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Where a data set comes from.
+    """The source of a data set.
 
     Attributes:
         title: its name in words.

@@ -1,4 +1,4 @@
-"""How long a paper's run may take here: operations counted by hand, over how fast this machine multiplies matrices.
+"""An estimate of a paper's hours here: operations counted by hand, over the rate of this machine's matrix products.
 
 It counts passes of the backbone (test pictures, references and their variations, crops), trainings (three passes an
 update: there and back), the search for nearest patches, and coresets. It leaves out decoding, metrics and figures, and
@@ -23,7 +23,7 @@ BACKWARD = 3  # a pass there and back, in passes
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job may take.
+    """The estimated cost of a job.
 
     Attributes:
         gflop: operations, in 10⁹.
@@ -41,7 +41,7 @@ class Estimate:
 
 
 def measured_rate() -> float:
-    """How many 10⁹ operations a second NumPy multiplies matrices with here; takes a few tens of ms."""
+    """The rate of NumPy's matrix products here in 10⁹ operations a second; takes a few tens of ms."""
     matrix = np.ones((SIDE, SIDE), np.float32)
     best = float("inf")
     for _ in range(3):
@@ -52,7 +52,7 @@ def measured_rate() -> float:
 
 
 def estimate(job: Job) -> Estimate:
-    """What a job may take, all its data sets given or not."""
+    """The estimated cost of a job with all its data sets, given or not."""
     known = {name: counts(job, name) for name in job.run.datasets}
     gflop = sum(_category(job, train, test) for found in known.values() for train, test in found or ())
     gigabytes = 0.0
@@ -100,7 +100,7 @@ def _tuning_passes(backbone: PaperBackbone, tuning: Settings) -> float:
 
 
 def _windows(backbone: PaperBackbone, method: Settings) -> int:
-    """How many crops of a picture a method wants to see."""
+    """The number of crops of a picture that a method wants to see."""
     if method.get("winmode", "none") == "none":
         return 0
     return int((-(-(backbone.grids[0] - method["win_size"]) // method["win_stride"]) + 1) ** 2)

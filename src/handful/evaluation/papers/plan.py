@@ -1,4 +1,4 @@
-"""What a paper's run takes, before anything runs: cells, data and weights that are missing, hours. Needs no torch."""
+"""The plan of a paper's run, before anything runs: cells, missing data and weights, hours. Needs no torch."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ HEADS, MADE = "heads", "data"  # folders of trained heads and of made data sets 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a person asks for in place of the paper's own.
+    """The settings that a person asks for in place of the paper's.
 
     Attributes:
         backbone, levels, size, precision: as `handful bench` takes them; None for the paper's.
@@ -154,7 +154,7 @@ def jobs(paper: Paper, given: Mapping[str, Dataset], asked: Overrides, *, out: P
 
 
 def head_file(out: Path, head: str) -> Path:
-    """Where a head of the results lies, by DATASET-HEAD."""
+    """The file of a head among the results, by DATASET-HEAD."""
     return out / HEADS / f"{head}.safetensors"
 
 
@@ -199,7 +199,7 @@ def counts(job: Job, name: str) -> list[tuple[int, int]] | None:
 
 
 def categories(job: Job, name: str) -> int:
-    """How many categories a data set has."""
+    """The number of categories of a data set."""
     known = counts(job, name)
     return read_datasets()[name].categories if known is None else len(known)
 
@@ -238,7 +238,7 @@ def _check(paper: Paper, given: Mapping[str, Dataset], asked: Overrides) -> None
 
 
 def _run_names(paper: Paper) -> list[str]:
-    """What `--runs` may name: a run, or one of its jobs on several backbones."""
+    """The names that `--runs` takes: a run, or a job of a run on several backbones."""
     names = list(paper.runs)
     for name, run in paper.runs.items():
         names += [f"{name}-{key}" for key in run.backbones] if len(run.backbones) > 1 else []
