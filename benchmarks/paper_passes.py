@@ -1,4 +1,4 @@
-"""What a picture costs on the backbones of the papers: writes paper_passes.md beside itself.
+"""What a picture costs on the backbones of the papers: writes papers/passes.md.
 
     OPENBLAS_NUM_THREADS=1 python3 scripts/bench paper_passes --most 100
 
@@ -72,7 +72,7 @@ def _write(rows: list[list[str]], most: float) -> None:
         "",
         *markdown_table(heads, rows),
     ]
-    Path(__file__).with_suffix(".md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
+    (Path(__file__).parent / "papers" / "passes.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
 
 
 def _rate_of_numpy() -> float:

@@ -2,7 +2,7 @@
 
 It counts passes of the backbone (test pictures, references and their variations, crops), trainings (three passes an
 update: there and back), the search for nearest patches, and coresets. It leaves out decoding, metrics and figures, and
-knows no GPU. `EFFICIENCY` is what the papers' backbones reach of NumPy's rate (benchmarks/paper_passes.md).
+knows no GPU. `EFFICIENCY` is what the papers' backbones reach of NumPy's rate (benchmarks/papers/passes.md).
 """
 
 import time
