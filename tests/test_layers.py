@@ -60,8 +60,6 @@ ONLY_IN = {  # the one file or room that may import a package
     "scipy": {
         "data/masks.py",
         "metrics.py",
-        "inspection/evidence.py",
-        "inspection/threshold.py",
         "ops/flow.py",
         "ops/foreground.py",
     },
