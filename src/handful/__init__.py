@@ -17,8 +17,8 @@ from handful.version import __version__
 
 if TYPE_CHECKING:
     from handful.backbones import Device, EngineChoice
-    from handful.corrections import Correction
     from handful.detector import Detector
+    from handful.fitting.revisions import Correction
     from handful.inspection.threshold import Calibration
     from handful.inspector import Inspector
     from handful.report.result import Inspection
@@ -51,7 +51,7 @@ __all__ = [
 
 _HOMES = {
     "Calibration": "handful.inspection.threshold",
-    "Correction": "handful.corrections",
+    "Correction": "handful.fitting.revisions",
     "Detector": "handful.detector",
     "Inspection": "handful.report.result",
     "Inspector": "handful.inspector",

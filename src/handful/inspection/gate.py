@@ -104,8 +104,11 @@ class ReferenceStatistics:
     depths: NDArray[np.int64]
 
     def as_dict(self) -> dict[str, NDArray[Any]]:
-        """Ready to be saved."""
-        return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
+        """Ready to be saved; without the finest detail where an earlier version did not keep it."""
+        kept = {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
+        if np.isposinf(self.detail).all():
+            del kept["detail"]
+        return kept
 
 
 def learn_statistics(

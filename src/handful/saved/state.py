@@ -61,8 +61,8 @@ class InspectorState:
         oddities: references that are unlike the others.
         trials: scores of synthetic defects; None where none were planted.
         sizing: which size `auto` chose, and why; None where a size was asked for.
-        loaded: the manifest of the file that it was loaded from, until a correction: a setting that a later version
-            has added must not change the digest. None for any other state.
+        loaded: the manifest of the file that it was loaded from, until a correction of more than the threshold: a
+            setting that a later version has added must not change the digest. None for any other state.
     """
 
     method: methods.Method
