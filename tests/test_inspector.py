@@ -191,7 +191,7 @@ try:
     app(["inspect", *sys.argv[1:], "--json"], standalone_mode=False)
 except SystemExit as end:
     code = end.code
-heavy = sorted({"torch", "timm", "scipy.stats", "sklearn", "matplotlib", "polars"} & set(sys.modules))
+heavy = sorted({"torch", "timm", "scipy", "sklearn", "matplotlib", "polars"} & set(sys.modules))
 print(heavy, file=sys.stderr)
 """
 

@@ -9,16 +9,18 @@ from handful.errors import (
     InspectorError,
     NotFittedError,
     OutputError,
+    PackageError,
     ProcessError,
     SettingError,
     WeightsError,
+    needing,
 )
 from handful.version import __version__
 
 if TYPE_CHECKING:
     from handful.backbones import Device, EngineChoice
-    from handful.corrections import Correction
     from handful.detector import Detector
+    from handful.fitting.revisions import Correction
     from handful.inspection.threshold import Calibration
     from handful.inspector import Inspector
     from handful.report.result import Inspection
@@ -39,6 +41,7 @@ __all__ = [
     "NearestReference",
     "NotFittedError",
     "OutputError",
+    "PackageError",
     "ProcessError",
     "Reference",
     "Region",
@@ -51,7 +54,7 @@ __all__ = [
 
 _HOMES = {
     "Calibration": "handful.inspection.threshold",
-    "Correction": "handful.corrections",
+    "Correction": "handful.fitting.revisions",
     "Detector": "handful.detector",
     "Inspection": "handful.report.result",
     "Inspector": "handful.inspector",
@@ -89,19 +92,24 @@ def load(
         WeightsError: if the head cannot be read.
         SettingError: if the engine, device or precision is not available here, or for `threads` if torch inspects.
         ProcessError: in a process that was forked after OpenVINO or torch had run.
+        PackageError: where torch must inspect and is not installed.
     """
     from handful.inspector import Inspector
 
+    subject = "Inspecting by torch"
     if engine in (None, "auto", "openvino") and device in ("auto", "cpu") and head is None:
         found = Inspector._load_graph(source, threads=threads)
         if found is not None:
             return found
+        name = "an inspector in memory" if isinstance(source, bytes) else source
+        subject = f"Inspecting with {name}, which holds no graph of its own,"
     if threads is not None:
         raise SettingError(
             f"`threads` must be left out where torch inspects, got {threads}; call `torch.set_num_threads` instead."
         )
 
-    from handful.detector import Detector
+    with needing(subject, "fit"):
+        from handful.detector import Detector
 
     return Detector.load(source, engine=engine, device=device, head=head).inspector
 

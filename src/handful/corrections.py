@@ -6,8 +6,7 @@ features, the references and the history of a state.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from handful.data.thumbnails import thumbnail_jpeg
 from handful.errors import InputError, SettingError
 from handful.fitting import oddity, rotation
 from handful.fitting.calibration import averaged, join
-from handful.fitting.revisions import Basis, History, Kind, PictureRecord, Revision
+from handful.fitting.revisions import Basis, Correction, History, Kind, PictureRecord, missed_again
 from handful.inspection.threshold import check_rate, of_parts
 from handful.methods import Method
 from handful.ops.views import random_views
@@ -29,35 +28,6 @@ from handful.saved.state import InspectorState
 from handful.types import Features, Reference
 
 MOST_IGNORED = 0.5  # share of the frame; more needs `accept_odd`
-
-
-@dataclass(frozen=True)
-class Correction:
-    """The effect of one correction.
-
-        correction: handful.Correction = detector.set_rate(0.01)
-        print(correction.before.raw_threshold, correction.after.raw_threshold)
-
-    Attributes:
-        revision: the correction's entry in the history.
-        before, after: the threshold and its basis, before and after the correction.
-        digests: the inspector's digest before and after the correction.
-        scores: for each picture of the correction, its calibrated score before and after.
-        warnings: sentences for people.
-        ignored: the share of the frame that all ignored regions now cover together; None without ignored regions.
-    """
-
-    revision: Revision
-    before: Basis
-    after: Basis
-    digests: tuple[str, str]
-    scores: tuple[tuple[float, float], ...] = ()
-    warnings: tuple[str, ...] = ()
-    ignored: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The correction as a dictionary for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,12 +170,7 @@ def basis(state: InspectorState) -> Basis:
 
 def _history(state: InspectorState) -> History:
     """The history of a state; a threshold that a person has edited in the saved file becomes a revision."""
-    history, found = state.history, state.calibration.as_dict()
-    if found == history.written:
-        return history
-    number, now = len(history.revisions) + 1, state.calibration.threshold
-    edited = Revision(number, "threshold", _now(), history.written["threshold"], now, calibration=found)
-    return replace(history, revisions=(*history.revisions, edited), written=found)
+    return state.history.edited(state.calibration)
 
 
 def _scored(
@@ -260,22 +225,22 @@ def _revised(
             states the cost or names the odd picture.
     """
     now, history = before.calibration, _history(before)
-    was, number, records = history.basis(now), len(history.revisions) + 1, records or _records(pictures)
-    made = Revision(number, kind, _now(), now.threshold, now.threshold, records, value, calibration, ignoring)
-    history = replace(history, revisions=(*history.revisions, made))
+    was, records = history.basis(now), records or _records(pictures)
+    history = history.with_revision(
+        kind, now.threshold, pictures=records, value=value, calibration=calibration, ignoring=ignoring
+    )
     method = before.method
     if len(after.features.learnt) != len(before.references):
         method = after.features.fitted(method)
     if remasked := after.features.masks.keys() != before.features.masks.keys():
         history = _with_factors(history, after, method)
-    then = history.calibration()
-    rests = history.basis(then)
+    history, then = history.settled()
+    made, rests = history.revisions[-1], history.basis(then)
     if kind == "defect" and not accepted:
         _ask(rests, was)
-    made = replace(made, after=then.threshold)
-    history = replace(history, revisions=(*history.revisions[:-1], made), written=then.as_dict())
     graph = None if method is not before.method or remasked else before.graph
-    after = replace(after, method=method, calibration=then, history=history, graph=graph, loaded=None)
+    loaded = before.loaded if after is before else None  # the threshold alone is another
+    after = replace(after, method=method, calibration=then, history=history, graph=graph, loaded=loaded)
     missed = _missed(after)
     warnings, scores = list(missed), []
     for one in pictures:
@@ -285,7 +250,7 @@ def _revised(
         scores.append((now.calibrated(one.score), then.calibrated(score)))
         warnings += before.preprocessing.notes(one.picture, before.references)
         if kind == "good":
-            warnings += _doubts_about_learnt(one.record.name, scores[-1], number)
+            warnings += _doubts_about_learnt(one.record.name, scores[-1], made.number)
     if kind == "good" and not accepted:
         oddity.check_near([one.record.name for one in pictures], [score for score, _ in scores], missed=len(missed))
     ignored = None if after.features.ignored is None else float(after.features.ignored.mean())
@@ -304,7 +269,7 @@ def _missed(state: InspectorState) -> list[str]:
     """A sentence for each recorded defect that the state misses."""
     recorded = [picture for one in state.history.standing("defect") for picture in one.pictures]
     return [
-        f"{picture.name}, a recorded defect, is missed now: look at it again with `inspect`."
+        missed_again(picture.name)
         for picture, features in zip(recorded, state.features.defects, strict=True)
         if state.image_score(features) <= state.calibration.threshold
     ]
@@ -341,7 +306,3 @@ def _doubts_about_learnt(name: str, scores: tuple[float, float], number: int) ->
             f"{name} is still a DEFECT at {scores[1]:.2f}: the threshold must rise for it, or the method change."
         )
     return said
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,19 +7,23 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
-from handful import backbones, corrections, methods
+from handful.errors import NotFittedError, SettingError, needing
+
+with needing("handful.Detector", "fit"):
+    from handful import corrections, methods
+
+from handful import backbones
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.processes import check_torch
-from handful.corrections import Corrected, Correction
+from handful.corrections import Corrected
 from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.progress import bar, quietly
 from handful.data.thumbnails import thumbnail_jpeg
-from handful.errors import NotFittedError, SettingError
 from handful.fitting.fit import fit
 from handful.fitting.oddity import Oddity
 from handful.fitting.references import Reader
-from handful.fitting.revisions import Basis, Revision
+from handful.fitting.revisions import Basis, Correction, Revision
 from handful.fitting.rotation import Rotation
 from handful.fitting.visibility import Visibility
 from handful.inspection.gate import CHECKS, Gate, check_names

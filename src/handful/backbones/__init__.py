@@ -14,7 +14,7 @@ from handful.backbones.base import (
     EngineName,
     Precision,
 )
-from handful.errors import HandfulError, SettingError, conversion_error
+from handful.errors import HandfulError, SettingError, conversion_error, needing
 from handful.ops.frames import frame_size
 
 if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
@@ -63,6 +63,8 @@ def create(
         SettingError: for an option out of bounds, or for options that do not go together.
         WeightsError: if the weights are not available.
     """
+    with needing("handful.backbones.create", "fit"):
+        import safetensors.torch
     if precision not in get_args(Precision):
         raise SettingError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
     chosen = _choose_engine(engine, device)
@@ -80,8 +82,6 @@ def create(
         raise SettingError(f"The object must be left out with {name}, which reads no text, got {object_name!r}.")
     if precision == "bf16" and chosen == "torch":
         raise SettingError("`precision` must be f32 with the torch engine, got bf16; use the openvino engine.")
-
-    import safetensors.torch
 
     from handful.backbones import timm  # imported here, as the import takes seconds and OpenVINO's graphs need no timm
 

@@ -26,7 +26,7 @@ from handful.cli.options import (
     parse_size,
 )
 from handful.cli.output import FAILED, complain
-from handful.errors import SettingError
+from handful.errors import SettingError, needing
 
 if TYPE_CHECKING:
     from handful.evaluation.cells import Shots
@@ -151,7 +151,8 @@ def bench(
     if not data or out is None:
         raise SettingError(f"`{'--out' if data else '--data'}` must be given, got none; see `handful bench --help`.")
 
-    from handful.evaluation.benchmark import Benchmark
+    with needing("`handful bench`", "bench"):
+        from handful.evaluation.benchmark import Benchmark
 
     datasets = open_datasets(data, categories, layout)
     network = create_backbone(

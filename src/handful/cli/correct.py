@@ -11,13 +11,13 @@ import typer
 
 from handful.cli.options import DeviceOption, HeadOption, JsonOption
 from handful.cli.output import complain, pictures_of, print_json, say
-from handful.errors import SettingError
+from handful.errors import SettingError, needing
 
 if TYPE_CHECKING:
-    from handful.corrections import Correction
     from handful.detector import Detector
-    from handful.fitting.revisions import Basis, History, Revision
+    from handful.fitting.revisions import Basis, Correction, History, Revision
     from handful.inspection.threshold import Calibration
+    from handful.saved.recalibration import SavedCalibration
 
 InspectorArgument = Annotated[Path, typer.Argument(help="A saved inspector, NAME.handful.")]
 
@@ -45,15 +45,15 @@ def threshold(
     if not normals and rate is None and set_ is None:
         _show(inspector, as_json)
         return
-    detector = _load(inspector, device, head)
-    made = []
-    if normals:
-        made.append(detector.add_normals(_listed(normals), accept_odd=accept_odd, progress=True))
-    if rate is not None:
-        made.append(detector.set_rate(rate))
-    if set_ is not None:
-        made.append(detector.set_threshold(set_))
-    _save(detector, inspector, made, as_json)
+    if not normals and (saved := _without_torch(inspector)):
+        made = _set(saved, rate, set_)
+        saved.save()
+        _say_made(inspector, made, as_json)
+        return
+    subject = "`handful threshold --normals`" if normals else "To score recorded defects anew `handful threshold`"
+    detector = _load(inspector, device, head, subject=subject)
+    made = [detector.add_normals(_listed(normals), accept_odd=accept_odd, progress=True)] if normals else []
+    _save(detector, inspector, made + _set(detector, rate, set_), as_json)
 
 
 def teach(
@@ -98,7 +98,7 @@ def teach(
     if log:
         _log(inspector, as_json)
         return
-    detector = _load(inspector, device, head)
+    detector = _load(inspector, device, head, subject="`handful teach`")
     begin = time.perf_counter()
     made = ways[0](detector)
     _save(detector, inspector, [made], as_json, seconds=lambda: time.perf_counter() - begin)
@@ -162,8 +162,23 @@ def _line(revision: "Revision") -> str:
     return f"{revision.number:>3}  {revision.date}  {revision.words}; {effect}"
 
 
-def _load(inspector: Path, device: str, head: Path | None) -> "Detector":
-    from handful.detector import Detector
+def _set(detector: "Detector | SavedCalibration", rate: float | None, by_hand: float | None) -> "list[Correction]":
+    """Set the threshold anew for a rate, or by hand."""
+    made = [] if rate is None else [detector.set_rate(rate)]
+    return made if by_hand is None else [*made, detector.set_threshold(by_hand)]
+
+
+def _without_torch(inspector: Path) -> "SavedCalibration | None":
+    """The calibration of an inspector; None where defects were recorded whose scores have changed since."""
+    from handful.saved.recalibration import SavedCalibration
+
+    saved = SavedCalibration(inspector)
+    return saved if saved.history.scores_stand else None
+
+
+def _load(inspector: Path, device: str, head: Path | None, *, subject: str) -> "Detector":
+    with needing(subject, "fit"):
+        from handful.detector import Detector
 
     return Detector.load(inspector, device=device, head=head)  # type: ignore[arg-type]  # checked where it is used
 
@@ -178,7 +193,13 @@ def _save(
 ) -> None:
     """Save the corrected inspector in its place, say what changed, and see to its graph, which takes longer."""
     detector.save(inspector, graph=False)
-    took = f", {seconds():.2f} s" if seconds else ""
+    _say_made(inspector, made, as_json, took=f", {seconds():.2f} s" if seconds else "")
+    if not detector.has_graph:
+        detector.save(inspector)  # it takes seconds, in which the correction is safe already
+
+
+def _say_made(inspector: Path, made: "list[Correction]", as_json: bool, *, took: str = "") -> None:
+    """Say what corrections have changed; `took` is the time that the last of them took, in words."""
     for number, correction in enumerate(made):
         if as_json:
             print_json({"path": str(inspector), **correction.as_dict()})
@@ -191,8 +212,6 @@ def _save(
             complain(sentence)
         if number == len(made) - 1:
             _say_change(made[0].before, correction.after)
-    if not detector.has_graph:
-        detector.save(inspector)  # it takes seconds, in which the correction is safe already
 
 
 def _say_scores(correction: "Correction") -> None:

@@ -5,7 +5,8 @@ gives the thresholds that there would have been without the revision. docs/teach
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -118,6 +119,35 @@ class Basis:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """The effect of one correction.
+
+        correction: handful.Correction = detector.set_rate(0.01)
+        print(correction.before.raw_threshold, correction.after.raw_threshold)
+
+    Attributes:
+        revision: the correction's entry in the history.
+        before, after: the threshold and its basis, before and after the correction.
+        digests: the inspector's digest before and after the correction.
+        scores: for each picture of the correction, its calibrated score before and after.
+        warnings: sentences for people.
+        ignored: the share of the frame that all ignored regions now cover together; None without ignored regions.
+    """
+
+    revision: Revision
+    before: Basis
+    after: Basis
+    digests: tuple[str, str]
+    scores: tuple[tuple[float, float], ...] = ()
+    warnings: tuple[str, ...] = ()
+    ignored: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The correction as a dictionary for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class History:
     """The references' scores at the time of `fit`, and all revisions.
 
@@ -162,6 +192,17 @@ class History:
     def ignoring(self) -> tuple[int, ...]:
         """The numbers of the revisions whose regions are ignored."""
         return tuple(revision.number for revision in self.standing("ignore"))
+
+    @property
+    def scores_stand(self) -> bool:
+        """Whether no picture was learnt and no region ignored since the defects that stand were recorded.
+
+        Each of these then scores as its record says.
+        """
+        kinds = {revision.number: revision.kind for revision in self.revisions}
+        undone = [r.number for r in self.revisions if r.kind == "undo" and kinds.get(int(r.value or 0)) in CHANGING]
+        changed = [r.number for r in self.revisions if r.kind in CHANGING] + undone
+        return all(number < defect.number for defect in self.standing("defect") for number in changed)
 
     @property
     def further(self) -> tuple[PictureRecord, ...]:
@@ -241,6 +282,40 @@ class History:
             calibration.rests_on,
         )
 
+    def edited(self, calibration: Calibration) -> "History":
+        """The history with a revision of its own for a threshold that a person edited in the file."""
+        found = calibration.as_dict()
+        if found == self.written:
+            return self
+        history = self.with_revision("threshold", self.written["threshold"], calibration=found)
+        made = replace(history.revisions[-1], after=calibration.threshold)
+        return replace(history, revisions=(*self.revisions, made), written=found)
+
+    def with_revision(
+        self,
+        kind: Kind,
+        before: float,
+        *,
+        pictures: tuple[PictureRecord, ...] = (),
+        value: float | None = None,
+        calibration: dict[str, Any] | None = None,
+        ignoring: tuple[int, ...] = (),
+    ) -> "History":
+        """The history with one more revision, made now at the raw threshold `before`; `settled` gives its effect."""
+        number, date = len(self.revisions) + 1, datetime.now(UTC).isoformat(timespec="seconds")
+        made = Revision(number, kind, date, before, before, pictures, value, calibration, ignoring)
+        return replace(self, revisions=(*self.revisions, made))
+
+    def settled(self) -> "tuple[History, Calibration]":
+        """The thresholds that follow from all revisions, and the history with them noted in the last one.
+
+        Raises:
+            SettingError: as `calibration`.
+        """
+        then = self.calibration()
+        made = replace(self.revisions[-1], after=then.threshold)
+        return replace(self, revisions=(*self.revisions[:-1], made), written=then.as_dict()), then
+
     def by_hand(self, threshold: float, calibration: Calibration) -> Calibration:
         """A calibration with a threshold set by hand; raises SettingError unless it lies above the typical score."""
         if not calibration.typical < threshold <= LARGEST:
@@ -291,6 +366,11 @@ class History:
     def _scores(self, rows: tuple[tuple[float, ...], ...], factors: tuple[float, ...]) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = np.array(rows) * np.array(factors)[:, None]
         return scores
+
+
+def missed_again(name: str) -> str:
+    """The sentence about a recorded defect whose score is not above the threshold."""
+    return f"{name}, a recorded defect, is missed now: look at it again with `inspect`."
 
 
 def _percent(share: float) -> str:

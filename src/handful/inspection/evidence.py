@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from handful.ops.components import components
 from handful.ops.frames import Placement
 from handful.types import NearestReference, Region
 
@@ -29,15 +30,12 @@ def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region
             may be rejected for many slightly unusual patches), regions are the highest 1 % of its pixels.
         size: width, height of the original picture, in whose pixels the regions are given.
     """
-    from scipy import ndimage
-
     inside_any = heatmap > 1 if heatmap.max() > 1 else heatmap >= np.quantile(heatmap, 0.99)
-    labels, _ = ndimage.label(inside_any, structure=np.ones((3, 3)))
     height, width = heatmap.shape
     across, down = size[0] / width, size[1] / height
     found = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        inside = np.where(labels[rows, columns] == number, heatmap[rows, columns], -np.inf)
+    for rows, columns, belonging in components(inside_any):
+        inside = np.where(belonging, heatmap[rows, columns], -np.inf)
         y, x = np.unravel_index(int(inside.argmax()), inside.shape)
         left, top = math.floor(columns.start * across), math.floor(rows.start * down)
         right, bottom = math.ceil(columns.stop * across), math.ceil(rows.stop * down)

@@ -108,8 +108,11 @@ class ReferenceStatistics:
     depths: NDArray[np.int64]
 
     def as_dict(self) -> dict[str, NDArray[Any]]:
-        """The statistics by name, for the saved file."""
-        return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
+        """The statistics by name, for the saved file; no `detail` for a file of an earlier version that kept none."""
+        kept = {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
+        if np.isposinf(self.detail).all():
+            del kept["detail"]
+        return kept
 
 
 def learn_statistics(

@@ -7,12 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handful.errors import InspectorError, SettingError
+from handful.ops import student_t
 
 # The priors were measured on good test pictures of the development categories, only `Prior.ample` on defects too:
 # benchmarks/threshold/handful.md and benchmarks/threshold/patchcore.md.
@@ -166,18 +168,14 @@ class Prediction:
 
     def threshold(self, rate: float) -> float:
         """The score that the next good picture exceeds with probability `rate`."""
-        from scipy import special  # imported here: the import takes a fifth of a second, and an inspection needs none
-
-        return math.exp(self.mean + float(special.stdtrit(self.degrees_of_freedom, 1 - rate)) * self._scale)
+        return math.exp(self.mean + student_t.upper_quantile(rate, self.degrees_of_freedom) * self._scale)
 
     def rate(self, score: float) -> float:
         """The probability that the next good picture's score exceeds a score."""
-        from scipy import special
-
         if score <= 0:
             return 1.0
         steps = (math.log(score) - self.mean) / self._scale
-        return float(special.stdtr(self.degrees_of_freedom, -steps))
+        return student_t.upper_tail(steps, self.degrees_of_freedom)
 
     def interval(self, rate: float, *, chance: float = 0.9) -> tuple[float, float]:
         """The confidence interval, with coverage `chance`, of the score that good pictures exceed at `rate`.
@@ -185,11 +183,9 @@ class Prediction:
         With q the logarithm of that score, (q - mean) / standard_error follows the non-central t distribution around
         the normal quantile times spread / standard_error, as in normal tolerance limits (Owen, Technometrics 10, 1968).
         """
-        from scipy import special
-
-        beyond = float(special.ndtri(1 - rate)) * self.spread / self.standard_error
+        beyond = -NormalDist().inv_cdf(rate) * self.spread / self.standard_error
         low, high = (
-            float(special.nctdtrit(self.degrees_of_freedom, beyond, (1 + side * chance) / 2)) for side in (-1, 1)
+            student_t.upper_quantile((1 - side * chance) / 2, self.degrees_of_freedom, delta=beyond) for side in (-1, 1)
         )
         return math.exp(self.mean + low * self.standard_error), math.exp(self.mean + high * self.standard_error)
 

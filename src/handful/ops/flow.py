@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from handful.errors import needing
 from handful.ops.seeding import seeded
 
 _drawing = threading.Lock()
@@ -32,8 +33,9 @@ class ConditionalFlow(nn.Module):
 
     def __init__(self, depth: int, *, condition: int, blocks: int, clamp: float = 1.9, seed: int = 0) -> None:
         # Imported here, as the import takes half a second and other methods do not need FrEIA.
-        from FrEIA.framework import SequenceINN
-        from FrEIA.modules import AllInOneBlock
+        with needing("A head of resad", "train"):
+            from FrEIA.framework import SequenceINN
+            from FrEIA.modules import AllInOneBlock
 
         super().__init__()
         self.depth = depth

@@ -93,5 +93,10 @@ def reference_levels(entries: Mapping[str, bytes]) -> tuple[tuple[Arrays, ...], 
     tensors = safetensors.numpy.load(entries[LEARNT_ENTRY])
     count = sum(name.removeprefix("level.").isdigit() for name in tensors)
     levels = [tensors[f"level.{number}"] for number in range(count)]
+    return tuple(zip(*levels, strict=True)), ignored_of(entries)
+
+
+def ignored_of(entries: Mapping[str, bytes]) -> NDArray[np.bool_] | None:
+    """All ignored regions of a saved inspector as one: (H, W); None where there are none."""
     masks = safetensors.numpy.load(entries[IGNORED_ENTRY]) if IGNORED_ENTRY in entries else {}
-    return tuple(zip(*levels, strict=True)), np.any(list(masks.values()), 0) if masks else None
+    return np.any(list(masks.values()), 0) if masks else None

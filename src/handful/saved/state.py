@@ -61,8 +61,8 @@ class InspectorState:
         oddities: references that are unlike the other references.
         trials: scores of synthetic defects; None if none were planted.
         sizing: the size that `auto` chose, and why, in words; None if the size was given.
-        loaded: the manifest of the file that the state was loaded from, until a correction, so that settings which a
-            later version adds do not change the digest; None for any other state.
+        loaded: the manifest of the file that the state was loaded from, until a correction of more than the threshold,
+            so that settings which a later version adds do not change the digest; None for any other state.
     """
 
     method: methods.Method
