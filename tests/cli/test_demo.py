@@ -1,12 +1,13 @@
 """`handful demo`, and what `handful` says to somebody who has just installed it."""
 
-import importlib.util
 import json
 import webbrowser
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from handful import errors
 from handful.cli import demo as demo_module
 from handful.cli import main as main_module
 from handful.cli import output
@@ -73,7 +74,7 @@ def quick_verbs(monkeypatch):
     monkeypatch.setattr(demo_module, "inspect", inspect)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("elpv_dataset") is None, reason="needs the extra demo")
+@pytest.mark.skipif(find_spec("elpv_dataset") is None, reason="needs the extra demo")
 def test_the_demo_takes_solar_cells_where_they_are_installed(quick_verbs, command_line, tmp_path):
     code, (line,), _ = command_line("demo", "--out", tmp_path / "demo", "--json")
     assert code == 0
@@ -123,8 +124,8 @@ def test_the_auroc_is_that_of_the_metrics():
 
 
 def test_without_torch_one_sentence_says_how_to_get_it(command_line, monkeypatch, tmp_path):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    find = errors.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "torch" else find(name))
     code, said, (sentence,) = command_line("demo", "--out", tmp_path / "demo")
     assert (code, said) == (2, [])
     assert 'pip install "handful[fit]"' in sentence
@@ -132,8 +133,8 @@ def test_without_torch_one_sentence_says_how_to_get_it(command_line, monkeypatch
 
 
 def test_handful_alone_names_the_first_commands(command_line):
-    code, said, errors = command_line()
-    assert (code, errors) == (0, [])
+    code, said, on_stderr = command_line()
+    assert (code, on_stderr) == (0, [])
     assert said == main_module.FIRST.splitlines()
     named = {line.split("  handful ")[1].split()[0] for line in said if "  handful " in line}
     assert named - {"--help"} <= {command.callback.__name__ for command in main_module.app.registered_commands}
