@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from _decisive_products import GOOD, product
 from _tables import evenly
 from handful import backbones
 from handful.data import images
@@ -88,8 +89,11 @@ def cached(cache: Path, name: str, data: Path | None = None) -> Cached:
         assert data is not None, f"no features of {name}"
         cache.mkdir(parents=True, exist_ok=True)
         folder, _, category = name.partition("/")
-        dataset = open_dataset(data / folder)
-        _write(file, _computed(name, next(one for one in dataset.categories if one.name == category)))
+        if folder == "synthetic":
+            found = _made(name, int(category))
+        else:
+            found = _computed(name, next(one for one in open_dataset(data / folder).categories if one.name == category))
+        _write(file, found)
     with safe_open(file, "pt") as opened:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         facts = json.loads(opened.metadata()["facts"])
@@ -143,6 +147,32 @@ def _computed(name: str, category: Category) -> Cached:
         pixels=torch.cat([masks, masks.new_zeros(len(good), SIZE, SIZE)]),
         known=torch.tensor([known for *_, known in shown] + [True] * len(good)),
         tests=tests,
+        augmented=(rows >= labelled) & (rows < len(shown)),
+    )
+
+
+def _made(name: str, number: int) -> Cached:
+    """A product made by a script: good pictures as references, as many good and some defective ones as queries."""
+    backbone = backbones.create(size=SIZE)
+    images_, masks = zip(*product(number, SIZE), strict=True)
+    inputs = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images_]
+    shown = [(image, torch.from_numpy(mask)) for image, mask in zip(inputs, masks, strict=True)][GOOD:]
+    made, labelled = ScoreLearning(pool=POOL), len(shown)
+    for row in range(POOL):
+        generator = np.random.default_rng([0, row])
+        shown.append(made.augment([i for i, _ in shown[:labelled]], [m for _, m in shown[:labelled]], generator=generator))
+    references = join([backbone(image[None]) for image in inputs[:GOOD]])
+    queries = join([*(backbone(image[None]) for image, _ in shown), references])
+    pixels = torch.cat([torch.stack([mask for _, mask in shown]), torch.zeros(GOOD, SIZE, SIZE, dtype=torch.bool)])
+    rows = torch.arange(len(pixels))
+    return Cached(
+        name=name,
+        references=references,
+        queries=queries,
+        anomalous=pixels.flatten(1).any(1),
+        pixels=pixels,
+        known=torch.ones(len(pixels), dtype=torch.bool),
+        tests=labelled,
         augmented=(rows >= labelled) & (rows < len(shown)),
     )
 

@@ -70,8 +70,8 @@ class Loss:
     loss: float
 
 
-def train(run: Run, settings: Mapping[str, Any], sources: Sequence[Cached], folder: Path) -> list[Loss]:
-    """Train a head of ours, keep it `CHECKS` times on the way, and return its losses, means of ten updates."""
+def train(run: Run, settings: Mapping[str, Any], sources: Sequence[Cached], folder: Path, *, checks: int = CHECKS) -> list[Loss]:
+    """Train a head of ours, keep it a few times on the way, and return its losses, means of ten updates."""
     training = create_head_training(run.method, settings)
     classes = [one.auxiliary(augmented=training.augmented_wanted > 0) for one in sources]
     training.start(classes, seed=run.seed, device="cpu")
@@ -83,7 +83,7 @@ def train(run: Run, settings: Mapping[str, Any], sources: Sequence[Cached], fold
         if (number + 1) % 10 == 0 or number + 1 == training.updates:
             losses += [Loss(**asdict(run), part=one, update=number + 1, loss=sum(v) / len(v)) for one, v in recent.items()]
             recent = {}
-        if (number + 1) % (training.updates // CHECKS) == 0:
+        if (number + 1) % (training.updates // checks) == 0:
             facts = json.dumps({"method": run.method, "settings": training.settings, "depths": training.head_.depths})
             state = {key: value.contiguous() for key, value in training.head_.state_dict().items()}
             save_file(state, folder / f"{run.stem}-{number + 1}.safetensors", {"facts": facts})

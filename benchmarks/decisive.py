@@ -17,6 +17,7 @@ from typing import Any
 
 from _decisive_cache import Cached, cached
 from _decisive_cells import UPDATES, Cell, Run, append, judge, read, scored, train
+from _decisive_reb import CATEGORIES, SETTINGS, adapt
 from handful.methods import METHODS
 from handful.methods.fasl import FASL, ScoreLearning
 
@@ -54,15 +55,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--methods", nargs="*", default=list(ROWS), help=f"of {', '.join(ROWS)}; none: the tables alone")
+    parser.add_argument("--methods", nargs="*", default=[*ROWS, "reb"], help="of resad, fasl, reb; none: the tables alone")
+    parser.add_argument("--categories", nargs="+", default=CATEGORIES, help="of REB")
     parser.add_argument("--rows", nargs="+", help="of the ablations; else all")
     parser.add_argument("--forms", nargs="+", help="of ResAD: paper, code; else both")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    if options.methods:
+    if "reb" in options.methods:
+        for name in options.categories:
+            for form in SETTINGS:
+                for seed in options.seeds:
+                    measure_adapted(Run("reb", "ours", form, "", seed), options.data, options.cache, name)
+    if set(options.methods) & set(ROWS):
         sources, targets = ([cached(options.cache, one, options.data) for one in names] for names in (SOURCES, TARGETS))
         beside(options, targets)
-    for method in options.methods:
+    for method in [one for one in options.methods if one in ROWS]:
         for seed in options.seeds:
             for form, form_settings in FORMS[method].items():
                 for row, row_settings in ROWS[method].items():
@@ -86,6 +93,17 @@ def measure(
     cells = scored(run, targets, folder, updates=updates)
     append(OUT / "ours_cells.csv", cells)
     print(run.stem, *(f"{cell.image_auroc:.1f}" for cell in cells if cell.update == UPDATES), file=sys.stderr, flush=True)
+
+
+def measure_adapted(run: Run, data: Path, cache: Path, name: str) -> None:
+    """Adapt and score, unless it has been done."""
+    known = {(row["form"], row["seed"], row["target"]) for row in read(OUT / "ours_reb_cells.csv")}
+    if (run.form, str(run.seed), name) in known:
+        return
+    found, losses = adapt(run, data, cache, name)
+    append(OUT / "ours_reb_cells.csv", [found])
+    append(OUT / "ours_losses.csv", losses)
+    print(found, file=sys.stderr, flush=True)
 
 
 def beside(options: argparse.Namespace, targets: Sequence[Cached]) -> None:
