@@ -160,7 +160,9 @@ def _made(name: str, number: int) -> Cached:
     made, labelled = ScoreLearning(pool=POOL), len(shown)
     for row in range(POOL):
         generator = np.random.default_rng([0, row])
-        shown.append(made.augment([i for i, _ in shown[:labelled]], [m for _, m in shown[:labelled]], generator=generator))
+        shown.append(
+            made.augment([i for i, _ in shown[:labelled]], [m for _, m in shown[:labelled]], generator=generator)
+        )
     references = join([backbone(image[None]) for image in inputs[:GOOD]])
     queries = join([*(backbone(image[None]) for image, _ in shown), references])
     pixels = torch.cat([torch.stack([mask for _, mask in shown]), torch.zeros(GOOD, SIZE, SIZE, dtype=torch.bool)])
@@ -186,9 +188,7 @@ def _some(samples: Sequence[Sample]) -> list[Sample]:
     ]
 
 
-def _shown(
-    sample: Sample, category: Category, preprocessing: Preprocessing
-) -> tuple[Tensor, Tensor, bool, bool]:
+def _shown(sample: Sample, category: Category, preprocessing: Preprocessing) -> tuple[Tensor, Tensor, bool, bool]:
     """Image (3, H, W), mask (H, W), whether it is anomalous and whether its mask is known."""
     picture = images.read_picture(sample.path, detail=SIZE)
     regions = read_regions(sample, (SIZE, SIZE), category.saturation)

@@ -19,7 +19,8 @@ from handful.methods.base import Method
 from handful.types import TrueRegion
 
 SHOTS = 4
-UPDATES = 300
+UPDATES = 300  # of ResAD
+FASL_UPDATES = 150
 CHECKS = 5  # how often a head is kept on the way
 
 
@@ -70,7 +71,9 @@ class Loss:
     loss: float
 
 
-def train(run: Run, settings: Mapping[str, Any], sources: Sequence[Cached], folder: Path, *, checks: int = CHECKS) -> list[Loss]:
+def train(
+    run: Run, settings: Mapping[str, Any], sources: Sequence[Cached], folder: Path, *, checks: int = CHECKS
+) -> list[Loss]:
     """Train a head of ours, keep it a few times on the way, and return its losses, means of ten updates."""
     training = create_head_training(run.method, settings)
     classes = [one.auxiliary(augmented=training.augmented_wanted > 0) for one in sources]
@@ -81,7 +84,9 @@ def train(run: Run, settings: Mapping[str, Any], sources: Sequence[Cached], fold
         part = _part(training, number)
         recent.setdefault(part, []).append(training.update(number, classes))
         if (number + 1) % 10 == 0 or number + 1 == training.updates:
-            losses += [Loss(**asdict(run), part=one, update=number + 1, loss=sum(v) / len(v)) for one, v in recent.items()]
+            losses += [
+                Loss(**asdict(run), part=one, update=number + 1, loss=sum(v) / len(v)) for one, v in recent.items()
+            ]
             recent = {}
         if (number + 1) % (training.updates // checks) == 0:
             facts = json.dumps({"method": run.method, "settings": training.settings, "depths": training.head_.depths})
@@ -150,7 +155,9 @@ def append(path: Path, rows: Sequence[Any]) -> None:
         if new:
             writer.writeheader()
         for row in rows:
-            rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(row).items()}
+            rounded = {
+                key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(row).items()
+            }
             writer.writerow(rounded)
 
 

@@ -14,7 +14,7 @@ GOOD, DEFECTIVE = 20, 30
 
 
 def product(number: int, size: int) -> Iterator[tuple[Pixels, NDArray[np.bool_]]]:
-    """Pictures (size, size, 3) of one product and their masks: `GOOD` good ones, then as many and `DEFECTIVE` others."""
+    """Pictures (size, size, 3) of a product and their masks: twice `GOOD` good ones, then `DEFECTIVE` others."""
     for row in range(2 * GOOD + DEFECTIVE):
         generator = np.random.default_rng([number, 1 + row])
         picture = _picture(number, size, generator)
@@ -45,7 +45,9 @@ def _textured(design: np.random.Generator, size: int, generator: np.random.Gener
     rows, columns = np.mgrid[:size, :size] + generator.uniform(0, 50, (2, 1, 1))
     along = rows * np.cos(angle) + columns * np.sin(angle)
     across = columns * np.cos(angle) - rows * np.sin(angle)
-    grain = ndimage.gaussian_filter(generator.standard_normal((size, size)), (scale, scale * design.uniform(1, 4)), mode="wrap")
+    grain = ndimage.gaussian_filter(
+        generator.standard_normal((size, size)), (scale, scale * design.uniform(1, 4)), mode="wrap"
+    )
     grain /= grain.std()
     waves = [np.sin(way / scale + 0.3 * grain) for way in (along, across)]
     values = [grain / 2, waves[0], (waves[0] * waves[1] > 0.4) * 2.0 - 1, np.maximum(*waves)][kind]

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import _decisive_page
 from _decisive_cache import Cached, cached
-from _decisive_cells import UPDATES, Cell, Run, append, judge, read, scored, train
+from _decisive_cells import FASL_UPDATES, UPDATES, Cell, Run, append, judge, read, scored, train
 from _decisive_reb import CATEGORIES, SETTINGS, adapt
 from handful.methods import METHODS
 from handful.methods.fasl import FASL, ScoreLearning
@@ -30,7 +31,7 @@ SOURCES = [
 TARGETS = ["mvtec_ad/pill", "mvtec_ad/screw", "mvtec_ad/transistor", "mvtec_ad/leather", "deeppcb/group77000"]
 COMMON = {
     "resad": {"updates": UPDATES, "condition": 32, "places": 1024},
-    "fasl": {"updates": UPDATES},
+    "fasl": {"updates": FASL_UPDATES},
 }
 FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "resad": {
@@ -55,7 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--methods", nargs="*", default=[*ROWS, "reb"], help="of resad, fasl, reb; none: the tables alone")
+    parser.add_argument(
+        "--methods", nargs="*", default=[*ROWS, "reb"], help="of resad, fasl, reb; none: the tables alone"
+    )
     parser.add_argument("--categories", nargs="+", default=CATEGORIES, help="of REB")
     parser.add_argument("--rows", nargs="+", help="of the ablations; else all")
     parser.add_argument("--forms", nargs="+", help="of ResAD: paper, code; else both")
@@ -77,22 +80,26 @@ def main() -> None:
                         continue
                     settings = COMMON[method] | form_settings | row_settings
                     measure(Run(method, "ours", form, row, seed), settings, sources, targets, options.cache)
+    _decisive_page.write(OUT)
 
 
 def measure(
     run: Run, settings: dict[str, Any], sources: Sequence[Cached], targets: Sequence[Cached], cache: Path
 ) -> None:
     """Train and score, unless the cells are there."""
-    if any(Run(**{key: row[key] for key in ("method", "code", "form", "row")}, seed=int(row["seed"])) == run  # type: ignore[arg-type]
-           for row in read(OUT / "ours_cells.csv")):
+    if any(
+        Run(**{key: row[key] for key in ("method", "code", "form", "row")}, seed=int(row["seed"])) == run
+        for row in read(OUT / "ours_cells.csv")
+    ):
         return
     folder = cache / "heads"
     folder.mkdir(exist_ok=True)
     append(OUT / "ours_losses.csv", train(run, settings, sources, folder))
-    updates = range(UPDATES // 5, UPDATES + 1, UPDATES // 5) if run.seed == 0 and run.row in ("full", "with NAM") else [UPDATES]
+    last = COMMON[run.method]["updates"]
+    updates = range(last // 5, last + 1, last // 5) if run.seed == 0 and run.row in ("full", "with NAM") else [last]
     cells = scored(run, targets, folder, updates=updates)
     append(OUT / "ours_cells.csv", cells)
-    print(run.stem, *(f"{cell.image_auroc:.1f}" for cell in cells if cell.update == UPDATES), file=sys.stderr, flush=True)
+    print(run.stem, *(f"{cell.image_auroc:.1f}" for cell in cells if cell.update == last), file=sys.stderr, flush=True)
 
 
 def measure_adapted(run: Run, data: Path, cache: Path, name: str) -> None:
@@ -111,7 +118,10 @@ def beside(options: argparse.Namespace, targets: Sequence[Cached]) -> None:
     if any(row["method"] == "patchcore" for row in read(OUT / "ours_cells.csv")):
         return
     head = ScoreLearning().make_head(targets[0].references.depths, seed=0)
-    for name, method in {"patchcore": METHODS["patchcore"](), "cosine": FASL(judged_by="cosine").take_head(head)}.items():
+    for name, method in {
+        "patchcore": METHODS["patchcore"](),
+        "cosine": FASL(judged_by="cosine").take_head(head),
+    }.items():
         for seed in options.seeds:
             for target in targets:
                 found = judge(method, target, seed=seed)
