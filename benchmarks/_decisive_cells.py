@@ -20,7 +20,7 @@ from handful.types import TrueRegion
 
 SHOTS = 4
 UPDATES = 300  # of ResAD
-FASL_UPDATES = 150
+FASL_UPDATES = 120
 CHECKS = 5  # how often a head is kept on the way
 
 

@@ -61,12 +61,12 @@ def main() -> None:
     )
     parser.add_argument("--categories", nargs="+", default=CATEGORIES, help="of REB")
     parser.add_argument("--rows", nargs="+", help="of the ablations; else all")
-    parser.add_argument("--forms", nargs="+", help="of ResAD: paper, code; else both")
+    parser.add_argument("--forms", nargs="+", help="of ResAD: paper, code; of REB: all layers, default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     if "reb" in options.methods:
         for name in options.categories:
-            for form in SETTINGS:
+            for form in [one for one in SETTINGS if one in (options.forms or [one])]:
                 for seed in options.seeds:
                     measure_adapted(Run("reb", "ours", form, "", seed), options.data, options.cache, name)
     if set(options.methods) & set(ROWS):
