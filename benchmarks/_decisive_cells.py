@@ -10,17 +10,20 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from _decisive_cache import SIZE, Cached
 from handful import metrics
 from handful.data.shots import draw
 from handful.methods import METHODS, create_head_training
 from handful.methods.base import Method
+from handful.methods.fasl.scoring import NAM
 from handful.types import TrueRegion
 
 SHOTS = 4
 UPDATES = 300  # of ResAD
 FASL_UPDATES = 120
+IDENTITY = "NAM begins as the identity"
 CHECKS = 5  # how often a head is kept on the way
 
 
@@ -78,6 +81,8 @@ def train(
     training = create_head_training(run.method, settings)
     classes = [one.auxiliary(augmented=training.augmented_wanted > 0) for one in sources]
     training.start(classes, seed=run.seed, device="cpu")
+    if run.form == IDENTITY:
+        begin_as_identity(training.head_.nam)  # type: ignore[arg-type]
     losses: list[Loss] = []
     recent: dict[str, list[float]] = {}
     for number in range(training.updates):
@@ -93,6 +98,21 @@ def train(
             state = {key: value.contiguous() for key, value in training.head_.state_dict().items()}
             save_file(state, folder / f"{run.stem}-{number + 1}.safetensors", {"facts": facts})
     return losses
+
+
+@torch.no_grad()
+def begin_as_identity(nam: NAM) -> None:
+    """Let NAM pass each probability p on as σ(8 p - 4), in p's order, with a tenth of its random weights beside."""
+    first, last = nam.layers[0], nam.layers[2]
+    assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d)
+    middle = first.weight.shape[2] // 2
+    for layer in (first, last):
+        layer.weight.mul_(0.1)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    for channel in (0, 1):  # normal, anomalous
+        first.weight[channel, channel, middle, middle] += 1
+        last.weight[channel, channel, middle, middle] += 4
 
 
 def _part(training: Any, number: int) -> str:
@@ -137,13 +157,21 @@ def measures(target: Cached, scores: Sequence[float], maps: Sequence[Any]) -> di
 
 def scored(run: Run, targets: Sequence[Cached], folder: Path, *, updates: Iterable[int]) -> list[Cell]:
     """The cells of a training's heads, as they were after some numbers of updates."""
-    cells = []
-    for update in updates:
-        head = head_of(folder / f"{run.stem}-{update}.safetensors")
-        for target in targets:
-            found = judge(METHODS[run.method]().take_head(head), target, seed=run.seed)
-            cells.append(Cell(**asdict(run), update=update, evaluation="ours", target=target.name, **found))  # type: ignore[arg-type]
-    return cells
+    evaluations: dict[str, dict[str, Any]] = {"ours": {}}
+    if run.row == "with NAM":
+        evaluations["ours, NAM left out"] = {"nam": False}
+    return [
+        Cell(**asdict(run), update=update, evaluation=evaluation, target=target.name, **found)
+        for update in updates
+        for evaluation, settings in evaluations.items()
+        for target in targets
+        for found in [judge(_method(folder / f"{run.stem}-{update}.safetensors", settings), target, seed=run.seed)]
+    ]
+
+
+def _method(file: Path, settings: Mapping[str, Any]) -> Method:
+    head = head_of(file)
+    return METHODS[head.method](**settings).take_head(head)
 
 
 def append(path: Path, rows: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib
 
-from _decisive_cells import FASL_UPDATES, UPDATES, read
+from _decisive_cells import FASL_UPDATES, IDENTITY, UPDATES, read
 from _tables import over_seeds
 
 matplotlib.use("Agg")
@@ -22,7 +22,13 @@ COLUMNS = {  # code, form, evaluation
         "theirs, by its own evaluation": ("theirs", "scaled", "theirs, merged"),
         "theirs, features as they are": ("theirs", "raw", "ours"),
     },
-    "fasl": {"theirs": ("theirs", "code", "ours"), "ours": ("ours", "code", "ours")},
+    "fasl": {
+        "theirs": ("theirs", "code", "ours"),
+        "ours": ("ours", "code", "ours"),
+        "theirs, NAM left out in scoring": ("theirs", "code", "ours, NAM left out"),
+        "ours, NAM left out in scoring": ("ours", "code", "ours, NAM left out"),
+        "ours, NAM begins as the identity": ("ours", IDENTITY, "ours"),
+    },
 }
 ROWS = {
     "resad": ("full", "no residual", "no constraintor", "no abnormal invariance"),

@@ -17,7 +17,7 @@ from typing import Any
 
 import _decisive_page
 from _decisive_cache import Cached, cached
-from _decisive_cells import FASL_UPDATES, UPDATES, Cell, Run, append, judge, read, scored, train
+from _decisive_cells import FASL_UPDATES, IDENTITY, UPDATES, Cell, Run, append, judge, read, scored, train
 from _decisive_reb import CATEGORIES, SETTINGS, adapt
 from handful.methods import METHODS
 from handful.methods.fasl import FASL, ScoreLearning
@@ -38,7 +38,7 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {},
         "code": {"match": "cosine", "residual": "squared", "occ": "log_barrier", "blocks": 10},
     },
-    "fasl": {"code": {}},
+    "fasl": {"code": {}, IDENTITY: {}},
 }
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "resad": {
@@ -76,7 +76,8 @@ def main() -> None:
         for seed in options.seeds:
             for form, form_settings in FORMS[method].items():
                 for row, row_settings in ROWS[method].items():
-                    if row not in (options.rows or [row]) or form not in (options.forms or [form]):
+                    wanted = row in (options.rows or [row]) and form in (options.forms or [form])
+                    if not wanted or (form == IDENTITY and row != "with NAM"):
                         continue
                     settings = COMMON[method] | form_settings | row_settings
                     measure(Run(method, "ours", form, row, seed), settings, sources, targets, options.cache)

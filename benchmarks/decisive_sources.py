@@ -2,9 +2,9 @@
 
     python3 scripts/bench decisive_sources --data DIR --cache DIR
 
-DIR and the cache are those of `decisive`. Heads learn from each of `SOURCES`, are kept halfway and at the end, and are
-tested on every class of the data sets that none of a group's sources belongs to. Writes papers/decisive/sources.csv and
-sources.md beside itself. Killed, it goes on where it was; in parts: --sources, --heads.
+DIR and the cache are those of `decisive`. Heads learn from each of `SOURCES`, and are tested on the groups of data
+sets that none of its classes belongs to. Writes papers/decisive/sources.csv and sources.md beside itself. Killed, it
+goes on where it was; in parts: --sources, --heads.
 """
 
 import argparse
@@ -48,7 +48,7 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "FASL": ("fasl", {}),
     "FASL, no NAM": ("fasl", {"nam": False}),
 }
-UPDATES, CHECKS = 400, 2
+UPDATES, CHECKS = 300, 1
 METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "aupro": "AUPRO"}
 KEYS = ("form", "row", "seed", "update", "target")
 Row = dict[str, str]
