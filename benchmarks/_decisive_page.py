@@ -48,7 +48,16 @@ def write(folder: Path) -> None:
         _plot(folder / f"losses-{method}.svg", title, [row for row in losses if row["method"] == method])
     page += ["## REB's adaptation", _reb(read(folder / "ours_reb_cells.csv") + read(folder / "theirs_reb_cells.csv"))]
     _plot(folder / "losses-reb.svg", "REB", [row for row in losses if row["method"] == "reb"])
-    (folder / "tables.md").write_text("\n\n".join(page) + "\n")
+    (folder / "tables.md").write_text("\n\n".join(_known(part) for part in page) + "\n")
+
+
+def _known(part: str) -> str:
+    """A table without the lines that there are no results of."""
+    return "\n".join(
+        line
+        for line in part.splitlines()
+        if set(line.partition("| ")[2].partition(" | ")[2]) - set("-/ |") or line[:2] != "| "
+    )
 
 
 def _beside(cells: Cells) -> str:
@@ -134,6 +143,7 @@ def _over(cells: Iterable[dict[str, str]], metric: str) -> str:
 
 def _plot(path: Path, title: str, losses: Cells) -> None:
     """A panel for each part of the loss, a line for each code, form and row; means over seeds."""
+    losses = [one for one in losses if one["form"] != "raw" and one["part"] != "codebook" and _learns(one)]
     parts = sorted({row["part"] for row in losses})
     if not parts:
         return
@@ -146,10 +156,14 @@ def _plot(path: Path, title: str, losses: Cells) -> None:
             label = f"{code}, {form}" + (f": {row}" if row else "")
             axis.plot([x for x, _ in points], [y for _, y in points], style, lw=1.2, label=label)
         axis.set(title=f"{title}: {part}", xlabel="update", ylabel="loss")
-        axis.set_yscale("symlog" if any(float(one["loss"]) <= 0 for one in here) else "log")
         axis.legend(fontsize=6)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+def _learns(loss: dict[str, str]) -> bool:
+    """Whether the loss trained something: their code computes the constraintor's without one as well."""
+    return (loss["row"], loss["part"]) != ("no constraintor", "constraintor")
 
 
 def _curve(losses: Sequence[dict[str, str]]) -> list[tuple[int, float]]:
