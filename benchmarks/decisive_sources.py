@@ -65,9 +65,9 @@ def main() -> None:
     options = parser.parse_args()
     for source in options.sources:
         for seed in options.seeds:
-            beside(options, seed)
             for head in options.heads:
                 measure(options, source, head, seed)
+            beside(options, seed)
     write_page()
 
 
