@@ -103,9 +103,8 @@ def measure(options: argparse.Namespace, source: str, head: str, seed: int) -> N
 
 def beside(options: argparse.Namespace, seed: int) -> None:
     """What needs no head, on every class."""
-    if any((row["form"], row["seed"]) == ("none", str(seed)) for row in read(OUT / "sources.csv")):
-        return
-    for name in [*MVTEC, *OTHERS]:
+    known = {row["target"] for row in read(OUT / "sources.csv") if (row["form"], row["seed"]) == ("none", str(seed))}
+    for name in [one for one in (*MVTEC, *OTHERS) if one not in known]:
         target = cached(options.cache, name, options.data)
         head = ScoreLearning().make_head(target.references.depths, seed=0)
         for row, method in {
@@ -141,7 +140,7 @@ def _by_source(cells: Sequence[Row], sources: Sequence[str]) -> str:
     for source in sources:
         for head in HEADS:
             lines.append(f"| {source} | {len(SOURCES[source])} | {head} | {_groups(cells, source, head, UPDATES)} |")
-    return "\n".join(line for line in lines if "- | - |" not in line)
+    return "\n".join(line for line in lines if "- / - / - | - / - / -" not in line)
 
 
 def _on_the_way(cells: Sequence[Row], sources: Sequence[str]) -> str:
@@ -150,7 +149,7 @@ def _on_the_way(cells: Sequence[Row], sources: Sequence[str]) -> str:
         for head in HEADS:
             for update in range(UPDATES // CHECKS, UPDATES + 1, UPDATES // CHECKS):
                 lines.append(f"| {source} | {head} | {update} | {_groups(cells, source, head, update)} |")
-    return "\n".join(line for line in lines if "- | - |" not in line)
+    return "\n".join(line for line in lines if "- / - / - | - / - / -" not in line)
 
 
 def _groups(cells: Sequence[Row], source: str, head: str, update: int) -> str:
@@ -172,6 +171,7 @@ def _chosen(cells: Sequence[Row], sources: Sequence[str]) -> str:
     for group, other in (tuple(GROUPS), tuple(GROUPS)[::-1]):
         for metric in list(METRICS)[:2]:
             for of, able in (("heads", [way for way in ways if way[0] != "none"]), ("heads and distances", ways)):
+                able = [way for way in able if _measured(cells, way, metric)]
                 if not able:
                     continue
                 best = max(able, key=lambda way: _number(_of(cells, way[0], way[1], way[2], other), metric))
@@ -179,6 +179,10 @@ def _chosen(cells: Sequence[Row], sources: Sequence[str]) -> str:
                 found = " / ".join(_mean(_of(cells, best[0], best[1], best[2], group), one) for one in METRICS)
                 lines.append(f"| {group} | {METRICS[metric]} | {of} | {said} | {found} |")
     return "\n".join(lines)
+
+
+def _measured(cells: Sequence[Row], way: tuple[str, str, int], metric: str) -> bool:
+    return all(_number(_of(cells, *way, group), metric) >= 0 for group in GROUPS)
 
 
 def _of(cells: Sequence[Row], source: str, head: str, update: int, group: str) -> list[Row]:
