@@ -130,7 +130,8 @@ def write_page() -> None:
         "## On the way",
         _on_the_way(cells, sources),
     ]
-    page += ["## Chosen by other data sets", _chosen(cells, [one for one in sources if not used(one, GROUPS)])]
+    chosen = _chosen(cells, [one for one in sources if not used(one, GROUPS)])
+    page += ["## Chosen by other data sets", chosen] if chosen.count("\n") > 1 else []
     (OUT / "sources.md").write_text("\n\n".join(page) + "\n")
 
 
