@@ -161,7 +161,7 @@ def scored(run: Run, targets: Sequence[Cached], folder: Path, *, updates: Iterab
     if run.row == "with NAM":
         evaluations["ours, NAM left out"] = {"nam": False}
     return [
-        Cell(**asdict(run), update=update, evaluation=evaluation, target=target.name, **found)
+        Cell(**asdict(run), update=update, evaluation=evaluation, target=target.name, **found)  # type: ignore[arg-type]
         for update in updates
         for evaluation, settings in evaluations.items()
         for target in targets

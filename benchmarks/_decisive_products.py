@@ -52,7 +52,8 @@ def _textured(design: np.random.Generator, size: int, generator: np.random.Gener
     waves = [np.sin(way / scale + 0.3 * grain) for way in (along, across)]
     values = [grain / 2, waves[0], (waves[0] * waves[1] > 0.4) * 2.0 - 1, np.maximum(*waves)][kind]
     share = (0.5 + 0.35 * values).clip(0, 1)[..., None]
-    return low + (high - low) * share * design.uniform(0.3, 1)
+    texture: NDArray[np.float64] = low + (high - low) * share * design.uniform(0.3, 1)
+    return texture
 
 
 def _shape(design: np.random.Generator, size: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -62,4 +63,5 @@ def _shape(design: np.random.Generator, size: int, generator: np.random.Generato
     rows, columns = np.mgrid[:size, :size]
     angles = np.arctan2(rows - middle[0], columns - middle[1]) + generator.normal(0, 0.05)
     outline = radius * (1 + sum(wave * np.cos((2 + n) * angles) for n, wave in enumerate(waves)))
-    return (np.hypot(rows - middle[0], columns - middle[1]) < outline).astype(float)
+    inside: NDArray[np.float64] = (np.hypot(rows - middle[0], columns - middle[1]) < outline).astype(float)
+    return inside

@@ -61,21 +61,21 @@ def category_of(data: Path, name: str) -> Category:
     return next(one for one in open_dataset(data / folder).categories if one.name == category)
 
 
-def good(data: Path, name: str, seed: int) -> tuple[list[Path], list[Path]]:
+def good(data: Path, name: str, seed: int) -> tuple[list[str], list[str]]:
     """The references of a seed, as the cached ones are drawn, and other good pictures of the class."""
     paths = draw(category_of(data, name).train, shots=MOST_REFERENCES, seed=0)
     rows = draw(range(len(paths)), shots=SHOTS, seed=seed)
     return [paths[row] for row in rows], [path for row, path in enumerate(paths) if row not in rows]
 
 
-def at_side(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
+def at_side(paths: Sequence[str]) -> list[NDArray[np.uint8]]:
     """The pictures as trainings take them: each (128, 128, 3)."""
     pictures = [images.read_picture(path, detail=SIDE) for path in paths]
     prepare = Preprocessing((SIDE, SIDE), bits_of(pictures))
     return [(prepare(picture) * 255).round().astype(np.uint8).transpose(1, 2, 0) for picture in pictures]
 
 
-def variants(paths: Sequence[Path], *, seed: int) -> Tensor:
+def variants(paths: Sequence[str], *, seed: int) -> Tensor:
     """Seven variants of each picture, by our recipes: (n, 7, 3, 128, 128) uint8."""
     pictures = at_side(paths)
     regions = [foreground(picture) for picture in pictures]
@@ -106,7 +106,7 @@ def _tests(backbone: Backbone, category: Category) -> Any:
     return _features(backbone, [sample.path for sample in _some(category.test)])
 
 
-def _features(backbone: Backbone, paths: Sequence[Path]) -> Any:
+def _features(backbone: Backbone, paths: Sequence[str]) -> Any:
     pictures = [images.read_picture(path, detail=SIZE) for path in paths]
     prepare = Preprocessing((SIZE, SIZE), bits_of(pictures))
     return join([backbone(torch.from_numpy(prepare(picture))[None]) for picture in pictures])

@@ -29,6 +29,5 @@ def test_the_page_has_every_verb_and_flag_with_its_default():
         for option in command.params:
             assert all(f"`{flag}`" in page for flag in option.opts if flag.startswith("-"))
     assert "| `--rate` `RATE` | Share of good parts that may be rejected. | `0.03` |" in page
-    assert "| `--shots` `SHOTS…` | How many references; 0 for a method that needs none. | `1 2 4` |" in page
     assert "| `--sheets`, `--no-sheets` | Write the sheets of pictures. | on |" in page
     assert "\n## handful train resad\n" in page

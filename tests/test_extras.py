@@ -45,7 +45,7 @@ def test_an_extra_is_asked_for_by_the_packages_that_it_brings(extra):
 
 def test_all_is_every_extra_of_users():
     assert packages(extras()["all"]) == set().union(*(packages(extras()[one]) for one in {*EXTRAS, "demo"}))
-    assert set(extras()) == {*EXTRAS, "demo", "all", "dev", "peers"}
+    assert set(extras()) == {*EXTRAS, "demo", "all", "dev", "docs", "peers"}
 
 
 def test_no_package_of_an_extra_is_in_the_base_installation():
