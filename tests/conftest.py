@@ -79,6 +79,16 @@ def saved(fitted: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def saved_with_graph(_good_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An inspector that holds the graph by which it inspects without torch; do not change it."""
+    torch.manual_seed(0)  # of the random weights
+    backbone = {"backbone": "test_efficientnet", "weights": "random", "size": 64, "engine": "openvino"}
+    path = tmp_path_factory.mktemp("saved") / "part.handful"
+    Detector(device="cpu", **backbone).fit(_good_pictures).save(path)  # type: ignore[arg-type]
+    return path
+
+
 @pytest.fixture
 def ready_backbone(fitted: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every detector have `fitted`'s backbone, whatever it asks for: making one takes seconds."""

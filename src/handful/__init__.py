@@ -9,9 +9,11 @@ from handful.errors import (
     InspectorError,
     NotFittedError,
     OutputError,
+    PackageError,
     ProcessError,
     SettingError,
     WeightsError,
+    needing,
 )
 from handful.version import __version__
 
@@ -39,6 +41,7 @@ __all__ = [
     "NearestReference",
     "NotFittedError",
     "OutputError",
+    "PackageError",
     "ProcessError",
     "Reference",
     "Region",
@@ -89,19 +92,24 @@ def load(
         WeightsError: if the head cannot be read.
         SettingError: if its engine, device or precision cannot be had here, or for `threads` where torch inspects.
         ProcessError: in a process that was forked after OpenVINO or torch had run.
+        PackageError: where torch must inspect and is not installed.
     """
     from handful.inspector import Inspector
 
+    subject = "Inspecting by torch"
     if engine in (None, "auto", "openvino") and device in ("auto", "cpu") and head is None:
         found = Inspector._load_graph(source, threads=threads)
         if found is not None:
             return found
+        name = "an inspector in memory" if isinstance(source, bytes) else source
+        subject = f"Inspecting with {name}, which holds no graph of its own,"
     if threads is not None:
         raise SettingError(
             f"`threads` must be left out where torch inspects, got {threads}; call `torch.set_num_threads` instead."
         )
 
-    from handful.detector import Detector
+    with needing(subject, "fit"):
+        from handful.detector import Detector
 
     return Detector.load(source, engine=engine, device=device, head=head).inspector
 

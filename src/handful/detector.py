@@ -7,7 +7,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
-from handful import backbones, corrections, methods
+from handful.errors import NotFittedError, SettingError, needing
+
+with needing("handful.Detector", "fit"):
+    from handful import corrections, methods
+
+from handful import backbones
 from handful.backbones.base import Backbone, BackboneSpec, Precision
 from handful.backbones.processes import check_torch
 from handful.corrections import Corrected
@@ -15,7 +20,6 @@ from handful.data import images
 from handful.data.images import Picture, Pictures, PictureSource
 from handful.data.progress import bar, quietly
 from handful.data.thumbnails import thumbnail_jpeg
-from handful.errors import NotFittedError, SettingError
 from handful.fitting.fit import fit
 from handful.fitting.oddity import Oddity
 from handful.fitting.references import Reader

@@ -8,6 +8,7 @@
     ├── NotFittedError  (RuntimeError)  asked to score, inspect or save before `fit`
     ├── InspectorError  (ValueError)    a saved inspector is damaged, altered, newer or foreign
     ├── ProcessError    (RuntimeError)  a forked process cannot do what is asked
+    ├── PackageError    (ImportError)   a package is not installed that an extra of Handful brings
     └── OutputError     (OSError)       a result cannot be written
 
 Every message says in one sentence what must hold, what came, and what to do.
@@ -16,7 +17,7 @@ Every message says in one sentence what must hold, what came, and what to do.
         inspector = handful.load("nothing.handful")
     except handful.InspectorError as error:
         print(error)
-    except (handful.WeightsError, handful.SettingError, handful.ProcessError) as error:
+    except (handful.WeightsError, handful.SettingError, handful.ProcessError, handful.PackageError) as error:
         print(f"The file is sound, but not for this computer or process: {error}")
 
     try:
@@ -27,6 +28,23 @@ Every message says in one sentence what must hold, what came, and what to do.
     except (handful.InputError, handful.NotFittedError, handful.OutputError, handful.HandfulError) as error:
         print(error)
 """
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+# Of each extra in pyproject.toml: the module that shows whether a package is there → the package. Weights are left out:
+# a backbone without its weights has a sentence of its own.
+_FIT = {"scipy": "scipy", "timm": "timm", "torch": "torch"}
+EXTRAS: Mapping[str, Mapping[str, str]] = {
+    "bench": {**_FIT, "matplotlib": "matplotlib", "polars": "polars", "sklearn": "scikit-learn"},
+    "clip": {**_FIT, "open_clip": "open_clip_torch"},
+    "corrupt": {**_FIT, "kornia": "kornia"},
+    "export": {**_FIT, "onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
+    "fit": _FIT,
+    "sklearn": {**_FIT, "sklearn": "scikit-learn"},
+    "train": {**_FIT, "FrEIA": "FrEIA", "sklearn": "scikit-learn"},
+}
 
 
 class HandfulError(Exception):
@@ -61,8 +79,33 @@ class ProcessError(HandfulError, RuntimeError):
     """A forked process cannot do what is asked."""
 
 
+class PackageError(HandfulError, ImportError):
+    """A package is not installed that an extra of Handful brings."""
+
+
 class OutputError(HandfulError, OSError):
     """A result cannot be written."""
+
+
+@contextmanager
+def needing(subject: str, extra: str) -> Iterator[None]:
+    """Import what needs the packages of an extra.
+
+        with needing("`handful fit`", "fit"):
+            from handful.detector import Detector
+
+    Args:
+        subject: what needs them, the beginning of a sentence.
+        extra: a name in `EXTRAS`.
+
+    Raises:
+        PackageError: where one of its packages is not installed.
+    """
+    missing = [package for module, package in EXTRAS[extra].items() if find_spec(module) is None]
+    if missing:
+        named = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
+        raise PackageError(f'{subject} needs {named}: pip install "handful[{extra}]".', name=missing[0])
+    yield
 
 
 def first_cause(error: BaseException) -> BaseException:

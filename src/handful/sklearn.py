@@ -9,14 +9,17 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
+
+from handful.errors import ImageError, needing
+
+with needing("handful.sklearn", "sklearn"):
+    from sklearn.base import BaseEstimator, OutlierMixin
+    from sklearn.utils import Tags
+    from sklearn.utils.validation import check_is_fitted
 
 from handful import backbones
 from handful.backbones.base import Backbone
 from handful.detector import Detector
-from handful.errors import ImageError
 from handful.inspection.gate import CHECKS
 from handful.inspection.threshold import DEFAULT_RATE
 from handful.methods import Method

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from handful import backbones
 from handful.backbones import clip
 from handful.backbones.crops import with_crops
-from handful.errors import SettingError, WeightsError
+from handful.errors import PackageError, SettingError, WeightsError
 from handful.methods.fasl.scoring import FASL, FASLHead
 
 open_clip = clip.open_clip  # imported there, after the torchvision that it needs has been seen to
@@ -327,7 +327,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "handful.backbones.clip")
     monkeypatch.delattr(backbones, "clip")
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(SettingError, match=r'open_clip_torch, got none; run `pip install "handful\[clip\]"`'):
+    with pytest.raises(PackageError, match=r'needs open_clip_torch: pip install "handful\[clip\]"\.'):
         backbones.create("clip:ViT-B-16", weights="random")
 
 

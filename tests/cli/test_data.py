@@ -189,9 +189,7 @@ def test_corrupt_without_kornia_names_the_extra(run, parts, tmp_path, monkeypatc
     monkeypatch.delattr(handful.data, "corruption", raising=False)
     code, lines, said = run("corrupt", parts, "-o", tmp_path / "task")
     assert (code, lines) == (2, [])
-    assert said == [
-        'handful: Corrupting pictures needs the package kornia, got none; run `pip install "handful[corrupt]"`.'
-    ]
+    assert said == ['handful: `handful data corrupt` needs kornia: pip install "handful[corrupt]".']
     assert not (tmp_path / "task").exists()
 
 

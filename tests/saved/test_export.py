@@ -19,7 +19,7 @@ from PIL import Image
 
 from handful import Detector
 from handful.data.images import read_picture
-from handful.errors import ImageError, InputError, OutputError, SettingError
+from handful.errors import ImageError, InputError, OutputError, PackageError, SettingError
 from handful.graphs.openvino import openvino
 from handful.methods import METHODS, create
 from handful.ops.frames import ALIKE
@@ -332,7 +332,7 @@ def test_without_the_extra_onnx_is_refused_with_its_name_and_openvino_is_not(pac
     monkeypatch.delitem(sys.modules, "handful.graphs.onnx_writer", raising=False)
     monkeypatch.delattr(graphs, "onnx_writer", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SettingError, match=rf'got no {package}; run `pip install "handful\[export\]"`'):
+    with pytest.raises(PackageError, match=rf'needs {package}: pip install "handful\[export\]"\.'):
         small.export(tmp_path / "out", formats=BOTH)
     assert list(tmp_path.iterdir()) == []
     assert export._writer("openvino")

@@ -14,7 +14,7 @@ from handful.backbones.base import (
     EngineName,
     Precision,
 )
-from handful.errors import HandfulError, SettingError, conversion_error
+from handful.errors import HandfulError, SettingError, conversion_error, needing
 from handful.ops.frames import frame_size
 
 if TYPE_CHECKING:  # torch takes a second to import, and graphs need none of it
@@ -60,6 +60,8 @@ def create(
         SettingError: for an option outside what it may be, or options that do not go together.
         WeightsError: if the weights cannot be had.
     """
+    with needing("handful.backbones.create", "fit"):
+        import safetensors.torch
     if precision not in get_args(Precision):
         raise SettingError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
     chosen = _choose_engine(engine, device)
@@ -77,8 +79,6 @@ def create(
         raise SettingError(f"The object must be left out with {name}, which reads no text, got {object_name!r}.")
     if precision == "bf16" and chosen == "torch":
         raise SettingError("`precision` must be f32 with the torch engine, got bf16; use the openvino engine.")
-
-    import safetensors.torch
 
     from handful.backbones import timm  # seconds to import, and not needed to load an inspector made for OpenVINO
 

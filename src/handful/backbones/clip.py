@@ -22,17 +22,13 @@ from handful.backbones.base import CLIP_PREFIX, WEIGHTS_ENTRY, BackboneSpec
 from handful.backbones.clip_tower import Model, VisualTower, block_of, side_of
 from handful.backbones.processes import check_torch
 from handful.backbones.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompts
-from handful.errors import SettingError, WeightsError
+from handful.errors import SettingError, WeightsError, needing
 from handful.ops.seeding import seeded
 from handful.ops.tracing import computing
 from handful.types import Features
 
-try:
+with needing("A clip: backbone", "clip"):
     import open_clip
-except ImportError as error:
-    raise SettingError(
-        'A clip: backbone needs the package open_clip_torch, got none; run `pip install "handful[clip]"`.'
-    ) from error
 
 TEXT_ENTRY = "backbone.text.safetensors"
 WINDOWS = (2, 3)  # sides of the default windows, in patches

@@ -26,6 +26,7 @@ from handful.cli.options import (
     parse_size,
 )
 from handful.cli.output import FAILED, complain, print_json, say
+from handful.errors import needing
 
 if TYPE_CHECKING:
     from handful.evaluation.results import Row
@@ -64,7 +65,8 @@ def bench(
     Writes results.csv, summary.md, environment.json, plots/, sheets/ and scores/. Called again after a stop it goes on
     where it was, and tries cells that failed again.
     """
-    from handful.evaluation.benchmark import Benchmark
+    with needing("`handful bench`", "bench"):
+        from handful.evaluation.benchmark import Benchmark
 
     datasets = open_datasets(data, categories, layout)
     network = create_backbone(

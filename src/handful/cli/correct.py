@@ -11,7 +11,7 @@ import typer
 
 from handful.cli.options import DeviceOption, HeadOption, JsonOption
 from handful.cli.output import complain, pictures_of, print_json, say
-from handful.errors import SettingError
+from handful.errors import SettingError, needing
 
 if TYPE_CHECKING:
     from handful.detector import Detector
@@ -50,7 +50,8 @@ def threshold(
         saved.save()
         _say_made(inspector, made, as_json)
         return
-    detector = _load(inspector, device, head)
+    subject = "`handful threshold --normals`" if normals else "To score recorded defects anew `handful threshold`"
+    detector = _load(inspector, device, head, subject=subject)
     made = [detector.add_normals(_listed(normals), accept_odd=accept_odd, progress=True)] if normals else []
     _save(detector, inspector, made + _set(detector, rate, set_), as_json)
 
@@ -97,7 +98,7 @@ def teach(
     if log:
         _log(inspector, as_json)
         return
-    detector = _load(inspector, device, head)
+    detector = _load(inspector, device, head, subject="`handful teach`")
     begin = time.perf_counter()
     made = ways[0](detector)
     _save(detector, inspector, [made], as_json, seconds=lambda: time.perf_counter() - begin)
@@ -175,8 +176,9 @@ def _without_torch(inspector: Path) -> "SavedCalibration | None":
     return saved if saved.history.scores_stand else None
 
 
-def _load(inspector: Path, device: str, head: Path | None) -> "Detector":
-    from handful.detector import Detector
+def _load(inspector: Path, device: str, head: Path | None, *, subject: str) -> "Detector":
+    with needing(subject, "fit"):
+        from handful.detector import Detector
 
     return Detector.load(inspector, device=device, head=head)  # type: ignore[arg-type]  # checked where it is used
 

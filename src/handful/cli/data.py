@@ -9,6 +9,7 @@ import typer
 from handful.cli.options import JsonOption, ManyValues, NewFolderOption
 from handful.cli.output import FAILED, complain, print_json, say
 from handful.data.progress import bar
+from handful.errors import needing
 
 if TYPE_CHECKING:
     from handful.types import Category, Dataset
@@ -32,7 +33,9 @@ def check(
     from handful.data.layouts.registry import open_dataset
     from handful.data.layouts.unused import sentences, unused
     from handful.data.leaks import leaks
-    from handful.data.masks import softened
+
+    with needing("`handful data check`", "fit"):
+        from handful.data.masks import softened
 
     dataset = open_dataset(folder, layout=layout)
     leaked, soft, left_out = leaks(dataset), softened(dataset), unused(dataset)
@@ -91,7 +94,8 @@ def corrupt(
     as_json: JsonOption = False,
 ) -> None:
     """Make a data set whose good pictures are clean and whose defects are the same pictures, corrupted."""
-    from handful.data import corruption
+    with needing("`handful data corrupt`", "corrupt"):
+        from handful.data import corruption
 
     dataset = corruption.write_task(
         source, output, kinds=kinds or corruption.KINDS, severity=severity, seed=seed, layout=layout, track=bar
@@ -108,7 +112,8 @@ def defects(
     as_json: JsonOption = False,
 ) -> None:
     """Make a data set from good pictures alone: every second one is tested with synthetic defects and their masks."""
-    from handful.data.synthetic import write_defects
+    with needing("`handful data defects`", "fit"):
+        from handful.data.synthetic import write_defects
 
     dataset = write_defects(good, output, per_image=per_image, seed=seed, track=bar)
     _print_written(output, dataset, as_json=as_json)

@@ -10,6 +10,7 @@ import typer
 
 from handful.cli.options import JsonOption, NewFolderOption
 from handful.cli.output import print_json, say
+from handful.errors import needing
 
 
 def export(
@@ -32,8 +33,9 @@ def export(
     threshold is, and what the graph leaves out.
     """
     start = time.perf_counter()
-    from handful.detector import Detector
-    from handful.saved.export import DESCRIPTION
+    with needing("`handful export`", "fit"):
+        from handful.detector import Detector
+        from handful.saved.export import DESCRIPTION
 
     # torch's ONNX writer warns of a class of its own. The process is this command's alone, so its filters may change.
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec", FutureWarning)

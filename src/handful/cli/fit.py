@@ -27,6 +27,7 @@ from handful.cli.options import (
     parse_levels,
 )
 from handful.cli.output import complain, mixed_depths, pictures_of, print_json, say
+from handful.errors import needing
 from handful.files import check_place
 
 if TYPE_CHECKING:
@@ -82,12 +83,13 @@ def fit(
     """Teach an inspector from good pictures and save it."""
     start = time.perf_counter()
     check_place(output, "inspector")
+    with needing("`handful fit`", "fit"):
+        from handful.data.shots import draw
+        from handful.detector import Detector
+        from handful.evaluation import budget
+        from handful.methods import parse_setting
     from handful.data.images import MAX_PIXELS
-    from handful.data.shots import draw
-    from handful.detector import Detector
-    from handful.evaluation import budget
     from handful.fitting import oddity
-    from handful.methods import parse_setting
     from handful.saved import archive
 
     limits = budget.Budget(max_mb, latency_ms)

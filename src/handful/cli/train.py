@@ -22,7 +22,7 @@ from handful.cli.options import (
 )
 from handful.cli.output import pictures_of, print_json, say
 from handful.data.progress import bar
-from handful.errors import SettingError
+from handful.errors import SettingError, needing
 from handful.files import check_place
 
 if TYPE_CHECKING:
@@ -65,11 +65,12 @@ def train(
     """Train by the tuning that the command is named after."""
     begin = time.perf_counter()
     check_place(output, "weights")
-    from handful.data.shots import draw
-    from handful.methods import TUNINGS, create_tuning, parse_setting
-    from handful.training.backbone import BackboneTrainer
-
     name = context.command.name or ""
+    with needing(f"`handful train {name}`", "train"):
+        from handful.data.shots import draw
+        from handful.methods import TUNINGS, create_tuning, parse_setting
+        from handful.training.backbone import BackboneTrainer
+
     if full and not TUNINGS[name].authors:
         raise SettingError(f"`--full` must be given to a training whose authors' schedule is known, got {name}.")
     settings = dict(TUNINGS[name].authors) if full else {}
@@ -118,10 +119,11 @@ def train_head(
     """Train the head of the method that the command is named after."""
     begin = time.perf_counter()
     check_place(output, "head")
-    from handful.methods import HEAD_TRAININGS, create_head_training, parse_setting
-    from handful.training.head import HeadTrainer
-
     name = context.command.name or ""
+    with needing(f"`handful train {name}`", "train"):
+        from handful.methods import HEAD_TRAININGS, create_head_training, parse_setting
+        from handful.training.head import HeadTrainer
+
     settings = dict(HEAD_TRAININGS[name].authors) if full else {}
     settings |= dict(parse_setting(text) for text in set_ or ())
     training = create_head_training(name, settings)

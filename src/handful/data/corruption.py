@@ -33,15 +33,11 @@ from handful.data.writing import (
     seed_of,
     write_png,
 )
-from handful.errors import InputError, SettingError
+from handful.errors import InputError, SettingError, needing
 from handful.types import Dataset
 
-try:
+with needing("Corrupting pictures", "corrupt"):
     import kornia
-except ImportError as error:
-    raise SettingError(
-        'Corrupting pictures needs the package kornia, got none; run `pip install "handful[corrupt]"`.'
-    ) from error
 
 SEVERITIES: Mapping[str, tuple[float, ...]] = {
     "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),  # standard deviation, the range of a pixel being 1

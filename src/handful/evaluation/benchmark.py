@@ -4,11 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from handful.errors import needing
+
+with needing("handful.evaluation.benchmark.Benchmark", "bench"):
+    from handful.evaluation.run import backbone_label, run
+
 from handful.backbones.base import Backbone
 from handful.evaluation import environment, results
 from handful.evaluation.cells import Frames, plan, unfinished
 from handful.evaluation.results import Row
-from handful.evaluation.run import backbone_label, run
 from handful.files import replacing, sweep
 from handful.inspection import threshold
 from handful.methods import Method

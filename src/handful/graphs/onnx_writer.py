@@ -8,18 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handful.errors import SettingError
+from handful.errors import needing
 from handful.graphs.names import GRAPH_INPUT, GRAPH_OUTPUTS, Graph
 from handful.ops.tracing import exporting
 
-try:
+with needing("Writing ONNX", "export"):
     import onnx
     import onnxruntime
     import onnxscript  # noqa: F401 - torch writes ONNX with it
-except ImportError as error:
-    raise SettingError(
-        f'ONNX needs the packages onnxscript and onnxruntime, got no {error.name}; run `pip install "handful[export]"`.'
-    ) from error
 
 onnxruntime.disable_telemetry_events()  # its builds for Windows report every session
 

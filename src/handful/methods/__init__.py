@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from handful.errors import SettingError
+from handful.errors import SettingError, needing
+
+with needing("handful.methods", "fit"):
+    import torch  # noqa: F401 - every method computes with it
+
 from handful.methods.base import Configured, Head, Method, Turn
 from handful.methods.base_training import HeadTraining, Tuning
 from handful.methods.coft import COFT, ContrastiveTuning

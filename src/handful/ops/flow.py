@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from handful.errors import needing
 from handful.ops.seeding import seeded
 
 _drawing = threading.Lock()
@@ -31,9 +32,9 @@ class ConditionalFlow(nn.Module):
     """
 
     def __init__(self, depth: int, *, condition: int, blocks: int, clamp: float = 1.9, seed: int = 0) -> None:
-        # Half a second to import, and not needed by other methods.
-        from FrEIA.framework import SequenceINN
-        from FrEIA.modules import AllInOneBlock
+        with needing("A head of resad", "train"):  # half a second to import, and not needed by other methods
+            from FrEIA.framework import SequenceINN
+            from FrEIA.modules import AllInOneBlock
 
         super().__init__()
         self.depth = depth

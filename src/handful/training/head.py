@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from handful import metrics
+from handful.errors import InputError, needing
+
+with needing("handful.training.head.HeadTrainer", "train"):
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor
+
+    from handful import metrics
+
 from handful.backbones.base import Backbone
 from handful.backbones.crops import with_crops
 from handful.data import images
@@ -19,7 +24,6 @@ from handful.data.masks import read_regions
 from handful.data.preprocessing import Preprocessing
 from handful.data.progress import Track, quietly
 from handful.data.shots import draw
-from handful.errors import InputError
 from handful.fitting.calibration import join
 from handful.methods import METHODS, HeadTraining
 from handful.ops.defects import RECIPES, make_defect

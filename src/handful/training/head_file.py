@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from handful import methods
 from handful.backbones.base import BackboneSpec
-from handful.errors import HandfulError, InputError, InspectorError, SettingError, WeightsError
+from handful.errors import HandfulError, InputError, InspectorError, PackageError, SettingError, WeightsError
 from handful.files import replacing
 from handful.training import checkpoint
 
@@ -146,6 +146,8 @@ def _parsed(content: bytes, path: Path) -> TrainedHead:
         training = methods.create_head_training(record.method, record.settings)
         module = training.make_head(record.depths, seed=record.seed)
         module.load_state_dict(safetensors.torch.load(content))
+    except PackageError:
+        raise
     except (SafetensorError, HandfulError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     return TrainedHead(module.eval(), record, hashlib.sha256(content).hexdigest(), path.name)

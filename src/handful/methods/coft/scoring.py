@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from handful.errors import needing
 from handful.methods.base import Method, require
 from handful.ops.maps import pixel_map
 from handful.ops.neighbors import Bank
@@ -117,7 +118,8 @@ def gaussian(vectors: NDArray[np.float64], *, shrinkage: Shrinkage) -> tuple[NDA
     Returns:
         The mean (D,), and W (D, D) with which |W (x - mean)| is the Mahalanobis distance of x.
     """
-    from sklearn.covariance import ledoit_wolf, oas  # a second and more to import, and not needed to load an inspector
+    with needing("Fitting coft", "sklearn"):  # a second and more to import, and not needed to load an inspector
+        from sklearn.covariance import ledoit_wolf, oas
 
     covariance, _ = {"ledoit_wolf": ledoit_wolf, "oas": oas}[shrinkage](vectors)
     factor = np.linalg.cholesky(covariance + LEAST_VARIANCE * np.eye(len(covariance)))
