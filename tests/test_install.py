@@ -131,7 +131,20 @@ def test_fit_brings_what_teaches_with_its_weights(environment, place):
 
 def test_bench_brings_what_compares(environment, place):
     python = environment("bench")
-    words = ("--data", "data:data", "--out", "out", "--methods", "patchcore", "--shots", "1", "--seeds", "0", *TINY)
+    words = (
+        "--data",
+        "data:data",
+        "--out",
+        "out",
+        "--methods",
+        "patchcore",
+        "--shots",
+        "1",
+        "2",
+        "--seeds",
+        "0",
+        *TINY,
+    )
     code, out, said = called(python, place, "bench", *words)
     assert code == 0 and "image AUROC" in out, said
     assert (place / "out" / "summary.md").is_file() and list((place / "out" / "plots").iterdir())
