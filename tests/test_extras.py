@@ -60,9 +60,15 @@ def hide(monkeypatch):
         for name in names:
             monkeypatch.setitem(sys.modules, name, None)
         for module in ("sklearn", "detector", "evaluation.benchmark", "training.head", "methods", "backbones.clip"):
-            monkeypatch.delitem(sys.modules, f"handful.{module}", raising=False)
-        monkeypatch.delitem(sys.modules, "handful.data.corruption", raising=False)
-        monkeypatch.delitem(sys.modules, "handful.graphs.onnx_writer", raising=False)
+            forget(f"handful.{module}")
+        forget("handful.data.corruption")
+        forget("handful.graphs.onnx_writer")
+
+    def forget(module):
+        package, _, name = module.rpartition(".")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        if package in sys.modules:  # which refers to the module, too
+            monkeypatch.delattr(sys.modules[package], name, raising=False)
 
     return hiding
 

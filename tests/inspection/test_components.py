@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from handful.ops.components import components
+from handful.inspection.evidence import components
 
 
 def as_scipy_finds(mask):
