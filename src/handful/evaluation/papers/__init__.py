@@ -155,7 +155,7 @@ class Paper:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """The data sets that a person must give, in the file's order: for trainings and tests, and as sources of others."""
+        """The data sets that a person must give, in the file's order; for a made data set its source."""
         named = [name for run in self.runs.values() for name in (run.trained_on, *run.datasets) if name]
         return tuple(dict.fromkeys(self.made[name].source if name in self.made else name for name in named))
 
