@@ -91,7 +91,7 @@ def main() -> None:
     # the garbage collector would look through all of them again and again.
     gc.set_threshold(100_000)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may exceed the terminal's encoding
     with _interruptible() as received:
         try:
             code = _run(received)

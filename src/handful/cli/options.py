@@ -123,7 +123,7 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     """The value of `--size`: N, or (H, W) for WIDTHxHEIGHT; None if `--size` was left out.
 
     Raises:
-        SettingError: if it has another form.
+        SettingError: if the value has another form.
     """
     if text is None:
         return None

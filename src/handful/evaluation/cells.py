@@ -20,7 +20,7 @@ Shots = int | Literal["all"]
 
 
 class Cell(NamedTuple):
-    """The cell of one row of the table.
+    """A cell of a benchmark, which gives a row of the table.
 
     Attributes:
         dataset: the name of the data set.

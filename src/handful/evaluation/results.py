@@ -90,10 +90,10 @@ class PictureScore:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a results.csv; none where there is no such file.
+    """The rows of a results.csv; an empty list if there is no such file.
 
     Raises:
-        InputError: if it has other columns or a value of another type.
+        InputError: if the file has other columns or a value of another type.
     """
     if not path.exists():
         return []

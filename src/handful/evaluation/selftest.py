@@ -28,8 +28,8 @@ from handful.saved import archive
 # The largest difference between the features of an original picture and the kept features, as a share of the length of
 # the kept features. Float32 sums in another order give 1e-6 to 1e-4; bf16 keeps 8 bits of each value.
 TOLERANCE = {"f32": 1e-3, "bf16": 3e-2}
-# Measured on five products, the features of a thumbnail differ by 0.17 to 0.71 from the features of its reference, the
-# features of two references of a product by 0.5 to 1.2, and unrelated features by 1.4.
+# The features of thumbnails of five products differ by 0.17 to 0.71 from the features of their references, the features
+# of two references of a product by 0.5 to 1.2, and unrelated features by 1.4.
 THUMBNAIL_TOLERANCE = 1.0
 GRAPH_TOLERANCE = 1e-3  # equals `handful.saved.scoring_graph.TOLERANCE`, which needs torch; a test compares the two
 
@@ -83,7 +83,7 @@ def self_test(path: Path, originals: Sequence[Path] | None = None) -> SelfTest:
 
     Raises:
         InspectorError: if the file is missing, damaged, altered or no inspector.
-        HandfulError: for other errors, see `handful.load`.
+        HandfulError: if the inspector cannot be loaded, see `handful.load`.
         ImageError: if an original cannot be read.
     """
     manifest, _, _ = archive.read(path)

@@ -14,7 +14,7 @@ from handful.evaluation.published import MEAN, METRICS, OFFICIAL_CATEGORIES, Pub
 from handful.evaluation.results import COLUMNS, Row
 from handful.metrics import wilson
 
-SETUP = ("protocol", "backbone", "size")  # results that differ in one of these never share a table
+SETUP = ("protocol", "backbone", "size")  # results that differ in any of these columns never share a table
 _CELL = ("dataset", "category", "method", *SETUP, "shots", "seed")
 _DTYPES: dict[object, type[pl.DataType]] = {str: pl.String, int: pl.Int64}
 _SCHEMA = {field.name: _DTYPES.get(field.type, pl.Float64) for field in fields(Row)}

@@ -81,7 +81,7 @@ def stop_gradient_alignment(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def positive_pairs(embeddings: Tensor, instances: Tensor) -> Tensor:
-    """The mean of 1 - cos over all pairs of views of different pictures; with one picture, over all pairs of its views.
+    """L_PP: the mean of 1 - cos over all pairs of views of different pictures; with one picture, of any two views.
 
     `embeddings` are at least two, (N, D); `instances` (N,) gives the picture of each view. → ().
     """
@@ -93,7 +93,7 @@ def positive_pairs(embeddings: Tensor, instances: Tensor) -> Tensor:
 
 
 def negative_pairs(normal: Tensor, negative: Tensor, *, margin: float, temperature: float) -> Tensor:
-    """The mean of softplus((cos - margin) / τ) over all pairs of a normal and a negative embedding.
+    """L_NP: the mean of softplus((cos - margin) / τ) over all pairs of a normal and a negative embedding.
 
     `normal` are embeddings (N, D), `negative` embeddings (M, D). Cosines above the margin are penalised, the more
     sharply the lower the temperature τ. → ().

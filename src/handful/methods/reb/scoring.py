@@ -1,4 +1,4 @@
-"""REB's LDKNN: the squared distance of each patch to the nearest good patch, less where good patches lie far apart.
+"""REB's LDKNN: the squared distance of each patch to the nearest good patch, corrected by the density of good patches.
 
 Paper: Lyu, Mo and Wong, REB: Reducing Biases in Representation for Industrial Anomaly Detection, Knowledge-Based
 Systems, 2024, https://arxiv.org/abs/2308.12577. Reference code: ShuaiLYU/REB at 438314c.

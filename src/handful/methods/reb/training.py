@@ -4,8 +4,8 @@ Paper: Lyu, Mo and Wong, REB: Reducing Biases in Representation for Industrial A
 Systems, 2024, https://arxiv.org/abs/2308.12577. Reference code: ShuaiLYU/REB at 438314c. The second half, LDKNN, is
 `handful.methods.reb.scoring`; each half works without the other.
 
-The code freezes the trunk in the first 39 of 300 updates, statistics too. With the authors' settings, and the same
-batches, weights and head, losses, weights and the scores of LDKNN afterwards are those of the code
+The code freezes the trunk, its statistics too, in the first 39 of 300 updates. With the authors' settings and the
+code's batches, initial weights and head, our losses, final weights and scores of LDKNN equal the code's
 (tests/golden/reb_training_whole.md). Departures:
 
 - The default schedule is a small part of the authors' (100 updates of 28 pictures at 128 pixels for 300 of 504 at 256,
