@@ -1,4 +1,4 @@
-"""The verb bench: compare methods on labelled data sets, or make a paper's table again."""
+"""The verb `bench`: compare methods on labelled data sets, or make a paper's table again."""
 
 import re
 import sys
@@ -185,7 +185,7 @@ def bench(
 
 
 def _parse_shots(texts: list[str] | None) -> "list[Shots] | None":
-    """The value of `--shots`; None where it was left out."""
+    """The value of `--shots`; None if `--shots` was left out."""
     if texts is None:
         return None
     for text in texts:

@@ -1,4 +1,4 @@
-"""Run a benchmark's cells, telling how far they are."""
+"""Run a benchmark's cells and show the progress."""
 
 import sys
 import time
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from handful.evaluation.benchmark import Benchmark
     from handful.evaluation.results import Row
 
-SAY_EVERY = 30  # seconds between two words on the time left, where there is no terminal to show a bar
+SAY_EVERY = 30  # seconds between two lines on the time left, where no terminal can show a bar
 
 
 def run_cells(benchmark: "Benchmark", *, as_json: bool) -> int:
-    """Run the unfinished cells and print each row; how many failed."""
+    """Run the unfinished cells and print each row; returns the number of failed cells."""
     done = len(benchmark.cells) - len(benchmark.unfinished)
     print(f"{len(benchmark.cells)} cells{f', {done} done before' if done else ''}", file=sys.stderr)
     failed = 0
@@ -27,7 +27,7 @@ def run_cells(benchmark: "Benchmark", *, as_json: bool) -> int:
 
 
 def _with_time_left(rows: "Iterator[Row]", total: int) -> "Iterator[Row]":
-    """Pass rows on, telling on stderr how many are left and how long they may take."""
+    """Pass rows on; show on stderr the progress in cells and an estimate of the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""The verbs by which a person corrects a saved inspector: threshold and teach."""
+"""The verbs `threshold` and `teach`, with which a person corrects a saved inspector."""
 
 import sys
 import time
@@ -105,7 +105,7 @@ def teach(
 
 
 def _listed(paths: list[Path]) -> list[Any]:
-    """The pictures at paths and in folders; what else the folders hold is named."""
+    """The pictures at paths and in folders; other files in the folders are named on stderr."""
     return [source for source, _ in pictures_of(paths, recursive=False).sources]
 
 
@@ -119,7 +119,7 @@ def _read(inspector: Path) -> "tuple[Calibration, History]":
 
 
 def basis_rows(basis: "Basis") -> dict[str, str]:
-    """A threshold and what it rests on, for people."""
+    """The threshold, its basis and its false-alarm rate, by label, for people."""
     from handful.inspection.threshold import of_parts
 
     asked = f"for {of_parts(basis.false_alarm_rate)}"
@@ -163,13 +163,13 @@ def _line(revision: "Revision") -> str:
 
 
 def _set(detector: "Detector | SavedCalibration", rate: float | None, by_hand: float | None) -> "list[Correction]":
-    """Set the threshold anew for a rate, or by hand."""
+    """Set the threshold for a false-alarm rate, or by hand; returns the corrections made."""
     made = [] if rate is None else [detector.set_rate(rate)]
     return made if by_hand is None else [*made, detector.set_threshold(by_hand)]
 
 
 def _without_torch(inspector: Path) -> "SavedCalibration | None":
-    """The calibration of an inspector; None where defects were recorded whose scores have changed since."""
+    """The calibration of an inspector, for work without torch; None if the scores of recorded defects have changed."""
     from handful.saved.recalibration import SavedCalibration
 
     saved = SavedCalibration(inspector)
@@ -191,15 +191,15 @@ def _save(
     *,
     seconds: Callable[[], float] | None = None,
 ) -> None:
-    """Save the corrected inspector in its place, say what changed, and see to its graph, which takes longer."""
+    """Save the corrected inspector in its place and print the changes; then add a missing graph, which takes longer."""
     detector.save(inspector, graph=False)
     _say_made(inspector, made, as_json, took=f", {seconds():.2f} s" if seconds else "")
     if not detector.has_graph:
-        detector.save(inspector)  # it takes seconds, in which the correction is safe already
+        detector.save(inspector)  # takes seconds, during which the correction is already on the disk
 
 
 def _say_made(inspector: Path, made: "list[Correction]", as_json: bool, *, took: str = "") -> None:
-    """Say what corrections have changed; `took` is the time that the last of them took, in words."""
+    """Print the changes that corrections have made; `took` is the time of the last correction, in words."""
     for number, correction in enumerate(made):
         if as_json:
             print_json({"path": str(inspector), **correction.as_dict()})
@@ -215,7 +215,7 @@ def _say_made(inspector: Path, made: "list[Correction]", as_json: bool, *, took:
 
 
 def _say_scores(correction: "Correction") -> None:
-    """Print the scores of the pictures of a correction, where they have changed."""
+    """Print the changed scores of the pictures of a correction, before and after."""
     for picture, (before, after) in zip(correction.revision.pictures, correction.scores, strict=False):
         if before != after and correction.revision.kind != "normals":
             say(f"score {before:.2f} → {after:.2f}  {picture.name}")

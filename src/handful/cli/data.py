@@ -1,4 +1,4 @@
-"""The verbs about labelled data sets: data check, data meta, data corrupt, data defects."""
+"""The verbs for labelled data sets: `data check`, `data meta`, `data corrupt` and `data defects`."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Shows the main job on pictures that the program brings along: `handful demo`."""
+"""The verb `demo`: fit, inspect and report on solar cells or on a drawn product."""
 
 import importlib.util
 import io
@@ -18,9 +18,9 @@ from handful.cli.options import JsonOption
 from handful.cli.output import command_of, print_json, say, suggest
 from handful.errors import OutputError, needing
 
-CELLS = {"good": 60, "defective": 40}  # solar cells: 20 of the good ones are to be learnt from, of which 4 are
+CELLS = {"good": 60, "defective": 40}  # solar cells; 4 references are drawn from 20 of the good cells
 DRAWN = {"references": 4, "good": 12, "defective": 12}
-RATE = 0.05  # parts that are sorted out get a second look: five false alarms in a hundred are fine
+RATE = 0.05  # people look at rejected parts a second time, so five false alarms in a hundred are acceptable
 
 
 def demo(
@@ -49,7 +49,7 @@ def demo(
     answers = _called(
         as_json, inspect, out / "part.handful", [out / "incoming"], report=out / "report", rate=None, as_json=True
     )
-    *inspections, _ = (json.loads(line) for line in answers.splitlines())  # the last line counts them
+    *inspections, _ = (json.loads(line) for line in answers.splitlines())  # the last line counts the verdicts
     facts = _found(inspections)
     page = out / "report" / "index.html"
     if as_json:
@@ -64,20 +64,20 @@ def demo(
 
 
 def _cells() -> Path | None:
-    """The pictures of elpv-dataset; None where the package is not installed."""
+    """The folder of elpv-dataset's pictures; None if the package is not installed."""
     found = importlib.util.find_spec("elpv_dataset")
     return Path(found.submodule_search_locations[0], "data") if found and found.submodule_search_locations else None
 
 
 def _lay_out_cells(source: Path, out: Path) -> str:
-    """Copy solar cells that experts called surely good or surely defective: a sentence about them."""
+    """Copy solar cells that experts are sure about, good and defective; returns a phrase about the pictures."""
     import csv
 
     from handful.data.shots import draw
 
     with (source / "labels.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.reader(file, delimiter=" ", skipinitialspace=True) if row]
-    cells = {  # the probability of a defect as the experts gave it → file names
+    cells = {  # the experts' probability of a defect → file names
         probability: sorted(row[0] for row in rows if row[-1] == "mono" and float(row[1]) == probability)
         for probability in (0.0, 1.0)
     }
@@ -99,7 +99,7 @@ def _lay_out_cells(source: Path, out: Path) -> str:
 
 
 def _draw(out: Path) -> str:
-    """Draw a product: a sentence about the pictures."""
+    """Draw pictures of a product; returns a phrase about the pictures."""
     from handful.data import drawn
     from handful.data.progress import bar
     from handful.data.writing import write_png
@@ -125,7 +125,7 @@ def _called(quiet: bool, verb: Any, *arguments: Any, rate: float | None, **optio
         paths = [str(path) for one in arguments for path in (one if isinstance(one, list) else [one])]
         say(f"$ {command_of(verb.__name__, *paths, *(word for flag in flags for word in flag))}")
     printed = io.StringIO()
-    with redirect_stdout(printed), suppress(typer.Exit):  # whose code says that there was a defect
+    with redirect_stdout(printed), suppress(typer.Exit):  # the exit code only repeats whether a defect was found
         verb(*arguments, **given)
     if not (quiet or options["as_json"]):
         for line in printed.getvalue().splitlines():
@@ -134,11 +134,11 @@ def _called(quiet: bool, verb: Any, *arguments: Any, rate: float | None, **optio
 
 
 def _found(inspections: list[dict[str, Any]]) -> dict[str, Any]:
-    """The numbers of defective and of good pictures that were rejected, and the image AUROC in percent."""
+    """The numbers of defective and of good pictures, the numbers rejected of both, and the image AUROC in percent."""
     truth = [Path(one["path"]).parent.name == "defective" for one in inspections]
     rejected = [one["verdict"] == "DEFECT" for one in inspections]
     scores = [(one["score"], bad) for one, bad in zip(inspections, truth, strict=True)]
-    # `handful.metrics` needs scikit-learn, which a demo can do without.
+    # `handful.metrics` needs scikit-learn, which the demo does not require.
     pairs = [(bad > good) + 0.5 * (bad == good) for bad, b in scores if b for good, g in scores if not g]
     return {
         "defective": sum(truth),
@@ -162,5 +162,5 @@ def _say_answers(inspections: list[dict[str, Any]], facts: dict[str, Any], out: 
 
 
 def _has_screen() -> bool:
-    """Whether a browser would open a window: without a screen it might take the terminal."""
+    """Whether a browser would open a window; without a screen a browser might take over the terminal."""
     return os.name == "nt" or sys.platform == "darwin" or any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY"))

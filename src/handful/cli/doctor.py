@@ -1,4 +1,4 @@
-"""Says what this computer has, and whether a saved inspector works on it: `handful doctor`."""
+"""The verb `doctor`: describe this computer, and test a saved inspector on this computer."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -44,7 +44,7 @@ def doctor(
         except HandfulError as error:
             broken = type(error).__name__
             problems.append(f"The inspector cannot be used: {broken}.")
-            said.append(str(error))  # which may name files
+            said.append(str(error))  # may name files
         except ModuleNotFoundError as error:
             broken = type(error).__name__
             said.append(f'{inspector} needs {error.name} to inspect, got none; run: pip install "handful[fit]".')

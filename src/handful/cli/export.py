@@ -1,4 +1,4 @@
-"""Writes an inspector as a graph: `handful export`."""
+"""The verb `export`: write an inspector as a graph."""
 
 import time
 import warnings
@@ -37,10 +37,10 @@ def export(
         from handful.detector import Detector
         from handful.saved.export import DESCRIPTION
 
-    # torch's ONNX writer warns of a class of its own. The process is this command's alone, so its filters may change.
+    # torch's ONNX writer warns about a class of torch's. No other command shares the process, so a filter does no harm.
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec", FutureWarning)
     detector = Detector.load(inspector, device="cpu")
-    written = detector.export(output, formats=formats, check=check)  # type: ignore[arg-type]  # checked there
+    written = detector.export(output, formats=formats, check=check)  # type: ignore[arg-type]  # `export` checks
     seconds = time.perf_counter() - start
     if as_json:
         agreements = [asdict(agreement) for agreement in written.agreements]

@@ -1,4 +1,4 @@
-"""Teaches an inspector: `handful fit`."""
+"""The verb `fit`: teach an inspector from good pictures."""
 
 import time
 from dataclasses import asdict
@@ -162,7 +162,7 @@ def fit(
 
 
 def _kept_line(kept: "Kept", max_mb: float | None, latency_ms: float | None) -> str:
-    """The share of patches that a budget has left, its size and time, and its effect, in a line for people."""
+    """A line for people: the share of patches kept within a budget, size and time of the inspector, and the effect."""
     asked, takes = [], []
     if kept.megabytes is not None:
         asked.append(f"--max-mb {max_mb:g}")

@@ -16,7 +16,7 @@ LONGEST_NAME, LONGEST_PATH = 200, 2000  # bytes of a heatmap's name and path bef
 
 
 class HeatmapNames:
-    """The path of each picture's heatmap: FOLDER/…/NAME.heatmap.png, subfolders kept, no name used twice."""
+    """Writes heatmaps to FOLDER/…/NAME.heatmap.png; keeps the pictures' subfolders and uses no name twice."""
 
     def __init__(self, pictures: Sequence[Path], folder: Path) -> None:
         self.roots = [path for path in pictures if is_folder(path)]
@@ -25,12 +25,12 @@ class HeatmapNames:
         self.swept: set[Path] = set()
 
     def write(self, picture: "Picture", inspection: "Inspection") -> None:
-        """Write one picture's heatmap laid over it."""
+        """Write a picture with its heatmap laid over it."""
         from handful.files import sweep
 
         path = Path(picture.name)
         inside = next((path.relative_to(root) for root in self.roots if path.is_relative_to(root)), Path(path.name))
-        if ".." in inside.parts:  # it would lead out of the folder
+        if ".." in inside.parts:  # the heatmap would lie outside the folder
             inside = Path(path.name)
         inside = _shortened(inside)
         file, number = self.folder / f"{inside}.heatmap.png", 1
@@ -45,9 +45,10 @@ class HeatmapNames:
 
 
 def _shortened(path: Path) -> Path:
-    """A path whose name leaves room for what is added to it, in the 255 bytes that file systems allow.
+    """A path with a name short enough for a suffix, within the 255 bytes that file systems allow.
 
-    A long name is cut and ends in a part of its digest; of a path too long as a whole the name alone is kept.
+    A name above `LONGEST_NAME` bytes is cut and ends in a part of its digest. A path above `LONGEST_PATH` bytes loses
+    its folders.
     """
     if len(os.fsencode(path)) > LONGEST_PATH:
         path = Path(path.name)

@@ -1,4 +1,4 @@
-"""Says what a saved inspector is: `handful info`."""
+"""The verb `info`: facts about a saved inspector."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -49,7 +49,7 @@ def _info_rows(
     history: "History",
     seen: "Visibility | None",
 ) -> dict[str, str | None]:
-    """The facts about an inspector by label, None where there is none; KeyError if the manifest lacks a field."""
+    """The facts about an inspector by label, None for facts that it lacks; KeyError if the manifest lacks a field."""
     backbone, method, preprocessing = manifest["backbone"], manifest["method"], manifest["preprocessing"]
     head, turning = manifest.get("head"), manifest.get("turning")
     odd = "; ".join(f"{oddity['picture']} {oddity['words']}" for oddity in manifest.get("oddities") or ())
@@ -99,7 +99,7 @@ def _tiles(preprocessing: Mapping[str, Any]) -> str | None:
 
 
 def _depth(preprocessing: dict[str, Any], references: list[dict[str, Any]]) -> str | None:
-    """The references' depths; None where all have 8 bits, and where an older version did not tell."""
+    """The references' depths in words; None if all have 8 bits, and for files of versions that recorded no depths."""
     bits = preprocessing["bits"]
     mixed = mixed_depths([(one["name"], one.get("bits")) for one in references])
     if "bright" not in preprocessing or (bits == 8 and not mixed):
@@ -109,7 +109,7 @@ def _depth(preprocessing: dict[str, Any], references: list[dict[str, Any]]) -> s
 
 
 def _torch(graph: dict[str, Any] | None) -> str:
-    """Whether inspecting needs torch, and why."""
+    """A phrase on whether inspecting needs torch, and why."""
     if graph is None:
         return "needed to inspect: saved before inspectors held their own graph"
     return f"needed to inspect: {graph['why']}" if "why" in graph else "not needed to inspect: it holds its own graph"

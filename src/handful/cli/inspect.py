@@ -1,4 +1,4 @@
-"""Inspects pictures: `handful inspect`."""
+"""The verb `inspect`: inspect pictures, and write their heatmaps and a report."""
 
 import sys
 from contextlib import ExitStack
@@ -50,11 +50,11 @@ def inspect(
 
     With --json the last line counts the verdicts and names what the folders hold besides pictures.
     """
-    from handful.types import Verdict  # NumPy takes a tenth of a second to import, and help needs none of it
+    from handful.types import Verdict  # imports NumPy, which takes a tenth of a second and which help does not need
 
     found = pictures_of(pictures, recursive=True)
     sources = found.sources
-    opened = handful.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]  # it checks them
+    opened = handful.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]  # `load` checks
     if max_pixels is not None:
         opened = replace(opened, preprocessing=replace(opened.preprocessing, max_pixels=max_pixels))
     counts: dict[Verdict, int] = {}
@@ -96,7 +96,7 @@ def _suggest_next(inspector: Path, page: Path | None, rejected: str | None) -> N
 
 
 def _line(inspection: "Inspection") -> str:
-    """One answer for people: verdict, score, path, regions."""
+    """A line for people about an inspection: verdict, score, path, strongest region and number of further regions."""
     score = "" if inspection.score is None else f"{inspection.score:.2f}"
     line = f"{inspection.verdict:<6} {score:>6}  {inspection.path}"
     if inspection.regions:
@@ -113,7 +113,7 @@ def _names(pictures: list[Path], folder: Path) -> "HeatmapNames":
 
 
 def _written(page: "Report") -> str:
-    """The place of the report, and of its pictures where they lie beside the page."""
+    """A line on the path of the report, and on the folder of its pictures if they lie beside the page."""
     said = f"report: {one_line(str(page.path))}"
     if page.pictures is None:
         return said

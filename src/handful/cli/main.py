@@ -1,6 +1,6 @@
 """The command line: parse, call, print. Results go to stdout, everything else to stderr.
 
-torch takes seconds to import, so the verbs import it, not their modules.
+torch takes seconds to import, so the verbs' functions import torch, not their modules.
 """
 
 import gc
@@ -82,28 +82,28 @@ app.add_typer(train.app, name="train")
 
 
 def main() -> None:
-    """Run the command line; an error is one sentence on stderr and exit code 2."""
-    # Threads that wait should sleep, not spin: beside another busy program spinning slows everything several times.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported
-    # NumPy's threads too: after a defect's evidence they would spin for tens of ms, beside the next picture's graph.
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # read when numpy is; 2 to this power, in cycles
-    # What torch imports and torch.export builds is hundreds of thousands of objects that stay: Python's own threshold
-    # would look through them all, over and over.
+    """Run the command line; an error gives one sentence on stderr and exit code 2."""
+    # Waiting threads should sleep, not spin: beside another busy program spinning slows everything several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read at the first import of torch
+    # NumPy's waiting threads would spin for tens of ms after a defect's evidence, beside the next picture's graph.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # read when NumPy is first imported; 2⁴ cycles
+    # torch's imports and torch.export create hundreds of thousands of objects that stay. At Python's default threshold
+    # the garbage collector would look through all of them again and again.
     gc.set_threshold(100_000)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may exceed the terminal's encoding
     with _interruptible() as received:
         try:
             code = _run(received)
         finally:
-            if received:  # whatever became of it on the way out: typer's versions differ
+            if received:  # versions of typer turn the interruption into different exceptions
                 complain("interrupted.")
                 sys.exit(128 + received[0])
     sys.exit(code)
 
 
 def _run(received: list[int]) -> int:
-    """Parse and call; an error is one sentence on stderr and exit code 2."""
+    """Parse the command line and call the verb; returns the exit code, and exits with 2 after an error."""
     try:
         code = app(prog_name="handful", standalone_mode=False)  # else typer exits with 1, DEFECT, for some errors
     except typer.TyperException as error:
@@ -122,10 +122,10 @@ def _run(received: list[int]) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Let SIGTERM interrupt as Ctrl-C does, so that what is half written is removed; a second signal ends at once.
+    """Let SIGTERM interrupt like Ctrl-C, so that half-written files are removed; a second signal ends the process.
 
     Yields:
-        The signals that came.
+        The list of the signals received so far.
     """
     received: list[int] = []
 
@@ -154,7 +154,7 @@ def _fail(sentence: str) -> NoReturn:
 
 
 def _usage(error: typer.TyperException) -> str:
-    """The message of typer about a wrong command line in one sentence; empty where typer has printed its help."""
+    """The message of typer about a wrong command line, as one sentence; empty if typer has printed its help."""
     said, context = error.format_message(), getattr(error, "ctx", None)
     verb = context.command_path if context else "handful"
     return f"{said.rstrip('.')}; see `{verb} --help`." if said else ""

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Options that several verbs share, the parsing of their values, and completion in shells."""
 
 import pkgutil
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def among(*names: str) -> Callable[[str], list[str]]:
-    """Completes a word to one of some names, in a shell."""
+    """A function that completes the beginning of a word to the names given, in a shell."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
@@ -70,23 +70,23 @@ MaxPixelsOption = Annotated[
         metavar="N", help="Refuse pictures of more pixels before decoding; default: 50 million, or as fitted."
     ),
 ]
-DEFAULT_RATE = 0.03  # handful.inspection.threshold's, which imports NumPy; a test compares the two
+DEFAULT_RATE = 0.03  # equals `DEFAULT_RATE` of handful.inspection.threshold, which imports NumPy; a test compares both
 RateOption = Annotated[float, typer.Option(help="Share of good parts that may be rejected.")]
 
 
 def method_names() -> list[str]:
-    """The names of the methods: those of their files, as importing these takes seconds."""
+    """The names of the methods, taken from the names of their files, because importing the methods takes seconds."""
     files = pkgutil.iter_modules([str(Path(__file__).parents[1] / "methods")])
     return sorted(file.name for file in files if not file.name.startswith("base"))
 
 
 def complete_method(incomplete: str) -> list[str]:
-    """Completes a word to the name of a method, in a shell."""
+    """Complete the beginning of a word to the names of methods, in a shell."""
     return among(*method_names())(incomplete)
 
 
 def complete_category(context: typer.Context, incomplete: str) -> list[str]:
-    """Completes a word to a category of the data sets that `--data` names before it, in a shell."""
+    """Complete the beginning of a word to the categories of the data sets of an earlier `--data`, in a shell."""
     said = "\0".join(context.params.get("data") or ()).replace("\0:\0", ":")  # bash takes words apart at each colon
     with suppress(HandfulError, OSError):
         found = open_datasets(said.split("\0"), None, context.params.get("layout") or "auto")
@@ -123,7 +123,7 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     """The value of `--size`: N, or (H, W) for WIDTHxHEIGHT; None if `--size` was left out.
 
     Raises:
-        SettingError: if it has another form.
+        SettingError: if the value has another form.
     """
     if text is None:
         return None
@@ -139,7 +139,7 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
 
 
 def parse_fit_size(text: str | None) -> int | tuple[int, int] | Literal["auto"] | None:
-    """The value of `fit --size`: as `parse_size`, or "auto"."""
+    """The value of `fit --size`: "auto", or else the value of `parse_size`."""
     return "auto" if text is not None and text.lower() == "auto" else parse_size(text)
 
 
@@ -160,10 +160,10 @@ def create_backbone(
     device: str,
     precision: str = "f32",
 ) -> "Backbone":
-    """The backbone that the options say.
+    """Create the backbone that the options ask for.
 
     Raises:
-        SettingError, WeightsError: as `handful.backbones.create`.
+        SettingError, WeightsError: see `handful.backbones.create`.
     """
     from handful import backbones
 
@@ -186,11 +186,11 @@ def parse_gate(text: str) -> list[str]:
 
 
 def open_datasets(data: Sequence[str], categories: Sequence[str] | None, layout: str) -> "dict[str, Dataset]":
-    """The data sets by name that `--data NAME:FOLDER` says, with the categories wanted.
+    """Open the data sets of `--data NAME:FOLDER`, by name, with the categories wanted.
 
     Raises:
-        SettingError: if it has another form, a name comes twice, or a category is not there.
-        InputError: as `handful.data.layouts.registry.open_dataset`.
+        SettingError: if a value of `--data` has another form, a name comes twice, or no data set has a category.
+        InputError: see `handful.data.layouts.registry.open_dataset`.
     """
     from handful.data.layouts.registry import open_dataset
 

@@ -17,23 +17,27 @@ if TYPE_CHECKING:
     from handful.data.images import Gathered
 
 OK, DEFECT, FAILED = 0, 1, 2  # exit codes
-NAMED = 20  # files that are left out are named up to here, and counted beyond
+NAMED = 20  # the most names of files left out that are printed; further files are counted
 
 Item = TypeVar("Item")
 
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object as one line of the answer."""
-    say(json.dumps(value))  # plain ASCII: the same whatever stdout's encoding
+    say(json.dumps(value))  # plain ASCII, which every encoding of stdout can write
 
 
 def say(line: str) -> None:
-    """Print one line of the answer at once: a program may be waiting for it."""
+    """Print one line of the answer without buffering, because a program may be waiting for the line.
+
+    Raises:
+        OutputError: if stdout cannot be written.
+    """
     try:
         print(one_line(line), flush=True)
     except OSError as error:
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end
         raise OutputError(f"Standard output must be writable, got: {error.strerror}; send it elsewhere.") from error
 
 
@@ -43,7 +47,7 @@ def complain(sentence: str) -> None:
 
 
 def suggest(sentence: str) -> None:
-    """Print on stderr what a person may do next; nothing where a program or a file takes either output."""
+    """Print a suggestion for a next step on stderr, if both stdout and stderr are terminals."""
     if sys.stdout.isatty() and sys.stderr.isatty():
         print(f"next: {one_line(sentence)}", file=sys.stderr)
 
@@ -59,10 +63,10 @@ def command_of(*words: object) -> str:
 
 
 def pictures_of(paths: Sequence[Path], *, recursive: bool) -> "Gathered":
-    """The pictures at paths and in folders; what else the folders hold is counted and named on stderr.
+    """The pictures at paths and in folders; other files in the folders are counted and named on stderr.
 
     Raises:
-        InputError: as `handful.data.images.find`.
+        InputError: see `handful.data.images.find`.
     """
     from handful.data.images import find
 
@@ -75,13 +79,13 @@ def pictures_of(paths: Sequence[Path], *, recursive: bool) -> "Gathered":
 
 
 def one_line(text: str) -> str:
-    """The text with control characters spelled out: a file's name may hold line breaks, or commands to the terminal."""
+    """A text with control characters spelled out: names of files may hold line breaks or commands to the terminal."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @contextmanager
 def progress(items: Iterable[Item], *, count: int) -> Iterator[Iterable[Item]]:
-    """A bar with the time left on stderr, where that is a terminal; lines printed meanwhile stand above it."""
+    """Show a bar with the time left on stderr if stderr is a terminal; lines printed meanwhile stand above the bar."""
     from rich.console import Console
     from rich.progress import Progress
 

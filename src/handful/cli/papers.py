@@ -1,4 +1,4 @@
-"""The papers that `handful bench --paper NAME` makes again: their list, a plan, and the run."""
+"""The verb `bench --paper NAME`: list the papers, print the plan of a paper, and make a paper's table again."""
 
 import sys
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Planned:
-    """A paper, what is asked for in place of its own, and its jobs.
+    """A paper and its jobs, by the settings that a person asks for.
 
     Attributes:
-        paper: to make again.
-        asked: in place of the paper's own.
-        jobs: in the order of the paper's file.
-        given: the data sets by name.
-        out: the folder of the results; None where it was left out.
+        paper: the paper whose table is made again.
+        asked: the settings asked for instead of the paper's settings.
+        jobs: the jobs, in the order of the paper's file.
+        given: the data sets given, by name.
+        out: the folder of the results; None if `--out` was left out.
     """
 
     paper: "Paper"
@@ -80,10 +80,10 @@ def overrides(
     training: Sequence[str],
     heads: Sequence[str],
 ) -> "Overrides":
-    """The settings that the options ask for in place of the paper's.
+    """The settings that the options ask for instead of the paper's settings.
 
     Raises:
-        SettingError: if `--set` or `--heads` has another form.
+        SettingError: if a value of `--set` or `--heads` has the wrong form.
     """
     from handful.evaluation.papers.plan import Overrides
 
@@ -113,10 +113,11 @@ def overrides(
 
 
 def open_paper(name: str, data: Sequence[str], asked: "Overrides", *, out: Path | None, layout: str) -> Planned:
-    """A paper and its jobs with the data sets that are given.
+    """Read a paper, open the data sets given, and plan the jobs.
 
     Raises:
-        SettingError, InputError: as `open_datasets`, `read_paper` and `jobs`.
+        SettingError, InputError: see `open_datasets`, `handful.evaluation.papers.read_paper` and
+            `handful.evaluation.papers.plan.jobs`.
     """
     from handful.evaluation.papers import read_paper
     from handful.evaluation.papers.plan import jobs
@@ -127,7 +128,7 @@ def open_paper(name: str, data: Sequence[str], asked: "Overrides", *, out: Path 
 
 
 def print_plan(planned: Planned, *, as_json: bool) -> None:
-    """Print the cells, what is missing and where it comes from, and about how long it takes here."""
+    """Print the plan: jobs, estimated time on this machine, missing data and weights, assumed settings, departures."""
     from handful.evaluation.papers.estimate import EFFICIENCY, estimate, measured_rate
     from handful.evaluation.papers.plan import cell_count, describe, missing
 
@@ -180,8 +181,10 @@ def run(
     """Run a paper's jobs and write its table.
 
     Raises:
-        SettingError: where data or weights are missing, unless `available` and something can run.
-        HandfulError: as the trainings and the benchmark.
+        SettingError: if the folder of the results was left out, or data or weights are missing, unless `available` is
+            set and at least one job can run.
+        HandfulError: see `handful.evaluation.papers.run` and `handful.evaluation.benchmark.Benchmark`.
+        typer.Exit: with exit code 2 if cells have failed.
     """
     out, paper, asked = planned.out, planned.paper, planned.asked
     if out is None:
@@ -213,7 +216,7 @@ def run(
             for _ in shown(trainer.run(), trainer.training.updates):
                 pass
             trainer.save(path)
-            del trainer  # it holds the features of a data set
+            del trainer  # frees the features of a data set
         one = papers_run.prepare(
             job,
             asked,
@@ -238,7 +241,7 @@ def run(
 
 
 def _check_missing(planned: Planned, available: bool) -> None:
-    """Raise SettingError where something is missing, unless what is there was asked for."""
+    """Raise SettingError if data, weights or packages are missing, unless `available` is set and a job can run."""
     lacking = _lacking(planned)
     if lacking and not (available and any(job.can_run for job in planned.jobs)):
         remedy = "nothing can run without" if available else "--plan says where from, --available runs the rest"
@@ -263,7 +266,7 @@ def _lacking(planned: Planned) -> list[str]:
 
 
 def _skipped(planned: Planned) -> list[str]:
-    """A sentence on each job and data set that was not run."""
+    """A sentence on each job that was not run, and on each data set that a job left out."""
     said = []
     for job in planned.jobs:
         if not job.can_run:

@@ -1,4 +1,4 @@
-"""The verbs that train: a backbone (`handful train reb` and its like) or a head (`handful train resad`)."""
+"""The verbs `train reb` and `train coft`, which train a backbone, and `train resad` and `train fasl`, for heads."""
 
 import sys
 import time
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from handful.training.backbone import Progress
 
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the training.")]
-SAY_EVERY = 10  # seconds between two words on the progress, where there is no terminal to show a bar
+SAY_EVERY = 10  # seconds between two lines on the progress, where no terminal can show a bar
 
 ABOUT = "Train, slowly: a backbone for `fit --weights`, or a head for `fit --head`."
 
 app = typer.Typer(no_args_is_help=True, help=ABOUT)
 
-# The trainings in TUNINGS and HEAD_TRAININGS (importing them takes seconds), and what their help says.
+# The names of the trainings in TUNINGS and HEAD_TRAININGS, whose import takes seconds, and their help texts.
 VERBS = {
     "reb": "Train a backbone on good pictures to tell them from synthetic defects (REB).",
     "coft": "Train a backbone on good pictures to see them alike, for `fit --method coft` (COFT-AD).",
@@ -128,7 +128,7 @@ def train_head(
     settings = dict(HEAD_TRAININGS[name].authors) if full else {}
     settings |= dict(parse_setting(text) for text in set_ or ())
     training = create_head_training(name, settings)
-    datasets = open_datasets(data, categories, layout)  # before the backbone, which takes seconds
+    datasets = open_datasets(data, categories, layout)  # fails before a backbone is loaded, which takes seconds
     network = create_backbone(backbone, levels=levels, size=size, weights=weights, engine=engine, device=device)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     auxiliary = HeadTrainer(training, datasets, network, seed=seed, checkpoint=checkpoint, track=bar)
@@ -152,7 +152,7 @@ for _name, _help in HEAD_VERBS.items():
 
 
 def shown(steps: "Iterator[Progress]", updates: int) -> "Iterator[Progress]":
-    """Pass a training's steps on, telling on stderr its loss and how long it may take."""
+    """Pass a training's steps on; show the loss and the time left on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -1,1 +1,1 @@
-"""Data sets × methods × shots × seeds → one tidy table; for comparing methods, never for a decision."""
+"""Evaluation: benchmarks of methods on labelled data sets, to compare methods, never to decide about a part."""

@@ -22,23 +22,25 @@ SUMMARY = "summary.md"
 
 
 class Benchmark:
-    """Every data set × category × method × shots × seed on one backbone, in one folder.
+    """The benchmark of every data set × category × method × shots × seed on one backbone, in one folder.
 
-    The constructor writes environment.json; `run` adds the results, and begins where an earlier, perhaps killed, run of
-    the same folder ended; `write_pages` then writes the pages for people.
+    The constructor writes environment.json. `run` adds the results; if an earlier run of the folder was stopped or
+    killed, `run` goes on where the earlier run ended. `write_pages` then writes the pages for people.
 
     Args:
-        datasets: by the names that the table calls them.
-        backbone: computes every feature, once.
+        datasets: the data sets, by their names in the table.
+        backbone: the backbone that computes every feature, once.
         out: the folder of the results.
-        methods: as `handful.methods.parse` reads them; METHOD@TRAINING scores on the backbone after a training on the
-            references, see `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head. An object
-            may be of any class derived from `handful.methods.Method`.
-        shots, seeds: of the draws; "all" shots for every good training picture of a category.
-        false_alarm_rate: asked of the shipped thresholds.
-        frames: of the inputs, see `handful.evaluation.cells.Frames`.
-        command: that started it, for the record.
-        weights: where the backbone's came from, as `handful.backbones.create` takes it: trainings begin with these.
+        methods: texts for `handful.methods.parse`, or objects of any class derived from `handful.methods.Method`.
+            METHOD@TRAINING scores on the backbone after a training on the references, see
+            `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head.
+        shots, seeds: the numbers of references and the seeds of their draws; "all" shots for every good training
+            picture of a category.
+        false_alarm_rate: the share of good parts that the shipped thresholds may reject.
+        frames: the frames of the model's inputs, see `handful.evaluation.cells.Frames`.
+        command: the command line that started the benchmark, for the record.
+        weights: the source of the backbone's weights, see `handful.backbones.create`; trainings begin with these
+            weights.
 
     Raises:
         SettingError: for an unknown method or setting, or shots or seeds out of bounds.
@@ -77,7 +79,10 @@ class Benchmark:
         self.unfinished = unfinished(self.cells, out)
 
     def run(self) -> Iterator[Row]:
-        """Run the unfinished cells; each row when it is in the table.
+        """Run the unfinished cells.
+
+        Yields:
+            Each row, once the row is in the table.
 
         Raises:
             OutputError: if the results cannot be written.
@@ -86,10 +91,13 @@ class Benchmark:
         yield from run(self.unfinished, self.backbone, self.out, false_alarm_rate=rate, weights=weights, frames=frames)
 
     def write_pages(self, *, sheets: bool = True) -> Iterator[Path]:
-        """Write summary.md, the plots and, if wished, the sheets of pictures; the path of each when it is there.
+        """Write summary.md, the plots and, if wished, the sheets of pictures.
+
+        Yields:
+            The path of each file, once the file is written.
 
         Raises:
-            OutputError: if one cannot be written.
+            OutputError: if a file cannot be written.
         """
         from handful.evaluation.plots import plot_shots  # matplotlib and polars take a second to import
         from handful.evaluation.tables import read_results, summary

@@ -1,9 +1,9 @@
-"""An inspector within a limit of size and time: good patches are left out until the limit holds.
+"""An inspector within limits of size and time: good patches are left out until the limits hold.
 
-benchmarks/default/budget.md gives the price on labelled pictures. References left out tell only how much higher good
-parts score, while the threshold rises with them. A single reference cannot be left out: the threshold would follow
-from its variations, which lie far from a thinned bank, and be far too high. A single reference is therefore never
-thinned.
+Leaving out patches raises the scores of good parts, and the threshold with them. References left out measure the rise,
+not the loss of accuracy, which benchmarks/default/budget.md gives on labelled pictures. A single reference cannot be
+left out: the threshold would follow from its mild variations, which lie far from a thinned bank, and be far too high.
+All patches of a single reference are therefore kept.
 """
 
 import math
@@ -32,9 +32,9 @@ class Budget:
     """The limits of an inspector; None for no limit.
 
     Attributes:
-        max_mb: of the saved file, in millions of bytes.
-        latency_ms: of one inspection on this computer, from the pixels of a picture to verdict and map: the median of
-            several inspections of the first reference.
+        max_mb: the size of the saved file, in millions of bytes.
+        latency_ms: the milliseconds of an inspection on this computer, from the pixels of a picture to verdict and map:
+            the median of `INSPECTIONS` inspections of the first reference.
 
     Raises:
         SettingError: if a limit is not above 0.
@@ -54,9 +54,11 @@ class Kept:
     """The patches, size and time of an inspector within a budget.
 
     Attributes:
-        share: of the good patches that are kept, in (0, 1].
-        megabytes, milliseconds: as in `Budget`; None without a limit.
-        rise: of a good part's typical score, as a share of the way to the threshold; 0 if no patches were left out.
+        share: the share of the good patches that is kept, in (0, 1].
+        megabytes: the size of the saved file, in millions of bytes; None if the budget does not limit the size.
+        milliseconds: the median time of an inspection; None if the budget does not limit the time.
+        rise: the rise of a good part's typical score, as a share of the distance from the typical score to the
+            threshold with all patches of the method's own share; 0 if no patches were left out.
     """
 
     share: float
@@ -70,16 +72,16 @@ def fit(
 ) -> Kept:
     """Fit a detector with as many of its method's good patches as a budget allows.
 
-    The method's own share is tried first, then, from two references on, the smaller `SHARES`.
+    The method's own share is tried first, then, with two or more references, the smaller `SHARES`.
 
     Args:
-        detector: fitted in place; its method must have the setting `SETTING`.
-        references, accept_odd: as `Detector.fit` takes them.
-        progress: whether to show a bar, once for each share.
+        detector: the detector, fitted in place; its method must have the setting `SETTING`.
+        references, accept_odd: see `Detector.fit`.
+        progress: whether to show a progress bar for each share.
 
     Raises:
         SettingError: for a method without the setting, and if the least share exceeds the budget.
-        All that `Detector.fit` raises.
+        HandfulError: see `Detector.fit`.
     """
     asked = detector.method
     if SETTING not in asked.settings:
@@ -104,7 +106,7 @@ def fit(
 
 
 def _megabytes(detector: Detector) -> dict[str, float]:
-    """The megabytes of the saved inspector, as `file`, and of its largest parts."""
+    """The megabytes of the saved inspector, under the key "file", and of its largest parts."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "part.handful")
         detector.save(path)
@@ -118,7 +120,7 @@ def _megabytes(detector: Detector) -> dict[str, float]:
 
 
 def _milliseconds(detector: Detector, references: Pictures) -> float:
-    """The median time of an inspection of the first reference, as by the saved inspector, once it has inspected one."""
+    """The median milliseconds of an inspection of the first reference by the saved inspector, after a first run."""
     source, name = images.gather(references, recursive=False)[0]
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "part.handful")
@@ -136,7 +138,7 @@ def _milliseconds(detector: Detector, references: Pictures) -> float:
 def _unmet(
     budget: Budget, share: float, *, parts: dict[str, float] | None, milliseconds: float | None, alone: bool
 ) -> str:
-    """The sentence about a budget that the least share does not meet."""
+    """The error message for a budget that the least share exceeds."""
     wanted, got = [], []
     if parts is not None:
         filled = ", ".join(f"{name} {size:.1f}" for name, size in parts.items() if name != "file")

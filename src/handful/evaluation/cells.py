@@ -11,24 +11,24 @@ from handful.methods import Method, describe, made, parse, parse_tuning
 from handful.types import Category, Dataset
 
 HEAD_SUFFIX = ".safetensors"
-# The inputs' frames. "references": at the aspect of each cell's references, as `handful fit` makes them, with about as
-# many pixels as a square of the backbone's longer side. "exact": the backbone's own. In both, pictures of another shape
-# keep their aspect. "squeezed": the backbone's own, to which every picture is squeezed, as papers do; always so with a
-# head or without references.
+# The frames of the model's inputs. "references": a frame with the aspect of each cell's references, as `handful fit`
+# makes it, of about as many pixels as a square of the backbone's longer side. "exact": the frame of the backbone's
+# size. In both frames pictures of another shape keep their aspect. "squeezed": the frame of the backbone's size, to
+# which every picture is squeezed, as papers do; cells with a head or without references always use this frame.
 Frames = Literal["references", "exact", "squeezed"]
 Shots = int | Literal["all"]
 
 
 class Cell(NamedTuple):
-    """The cell of one row of the table.
+    """A cell of a benchmark, which gives a row of the table.
 
     Attributes:
-        dataset: its name.
-        category: of the data set.
-        method: as the table calls it, with what the backbone is trained by, or the head.
-        shots: how many references.
-        seed: of their draw.
-        scorer: the method, not fitted and without a head; every run of a cell makes another of it.
+        dataset: the name of the data set.
+        category: the category of the data set.
+        method: the text of the method in the table, with the backbone's training, or the file of a head, after an @.
+        shots: the number of references.
+        seed: the seed of the references' draw.
+        scorer: the method, not fitted and without a head; every run of the cell fits a copy.
     """
 
     dataset: str
@@ -63,10 +63,10 @@ def head_of(method: str) -> str:
 def plan(
     datasets: Mapping[str, Dataset], *, methods: Sequence[str | Method], shots: Sequence[Shots], seeds: Sequence[int]
 ) -> list[Cell]:
-    """Every cell, category by category.
+    """Every cell of a benchmark, category by category.
 
-    Without references nothing is drawn: 0 shots have the first seed alone. "all" stands for every good training picture
-    of a category. An object among the methods goes by its name and its settings.
+    0 shots draw no references, so they have a cell for the lowest seed alone. "all" shots are every good training
+    picture of a category. In the table a method given as an object has its name and settings.
 
     Raises:
         SettingError: for an unknown method or setting, a number of shots below what a method needs, or a seed below 0.
@@ -88,7 +88,7 @@ def plan(
 
 
 def counts_of(category: Category, shots: Sequence[Shots]) -> list[int]:
-    """The numbers of references that shots stand for in a category, ascending."""
+    """The numbers of references in a category, ascending, "all" replaced by the number of good training pictures."""
     return sorted({len(category.train) if count == "all" else count for count in shots})
 
 
@@ -108,11 +108,11 @@ def _named(method: str | Method) -> tuple[str, Method]:
 
 
 def unfinished(cells: Sequence[Cell], out: Path) -> list[Cell]:
-    """The cells that have no result yet; one that failed is tried again."""
+    """The cells without a result, failed cells too."""
     done = {row.key for row in results.read(out / results.RESULTS) if not row.error}
     return [cell for cell in cells if cell.key not in done]
 
 
 def spoken(category: Category) -> str:
-    """A category's name as text prototypes speak of it."""
+    """A category's name in text prototypes, with spaces for underscores."""
     return category.name.replace("_", " ")

@@ -18,12 +18,12 @@ from handful.types import Dataset
 from handful.version import __version__
 
 ENVIRONMENT = "environment.json"
-SAME = ("handful", "commit", "torch", "backbone", "false_alarm_rate")  # equal in all parts of one table
-BY_DATASET = ("missing", "test_sets")  # a later part may add data sets, not change one
+SAME = ("handful", "commit", "torch", "backbone", "false_alarm_rate")  # facts that all runs of one table share
+BY_DATASET = ("missing", "test_sets")  # facts by data set: a later run may add data sets, not change their facts
 
 
 def describe(*, command: str, device: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment as a record ready for JSON: versions, commit, machine, and the facts given."""
+    """The environment, ready for JSON: versions, commit, command, machine, and the facts given."""
     return {
         "handful": __version__,
         "commit": commit(),
@@ -40,7 +40,7 @@ def describe(*, command: str, device: str, facts: Mapping[str, Any]) -> dict[str
 
 
 def commit() -> str:
-    """The commit of the code that runs, with -dirty where it was changed since; empty outside a checkout."""
+    """The commit of the running code, followed by -dirty if files have changed since; empty outside a checkout."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():  # installed, perhaps inside somebody else's checkout
         return ""
@@ -55,7 +55,7 @@ def write(folder: Path, environment: Mapping[str, Any]) -> None:
     """Write environment.json.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     with replacing(folder / ENVIRONMENT, make_folder=True) as file:
         file.write(json.dumps(environment, indent=2).encode())
@@ -65,10 +65,11 @@ def joined(folder: Path, environment: Mapping[str, Any]) -> dict[str, Any]:
     """The environment of a continued table: the new environment with the data sets of the old environment added.
 
     Raises:
-        InputError: if the table was begun with other code, weights, sizes, rates or data; names the first difference.
+        InputError: if the table was begun with other code, weights, sizes, rates or data (the message names the first
+            difference), or if environment.json cannot be parsed.
     """
     path = folder / ENVIRONMENT
-    new: dict[str, Any] = json.loads(json.dumps(environment))  # as it reads back
+    new: dict[str, Any] = json.loads(json.dumps(environment))  # in the form in which JSON is read back
     if not path.exists():
         return new
     try:

@@ -1,4 +1,4 @@
-"""The features of one category's pictures, each computed once for all cells that ask for them."""
+"""The features of a category's pictures, computed once for all cells that share them."""
 
 import time
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ from handful.types import Category, Crops, Features, Sample
 
 
 class LabelledPicture(NamedTuple):
-    """A test picture, ready to be scored by any cell."""
+    """A test picture with features and truth, ready to be scored in any cell."""
 
     sample: Sample
     digest: str
-    placement: Placement  # of the frame that the picture fills
-    features: dict[Crops | None, Features]  # by the crops that methods want
+    placement: Placement  # the rectangle of the frame that the picture fills
+    features: dict[Crops | None, Features]  # the features by the crops that methods want
     truth: metrics.PixelTruth | None  # None for a defect that no mask marks
-    seconds: dict[Crops | None, float]  # from the file to the features
+    seconds: dict[Crops | None, float]  # the time from the file to the features, by the crops
 
 
 class CategoryFeatures:
-    """The features of references, their variations and test pictures; those of references and variations are kept.
+    """The features of references, their variations and test pictures; all but the test pictures' features are kept.
 
     The backbone is resized once for each size of a preprocessing.
     """
@@ -49,7 +49,7 @@ class CategoryFeatures:
         self._sizes: dict[tuple[tuple[int, int], Crops | None], int] = {}
 
     def picture(self, path: str) -> tuple[Picture, str, float]:
-        """A reference, its digest, and the seconds that reading took."""
+        """A reference, its digest, and the seconds of reading."""
         if path not in self._pictures:
             begin = time.perf_counter()
             picture = images.read_picture(path, detail=max(self.backbone.spec.size))
@@ -58,14 +58,14 @@ class CategoryFeatures:
         return self._pictures[path]
 
     def backbone_for(self, size: tuple[int, int], crops: Crops | None = None) -> Backbone:
-        """The backbone for pictures of (H, W) that also sees these crops of each."""
+        """The backbone for pictures of a size (H, W) that also computes features of the pictures' crops."""
         if (size, crops) not in self._backbones:
             made = with_crops(self.backbone_for(size), crops) if crops else backbones.at_size(self.backbone, size)
             self._backbones[size, crops] = made
         return self._backbones[size, crops]
 
     def held_bytes(self, size: tuple[int, int], crops: Crops | None) -> int:
-        """The bytes of the features of a picture of (H, W) and of its crops.
+        """The bytes of the features of a picture of a size (H, W) and of its crops.
 
         Raises:
             SettingError: if the backbone cannot take crops of this size.
@@ -79,9 +79,9 @@ class CategoryFeatures:
     def views(
         self, path: str, preprocessing: Preprocessing, count: int, crops: Crops | None, *, random: bool = False
     ) -> tuple[list[Features], float]:
-        """The features of a reference's first `count` mild variations, and the seconds from the pixels to them.
+        """The features of a reference's first `count` mild variations, and the seconds from the pixels to the features.
 
-        With `random`, the averaged features of its first `count` random variations.
+        If `random`, the averaged features of its first `count` random views instead.
         """
         keys = [(path, preprocessing, crops, random, number) for number in range(count)]
         missing = [number for number, key in enumerate(keys) if key not in self._views]
@@ -99,7 +99,11 @@ class CategoryFeatures:
         return [features for features, _ in found], sum(seconds for _, seconds in found)
 
     def turned(self, wanted: Turn, paths: Sequence[str], preprocessing: Preprocessing) -> tuple[list[Features], float]:
-        """The patches of references in turned copies, none unless these are turned; and the seconds likewise."""
+        """For each reference the patches of its turned copies, and the seconds of deciding and computing.
+
+        The list is empty if the method wants no turned copies, or the references decide against them, see
+        `handful.fitting.rotation.decide`.
+        """
         if wanted == "never":
             return [], 0.0
         pictures = [self.picture(path)[0] for path in paths]
@@ -123,7 +127,7 @@ class CategoryFeatures:
         return [features for features, _ in kept], seconds + sum(seconds for _, seconds in kept)
 
     def defects(self, paths: Sequence[str], preprocessing: Preprocessing) -> tuple[list[tuple[int, Features]], float]:
-        """References with the synthetic defects that `fit` weighs evidence by: row and features; seconds likewise."""
+        """The row and features of each reference with a synthetic defect, for `Method.weigh`, and the seconds taken."""
         begin = time.perf_counter()
         pictures, digests = zip(*(self.picture(path)[:2] for path in paths), strict=True)
         images = [torch.from_numpy(preprocessing(picture)) for picture in pictures]
@@ -147,7 +151,7 @@ class CategoryFeatures:
     def see(
         self, sample: Sample, category: Category, preprocessing: Preprocessing, wanted: set[Crops | None]
     ) -> LabelledPicture:
-        """A test picture, with its features by the crops that are wanted."""
+        """Read a test picture and compute its features for each kind of crops wanted."""
         begin = time.perf_counter()
         picture = preprocessing.read(sample.path)
         image = torch.from_numpy(preprocessing(picture))[None]

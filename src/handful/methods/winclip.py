@@ -1,4 +1,4 @@
-"""WinCLIP: how anomalous CLIP calls each window of a picture, and how far it is from the references' windows.
+"""WinCLIP: scores of windows by CLIP's text prototypes, and by their distance from the references' windows.
 
 Paper: Jeong et al., WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation, CVPR 2023,
 https://arxiv.org/abs/2303.14814. The authors published no code; public implementations are
@@ -6,13 +6,14 @@ zqhang/Accurate-WinCLIP-pytorch at eef4f8c and anomalib (2.7.0; functions at b72
 `tests/methods/test_winclip.py` holds for functions and tests/golden/winclip_whole.md from picture to score.
 
 An embedding x is scored by language (equation 1): the probability of "anomalous" in a softmax over its cosines with the
-normal and the anomalous prototype, each divided by τ. Each patch has the harmonic mean over the windows that contain
-it, for every size of window, and the harmonic mean over these sizes and the whole picture is the map M0 (section 4.2).
-With references each patch and window is also scored by association (equation 4): half of 1 minus the highest cosine
-with any of the references'. Windows' scores come to their patches as before, and the mean over sizes is M (section
-4.3). Where the paper and these implementations may be read in two ways, ours is what both of them do.
+normal and the anomalous prototype, each divided by τ. For every size of window, a patch has the harmonic mean of the
+scores of the windows that contain it; the harmonic mean over these sizes and the whole picture is the map M0 (section
+4.2). With references each patch and window is also scored by association (equation 4): half of 1 minus the highest
+cosine with any reference's patch or window of that size. For every size of window, a patch again has the harmonic mean
+over its windows; the plain mean over these sizes and the patch itself is M (section 4.3). If the paper can be read in
+two ways, ours follows both implementations.
 
-    without references    map M0                image score: that of the whole picture by language, a
+    without references    map M0                image score: a, the score of the whole picture by language
     with references       map (M0 + M) / 2      image score: (a + max M) / 2
 
 Windows, prompts and prototypes come with the features, see `handful.backbones.clip`: the levels are patches and, after
@@ -52,8 +53,8 @@ class WinCLIP(Method):
     """WinCLIP without references, WinCLIP+ with them: `fit` may be given no picture, `features[[]]`.
 
     Attributes:
-        temperature: τ, what cosines are divided by; it changes no order among pictures without references.
-        sigma: of the map's Gaussian blur, in model-input pixels; 0, none, as in the paper.
+        temperature: τ, the divisor of the cosines; without references the order of image scores does not depend on it.
+        sigma: the standard deviation of the map's Gaussian blur, in model-input pixels; 0 for no blur, as in the paper.
     """
 
     name: ClassVar[str] = "winclip"
@@ -76,14 +77,14 @@ class WinCLIP(Method):
 
     def _score(self, queries: Features) -> Scores:
         text = _check_windows(queries)
-        # One picture at a time, so that a batch gives what its pictures give alone.
+        # Pictures are scored one at a time, so a picture's scores do not depend on its batch.
         scored = [self._score_one(queries[[row]], text) for row in range(len(queries))]
         patch_scores, image = (torch.stack(values) for values in zip(*scored, strict=True))
         return Scores(pixel_map(patch_scores, queries.size, sigma=self.sigma), image)
 
     def _score_one(self, picture: Features, text: Tensor) -> tuple[Tensor, Tensor]:
         """The patch scores (h, w) and the image score () of one picture."""
-        assert picture.image is not None  # `score` has seen to it
+        assert picture.image is not None  # `score` has checked
         grid = picture.levels[0].shape[1:3]
         whole = by_language(picture.image[0], text, temperature=self.temperature)
         scales = [whole.expand(grid)]
@@ -97,7 +98,10 @@ class WinCLIP(Method):
         return (told + associated) / 2, (whole + associated.max()) / 2
 
     def _association(self, number: int, level: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """The distance of each patch from the references' patches in a level (1, h', w', D): (h, w) in [0, 1]."""
+        """The scores of patches by association in a level: (1, h', w', D) → (h, w) in [0, 1].
+
+        `number` is the number of the level, from 0, and `grid` the patch grid (h, w).
+        """
         distances, _ = self.banks_[number].nearest(_directions(level))
         # Between directions the squared distance is 2 (1 - cos).
         return over_windows(distances[:, 0].square().reshape(level.shape[1:3]) / 4, grid)
@@ -111,9 +115,10 @@ class WinCLIP(Method):
 
 
 def by_language(embeddings: Tensor, text: Tensor, *, temperature: float) -> Tensor:
-    """The anomaly score of embeddings of any length by language: (…, E) → (…) in (0, 1).
+    """The scores of embeddings by language, higher is more anomalous: (…, E) → (…) in (0, 1).
 
-    `text` (2, E) is the normal and the anomalous prototype, of length 1; the cosines are divided by the temperature.
+    The embeddings may have any length. `text` (2, E) holds the normal and the anomalous prototype, of length 1; the
+    cosines are divided by the temperature.
     """
     cosines = F.normalize(embeddings, dim=-1) @ text.T
     probabilities: Tensor = (cosines / temperature).softmax(-1)  # (…, 2)
@@ -121,19 +126,20 @@ def by_language(embeddings: Tensor, text: Tensor, *, temperature: float) -> Tens
 
 
 def over_windows(scores: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """The harmonic mean over the windows that contain each patch: (h', w') → (h, w).
+    """For each patch of a grid (h, w) the harmonic mean of the scores of its windows: (h', w') → (h, w).
 
-    A patch in a window that scores 0 has 0. Where `grid` is the scores' own, a window is a patch, and they come back.
+    A patch in a window of score 0 gets 0. If the grid has the shape of the scores, windows are single patches, and the
+    result equals the scores.
     """
     sides = tuple(whole - inside + 1 for whole, inside in zip(grid, scores.shape, strict=True))
     spread = scores.new_ones(1, 1, *sides)
     both = torch.stack([scores.reciprocal(), torch.ones_like(scores)])[:, None]  # (2, 1, h', w')
-    sums: Tensor = F.conv_transpose2d(both, spread)[:, 0]  # over the windows that contain each patch: (2, h, w)
+    sums: Tensor = F.conv_transpose2d(both, spread)[:, 0]  # sums over the windows of each patch: (2, h, w)
     return sums[1] / sums[0]
 
 
 def harmonic_mean(scores: Tensor) -> Tensor:
-    """Over the first dimension: (S, …) → (…)."""
+    """The harmonic mean of scores over the first dimension: (S, …) → (…)."""
     return len(scores) / scores.reciprocal().sum(0)
 
 
@@ -143,8 +149,8 @@ def _directions(level: Tensor) -> Tensor:
 
 
 def _check_windows(features: Features) -> Tensor:
-    """The text prototypes; raises InputError unless levels are patches and windows of them."""
-    assert features.text is not None  # `fit` and `score` have seen to it
+    """The text prototypes; raises InputError unless the levels are patches and then square windows of patches."""
+    assert features.text is not None  # `fit` and `score` have checked
     patches, *windows = features.levels
     for level in windows:
         sides = {whole - inside + 1 for whole, inside in zip(patches.shape[1:3], level.shape[1:3], strict=True)}

@@ -1,4 +1,4 @@
-"""The pictures of one card of a report: the inspected picture, its heatmap, and good places beside its regions."""
+"""The pictures of a card of a report: the inspected picture, its heatmap, and good places beside its regions."""
 
 import io
 import os
@@ -17,17 +17,18 @@ from handful.report.result import Inspection
 
 LONGEST = 420  # pixels of the longer side of a card's picture
 _TINY = 105  # up to this longer side a card's picture is enlarged by a whole factor, and a PNG
-_EXPLAINED_REGIONS = 3  # how many are shown beside the good place that they were compared with
-_CLOSEST, _WIDEST = 0.2, 0.6  # shares of the longer side that a crop shows
-_CROP = 132  # its side in the page's pixels
+_EXPLAINED_REGIONS = 3  # regions that are shown beside their nearest good place, at most
+_CLOSEST, _WIDEST = 0.2, 0.6  # least and largest side of a crop, as shares of the picture's longer side
+_CROP = 132  # side of a crop in the page's pixels
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with the words under it.
+    """A picture with its caption.
 
     Attributes:
-        address: where the page finds it.
+        caption: the words under the picture.
+        address: the picture's address from the page.
         size: width, height in the page's pixels.
     """
 
@@ -38,18 +39,19 @@ class Figure:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture as its card shows it.
+    """The pictures of a card.
 
     Attributes:
-        address: of a small copy.
-        size: width, height in the page's pixels.
-        original: width, height of the upright picture itself.
-        tiny: whether the copy is enlarged, its pixels as squares.
-        layer: address of the heatmap to lay over it; None where nothing of the heatmap would show.
-        outlines: of the regions.
-        large: address of the picture that is shown when the card is opened.
-        large_words: a sentence that says which pixels these are.
-        pairs: places here beside places of good pictures.
+        address: the address of a small copy of the inspected picture.
+        size: width, height of the small copy in the page's pixels.
+        original: width, height of the upright inspected picture.
+        tiny: whether the small copy is enlarged, each pixel a square.
+        layer: the address of the heatmap that lies over the small copy; None without a heatmap, and if the heatmap is
+            transparent everywhere.
+        outlines: the outlines of the regions.
+        large: the address of the picture that is shown when the card is opened.
+        large_words: a sentence that says whether the large picture has the file's own pixels or a copy's.
+        pairs: places of the inspected picture and of good pictures, side by side.
     """
 
     address: str
@@ -75,15 +77,15 @@ def show(
     """Write the pictures of a card.
 
     Args:
-        inspection: of the picture.
-        picture: as it was read.
-        files: where the pictures go.
-        number: of the card, for their names.
-        good: the good pictures as files, by name.
-        since: when the inspection began, as `large` takes it.
+        inspection: the inspection of the picture.
+        picture: the picture as read for the inspection.
+        files: takes the pictures.
+        number: the number of the card, for the names of the pictures.
+        good: for each good picture its name and the bytes of an image file.
+        since: the time at which the inspection began, see `large`.
 
     Raises:
-        OSError: if they cannot be written.
+        OSError: if the pictures cannot be written.
     """
     pixels = thumbnail(picture, longest=LONGEST)
     height, width = pixels.shape[:2]
@@ -107,7 +109,7 @@ def show(
 def _evidence(
     inspection: Inspection, pixels: NDArray[np.uint8], good: Mapping[str, bytes], files: PictureFiles, number: int
 ) -> list[tuple[Figure, Figure]]:
-    """The strongest regions beside the good places that they were compared with, and what may be missing."""
+    """The strongest regions beside their nearest good places, and the good place that may be missing here."""
     crops: list[tuple[str, NDArray[np.uint8]]] = []
     for place, region in enumerate(inspection.regions[:_EXPLAINED_REGIONS], 1):
         if inspection.size is not None and region.nearest is not None and region.nearest.picture in good:
@@ -129,7 +131,10 @@ def _evidence(
 
 
 def _crop(pixels: NDArray[np.uint8], at: tuple[float, ...], share: float) -> NDArray[np.uint8]:
-    """The square of this share of the longer side around a place (x, y in shares), moved inside: (_CROP, _CROP, 3)."""
+    """The square around a place (x, y), moved inside the picture, at _CROP pixels: (h, w, 3) → (_CROP, _CROP, 3).
+
+    The place is given as shares of width and height, the square's side as a share of the picture's longer side.
+    """
     height, width = pixels.shape[:2]
     side = min(height, width, max(4, round(share * max(height, width))))
     left, top = (
@@ -141,7 +146,7 @@ def _crop(pixels: NDArray[np.uint8], at: tuple[float, ...], share: float) -> NDA
 
 
 def _file(pixels: NDArray[np.uint8], *, lossless: bool = False) -> bytes:
-    """(h, w, 3) as a JPEG, or as a PNG."""
+    """The bytes of pixels (h, w, 3) as a JPEG, or as a PNG if lossless."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG" if lossless else "JPEG", quality=82)
     return buffer.getvalue()
@@ -152,6 +157,6 @@ def _pixels(data: bytes) -> NDArray[np.uint8]:
 
 
 def split(path: str) -> tuple[str, str]:
-    """The folder, with its last separator, and the name."""
+    """The folder of a path, with the last separator, and the file's name."""
     cut = max(path.rfind("/"), path.rfind(os.sep)) + 1
     return path[:cut], path[cut:]

@@ -17,7 +17,8 @@ class Bar:
 
     Attributes:
         words: the bin in words.
-        parts: (verdict, count, count below it in the bar), of each verdict with any.
+        parts: for each verdict with at least one picture: the verdict, the count, and the count of the verdicts below
+            in the bar.
     """
 
     words: str
@@ -33,10 +34,10 @@ class Bar:
 
 
 class Histogram:
-    """Counts scores as they come.
+    """The counts of scores by bin and verdict.
 
     Attributes:
-        verdicts: in the order in which they are stacked.
+        verdicts: the verdicts of a bar, from the bottom.
     """
 
     verdicts = STACKED
@@ -46,14 +47,14 @@ class Histogram:
         self._scores: list[float] = []
 
     def add(self, score: float, verdict: Verdict) -> None:
-        """Count a score; the bins hold their upper edge, as a score at the threshold is not above it."""
+        """Count a score; a bin includes its upper edge, since a score equal to the threshold is not above it."""
         inner = -int(-(score - LOWEST) // WIDTH) if score > LOWEST else 0  # rounded up
         self._counts[min(inner, _BINS - 1), verdict] += 1
         self._scores.append(score)
 
     @property
     def bars(self) -> list[Bar]:
-        """All bins from the lowest, those without a score too."""
+        """The bars of all bins, empty bins too, from the lowest scores."""
         found = []
         for number in range(_BINS):
             low, high = LOWEST + (number - 1) * WIDTH, LOWEST + number * WIDTH

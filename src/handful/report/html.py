@@ -1,4 +1,4 @@
-"""An HTML page about many pictures that needs nothing else, or beside many of them nothing but its own folder."""
+"""An HTML page about many pictures: a single file, or with many pictures a file and a folder beside the page."""
 
 import tempfile
 import time
@@ -24,23 +24,23 @@ from handful.report.result import Inspection
 from handful.types import Verdict
 
 VERDICTS = (Verdict.DEFECT, Verdict.OK, Verdict.RETAKE, Verdict.ERROR)  # the order of the page
-ONE_FILE_MOST = 16_000_000  # bytes of pictures that the page holds itself; of more it holds none
+ONE_FILE_MOST = 16_000_000  # bytes of pictures up to which the page holds all pictures; beyond, the page holds none
 
-_SPELLED = "backslashreplace"  # what UTF-8 cannot hold, as undecodable bytes of a file's name, is spelled out
+_SPELLED = "backslashreplace"  # spells out characters that UTF-8 cannot hold, such as undecodable bytes of a file name
 
 
 class Report:
-    """A page `index.html` about many pictures; used with `with`, in which cards are added one by one.
+    """A page `index.html` about many pictures, used with `with`; inside the block cards are added one by one.
 
-    The page is one file that needs nothing else while its pictures have at most `ONE_FILE_MOST` bytes together; of
-    more pictures all lie beside it, in the folder `pictures`. Cards and pictures wait on the page's disk, the cards in
-    a nameless file, the pictures in a hidden folder, so memory hardly grows with their number. The page appears, or
-    replaces an older one with its pictures, when the block ends well; if it raises, what was there before is all that
-    remains.
+    Up to `ONE_FILE_MOST` bytes of pictures, the page is a single file that holds all pictures; with more bytes all
+    pictures lie beside the page, in the folder `pictures`. Until the block ends, the cards wait in a nameless file and
+    the pictures in a hidden folder, both on the page's disk, so memory hardly grows with the number of cards. If the
+    block ends without an error, the page appears, or replaces an older page and its pictures; if the block raises, the
+    folder stays as it was before.
 
     Attributes:
-        path: where the page will lie.
-        pictures: the folder beside the page that holds its pictures; None while the page holds them itself.
+        path: the path of the page.
+        pictures: the folder beside the page that holds the pictures; None while the page holds the pictures.
         size: bytes of all pictures so far.
 
     Raises:
@@ -51,7 +51,7 @@ class Report:
         """Prepare a report; nothing is written yet.
 
         Args:
-            folder: where the page goes; made with its parents where missing.
+            folder: the folder of the page; made with its parents if missing.
             facts: label → value, the rows at the page's top.
             references: name and JPEG or PNG of each good picture that the inspector was fitted with.
         """
@@ -86,7 +86,7 @@ class Report:
         return self
 
     def add(self, inspection: Inspection, picture: Picture | None) -> None:
-        """Append the card of one picture; None where it could not be read."""
+        """Append the card of a picture; `picture` is None if the picture could not be read."""
         number = self._counts.total() + 1
         folder, name = split(inspection.path)
         try:
@@ -127,7 +127,7 @@ class Report:
                 self._remove_folders()
 
     def _write(self) -> None:
-        """Put the page in its place, its pictures beside it where they are many."""
+        """Put the page in its place, and many pictures beside the page."""
         try:
             if self.pictures is not None:
                 self._files.put_beside()
@@ -165,7 +165,7 @@ class Report:
 
 @cache
 def _template(name: str) -> jinja2.Template:
-    """A template in which every value is escaped, and one that is missing is an error."""
+    """A template that escapes every value and raises an error for a missing value."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

@@ -1,4 +1,4 @@
-"""The heatmap laid over its picture, in the one colour scale of all reports."""
+"""The overlay: a heatmap and the outlines of regions over a picture, in the colour scale that all reports share."""
 
 import io
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from handful.report.result import Inspection
 
-# The one colour scale, the same for every picture: at a calibrated value, its red, green, blue (0 to 255) and opacity.
-# It darkens and turns towards blue as it rises, so that the order shows without telling red from green.
+# The colour scale of every picture: a calibrated value, then red, green, blue (0 to 255) and opacity at that value.
+# Colours darken and turn towards blue as values rise, so the order shows to people who cannot tell red from green.
 CLEAR_UP_TO, SATURATED_FROM = 0.7, 2.5
 SCALE = np.array(
     [
@@ -29,23 +29,24 @@ _STEPS = 255
 _VALUES = np.linspace(CLEAR_UP_TO, SATURATED_FROM, _STEPS + 1)
 _RAMP = np.stack([np.interp(_VALUES, SCALE[:, 0], channel) for channel in SCALE.T[1:]], 1)  # (256, 4), row 0 is clear
 
-NUMBERED_REGIONS = 12  # how many get a number
-_LAYER = 640  # pixels of the longer side of a layer at most; a browser enlarges it smoothly
-_LARGE = 1024  # pixels of the longer side of a map, beyond which it is made smaller by its highest values
+NUMBERED_REGIONS = 12  # regions that get a number, at most
+_LAYER = 640  # pixels of the longer side of a layer at most; browsers enlarge the layer smoothly
+_LARGE = 1024  # pixels of a map's longer side beyond which the map is reduced by the highest value of each block
 
 _WHITE, _DARK = (255, 255, 255), (20, 20, 20)
 _Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two not included
 
 
 def overlay(pixels: NDArray[np.uint8], inspection: "Inspection") -> NDArray[np.uint8]:
-    """Lay the heatmap and the outlines of the regions over a picture, in the one colour scale of all reports.
+    """Lay the heatmap and the outlines of the regions over a picture, in the colour scale that all reports share.
 
-    The scale is never fitted to a picture: it is fully transparent up to `CLEAR_UP_TO`, faint up to 1 (the threshold),
-    clear above and the same from `SATURATED_FROM` on. So a good part stays as it is, and one colour means one value.
+    The scale is never fitted to a picture: fully transparent up to `CLEAR_UP_TO`, faint up to 1 (the threshold), strong
+    above 1, and constant from `SATURATED_FROM` on. So a good part looks unchanged, and a colour means the same value in
+    every picture.
 
     Args:
-        pixels: (h, w, 3) a display copy, of any size, of the whole upright picture.
-        inspection: without a heatmap the picture comes back as it is.
+        pixels: (h, w, 3), a display copy, of any size, of the whole upright picture.
+        inspection: the inspection of the picture; without a heatmap the result equals `pixels`.
 
     Returns:
         (h, w, 3), a new array.
@@ -63,11 +64,11 @@ def overlay(pixels: NDArray[np.uint8], inspection: "Inspection") -> NDArray[np.u
 
 
 def layer(inspection: "Inspection") -> bytes | None:
-    """The heatmap alone as a PNG to lay over its picture at any size, in the colours and opacities of `overlay`.
+    """The heatmap as a PNG to lay over the picture at any size, in the colours and opacities of `overlay`.
 
     Returns:
-        a PNG of 256 colours with their opacities, its longer side at most 640 pixels; None without a heatmap, and
-        where nothing of it would show.
+        A PNG of 256 colours with opacities, its longer side at most 640 pixels; None without a heatmap, and if the
+        heatmap is transparent everywhere.
     """
     if inspection.heatmap is None:
         return None
@@ -87,11 +88,13 @@ def layer(inspection: "Inspection") -> bytes | None:
 
 @dataclass(frozen=True)
 class Outline:
-    """A region's box as a page draws it over a picture.
+    """The box of a region, to be drawn over a picture of any size.
 
     Attributes:
-        left: as `top`, `width` and `height` a share of the picture's, in [0, 1].
-        side: where its number has room: above, below, right, left (of the box), inside, or None for nowhere.
+        left, width: shares of the picture's width, in [0, 1].
+        top, height: shares of the picture's height, in [0, 1].
+        side: the place of the region's number: "above", "below", "right" or "left" of the box, or "inside"; None for a
+            region without a number.
     """
 
     left: float
@@ -102,11 +105,11 @@ class Outline:
 
 
 def outlines(inspection: "Inspection", size: tuple[int, int]) -> list[Outline]:
-    """The regions' boxes, strongest first; their numbers have room where the picture is shown at (width, height)."""
+    """The regions' boxes, strongest first, with places of the numbers for a picture shown at a size (width, height)."""
     if inspection.size is None:
         return []
     boxes = _boxes(inspection, size)
-    label_sizes = [(8 + 8 * len(str(number)), 18) for number in range(1, NUMBERED_REGIONS + 1)]  # as the page's styles
+    label_sizes = [(8 + 8 * len(str(number)), 18) for number in range(1, NUMBERED_REGIONS + 1)]  # by the page's styles
     sides = [side for _, side in _labels(boxes, label_sizes, size)]
     sides += [None] * (len(boxes) - len(sides))
     width, height = inspection.size
@@ -117,14 +120,14 @@ def outlines(inspection: "Inspection", size: tuple[int, int]) -> list[Outline]:
 
 
 def _steps(heatmap: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A map (H, W) at a size (width, height), in steps of the colour scale: (height, width), 0 where it is clear."""
+    """A map (H, W) resized to (width, height), in steps of the colour scale: (height, width), 0 for transparent."""
     level = (resized(heatmap, size) - CLEAR_UP_TO) * (_STEPS / (SATURATED_FROM - CLEAR_UP_TO))
     step: NDArray[np.uint8] = np.clip(np.rint(level), 0, _STEPS).astype(np.uint8)
     return step
 
 
 def _boxes(inspection: "Inspection", size: tuple[int, int]) -> list[_Box]:
-    """The regions' boxes in a picture shown at a size (width, height), grown to whole pixels."""
+    """The regions' boxes in pixels of a picture shown at a size (width, height), edges rounded outwards."""
     if not inspection.regions or inspection.size is None:
         return []
     scale = np.tile(np.array(size) / inspection.size, 2)
@@ -134,21 +137,21 @@ def _boxes(inspection: "Inspection", size: tuple[int, int]) -> list[_Box]:
 
 
 def resized(heatmap: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A map (H, W) at a size (width, height): → (height, width), from a large map by each block's highest value."""
+    """A map resized to (width, height), a large map first reduced by each block's highest value: → (height, width)."""
     block = min(length // shown for length, shown in zip(heatmap.shape, size[::-1], strict=True))
-    if max(heatmap.shape) > _LARGE and block > 1:  # a small peak stays one
+    if max(heatmap.shape) > _LARGE and block > 1:  # small peaks keep their height
         rows, columns = (np.arange(0, length, block) for length in heatmap.shape)
         heatmap = np.maximum.reduceat(np.maximum.reduceat(heatmap, rows, axis=0), columns, axis=1)
     return np.asarray(Image.fromarray(heatmap).resize(size, Image.Resampling.BILINEAR))
 
 
 def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]:
-    """Draw a white line with a dark rim around each box, then the strongest ones' numbers where there is room."""
+    """Draw a white line with a dark rim around each box, then the numbers of the strongest boxes where room is left."""
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     line = max(1, round(max(image.size) / 400))
     for left, top, right, bottom in boxes:
-        # Around the box, not on it: a small defect stays visible. At the picture's edge the line moves inwards.
+        # The line runs around the box, so a small defect stays visible. At the picture's edge the line moves inwards.
         x0, y0 = max(0, left - line), max(0, top - line)
         x1, y1 = min(image.width, right + line) - 1, min(image.height, bottom + line) - 1
         draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=_DARK)
@@ -170,7 +173,7 @@ def _outlined(pixels: NDArray[np.uint8], boxes: list[_Box]) -> NDArray[np.uint8]
 def _labels(
     boxes: Sequence[_Box], label_sizes: Sequence[tuple[int, int]], picture: tuple[int, int]
 ) -> list[tuple[_Box, str] | tuple[None, None]]:
-    """For the strongest boxes, where a label of each size (width, height) goes, and on which side of its box."""
+    """For each of the strongest boxes the place of a label of a size (width, height), and its side of the box."""
     placed: list[tuple[_Box, str] | tuple[None, None]] = []
     for box, size in zip(boxes[:NUMBERED_REGIONS], label_sizes, strict=False):
         others = [b for b in boxes if b is not box]
@@ -181,7 +184,10 @@ def _labels(
 def _room(
     box: _Box, size: tuple[int, int], picture: tuple[int, int], labels: list[_Box], others: list[_Box]
 ) -> tuple[_Box, str] | tuple[None, None]:
-    """The place of a label: beside its box and on no other box or label, else inside a large box, else none."""
+    """The place of a label and its side of the box: beside the box, else inside a large box, else None for both.
+
+    A label beside its box covers no other box and no label, a label inside its box no label.
+    """
     (left, top, right, bottom), (width, height), gap = box, size, 4
     if 40 * width * height > picture[0] * picture[1]:
         return None, None
@@ -202,5 +208,5 @@ def _room(
 
 
 def write_png(pixels: NDArray[np.uint8], file: BinaryIO) -> None:
-    """Write (h, w, 3) as a PNG."""
+    """Write pixels (h, w, 3) as a PNG."""
     Image.fromarray(pixels).save(file, "PNG")

@@ -1,4 +1,4 @@
-"""The pictures of a report: in the page itself while that stays small, else in a folder beside it."""
+"""The pictures of a report: inside a small page, or in a folder beside a large page."""
 
 import base64
 import io
@@ -22,24 +22,24 @@ from handful.files import aside
 from handful.report.result import Inspection
 
 FOLDER = "pictures"  # beside the page
-OWN_MOST = 16_000_000  # bytes of a picture's file that a report takes in as it is
-COPY_LONGEST = 2048  # pixels of the longer side of a copy that stands for a file which it does not take in
+OWN_MOST = 16_000_000  # bytes of the largest picture file that a report includes unchanged
+COPY_LONGEST = 2048  # pixels of the longer side of the copy that a report includes instead of a file, at most
 _KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # the formats that every browser shows, and their suffixes
-_NAMES = {"TIFF": "TIFF", "JPEG2000": "JPEG 2000", "BMP": "BMP", "PNM": "PNM", "GIF": "GIF"}  # of all others
+_NAMES = {"TIFF": "TIFF", "JPEG2000": "JPEG 2000", "BMP": "BMP", "PNM": "PNM", "GIF": "GIF"}  # the other formats' names
 _MEDIA = {"jpg": "jpeg", "png": "png", "webp": "webp"}
-_LOSSLESS = 512 * 512  # up to so many pixels a copy is a PNG
-_TURNED = re.compile(rb'tiff:Orientation(?:="|>)[2-8]')  # XMP's word for it, which browsers do not heed
-_RUN = re.compile("report-[0-9a-f]{16}")  # the folder of one report's pictures
-_NAME = re.compile(r"[0-9]{6}-(small|heatmap|large|place-[0-9])\.(jpg|png|webp)")  # of a picture in it
-_MAY_BE_TURNED = (b"eXIf", b"EXIF", b"Raw profile type exif")  # in PNG and WebP, where browsers differ
+_LOSSLESS = 512 * 512  # pixels up to which a copy is a PNG
+_TURNED = re.compile(rb'tiff:Orientation(?:="|>)[2-8]')  # an orientation stated in XMP, which browsers do not heed
+_RUN = re.compile("report-[0-9a-f]{16}")  # the name of the folder of a report's pictures
+_NAME = re.compile(r"[0-9]{6}-(small|heatmap|large|place-[0-9])\.(jpg|png|webp)")  # the name of a picture in the folder
+_MAY_BE_TURNED = (b"eXIf", b"EXIF", b"Raw profile type exif")  # orientations in PNG and WebP, where browsers differ
 
 
 class PictureFiles:
-    """The pictures of one page, used with `with`: they wait in a hidden folder until the page is written.
+    """The pictures of a page, used with `with`; the pictures wait in a hidden folder until the page is written.
 
-    Each has an address, `pictures/RUN/NAME`, from the page. RUN is drawn at random for each report: an older page in
-    the same folder keeps its pictures until the new page has taken its place, and no name of a file can look like an
-    address.
+    Each picture has an address relative to the page, `pictures/RUN/NAME`. RUN is drawn at random for each report: an
+    older page in the same folder keeps its pictures until the new page has replaced the older page, and no file name
+    can be mistaken for an address.
 
     Attributes:
         size: bytes of all pictures so far.
@@ -66,26 +66,26 @@ class PictureFiles:
         self._stack.close()
 
     def add(self, name: str, data: bytes) -> str:
-        """Keep a picture and return its address.
+        """Write a picture into the hidden folder and return its address.
 
         Args:
             name: six digits, -small, -heatmap, -large or -place- with a digit, then .jpg, .png or .webp; used once.
-            data: the file.
+            data: the bytes of the file.
         """
         (self._waiting / name).write_bytes(data)
         self.size += len(data)
         return f"{FOLDER}/{self._run}/{name}"
 
     def embedded(self, lines: Iterable[str]) -> Iterator[str]:
-        """Text in which every address is replaced by the picture itself."""
+        """Lines of text in which a data URI of the picture replaces every address."""
         for line in lines:
             yield self._address.sub(lambda found: data_uri((self._waiting / found[1]).read_bytes()), line)
 
     def put_beside(self) -> None:
-        """Put the pictures where their addresses say."""
+        """Move the pictures from the hidden folder to their addresses."""
         self._home.mkdir(exist_ok=True)
         self._waiting.rename(self._home / self._run)
-        if hasattr(os, "sync"):  # not on Windows: they are on the disk before the page that shows them
+        if hasattr(os, "sync"):  # not on Windows; the pictures reach the disk before the page that shows them
             os.sync()
 
     def take_away(self) -> None:
@@ -95,7 +95,7 @@ class PictureFiles:
             self._home.rmdir()
 
     def remove_older(self) -> None:
-        """Remove the pictures of earlier reports, which no page shows any more; all else in their folder stays."""
+        """Remove the pictures of earlier reports, which no page shows any more; other files in the folder stay."""
         with suppress(OSError):
             for folder in [path for path in self._home.iterdir() if _RUN.fullmatch(path.name)]:
                 if folder.name != self._run and not folder.is_symlink():
@@ -108,12 +108,12 @@ class PictureFiles:
 
 @dataclass(frozen=True)
 class Large:
-    """A picture as the page shows it when it is opened.
+    """The large picture of a card, which the page shows when the card is opened.
 
     Attributes:
-        data: a JPEG, PNG or WebP.
-        suffix: of its name, without a dot.
-        words: a sentence that says which pixels these are.
+        data: the bytes of a JPEG, PNG or WebP file.
+        suffix: the suffix of the file's name, without a dot.
+        words: a sentence that says whether the picture has the file's own pixels or a copy's.
     """
 
     data: bytes
@@ -122,12 +122,13 @@ class Large:
 
 
 def large(inspection: Inspection, picture: Picture, *, since: float) -> Large:
-    """The picture's own file where browsers show that as it was inspected, else a copy of its pixels.
+    """The picture's own file if browsers show the file as inspected, else a copy of its pixels.
 
     Args:
-        inspection: of the picture.
-        picture: as it was read.
-        since: when the inspection began, in seconds as `time.time` counts; a file that changed later is not shown.
+        inspection: the inspection of the picture.
+        picture: the picture as read for the inspection.
+        since: the time at which the inspection began, in seconds since the epoch (`time.time`); a file that has changed
+            later is not shown.
     """
     width, height = inspection.size or picture.size
     data, why = _own_file(Path(picture.name), since)
@@ -150,13 +151,13 @@ def large(inspection: Inspection, picture: Picture, *, since: float) -> Large:
 
 
 def data_uri(data: bytes) -> str:
-    """A JPEG, PNG or WebP as an address that holds it whole."""
+    """The data URI of a JPEG, PNG or WebP file, which holds the whole file."""
     suffix = _KINDS.get(format_of(data[:HEAD]) or "", "jpg")
     return f"data:image/{_MEDIA[suffix]};base64,{base64.b64encode(data).decode()}"
 
 
 def _own_file(path: Path, since: float) -> tuple[bytes | None, str]:
-    """The picture's file, or None and why it cannot be shown as it is."""
+    """The bytes of the picture's file and "", or None and the reason why the file cannot be shown unchanged."""
     try:
         if not path.is_file():
             return None, "it has no file of its own"

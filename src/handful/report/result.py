@@ -1,4 +1,4 @@
-"""The answer for one picture."""
+"""The inspection of a picture: verdict, score, heatmap and regions, and the overlay that shows them."""
 
 import io
 import math
@@ -20,7 +20,7 @@ LONGEST = 1024  # pixels of the longer side of an overlay
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """The answer for one picture, which shows itself.
+    """The result of inspecting a picture, with methods that draw the result.
 
         inspection: handful.Inspection = inspector("incoming/002.png")
         print(inspection.verdict, inspection.score, inspection.regions)
@@ -29,21 +29,22 @@ class Inspection:
     Attributes:
         path: the picture's path, or the name given to a picture in memory.
         verdict: OK, DEFECT, RETAKE or ERROR.
-        score: on one scale for every inspector: 0 a typical good part, 1 the threshold; higher is more anomalous. None
-            for ERROR alone, as the next three.
-        raw_score: the same in the method's own unit.
-        raw_threshold: the raw score above which a picture is a DEFECT.
-        heatmap: (H, W) float32 over the whole picture, calibrated: 0 typical of good parts, 1 the map's threshold. It
-            has the pixels of the model-input frame, or of that of tiles, which the picture fills: all but for a picture
-            of another shape.
+        score: the calibrated score, on a scale that all inspectors share: 0 for a typical good part, 1 at the
+            threshold; higher is more anomalous. None for ERROR.
+        raw_score: the score before calibration, in the method's own unit; None for ERROR.
+        raw_threshold: the raw score above which a picture is a DEFECT; None for ERROR.
+        heatmap: (H, W) float32 over the whole picture, calibrated: 0 typical of good parts, 1 the map's threshold. Its
+            pixels are the pixels of the model's input frame, or of the frame of all tiles, that the picture fills: the
+            whole frame for a picture of about the frame's shape. None for ERROR.
         regions: the defect's regions, strongest first; empty unless the verdict is DEFECT.
         size: width, height of the upright original picture; None for ERROR.
         reason: a sentence for RETAKE and ERROR, else None.
-        notes: sentences that a person should read beside the verdict: on another depth or shape than the references',
-            and the gate's doubt about a DEFECT; most pictures have none.
-        inspector: the digest that names the inspector with its calibration; None where no inspector was asked.
-        missing: where the verdict is DEFECT, the place of the most alike good picture that is least like anything in
-            this one: what may be missing here. None elsewhere, and where good pictures are not kept.
+        notes: sentences that a person should read beside the verdict: about a depth or shape that differs from the
+            references', and about the gate's doubt of a DEFECT; empty for most pictures.
+        inspector: the digest that names the inspector with its calibration; None if no inspector was asked.
+        missing: for a DEFECT, the place of the most similar good picture that is least similar to any place of the
+            inspected picture; its content may be missing in the inspected picture. None for other verdicts, and if the
+            inspector keeps no good pictures.
     """
 
     path: str
@@ -65,11 +66,11 @@ class Inspection:
         return self.verdict == Verdict.DEFECT
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the heatmap, ready for JSON.
+        """All attributes except the heatmap, ready for JSON.
 
             print(json.dumps(inspection.as_dict()))
 
-        `reason` and `notes` stand in it only where there are any.
+        The keys `reason` and `notes` are left out if the inspection has no reason or no notes.
         """
         answer: dict[str, Any] = {
             "path": self.path,
@@ -90,9 +91,11 @@ class Inspection:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """(height, width) of the upright original picture: True where the heatmap exceeds 1, the map's threshold.
+        """The mask of the upright original picture, (height, width) bool: True where the heatmap exceeds 1.
 
             share = inspection.mask.mean()
+
+        1 is the map's threshold.
 
         Raises:
             ImageError: for the verdict ERROR, which has no heatmap.
@@ -100,14 +103,14 @@ class Inspection:
         return self.heatmap_at(self.size or (1, 1)) > 1
 
     def heatmap_at(self, size: tuple[int, int]) -> NDArray[np.float32]:
-        """The heatmap in as many pixels as wanted: (height, width) float32.
+        """The heatmap resized to a number of pixels: (height, width) float32.
 
             heatmap = inspection.heatmap_at((640, 480))
 
-        A large heatmap is made smaller by the highest value of each block, so that a small peak stays one.
+        A large heatmap is reduced by the highest value of each block, so that small peaks keep their height.
 
         Args:
-            size: width and height, as `Inspection.size`.
+            size: width and height in pixels, in this order.
 
         Raises:
             ImageError: for the verdict ERROR, which has no heatmap.
@@ -122,11 +125,12 @@ class Inspection:
             shown = inspection.overlay(longest=512)
 
         Args:
-            picture: that was inspected, where it cannot be read again at `path`.
+            picture: the inspected picture; None to read the picture at `path` again.
             longest: the most pixels of the longer side.
 
         Raises:
-            ImageError: for the verdict ERROR, or if the picture cannot be read (any more) or has another size by now.
+            ImageError: for the verdict ERROR, or if the picture cannot be read (any more) or no longer has the size of
+                the inspected picture.
         """
         from handful.report.overlay import overlay
 
@@ -134,20 +138,20 @@ class Inspection:
         return overlay(thumbnail(self._read(picture, longest), longest=longest), self)
 
     def save(self, file: str | os.PathLike[str], picture: PictureSource | Picture | None = None) -> None:
-        """Write the overlay as a PNG, its longer side at most 1024 pixels; makes the folder where missing.
+        """Write the overlay as a PNG, its longer side at most 1024 pixels; makes a missing folder.
 
             inspection.save("heatmaps/002.png")
 
-        It does not look for what killed processes left in the folder, which may hold millions: `handful.files.sweep`
-        does.
+        Temporary files that killed processes have left in the folder stay, because a search of a folder with millions
+        of files takes long; `handful.files.sweep` removes them.
 
         Args:
             file: NAME.png.
-            picture: as `overlay` takes it.
+            picture: the inspected picture; None to read the picture at `path` again.
 
         Raises:
-            ImageError: as `overlay`.
-            OutputError: if it cannot be written; a file that was there before is then left as it was.
+            ImageError: for the verdict ERROR, or if the picture cannot be read or has another size, see `overlay`.
+            OutputError: if the file cannot be written; an existing file then stays unchanged.
         """
         from handful.files import replacing
         from handful.report.overlay import write_png
@@ -157,7 +161,7 @@ class Inspection:
             write_png(laid, output)
 
     def _repr_png_(self) -> bytes | None:
-        """The overlay, for notebooks; None where there is nothing to show."""
+        """The overlay as a PNG, for notebooks; None for the verdict ERROR and if the picture cannot be read."""
         from handful.report.overlay import write_png
 
         buffer = io.BytesIO()

@@ -1,7 +1,7 @@
-"""The papers whose tables `handful bench --paper NAME` makes again: a readable file each, NAME.toml in this folder.
+"""The papers whose tables `handful bench --paper NAME` makes again: for each paper a file NAME.toml in this folder.
 
-A file holds the paper's backbones, levels, sizes, data sets, shots, seeds, settings and trainings. Where no source
-states a setting, a comment says `assumed` beside it, and the table `assumed` why it is so. Reading needs no torch.
+A file holds the paper's backbones, levels, sizes, data sets, shots, seeds, settings and trainings. A setting that no
+source states has the comment `assumed`, and the table `assumed` gives the reason for its value. Reading needs no torch.
 """
 
 import tomllib
@@ -23,15 +23,15 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class PaperBackbone:
-    """A backbone as a paper uses it.
+    """A backbone with a paper's levels and input size.
 
     Attributes:
-        name: as `handful.backbones.create` takes it, with the tag of the weights.
-        levels: modules; none for the method's own.
+        name: the name for `handful.backbones.create`, with the tag of the weights.
+        levels: the modules of the levels; empty for the method's default levels.
         size: (H, W) of the input.
-        repository: of the hub that has the weights.
-        gflop: of one picture's pass, in 10⁹ operations, counted; for the plan's hours alone.
-        grids, channels: side and depth of each level, likewise.
+        repository: the hub's repository that has the weights.
+        gflop: counted operations of the pass of a picture, in 10⁹; only for the plan's hours.
+        grids, channels: for each level the side of its grid and its number of channels; only for the plan's hours.
     """
 
     name: str
@@ -48,8 +48,8 @@ class HeadTrainingPlan:
     """The training of a head.
 
     Attributes:
-        training: the settings of the method's training, and its `name`.
-        gflop: of one update, in 10⁹ operations, by hand; for the plan's hours alone.
+        training: the settings of the method's training, and the method's `name`.
+        gflop: the operations of an update, in 10⁹, counted by hand; only for the plan's hours.
     """
 
     training: Settings
@@ -58,15 +58,15 @@ class HeadTrainingPlan:
 
 @dataclass(frozen=True)
 class Variant:
-    """A method at settings.
+    """A method with settings.
 
     Attributes:
-        about: what it is, in words.
-        method: the settings, and its `name`.
-        published: what published.csv calls it; empty where nothing published stands beside it.
-        tuning: the settings of the backbone's training on the references, and its `name`; empty for none.
-        head: which of the paper's heads; empty for none.
-        figure: whether a figure of query, truth and map is drawn of it.
+        about: a description of the variant, in words.
+        method: the settings of the method, and its `name`.
+        published: the method's name in published.csv; empty if no published number stands beside the variant.
+        tuning: the settings of the backbone's training on the references, and the training's `name`; empty for none.
+        head: the name of one of the paper's heads; empty for none.
+        figure: whether a figure of query, truth and map is drawn.
     """
 
     about: str
@@ -82,11 +82,11 @@ class PaperRun:
     """Cells that share a protocol: data sets × categories × shots × seeds × variants, on each backbone.
 
     Attributes:
-        backbones, variants: which of the paper's.
-        datasets: tested on.
-        shots: of each draw; "all" for all good training pictures.
-        seeds: of the draws.
-        trained_on: the data set that heads are trained on; empty without heads.
+        backbones, variants: names of the paper's backbones and variants.
+        datasets: the names of the data sets for tests.
+        shots: the numbers of references of a draw; "all" for all good training pictures.
+        seeds: the seeds of the draws.
+        trained_on: the name of the data set on which heads are trained; empty without heads.
     """
 
     backbones: tuple[str, ...]
@@ -99,7 +99,7 @@ class PaperRun:
 
 @dataclass(frozen=True)
 class MadeDataset:
-    """A data set that is made of another's good pictures by `handful data corrupt`."""
+    """A data set made by `handful data corrupt` from the good pictures of another data set."""
 
     source: str
     kinds: tuple[str, ...]
@@ -111,10 +111,10 @@ class DatasetSource:
     """The source of a data set.
 
     Attributes:
-        title: its name in words.
-        layout: its reader in `handful.data.layouts.registry`.
-        source: its paper and its page.
-        categories: how many, where the reader has no official numbers; 0 where it has.
+        title: the full name of the data set.
+        layout: the name of its reader in `handful.data.layouts.registry`.
+        source: its paper and its web page.
+        categories: the number of categories if the reader has no official numbers, else 0.
     """
 
     title: str
@@ -128,13 +128,14 @@ class Paper:
     """A paper's protocol.
 
     Attributes:
-        title, authors, venue, year, url: of the paper.
-        protocol: in words.
-        departures: what is not as in the paper, a sentence each.
-        backbones, variants, runs: by the names that the file gives them.
-        assumed: settings, by their place in the file, that no source states, and why they are as they are.
-        heads, made: likewise by name.
-        name: of its file.
+        title, authors, venue, year, url: the paper's data for a citation.
+        protocol: the protocol in words.
+        departures: a sentence on each difference between the runs and the paper.
+        assumed: for each setting that no source states, its place in the file and the reason for its value.
+        backbones, variants, runs: the paper's backbones, variants and runs, by their names in the file.
+        heads: the trainings of heads, by their names in the file.
+        made: the data sets made from other data sets, by their names in the file.
+        name: the name of the file, without .toml.
     """
 
     title: str
@@ -154,14 +155,14 @@ class Paper:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Every data set that must be given, in the file's order: those tested on, trained on, and made of."""
+        """The data sets that a person must give, in the file's order; for a made data set its source."""
         named = [name for run in self.runs.values() for name in (run.trained_on, *run.datasets) if name]
         return tuple(dict.fromkeys(self.made[name].source if name in self.made else name for name in named))
 
 
 @cache
 def read_paper(name: str) -> Paper:
-    """A paper by the name of its file.
+    """Read a paper by the name of its file.
 
         from handful.evaluation.papers import read_paper
 
@@ -170,7 +171,7 @@ def read_paper(name: str) -> Paper:
 
     Raises:
         SettingError: for an unknown name.
-        InputError: if its file is not as the classes of this module say.
+        InputError: if the file does not match the classes of this module.
     """
     if name not in PAPERS:
         raise SettingError(f"`--paper` must be one of {', '.join(PAPERS)}, got {name!r}.")
@@ -179,17 +180,21 @@ def read_paper(name: str) -> Paper:
 
 @cache
 def read_datasets() -> dict[str, DatasetSource]:
-    """The data sets of all papers by name; raises InputError as `read_paper`."""
+    """The sources of the data sets of all papers, by name.
+
+    Raises:
+        InputError: if datasets.toml does not match `DatasetSource`.
+    """
     tables = _tables(_text(DATASETS), DATASETS)
     return {name: _make(DatasetSource, table, f"{DATASETS}: {name}") for name, table in tables.items()}
 
 
 def parse_paper(text: str, name: str) -> Paper:
-    """A paper from the text of its file.
+    """Make a paper from the text of its file.
 
     Raises:
-        InputError: with the place in the file, for a key that is absent, unknown or of another type, and for a name
-            that the file does not define.
+        InputError: for a key that is missing, unknown or of another type, and for a name that the file does not define;
+            the message gives the place in the file.
     """
     file = f"{name}.toml"
     tables = _tables(text, file)
@@ -214,7 +219,7 @@ def parse_paper(text: str, name: str) -> Paper:
 
 
 def _check_names(paper: Paper, file: str) -> None:
-    """Raise InputError where a run or a variant names something that the file does not define."""
+    """Raise InputError for a name that is not defined, and for a run with heads but no `trained_on`, or the reverse."""
     datasets = {*read_datasets(), *paper.made}
     wanted: list[tuple[str, set[str], Mapping[str, object]]]
     wanted = [(f"variants.{key}.head", {variant.head} - {""}, paper.heads) for key, variant in paper.variants.items()]
@@ -258,7 +263,7 @@ def _tables(text: str, file: str) -> dict[str, Any]:
 
 
 def _make(kind: type[Made], entry: Any, place: str) -> Made:
-    """A dataclass of this module from a table, whose keys and types must be the class's."""
+    """Make a dataclass of this module from a table; raises InputError for other keys and types than the class's."""
     if not isinstance(entry, dict):
         raise InputError(f"{place} must be a table, got {entry!r}; correct it.")
     known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]  # all are dataclasses
@@ -286,8 +291,8 @@ _RULES: dict[Any, str] = {
 
 
 def _checked(value: Any, kind: Any, place: str) -> Any:
-    """The value, lists as tuples; raises InputError where it is of another type."""
-    if kind not in _RULES:  # tables of what has been made before
+    """The value, a list as a tuple; raises InputError for a value of another type."""
+    if kind not in _RULES:  # tables of dataclasses that are checked already
         return value
     rule = _RULES[kind]
     if isinstance(value, list):

@@ -1,8 +1,9 @@
-"""An estimate of a paper's hours here: operations counted by hand, over the rate of this machine's matrix products.
+"""An estimate of a paper's hours on this machine: operations divided by the rate of the machine's matrix products.
 
-It counts passes of the backbone (test pictures, references and their variations, crops), trainings (three passes an
-update: there and back), the search for nearest patches, and coresets. It leaves out decoding, metrics and figures, and
-knows no GPU. `EFFICIENCY` is what the papers' backbones reach of NumPy's rate (benchmarks/papers/passes.md).
+The operations, counted by hand, are passes of the backbone (test pictures, references and their variations, crops),
+trainings (three passes of each picture for forward and backward), the search for nearest patches, and coresets.
+Decoding, metrics and figures are left out, and a GPU is not considered. `EFFICIENCY` is the share of NumPy's rate that
+the papers' backbones reach (benchmarks/papers/passes.md).
 """
 
 import time
@@ -15,10 +16,10 @@ from handful.evaluation.papers import PaperBackbone, Settings, Variant
 from handful.evaluation.papers.plan import Job, counts
 
 EFFICIENCY = 0.65
-SIDE = 768  # of the matrices that are multiplied to see how fast this machine is
-VIEWS, SCORED = 7, 56  # variations of each reference, and over all, as `handful.fitting.calibration` takes them
-MOST_REFERENCES = 100  # good pictures of a class that a head learns from, as `handful.training.head` takes them
-BACKWARD = 3  # a pass there and back, in passes
+SIDE = 768  # side of the matrices whose product measures the rate of this machine
+VIEWS, SCORED = 7, 56  # equal `MAX_VIEWS` and `MAX_SCORED_VIEWS` of handful.fitting.calibration, which needs torch
+MOST_REFERENCES = 100  # equals `MOST_REFERENCES` of handful.training.head, which needs torch
+BACKWARD = 3  # cost of a forward and a backward pass, in forward passes
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Estimate:
 
     Attributes:
         gflop: operations, in 10⁹.
-        gigabytes: of features that the training of a head holds at once; 0 without one.
-        unknown: data sets whose numbers of pictures nobody knows, which are left out.
+        gigabytes: the most gigabytes of features that the training of a head holds at once; 0 without a training.
+        unknown: the data sets that are left out, because their numbers of pictures are not known.
     """
 
     gflop: float
@@ -36,12 +37,12 @@ class Estimate:
     unknown: tuple[str, ...]
 
     def hours(self, rate: float) -> float:
-        """Hours, at a `rate` of 10⁹ operations a second in NumPy."""
+        """The hours at a `rate` of NumPy's matrix products, in 10⁹ operations a second."""
         return self.gflop / (rate * EFFICIENCY) / 3600
 
 
 def measured_rate() -> float:
-    """The rate of NumPy's matrix products here in 10⁹ operations a second; takes a few tens of ms."""
+    """The rate of NumPy's matrix products on this machine, in 10⁹ operations a second; takes a few tens of ms."""
     matrix = np.ones((SIDE, SIDE), np.float32)
     best = float("inf")
     for _ in range(3):
@@ -69,7 +70,7 @@ def estimate(job: Job) -> Estimate:
 
 
 def _category(job: Job, train: int, test: int) -> float:
-    """The operations of all cells of a category."""
+    """The operations of all cells of a category, in 10⁹, for numbers of good training pictures and test pictures."""
     backbone, variants = job.backbone, list(job.variants.values())
     draws = [train if k == "all" else k for k in job.run.shots for _ in (job.run.seeds if k else (0,))]
     total = 0.0
@@ -86,12 +87,12 @@ def _category(job: Job, train: int, test: int) -> float:
 
 
 def reference_passes(shots: int) -> int:
-    """The passes of references and their mild variations."""
+    """The number of passes for references and their mild variations."""
     return shots * max(1, min(VIEWS, SCORED // max(1, shots)))
 
 
 def _tuning_passes(backbone: PaperBackbone, tuning: Settings) -> float:
-    """The training of a backbone in passes of one picture of the backbone's size."""
+    """The cost of a backbone's training, in forward passes of a picture of the backbone's size."""
     if tuning["name"] == "reb":
         pictures = tuning["sources"] * 7 * tuning["accumulate"]
     else:
@@ -100,20 +101,23 @@ def _tuning_passes(backbone: PaperBackbone, tuning: Settings) -> float:
 
 
 def _windows(backbone: PaperBackbone, method: Settings) -> int:
-    """The number of crops of a picture that a method wants to see."""
+    """The number of crops of a picture that a method wants."""
     if method.get("winmode", "none") == "none":
         return 0
     return int((-(-(backbone.grids[0] - method["win_size"]) // method["win_stride"]) + 1) ** 2)
 
 
 def _crop_passes(backbone: PaperBackbone, method: Settings) -> float:
-    """The crops of a picture, in passes of whole ones."""
+    """The cost of the crops of a picture, in passes of a whole picture."""
     windows = _windows(backbone, method)
     return float(windows * (method["win_size"] / backbone.grids[0]) ** 2) if windows else 0.0
 
 
 def _search(backbone: PaperBackbone, variant: Variant, shots: int, test: int) -> Iterator[float]:
-    """The searches for nearest patches of a cell, in 10⁹ operations: products of every patch with every row."""
+    """The costs of the searches for nearest patches in a cell, in 10⁹ operations.
+
+    A search multiplies every patch with every row of the bank.
+    """
     method = variant.method
     if variant.head:  # level by level
         for side, depth in _levels(backbone):
@@ -130,5 +134,5 @@ def _search(backbone: PaperBackbone, variant: Variant, shots: int, test: int) ->
 
 
 def _levels(backbone: PaperBackbone) -> Iterator[tuple[int, int]]:
-    """Side and depth of each level."""
+    """For each level the side of its grid and its number of channels."""
     yield from zip(backbone.grids, backbone.channels, strict=True)

@@ -1,4 +1,4 @@
-"""The figure of a run: query, truth and map side by side, a row for each category."""
+"""The figures of a run: query, truth and map side by side, a row for each category."""
 
 from pathlib import Path
 
@@ -19,19 +19,22 @@ from handful.files import replacing
 from handful.methods import create
 from handful.types import Category, Sample
 
-ROWS = 6  # categories at most
-LONGEST = 288  # pixels of a picture's longer side
+ROWS = 6  # categories of a figure, at most
+LONGEST = 288  # pixels of the longer side of a picture
 COLUMNS = ("query", "truth", "map")
 
 
 def write_figure(prepared: Prepared, backbone: Backbone) -> list[Path]:
-    """Write figure-DATASET.png of the variant that the paper draws, for each data set; none where it draws none.
+    """Write figure-DATASET.png for each data set if a variant of the run wants a figure; keep existing figures.
 
-    A row shows the first defect of a category that a mask marks, and the map of an inspector with the most references
-    and the lowest seed, each in its own range of colours. A figure that is there stays.
+    A row shows the first test picture of a category with a mask, and its map by an inspector with the most references
+    and the lowest seed. Each map has its own range of colours.
+
+    Returns:
+        The paths of the figures.
 
     Raises:
-        OutputError: if one cannot be written.
+        OutputError: if a figure cannot be written.
     """
     drawn = [(name, variant) for name, variant in prepared.job.variants.items() if variant.figure]
     written = []
@@ -55,7 +58,7 @@ def _figure(
     prepared: Prepared, variant: Variant, method: str, shown: list[tuple[Category, Sample]], backbone: Backbone
 ) -> Figure:
     run, rate = prepared.job.run, prepared.benchmark.false_alarm_rate
-    # The code's scaling over the test set is for image scores of a whole set; maps are the same without.
+    # `paper_compat` scales the image scores over the whole test set and does not change the maps.
     settings = {key: value for key, value in variant.method.items() if key not in ("name", "paper_compat")}
     figure = Figure(figsize=(2.6 * len(COLUMNS), 2.6 * len(shown) + 0.8), layout="constrained")
     figure.suptitle(f"{prepared.job.paper.name}: {variant.about}; {_label(prepared, backbone)}", fontsize=9, wrap=True)
@@ -74,7 +77,7 @@ def _figure(
         small = thumbnail(picture, longest=LONGEST)
         regions = read_regions(sample, small.shape[:2], category.saturation)
         heatmap = detector(picture).heatmap
-        assert heatmap is not None  # a whole picture that could be read has one
+        assert heatmap is not None  # None only for pictures that cannot be read
         images = (small, np.any([region.mask for region in regions], axis=0), heatmap)
         for one, title, image in zip(axes, COLUMNS, images, strict=True):
             one.imshow(image, cmap=None if title == "query" else "gray" if title == "truth" else "inferno")

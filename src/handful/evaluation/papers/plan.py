@@ -1,4 +1,4 @@
-"""The plan of a paper's run, before anything runs: cells, missing data and weights, hours. Needs no torch."""
+"""The plan of a paper's runs: jobs, cells, and missing data sets, packages and weights. Needs no torch."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,14 +24,17 @@ HEADS, MADE = "heads", "data"  # folders of trained heads and of made data sets 
 
 @dataclass(frozen=True)
 class Overrides:
-    """The settings that a person asks for in place of the paper's.
+    """The settings that a person asks for instead of the paper's settings.
 
     Attributes:
-        backbone, levels, size, precision: as `handful bench` takes them; None for the paper's.
-        weights: None for the paper's where they are on this machine, "auto" to let them be downloaded too.
-        shots, seeds, runs: which of the paper's; None for all. Seeds may be any.
-        training: settings of every training of backbones and heads.
-        heads: files of heads by DATASET-HEAD, which are then not trained.
+        backbone, levels, size: the values of `handful bench`'s options; None for the paper's.
+        weights: the value of `--weights`; None for the paper's weights if they are on this machine, "auto" to download
+            them if they are not.
+        precision: the value of `--precision`.
+        shots, runs: the selected shots and runs of the paper; None for all.
+        seeds: any seeds; None for the paper's seeds.
+        training: settings for every training of a backbone or a head.
+        heads: files of trained heads by DATASET-HEAD; these heads are not trained.
     """
 
     backbone: str | None = None
@@ -47,7 +50,7 @@ class Overrides:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The settings that are not the paper's, so that no cell may be compared with its numbers."""
+        """The kinds of settings that differ from the paper's; with any, no cell is compared with published numbers."""
         found = {
             "other backbone": self.backbone is not None,
             "other levels": self.levels is not None,
@@ -61,17 +64,18 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Job:
-    """One run on one backbone: a benchmark in a folder of its own.
+    """A run on one backbone: a benchmark in a folder of its own.
 
     Attributes:
-        name: of the folder inside the results.
-        paper: that it belongs to.
-        run: with the shots and seeds asked for.
-        backbone: the paper's.
+        name: the name of the folder inside the results.
+        paper: the paper of the run.
+        run: the run, with the shots and seeds asked for.
+        backbone: the paper's backbone.
         weights_missing: whether the paper's weights are wanted and not on this machine.
-        datasets: the data sets that are tested on, None for one that was not given or cannot be made.
-        untrained: the heads that are neither given nor trained already, by DATASET-HEAD.
-        source: the data set that heads are trained on; None where it was not given, or without heads.
+        datasets: the data sets for tests, by name; for a made data set its source; None for a data set that was not
+            given or cannot be made.
+        untrained: the names DATASET-HEAD of the heads that are neither given nor trained already.
+        source: the data set on which heads are trained; None if it was not given, or without heads.
     """
 
     name: str
@@ -90,7 +94,7 @@ class Job:
 
     @property
     def missing_datasets(self) -> tuple[str, ...]:
-        """The data sets that must be given for all of the job and were not."""
+        """The names of the data sets that the whole job needs and that were not given or cannot be made."""
         named = [name for name, dataset in self.datasets.items() if dataset is None]
         given = [self.paper.made[name].source if name in self.paper.made else name for name in named]
         trained_on = [self.run.trained_on] if self.untrained and self.source is None else []
@@ -98,7 +102,7 @@ class Job:
 
     @property
     def can_run(self) -> bool:
-        """Whether any of its data sets can be tested on."""
+        """Whether the job has weights, trained or trainable heads, and at least one data set for tests."""
         trainable = not self.untrained or self.source is not None
         return not self.weights_missing and trainable and any(self.datasets.values())
 
@@ -107,13 +111,14 @@ def jobs(paper: Paper, given: Mapping[str, Dataset], asked: Overrides, *, out: P
     """A paper's jobs, in the file's order.
 
     Args:
-        paper: to make again.
-        given: data sets by name.
-        asked: in place of the paper's own.
-        out: the folder of the results, where heads may have been trained before; None for nowhere.
+        paper: the paper whose tables are made again.
+        given: the data sets given, by name.
+        asked: the settings asked for instead of the paper's settings.
+        out: the folder of the results, which may hold heads that were trained before; None without a folder.
 
     Raises:
-        SettingError: for data sets, heads, runs, shots or seeds that the paper does not have, or none of them.
+        SettingError: for a data set, head or run that the paper does not have, for training settings if the paper
+            trains nothing, and if no run asked for has the shots asked for.
     """
     _check(paper, given, asked)
     made = []
@@ -122,7 +127,7 @@ def jobs(paper: Paper, given: Mapping[str, Dataset], asked: Overrides, *, out: P
         if not shots:
             continue
         kept = replace(run, shots=shots, seeds=asked.seeds or run.seeds)
-        backbones = run.backbones[:1] if asked.backbone else run.backbones  # the other would be the same network
+        backbones = run.backbones[:1] if asked.backbone else run.backbones  # the other replaces each of them
         for key in backbones:
             backbone = paper.backbones[key]
             folder = name if len(run.backbones) == 1 else f"{name}-{key}"
@@ -154,19 +159,19 @@ def jobs(paper: Paper, given: Mapping[str, Dataset], asked: Overrides, *, out: P
 
 
 def head_file(out: Path, head: str) -> Path:
-    """The file of a head among the results, by DATASET-HEAD."""
+    """The path of the file of a head DATASET-HEAD in the folder of the results."""
     return out / HEADS / f"{head}.safetensors"
 
 
 def on_machine(repository: str) -> bool:
-    """Whether the hub's cache on this machine has weights of a repository; asks no network."""
+    """Whether the hub's cache on this machine holds files of a repository; uses no network."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"))
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
     return any((cache / f"models--{repository.replace('/', '--')}" / "snapshots").glob("*/*"))
 
 
 def missing(of_paper: Sequence[Job]) -> Iterator[str]:
-    """A sentence on each data set, package and weights that jobs lack, with where it comes from."""
+    """A line on each data set, package and weights that the jobs lack, with its source and the way to give it."""
     sources = read_datasets()
     for name in dict.fromkeys(name for job in of_paper for name in job.missing_datasets):
         one = sources[name]
@@ -179,9 +184,9 @@ def missing(of_paper: Sequence[Job]) -> Iterator[str]:
 
 
 def counts(job: Job, name: str) -> list[tuple[int, int]] | None:
-    """Of each category of a data set, the good training pictures and the test pictures; None where nobody knows.
+    """For each category of a data set, the numbers of good training pictures and of test pictures.
 
-    Of a data set that was not given these are the official numbers.
+    For a data set that was not given, the official numbers; None if there are no official numbers.
     """
     found = job.datasets.get(name)
     if name == job.run.trained_on:
@@ -205,13 +210,13 @@ def categories(job: Job, name: str) -> int:
 
 
 def cell_count(job: Job) -> int:
-    """The cells of a job; 0 shots have one seed alone."""
+    """The number of cells of a job; 0 shots have cells for a single seed."""
     draws = sum(1 if count == 0 else len(set(job.run.seeds)) for count in set(job.run.shots))
     return sum(categories(job, name) for name in job.run.datasets) * draws * len(job.run.variants)
 
 
 def describe(job: Job) -> str:
-    """A job in words: data sets by shots by seeds by variants, and how many cells that makes."""
+    """A job in words: backbone, data sets, shots, seeds and variants, and the number of cells."""
     run = job.run
     tested = ", ".join(f"{name} ({categories(job, name)})" for name in run.datasets)
     draws = f"shots {_listed(run.shots)} by seeds {_listed(run.seeds)}"
@@ -238,7 +243,7 @@ def _check(paper: Paper, given: Mapping[str, Dataset], asked: Overrides) -> None
 
 
 def _run_names(paper: Paper) -> list[str]:
-    """The names that `--runs` takes: a run, or a job of a run on several backbones."""
+    """The names that `--runs` takes: the runs, and the jobs RUN-BACKBONE of runs on several backbones."""
     names = list(paper.runs)
     for name, run in paper.runs.items():
         names += [f"{name}-{key}" for key in run.backbones] if len(run.backbones) > 1 else []
@@ -246,14 +251,17 @@ def _run_names(paper: Paper) -> list[str]:
 
 
 def _given(paper: Paper, name: str, given: Mapping[str, Dataset]) -> Dataset | None:
-    """A data set that was given; of one to be made, that which it is made of."""
+    """A data set as given, else None; for a made data set its source, None without the source or the package kornia."""
     if name not in paper.made:
         return given.get(name)
     return given.get(paper.made[name].source) if find_spec("kornia") else None
 
 
 def _official(name: str) -> list[tuple[int, int, int]] | None:
-    """Of each official category the good training pictures, good test pictures and defects."""
+    """For each official category the numbers of good training pictures, good test pictures and defects.
+
+    None if the layout of the data set has no official numbers.
+    """
     found: Mapping[str, tuple[int, int, int]] = getattr(LAYOUTS[read_datasets()[name].layout], "OFFICIAL", {})
     return list(found.values()) or None
 

@@ -1,4 +1,4 @@
-"""Run a paper's jobs: made data sets, trained heads, and a benchmark for each job in a folder of its own."""
+"""Run a paper's jobs: make data sets, train heads, and prepare a benchmark for each job in a folder of its own."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,9 +24,9 @@ class Prepared:
 
     Attributes:
         job: the job.
-        benchmark: in the job's folder.
-        methods: what the table calls each variant, by the variant's name.
-        marks: why its cells may not be compared with the paper's numbers; none where they may.
+        benchmark: the benchmark in the job's folder.
+        methods: for each variant, by name, the text of its method in the table.
+        marks: the reasons why the job's cells must not be compared with the paper's numbers; empty if they may be.
     """
 
     job: Job
@@ -38,13 +38,13 @@ class Prepared:
 def untrained_heads(
     job: Job, asked: Overrides, network: Backbone, out: Path, *, track: Track = quietly
 ) -> Iterator[tuple[HeadTrainer, Path]]:
-    """The trainings that a job needs first, and where each head is to be saved; an interrupted one goes on.
+    """The trainings of the heads that a job still needs, and the path of each head; interrupted trainings go on.
 
-    Each holds the features of a whole data set, so let one go before asking for the next.
+    Each trainer holds the features of a whole data set, so callers should drop a trainer before they ask for the next.
 
     Raises:
-        InputError, ImageError: as `HeadTrainer`.
-        SettingError: for an unknown setting among those asked for.
+        InputError, ImageError: see `HeadTrainer`.
+        SettingError: for an unknown setting among the settings asked for.
     """
     for key in job.untrained:
         assert job.source is not None  # or the job could not run
@@ -56,7 +56,7 @@ def untrained_heads(
 
 
 def head_training(job: Job, key: str, asked: Overrides) -> HeadTraining:
-    """The training of a head by DATASET-HEAD, with what is asked for in place of the paper's settings."""
+    """The training of a head DATASET-HEAD, by the settings asked for and else by the paper's settings."""
     settings = job.paper.heads[key.removeprefix(f"{job.run.trained_on}-")].training
     return create_head_training(settings["name"], _without_name(settings) | asked.training)
 
@@ -72,21 +72,22 @@ def prepare(
     command: str = "",
     track: Track = quietly,
 ) -> Prepared:
-    """The benchmark of a job whose heads are trained.
+    """Prepare the benchmark of a job whose heads are trained; makes missing data sets.
 
     Args:
-        job: one that can run.
-        asked: in place of the paper's own.
+        job: a job that can run.
+        asked: the settings asked for instead of the paper's settings.
         network: the backbone.
         out: the folder of all results of the paper.
-        false_alarm_rate: asked of the thresholds.
-        categories: those tested on; None for all.
-        command: that started it, for the record.
-        track: shows how far data sets are made.
+        false_alarm_rate: the share of good parts that the thresholds may reject.
+        categories: the names of the categories to test; None for all.
+        command: the command line that started the run, for the record.
+        track: shows the progress of making data sets.
 
     Raises:
-        InputError: if a head of the results was trained by other settings, or the folder holds other results.
-        SettingError, OutputError: as `Benchmark`.
+        InputError: if a head in the folder of the results was trained by other settings, or the folder holds results of
+            other code, weights, sizes or data.
+        SettingError, OutputError: see `Benchmark`.
     """
     methods, marks = {}, list(asked.changed)
     for name, variant in job.variants.items():
@@ -122,14 +123,14 @@ def prepare(
 
 
 def _is_trained_so(path: Path, job: Job, key: str, asked: Overrides) -> bool:
-    """Whether a head was trained on the run's data set by the settings that the paper and the person ask for."""
+    """Whether a head was trained on the run's data set by the settings of `head_training`."""
     record = heads.read(path).record
     settings = json.loads(json.dumps(head_training(job, key, asked).settings))
     return settings == record.settings and {one.partition("/")[0] for one in record.classes} == {job.run.trained_on}
 
 
 def _tested(job: Job, out: Path, categories: Sequence[str] | None, track: Track) -> dict[str, Dataset]:
-    """The data sets tested on that are there, those that are made among them."""
+    """The data sets for tests that were given or can be made, by name, with the categories asked for."""
     found = {}
     for name, given in job.datasets.items():
         if given is None:
@@ -142,8 +143,8 @@ def _tested(job: Job, out: Path, categories: Sequence[str] | None, track: Track)
 
 
 def _made(job: Job, name: str, source: Dataset, out: Path, track: Track) -> Dataset:
-    """A data set made of another's good pictures, in the folder of the results; one that is there already is read."""
-    from handful.data import corruption  # the package kornia need not be there for anything else
+    """Make a data set from another's good pictures in the folder of the results, or read it if it is there already."""
+    from handful.data import corruption  # needs the package kornia, which nothing else needs
 
     folder, made = out / MADE / name, job.paper.made[name]
     if folder.exists():

@@ -17,24 +17,26 @@ from handful.evaluation.tables import differs, markdown_table
 from handful.files import replacing
 
 PAGE, TABLE = "paper.md", "paper.csv"
-SHOWN = ("image_auroc", "pixel_auroc", "aupro")  # on the page also where nothing published stands beside them
+SHOWN = ("image_auroc", "pixel_auroc", "aupro")  # metrics whose means the page shows in any case
 
 
 @dataclass(frozen=True)
 class Line:
-    """One figure beside one published number, or none.
+    """A figure of Handful's beside a published number, or without a published number.
 
     Attributes:
-        run: the job's name.
-        dataset, category: tested on; "mean" for the mean over all categories.
-        variant, shots, metric: of the figure; shots "all" for all good training pictures.
-        backbone: with the origin of its weights unless the name implies them.
-        ours: percent, the mean over seeds; None without a result.
-        spread: sample standard deviation over seeds; None for a single seed.
-        seeds: how many.
-        published, published_spread, tag, source: as in `Published`; None and empty where there is none.
-        difference: ours minus published; None where they must not be compared.
-        mark: why they must not; empty where they may.
+        run: the name of the job.
+        dataset, category: the data set and category of the test; "mean" for the mean over all categories.
+        variant, metric: the variant and the metric.
+        shots: the number of references; "all" for all good training pictures.
+        backbone: the name of the backbone, with the origin of its weights unless the name implies them.
+        ours: Handful's figure in percent, the mean over seeds; None without a result.
+        spread: the sample standard deviation over seeds; None with fewer than two seeds.
+        seeds: the number of seeds.
+        published, published_spread: value and spread of the published number, see `Published`; None without a number.
+        difference: ours minus published; None if either is missing or the two must not be compared.
+        tag, source: tag and source of the published number, see `Published`; empty without a number.
+        mark: the reasons why there is no figure or no comparison; empty if a comparison is allowed.
     """
 
     run: str
@@ -56,7 +58,7 @@ class Line:
 
 
 def lines(prepared: Prepared) -> list[Line]:
-    """Every figure of a job that is in its results.csv, means over categories first."""
+    """The lines of a job: its figures in results.csv and the published numbers, means over categories first."""
     run = prepared.job.run
     found: list[Line] = []
     rows = results.read(prepared.benchmark.out / results.RESULTS)
@@ -82,10 +84,19 @@ def lines(prepared: Prepared) -> list[Line]:
 
 
 def write(paper: Paper, prepared: Sequence[Prepared], skipped: Iterable[str], out: Path) -> Path:
-    """Write paper.csv and paper.md; `skipped` are sentences on what was not run. The path of paper.md.
+    """Write paper.csv and paper.md.
+
+    Args:
+        paper: the paper.
+        prepared: the jobs of the paper that have run.
+        skipped: a sentence on each job and data set that was not run.
+        out: the folder of all results of the paper.
+
+    Returns:
+        The path of paper.md.
 
     Raises:
-        OutputError: if one cannot be written.
+        OutputError: if a file cannot be written.
     """
     found = [line for job in prepared for line in lines(job)]
     table = io.StringIO()
@@ -110,7 +121,10 @@ def _beside(
     categories: Sequence[str],
     marks: Sequence[str],
 ) -> Iterator[Line]:
-    """The lines of one figure: one for each published number, or one without."""
+    """The lines of a figure: a line for each published number, or a single line if there is no published number.
+
+    No line if there is neither a figure nor a published number.
+    """
     by_seed: dict[int, dict[str, float]] = {}
     for row in rows:
         value = getattr(row, metric)
@@ -151,9 +165,9 @@ def _beside(
 def _published(
     job: Job, variant: str, dataset: str, category: str, shots: int | str, metric: str, *, transductive: bool
 ) -> list[Published]:
-    """The published numbers of a figure: of the paper's backbone and size, where a source states them."""
+    """The published numbers of a figure; a number counts unless its source states another backbone or another size."""
     height, width = job.backbone.size
-    whole, _, tag = job.backbone.name.partition(".")  # sources seldom say which weights of a network they took
+    whole, _, tag = job.backbone.name.partition(".")  # sources seldom state the weights of a network
     name = job.paper.variants[variant].published
     protocol = ("auxiliary-trained" if job.run.trained_on else "target-only") + " transductive" * transductive
     wanted = (name, dataset, category, metric, protocol)
@@ -168,7 +182,7 @@ def _published(
 
 
 def _incomplete(dataset: str, category: str, categories: Sequence[str], missing: Sequence[str]) -> Iterator[str]:
-    """Why a data set is not the one that a published number is about."""
+    """The mark "incomplete data set" if the tested categories are not the official ones, or lack files."""
     official = OFFICIAL_CATEGORIES.get(dataset, categories)
     if (category == MEAN and {*categories} != {*official}) or differs(
         categories if category == MEAN else [category], missing

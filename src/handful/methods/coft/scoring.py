@@ -1,4 +1,4 @@
-"""COFT-AD's second half: score by the distance from one Gaussian over random views of the references.
+"""COFT-AD's second half: scores by the distance from a Gaussian over random views of the references.
 
 Paper: Liao et al., COFT-AD: COntrastive Fine-Tuning for Few-Shot Anomaly Detection, IEEE Transactions on Image
 Processing, 2024, https://arxiv.org/abs/2402.18998. There is no public code. The first half, the fine-tuning, is
@@ -37,18 +37,21 @@ from handful.types import Features, Scores
 
 Shrinkage = Literal["ledoit_wolf", "oas"]
 
-LEAST_VARIANCE = 1e-12  # of each channel of an embedding of length 1: far below what views of a part differ by
+LEAST_VARIANCE = 1e-12  # least variance of a channel of embeddings of length 1, far below the variance over views
 
 
 @dataclass(kw_only=True, eq=False)
 class COFT(Method):
-    """One Gaussian over the embeddings of random views of the references.
+    """COFT-AD's score: the Mahalanobis distance from a Gaussian over embeddings of random views of the references.
 
     Attributes:
-        views: N_A, how many random views of each reference the Gaussian is fitted to, besides the reference itself.
-        shrinkage: of the covariance: "ledoit_wolf", or "oas", oracle approximating shrinkage.
-        neighbourhood, level_weights: of the map's patches, as PatchCore's.
-        sigma: of the map's Gaussian blur, in model-input pixels.
+        views: N_A, the number of random views of each reference to which the Gaussian is fitted, besides the reference
+            itself.
+        shrinkage: the shrinkage of the covariance: "ledoit_wolf", or "oas" for oracle approximating shrinkage.
+        neighbourhood: for the map, the side of the window over which each patch is pooled, odd; 1 for no pooling.
+        level_weights: for the map, "equal" to bring the levels to a common scale, see
+            `handful.ops.patches.level_scales`, or "raw".
+        sigma: the standard deviation of the map's Gaussian blur, in model-input pixels.
     """
 
     name: ClassVar[str] = "coft"
@@ -86,7 +89,7 @@ class COFT(Method):
         self.mean_, self.whitening_ = (torch.from_numpy(values).to(vectors) for values in (mean, whitening))
 
     def _score(self, queries: Features) -> Scores:
-        # One picture at a time, so that a batch gives what its pictures give alone.
+        # Pictures are scored one at a time, so a picture's scores do not depend on its batch.
         scored = [self._score_one(queries[[row]]) for row in range(len(queries))]
         patch_scores, image = (torch.stack(values) for values in zip(*scored, strict=True))
         return Scores(pixel_map(patch_scores, queries.size, sigma=self.sigma), image)
@@ -112,7 +115,7 @@ class COFT(Method):
 
 
 def embedding(features: Features) -> Tensor:
-    """The spatial mean of every level, joined and of length 1: (B, sum of D)."""
+    """The embeddings of pictures, of length 1: the spatial means of all levels, concatenated: (B, sum of D)."""
     return F.normalize(torch.cat([level.mean((1, 2)) for level in features.levels], dim=1))
 
 
@@ -120,9 +123,9 @@ def gaussian(vectors: NDArray[np.float64], *, shrinkage: Shrinkage) -> tuple[NDA
     """Fit a Gaussian of shrunk covariance to at least two vectors (N, D).
 
     Returns:
-        The mean (D,), and W (D, D) with which |W (x - mean)| is the Mahalanobis distance of x.
+        The mean (D,), and a matrix W (D, D) such that |W (x - mean)| is the Mahalanobis distance of x.
     """
-    with needing("Fitting coft", "sklearn"):  # a second and more to import, and not needed to load an inspector
+    with needing("Fitting coft", "sklearn"):  # takes a second to import, and loading an inspector does not need it
         from sklearn.covariance import ledoit_wolf, oas
 
     covariance, _ = {"ledoit_wolf": ledoit_wolf, "oas": oas}[shrinkage](vectors)

@@ -1,8 +1,8 @@
-"""COFT-AD's first half: fine-tune the backbone on the references by contrast; the second is `methods/coft/scoring.py`.
+"""COFT-AD's first half: contrastive fine-tuning of the backbone on the references.
 
 Paper: Liao et al., COFT-AD: COntrastive Fine-Tuning for Few-Shot Anomaly Detection, IEEE Transactions on Image
-Processing, 2024, https://arxiv.org/abs/2402.18998. There is no public code, and we know the paper by its abstract and
-an earlier, anonymous version alone. From them:
+Processing, 2024, https://arxiv.org/abs/2402.18998. The second half is `handful.methods.coft.scoring`. There is no
+public code, and we know the paper only by its abstract and an earlier, anonymous version. From these:
 
 - weights that were trained on a large source are tuned on the good target pictures, without labels, by
   L = L_con + λ_PP L_PP + λ_NP L_NP;
@@ -49,23 +49,24 @@ from handful.ops.views import random_view
 Contrast = Literal["auto", "infonce", "stop_gradient"]
 Negatives = Literal["none", "cutpaste", "defects", "noise"]
 
-FEW = 4  # references, up to which "auto" stops gradients
-WIDTHS = (512, 128, 64)  # of the projector's two layers and the predictor's hidden one
-HEAD_LR = 10  # times the trunk's
+FEW = 4  # the most references at which "auto" means "stop_gradient"
+WIDTHS = (512, 128, 64)  # widths of the projector's two layers and of the predictor's hidden layer
+HEAD_LR = 10  # ratio of the heads' learning rate to the trunk's
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
-CHECK_EVERY = 10  # updates
-CHECKED = 16  # fixed views, over all references, that alignment and effective rank are measured on
-PATIENCE = 2  # checks in which alignment may stand still
-LEAST_RANK = 0.5  # of the effective rank before the first update
-NO_LENGTH = 1e-3  # a root mean square length below which embeddings of length 1 do not differ
-CUT_AREA, CUT_ASPECT = (0.02, 0.15), 3.3  # of "cutpaste": share of the picture; one side up to so many times the other
-NOISE = (0.2, 0.4)  # of "noise": its standard deviation, of values in [0, 1]
+CHECK_EVERY = 10  # updates between two checks
+CHECKED = 16  # fixed views of all references together, on which alignment and effective rank are measured
+PATIENCE = 2  # checks in a row without better alignment after which the training stops
+LEAST_RANK = 0.5  # least effective rank, as a share of the effective rank before the first update
+NO_LENGTH = 1e-3  # root mean square length of differences below which embeddings of length 1 count as equal
+CUT_AREA, CUT_ASPECT = (0.02, 0.15), 3.3  # "cutpaste": range of the piece's share of the picture; most extreme aspect
+NOISE = (0.2, 0.4)  # "noise": range of the noise's standard deviation, for values in [0, 1]
 
 
 def info_nce(first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
-    """The mean cross-entropy of telling each embedding's other view from the other 2 B - 2 embeddings: ().
+    """InfoNCE: the mean cross-entropy of telling the other view of a picture from the 2 B - 2 views of other pictures.
 
-    `first` and `second` (B, D) are two views of each of B different pictures; cosines are divided by the temperature τ.
+    `first` and `second` (B, D) are the embeddings of two views of each of B different pictures; cosines are divided by
+    the temperature τ. → ().
     """
     directions = F.normalize(torch.cat([first, second]))
     cosines = directions @ directions.T / temperature
@@ -75,14 +76,14 @@ def info_nce(first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
 
 
 def stop_gradient_alignment(prediction: Tensor, target: Tensor) -> Tensor:
-    """The mean of 2 - 2 cos between predictions and targets, (B, D) each; no gradient flows into the targets: ()."""
+    """The mean of 2 - 2 cos between predictions and targets: two of (B, D) → (). Targets get no gradient."""
     return (2 - 2 * F.cosine_similarity(prediction, target.detach())).mean()
 
 
 def positive_pairs(embeddings: Tensor, instances: Tensor) -> Tensor:
-    """The mean of 1 - cos over all pairs of views of different pictures; with one picture, over all pairs of its views.
+    """L_PP: the mean of 1 - cos over all pairs of views of different pictures; with one picture, of any two views.
 
-    Embeddings are (N, D), at least two; `instances` (N,) says which picture each one shows. → ().
+    `embeddings` are at least two, (N, D); `instances` (N,) gives the picture of each view. → ().
     """
     directions = F.normalize(embeddings)
     paired = instances[:, None] != instances
@@ -92,19 +93,21 @@ def positive_pairs(embeddings: Tensor, instances: Tensor) -> Tensor:
 
 
 def negative_pairs(normal: Tensor, negative: Tensor, *, margin: float, temperature: float) -> Tensor:
-    """The mean of softplus((cos - margin) / τ) over all pairs of a normal and a negative embedding.
+    """L_NP: the mean of softplus((cos - margin) / τ) over all pairs of a normal and a negative embedding.
 
-    Embeddings are (N, D) and (M, D). From the margin on a cosine counts as too high; τ says how sharply. → ().
+    `normal` are embeddings (N, D), `negative` embeddings (M, D). Cosines above the margin are penalised, the more
+    sharply the lower the temperature τ. → ().
     """
     cosines = F.normalize(normal) @ F.normalize(negative).T
     return F.softplus((cosines - margin) / temperature).mean()
 
 
 def effective_rank(embeddings: Tensor) -> float:
-    """In how many directions embeddings differ from their mean: the exponential of the entropy of the singular values.
+    """The effective rank of embeddings (N, D): about the number of directions in which they differ from their mean.
 
-    Roy and Vetterli, The Effective Rank, EUSIPCO 2007. Embeddings (N, D) count by their directions alone:
-    1 to N - 1, or 0 where they do not differ or are not finite.
+    The embeddings are normalised to length 1. The rank is the exponential of the entropy of the singular values (Roy
+    and Vetterli, The Effective Rank, EUSIPCO 2007), from 1 to N - 1; 0 for equal embeddings and embeddings that are not
+    finite.
     """
     directions = F.normalize(embeddings.double())
     if not directions.isfinite().all():
@@ -115,7 +118,7 @@ def effective_rank(embeddings: Tensor) -> float:
 
 
 def cut_paste(picture: NDArray[np.uint8], *, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Copy a rectangle around a place on the part to anywhere in the picture: (H, W, 3) → (H, W, 3)."""
+    """Copy a rectangle around a random place of the part to a random place of the picture: (H, W, 3) → (H, W, 3)."""
     height, width = picture.shape[:2]
     area = float(generator.uniform(*CUT_AREA)) * height * width
     aspect = math.exp(float(generator.uniform(-math.log(CUT_ASPECT), math.log(CUT_ASPECT))))  # width over height
@@ -132,21 +135,24 @@ class ContrastiveTuning(Tuning):
     """COFT-AD's fine-tuning.
 
     Attributes:
-        pictures: augmented views of each update, even; each reference in turn gives two.
+        updates: the most updates of the optimiser.
+        pictures: the number of augmented views of an update, even; two views of each reference in turn.
+        size: the side of the pictures, in pixels.
         lr: the trunk's learning rate at the beginning.
-        contrast: L_con: "infonce"; "stop_gradient"; or "auto", the latter for up to four references.
+        contrast: L_con: "infonce"; "stop_gradient"; or "auto", which is "stop_gradient" for up to four references and
+            "infonce" for more.
         lambda_con, lambda_pp: the weights of L_con and L_PP.
-        lambda_np: λ_NP; above 0 where `negatives` are named, and only there.
-        negatives: what defects will look like: "cutpaste", a piece of the picture in a wrong place; "defects", REB's
-            blobs, scars and clumps; "noise", a whole picture that is corrupted. As many are made as pairs of views.
+        lambda_np: λ_NP; above 0 if and only if `negatives` is not "none".
+        negatives: the kind of synthetic negatives, one for each pair of views: "cutpaste" for a piece of the picture in
+            a wrong place, "defects" for REB's synthetic defects, "noise" for noise over the whole picture, or "none".
         temperature: τ, of InfoNCE and of L_NP.
-        margin: of L_NP.
-        crop, jitter, blur: how strong the augmentations are, see `handful.ops.views.random_view`.
-        turn: whether they turn and mirror; to be left off where orientation may be a defect.
-        frozen_stride: layers before the first one of a greater stride stay as they are: colours and edges need no
-            tuning, and would take half of the time. 0 to tune all.
-        plateau: it stops before its last update where the alignment loss of fixed views has fallen by less than this
-            share in 20 updates; 0 for never.
+        margin: the cosine above which L_NP penalises a pair.
+        crop, jitter, blur: the strengths of the augmentations, see `handful.ops.views.random_view`.
+        turn: whether augmentations turn and mirror; False for parts whose orientation may be a defect.
+        frozen_stride: layers before the first layer of a greater stride keep their weights: colours and edges need no
+            tuning, and their training would take half of the time. 0 tunes all layers.
+        plateau: the training stops early if the alignment loss of fixed views has fallen by less than this share in 20
+            updates; 0 to make all updates.
     """
 
     name: ClassVar[str] = "coft"
@@ -203,7 +209,7 @@ class ContrastiveTuning(Tuning):
         for layer in layers_up_to(trunk, stride=self.frozen_stride, size=self.size):
             layer.requires_grad_(False)
         each = max(2, CHECKED // len(pictures))
-        generator = np.random.default_rng([seed, self.updates])  # a number that no update has
+        generator = np.random.default_rng([seed, self.updates])  # not the number of an update
         self._fixed = _batch([self._view(row, generator) for row in range(len(pictures)) for _ in range(each)], device)
         with torch.no_grad():
             embeddings = trunk(self._fixed)
@@ -237,11 +243,11 @@ class ContrastiveTuning(Tuning):
 
     @property
     def _losses(self) -> Tensor:
-        """The alignment loss before the first update, and at each check since: NaN where that is still to come."""
+        """The alignment losses before the first update and at each check; NaN for checks that are still to come."""
         return self.learnt_["record"].get_buffer("losses")
 
     def _loss(self, generator: np.random.Generator) -> Tensor:
-        """L on freshly drawn views."""
+        """The loss L of freshly drawn views."""
         pairs, count = self.pictures // 2, len(self._images)
         of_round = min(pairs, count)
         rows = [int(row) for _ in range(pairs // of_round) for row in generator.permutation(count)[:of_round]]
@@ -261,7 +267,7 @@ class ContrastiveTuning(Tuning):
         return loss
 
     def _contrastive(self, embeddings: Tensor, of_round: int) -> Tensor:
-        """L_con of (2 S, D), the S second views after the S first ones, `of_round` different pictures in a row."""
+        """L_con of embeddings (2 S, D): S first views, then the S second views, in rounds of `of_round` pictures."""
         projected: Tensor = self.learnt_["projector"](embeddings)
         first, second = projected.chunk(2)
         if "predictor" in self.learnt_:
@@ -275,10 +281,10 @@ class ContrastiveTuning(Tuning):
         )
 
     def _negative(self, row: int, generator: np.random.Generator) -> Tensor:
-        """An augmented view with what `negatives` says."""
+        """A negative: an augmented view with a defect or noise of the kind `negatives`."""
         view = self._view(row, generator)
         if self.negatives == "noise":
-            channels = 1 if (view == view[:1]).all() else 3  # colour alone would give a grey picture's noise away
+            channels = 1 if (view == view[:1]).all() else 3  # coloured noise would be too easy to see on a grey picture
             noise = generator.standard_normal((channels, *view.shape[1:]), dtype=np.float32)
             return (view + float(generator.uniform(*NOISE)) * torch.from_numpy(noise)).clamp(0, 1)
         pixels = (255 * view).round().byte().permute(1, 2, 0).numpy()
@@ -290,13 +296,13 @@ class ContrastiveTuning(Tuning):
         return torch.from_numpy(made).permute(2, 0, 1).float() / 255
 
     def _alignment(self, embeddings: Tensor) -> Tensor:
-        """The mean of 1 - cos between the fixed views of one picture."""
+        """The alignment loss: the mean of 1 - cos over all pairs of fixed views of the same picture."""
         of_each = embeddings.unflatten(0, (len(self._images), -1))  # (k, V, D)
         same = torch.zeros(of_each.shape[1], device=embeddings.device)
         return torch.stack([positive_pairs(of_one, same) for of_one in of_each]).mean()
 
     def _check(self, number: int) -> None:
-        """Record the alignment loss after the update of a number; raise SettingError if the embeddings collapsed."""
+        """Record the alignment loss after an update; raise SettingError if the embeddings have collapsed."""
         with torch.no_grad():
             embeddings = self.learnt_["trunk"](self._fixed)
         rank = effective_rank(embeddings)
@@ -309,13 +315,13 @@ class ContrastiveTuning(Tuning):
 
 
 def settled(losses: Sequence[float], *, share: float) -> bool:
-    """Whether the last `PATIENCE` losses have not fallen below the least before them by a share; never for 0."""
+    """Whether none of the last `PATIENCE` losses is below the least earlier loss by a share; False for a share of 0."""
     before, last = losses[:-PATIENCE], losses[-PATIENCE:]
     return share > 0 and len(before) > 0 and min(last) > (1 - share) * min(before)
 
 
 class _Record(nn.Module):
-    """The state of the stop rule, kept in checkpoints."""
+    """The losses for the rule of early stopping, as a module so that checkpoints include them."""
 
     def __init__(self, updates: int) -> None:
         super().__init__()
@@ -323,7 +329,7 @@ class _Record(nn.Module):
 
 
 def _heads(width: int, *, predictor: bool) -> dict[str, nn.Module]:
-    """The projector and, where wanted, the predictor of pooled features (B, width)."""
+    """The projector and, if wanted, the predictor; the projector takes pooled features (B, width)."""
     hidden, projected, narrow = WIDTHS
     heads: dict[str, nn.Module] = {"projector": _two_layers(width, hidden, projected)}
     return heads | ({"predictor": _two_layers(projected, narrow, projected)} if predictor else {})

@@ -1,4 +1,4 @@
-"""REB: LDKNN, on a backbone that a training may have tuned."""
+"""REB: the scoring method LDKNN, and the training that tunes a backbone for it."""
 
 from handful.methods.reb.scoring import REB
 from handful.methods.reb.training import DefectClassification

@@ -1,4 +1,4 @@
-"""REB's LDKNN: the squared distance of each patch to the nearest good patch, less where good patches lie far apart.
+"""REB's LDKNN: the squared distance of each patch to the nearest good patch, corrected by the density of good patches.
 
 Paper: Lyu, Mo and Wong, REB: Reducing Biases in Representation for Industrial Anomaly Detection, Knowledge-Based
 Systems, 2024, https://arxiv.org/abs/2308.12577. Reference code: ShuaiLYU/REB at 438314c.
@@ -8,7 +8,7 @@ m to its K nearest other rows, the patch score is
 
     d²(q, n) - α LD(n).
 
-All good patches stay in the bank. This is the scoring half of REB; the other half trains the backbone.
+All good patches stay in the bank. LDKNN is the scoring half of REB; the other half trains the backbone.
 
 Departures, each a setting. They were chosen on good pictures and synthetic defects
 (benchmarks/papers/reb/ldknn_references.md), where LDKNN matters little: with α 0 the image
@@ -57,18 +57,20 @@ class REB(Method):
     """LDKNN with a bank of all good patches.
 
     Attributes:
-        neighbourhood: side of the window that each patch is pooled over, odd; 1 for none.
-        dimensions: None, or the length to which each patch is re-sampled as the authors' code does; theirs is 512.
-        level_weights: "equal" or "raw" levels, as PatchCore's; "equal" does not go with `dimensions`.
-        neighbours: K, how many other bank rows LD is the mean over; the authors' is 9.
-        alpha: α, how much LD counts; the authors' is 1, and 0 leaves the plain squared distance.
-        exclude_radius: patches of the same reference within so many grid steps, diagonal ones included, do not count
-            for LD; 0 leaves out the patch itself alone.
-        correction: "difference", or "ratio" for d² / LD^α.
-        image_score: "top_share"; "mended", the highest mean of the 3x3 patches around each; or "authors", the same of
-            windows side by side.
-        share: of the patches that "top_share" averages.
-        sigma: of the map's Gaussian blur, in model-input pixels.
+        neighbourhood: the side of the window over which each patch is pooled, odd; 1 for no pooling.
+        dimensions: the length to which each patch vector is re-sampled, as in the authors' code, where it is 512; None
+            for no re-sampling.
+        level_weights: "equal" to bring the levels to a common scale, see `handful.ops.patches.level_scales`, or "raw";
+            "equal" has no effect with `dimensions`.
+        neighbours: K, the number of other bank rows over which LD is the mean. Authors: 9.
+        alpha: α, the weight of LD; 0 leaves the plain squared distance. Authors: 1.
+        exclude_radius: patches of the same reference within this number of grid steps, also diagonally, do not count
+            for LD; 0 excludes only the patch itself.
+        correction: "difference" for d² - α LD, or "ratio" for d² / LD^α.
+        image_score: "top_share", the mean of the highest patch scores; "mended", the highest mean of the 3x3 patches
+            around any patch; or "authors", the highest mean of 3x3 windows that lie side by side.
+        share: the share of the patches over which "top_share" averages.
+        sigma: the standard deviation of the map's Gaussian blur, in model-input pixels.
     """
 
     name: ClassVar[str] = "reb"
@@ -110,7 +112,7 @@ class REB(Method):
         self.offset_ = self.alpha * peak if self.correction == "difference" else torch.zeros_like(peak)
 
     def _densities(self, patches: Tensor) -> Tensor:
-        """LD of each bank row; 0 where it does not count, as it costs more than all the rest of `fit`."""
+        """LD of each bank row: (B·h·w,); 0 for all rows if α is 0, as LD costs more time than the rest of `fit`."""
         if self.alpha == 0:
             return patches.new_zeros(len(self.bank_.rows))
         grid = patches.shape[1:3]
@@ -122,17 +124,17 @@ class REB(Method):
 
     def _score(self, queries: Features) -> Scores:
         patches = self._patches(queries)
-        # One picture at a time, so that a batch gives what its pictures give alone.
+        # Pictures are scored one at a time, so a picture's scores do not depend on its batch.
         patch_scores = torch.stack([self._patch_scores(picture) for picture in patches])  # (B, h, w)
         if self.image_score == "top_share":
             image = top_share(patch_scores, share=self.share)
         else:
             image = window_peak(patch_scores, mended=self.image_score == "mended")
-        maps = pixel_map(patch_scores, queries.size, sigma=self.sigma).clamp_min(0)  # a blur of 0 may round below
+        maps = pixel_map(patch_scores, queries.size, sigma=self.sigma).clamp_min(0)  # blurred zeros may round below 0
         return Scores(maps.sqrt(), image.clamp_min(0).sqrt())
 
     def _patch_scores(self, picture: Tensor) -> Tensor:
-        """(h, w, D) → (h, w)."""
+        """The patch scores of a picture: (h, w, D) → (h, w)."""
         distances, indices = self.bank_.nearest(picture.flatten(0, 1))
         squares, densities = distances[:, 0].square(), self.densities_[indices[:, 0]]
         values = corrected(squares, densities, alpha=self.alpha, correction=self.correction)
@@ -159,10 +161,10 @@ class REB(Method):
 
 
 def squares_to_others(patches: Tensor, *, neighbours: int, exclude_radius: int) -> Tensor:
-    """The squared distances of each patch to its K nearest others, nearest first: (B, h, w, D) → (B·h·w, K).
+    """The squared distances of each patch to its K nearest other patches, nearest first: (B, h, w, D) → (B·h·w, K).
 
-    Their mean is LD. Patches of the same picture within `exclude_radius` grid steps, diagonal ones included, are no
-    others. A patch is never its own, whatever rounding makes of its distance to itself.
+    Their mean is LD. Patches of the same picture within `exclude_radius` grid steps, also diagonally, do not count as
+    other patches; nor does the patch itself, even if rounding makes its distance to itself differ from 0.
     """
     rows = patches.flatten(0, 2)
     excluded = neighbourhoods(*patches.shape[:3], radius=exclude_radius).to(patches.device)
@@ -171,9 +173,10 @@ def squares_to_others(patches: Tensor, *, neighbours: int, exclude_radius: int) 
 
 
 def corrected(squares: Tensor, densities: Tensor, *, alpha: float, correction: Correction) -> Tensor:
-    """The patch score: squared distances corrected by LD of the rows that they were measured to, all of one shape.
+    """The patch scores: squared distances to rows of the bank, corrected by LD of these rows.
 
-    A ratio takes LD as at least 1.2e-7, as equal references have an LD of 0.
+    `squares`, `densities` and the result have the same shape. For a "ratio" LD is at least 1.2e-7, because LD is 0 for
+    equal references.
     """
     if correction == "ratio":
         return squares / densities.clamp_min(torch.finfo(densities.dtype).eps) ** alpha
@@ -181,10 +184,13 @@ def corrected(squares: Tensor, densities: Tensor, *, alpha: float, correction: C
 
 
 def window_peak(patch_scores: Tensor, *, mended: bool) -> Tensor:
-    """The image score of the authors' code: the highest mean of a 3x3 window of patches: (B, h, w) → (B,).
+    """The image score of the authors' code, the highest mean of a 3x3 window of patches: (B, h, w) → (B,).
 
-    If `mended`, windows lie around every patch, smaller ones at the border. In the code they lie side by side, so that
-    a defect may be cut in four and the last one or two rows and columns may count for nothing.
+    If `mended`, a window lies around every patch and is smaller at the border. In the authors' code windows lie side by
+    side, so up to four windows may share a defect, and the last one or two rows and columns may not count.
+
+    Raises:
+        SettingError: unless `mended`, for a grid below 3x3 patches.
     """
     if mended:
         means = F.avg_pool2d(patch_scores, 3, stride=1, padding=1, count_include_pad=False)

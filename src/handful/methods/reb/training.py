@@ -1,11 +1,11 @@
-"""REB's first half: train a backbone to tell seven kinds of pictures apart, good ones and six synthetic defects.
+"""REB's first half: train a backbone to tell good pictures and six kinds of synthetic defects apart.
 
 Paper: Lyu, Mo and Wong, REB: Reducing Biases in Representation for Industrial Anomaly Detection, Knowledge-Based
 Systems, 2024, https://arxiv.org/abs/2308.12577. Reference code: ShuaiLYU/REB at 438314c. The second half, LDKNN, is
-`handful.methods.reb.scoring`; each serves without the other.
+`handful.methods.reb.scoring`; each half works without the other.
 
-The code freezes the trunk in the first 39 of 300 updates, statistics too. With the authors' settings, and the same
-batches, weights and head, losses, weights and the scores of LDKNN afterwards are those of the code
+The code freezes the trunk, its statistics too, in the first 39 of 300 updates. With the authors' settings and the
+code's batches, initial weights and head, our losses, final weights and scores of LDKNN equal the code's
 (tests/golden/reb_training_whole.md). Departures:
 
 - The default schedule is a small part of the authors' (100 updates of 28 pictures at 128 pixels for 300 of 504 at 256,
@@ -37,7 +37,7 @@ from handful.ops.defects import RECIPES, seven_variants
 from handful.ops.foreground import foreground
 from handful.ops.seeding import seeded
 
-# Their few-shot setting.
+# The authors' few-shot settings.
 AUTHORS = {"updates": 300, "sources": 36, "accumulate": 2, "size": 256, "frozen_stride": 0}
 CLASSES = 1 + len(RECIPES)
 HIDDEN = (512, 256)
@@ -49,15 +49,15 @@ class DefectClassification(Tuning):
     """REB's self-supervised training.
 
     Attributes:
-        updates: of the optimiser. Authors: 300.
-        sources: pictures drawn for each forward pass; each becomes seven. Authors, few-shot: 36.
-        accumulate: forward passes of one update. Authors, few-shot: 2.
-        size: side of the pictures, in pixels. Authors: 256.
-        warmup: share of the updates in which the trunk stays as it was and the head alone learns. Authors: 39 of 300.
-        lr: learning rate at the beginning, as the authors'.
-        turn: whether pictures are turned and mirrored; to be switched off where orientation may be a defect.
-        frozen_stride: layers before the first one of a greater stride stay as they are, statistics too: colours and
-            edges need no adapting, and would take nearly half of the time. 0 to train all, as the authors do.
+        updates: the number of updates of the optimiser. Authors: 300.
+        sources: the number of pictures drawn for a forward pass; each gives seven variants. Authors, few-shot: 36.
+        accumulate: the number of forward passes of an update. Authors, few-shot: 2.
+        size: the side of the pictures, in pixels. Authors: 256.
+        warmup: the share of the updates, at the beginning, in which only the head learns. Authors: 39 of 300.
+        lr: the learning rate at the beginning. Authors: 0.03.
+        turn: whether pictures are turned and mirrored; False for parts whose orientation may be a defect.
+        frozen_stride: layers before the first layer of a greater stride keep weights and statistics: colours and edges
+            need no adapting, and their training would take nearly half of the time. 0 trains all layers. Authors: 0.
         frozen_norms: whether normalisation layers of the trunk keep their statistics. Authors: no.
     """
 
@@ -127,9 +127,10 @@ class DefectClassification(Tuning):
         return total
 
     def _batch(self, generator: np.random.Generator) -> Tensor:
-        """Seven variants of each of `sources` references, drawn so that each comes as often as the others.
+        """Seven variants of each of `sources` references; the numbers of draws of two references differ by at most 1.
 
-        (7 · sources, 3, size, size) in [0, 1], class after class: of every seven in a row, 0 to 6.
+        Returns:
+            (7 · sources, 3, size, size) in [0, 1]; seven pictures in a row have the classes 0 to 6.
         """
         count = len(self._pictures)
         rows = np.concatenate([generator.permutation(count) for _ in range(math.ceil(self.sources / count))])
@@ -144,7 +145,8 @@ class DefectClassification(Tuning):
 def defect_loss(logits: Tensor) -> Tensor:
     """The mean binary cross-entropy of seven sigmoids against the class of each picture: (7 · n, 7) → ().
 
-    Pictures come class after class, as `seven_variants` gives them. Not a softmax: as the authors' code.
+    Seven pictures in a row have the classes 0 to 6, see `seven_variants`. The authors' code has sigmoids, no softmax,
+    too.
     """
     truth = torch.eye(CLASSES, device=logits.device).repeat(len(logits) // CLASSES, 1)
     return F.binary_cross_entropy_with_logits(logits, truth)
@@ -159,5 +161,8 @@ def _head(width: int) -> nn.Sequential:
 
 
 def _learning_rate(number: int, updates: int, highest: float) -> float:
-    """Half a cosine from the highest down, over 330 for every 300 updates, as the authors' schedule."""
+    """The learning rate of an update: half a cosine from `highest` down to `SMALLEST_LR`, over 1.1 times the updates.
+
+    In the authors' schedule the cosine takes 330 updates, of which 300 are made.
+    """
     return SMALLEST_LR + (highest - SMALLEST_LR) * (1 + math.cos(math.pi * number / (1.1 * updates))) / 2
