@@ -89,23 +89,28 @@ class OutputError(HandfulError, OSError):
 
 @contextmanager
 def needing(subject: str, extra: str) -> Iterator[None]:
-    """Import what needs the packages of an extra.
+    """Check the packages of an extra before imports that need these packages.
 
         with needing("`handful fit`", "fit"):
             from handful.detector import Detector
 
     Args:
-        subject: what needs them, the beginning of a sentence.
+        subject: the command or class that needs the packages; it begins the sentence.
         extra: a name in `EXTRAS`.
 
     Raises:
-        PackageError: where one of its packages is not installed.
+        PackageError: if a package of the extra is not installed.
     """
+    check_packages(subject, extra)
+    yield
+
+
+def check_packages(subject: str, extra: str) -> None:
+    """Raise PackageError if a package of an extra is not installed; `subject` begins the sentence, see `needing`."""
     missing = [package for module, package in EXTRAS[extra].items() if find_spec(module) is None]
     if missing:
         named = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
         raise PackageError(f'{subject} needs {named}: pip install "handful[{extra}]".', name=missing[0])
-    yield
 
 
 def first_cause(error: BaseException) -> BaseException:

@@ -16,7 +16,7 @@ from handful.cli.fit import fit
 from handful.cli.inspect import inspect
 from handful.cli.options import JsonOption
 from handful.cli.output import command_of, print_json, say, suggest
-from handful.errors import OutputError, needing
+from handful.errors import OutputError, check_packages
 
 CELLS = {"good": 60, "defective": 40}  # solar cells; 4 references are drawn from 20 of the good cells
 DRAWN = {"references": 4, "good": 12, "defective": 12}
@@ -36,8 +36,7 @@ def demo(
     The pictures are real ones of solar cells where the package elpv-dataset is installed (`pip install
     "handful[demo]"`), else a product that this command draws. A browser opens where a terminal is attached.
     """
-    with needing("`handful demo`", "fit"):
-        pass  # before anything is written
+    check_packages("`handful demo`", "fit")  # before anything is written
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         came = "a folder that is not empty" if out.is_dir() else "a file"
         raise OutputError(f"{out} must be new, or an empty folder, got {came}; choose another with --out FOLDER.")
