@@ -135,7 +135,7 @@ def _of_originals(inspector: Inspector, originals: Sequence[Path], problems: lis
         if reference.sha256 not in found:
             problems.append(
                 f"Reference {number + 1} must be among the pictures, got none with its digest "
-                f"{reference.sha256[:12]}; give the folder that `fit` was given, its files unchanged."
+                f"{reference.sha256[:12]}; give the folder of `fit` and the pictures learnt since, unchanged."
             )
             continue
         path = found[reference.sha256]
