@@ -34,6 +34,9 @@ SETTLING = 2.0  # seconds until the record of two runs that begin at once in a s
 class Found:
     """The result of planning.
 
+        found: handful.scale.Found = handful.scale.plan("scores", pictures=["archive/"], inspector="part.handful")
+        print(found.pictures, found.run.shards)
+
     Attributes:
         run: the record of the run.
         pictures: the number of pictures that this call planned; 0 where a run was found as it was asked for.

@@ -45,6 +45,9 @@ Judge = Callable[[bytes, str], tuple[Inspection, str | None]]  # a picture's byt
 class Options:
     """The settings of the workers of one call of `handful.scale.score`.
 
+        options = handful.scale.Options(threads=2, seconds=30)
+        summaries = list(handful.scale.score("scores", workers=1, options=options))
+
     Attributes:
         attempt: names the call; attempts are counted within it.
         threads: of each worker.
@@ -66,6 +69,9 @@ class Options:
 @dataclass(frozen=True)
 class ShardSummary:
     """The outcome of a shard.
+
+        summary: handful.scale.ShardSummary = handful.scale.Worker("scores")(0)
+        print(summary.pictures, summary.failed)
 
     Attributes:
         shard: the number of the shard.
