@@ -124,12 +124,11 @@ def test_a_run_goes_on_where_parts_are_missing(scored, part_bytes):
     assert part_bytes(out) == before
 
 
-@pytest.mark.parametrize("engine", ["local"])
-def test_pictures_that_end_their_process_get_a_row_each(scored, archive_folder, saved_with_graph, stubs, engine):
+def test_pictures_that_end_their_process_get_a_row_each(scored, archive_folder, stubs):
     clean, _ = scored("clean")
     for name, kind in (("day0/000", "segfault"), ("day1/001", "memory"), ("day2/005", "forever")):
         shutil.copy(archive_folder / f"{name}.png", archive_folder / f"{name}-{kind}.png")
-    out, _ = scored("poisoned", engine=engine, opening=stubs.poisoned, seconds=2.0, shard=26)
+    out, _ = scored("poisoned", opening=stubs.poisoned, seconds=2.0, shard=26)
     rows = {Path(row["path"]).name: row for row in scale.table(out).to_pylist()}
     assert {name: row["error"] for name, row in rows.items() if row["error"]} == {
         "000-segfault.png": "CRASH",
@@ -248,6 +247,18 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path, saved_with_graph, stubs, 
                 killed += 1
     assert killed == 2
     assert len(scale.table(out, columns=["path"])) == 60
+
+
+def test_the_summary_follows_workers_of_another_program(scored, archive_folder, saved_with_graph, picture_factory):
+    """An extension is scored by workers alone, as on Spark: the next command writes the summary."""
+    out, _ = scored()
+    Image.fromarray(picture_factory(70)).save(archive_folder / "later.png")
+    scale.plan(out, pictures=[str(archive_folder)], inspector=str(saved_with_graph), shard=5, extend=True)
+    worker = scale.Worker(out)
+    for shard in scale.todo(out):
+        worker(shard)
+    assert list(scale.score(out)) == []
+    assert json.loads(Path(out, "summary.json").read_text())["pictures"] == 24
 
 
 def test_equal_pictures_may_be_kept_once(scored, archive_folder):

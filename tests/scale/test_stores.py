@@ -170,8 +170,9 @@ def test_tar_files_and_a_manifest_of_a_store(at, archive_folder, saved_with_grap
     names = [f"first.tar#{path.name}" for path in files[:12]] + [f"{root}/rest/{path.name}" for path in files[12:]]
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.table({"path": names, "product": ["part"] * 23}), sink)
+    Place.at(at("inspectors/part.handful")).put(saved_with_graph.read_bytes())
     Place.at(at("mixed/all.parquet")).put(sink.getvalue().to_pybytes())
-    scale.plan(at("out"), manifest=at("mixed/all.parquet"), inspectors=str(saved_with_graph.parent), shard=7)
+    scale.plan(at("out"), manifest=at("mixed/all.parquet"), inspectors=at("inspectors"), shard=7)
     assert not [summary.failed for summary in scored_all(at("out")) if summary.failed]
     local, _ = scored()
     assert answers(at("out")) == answers(local)

@@ -88,6 +88,11 @@ class Place:
         return cls(store, path.rstrip("/"), address.rstrip("/"), query)
 
     @property
+    def address(self) -> str:
+        """The path or URI that leads here from any machine and folder."""
+        return f"{self.uri}?{self.query}" if self.query else self.uri
+
+    @property
     def is_local(self) -> bool:
         """Whether the place lies in this machine's file system."""
         return isinstance(self.store, fs.LocalFileSystem)

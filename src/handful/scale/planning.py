@@ -239,10 +239,12 @@ class _Inspectors:
         Raises:
             InspectorError: if the file is missing or damaged, or holds no graph of its method.
         """
-        if address is None:
-            address = self._single or str(self._folder).rstrip("/") + f"/{product}.handful"
+        if address is not None or self._single is not None:
+            place = Place.at(address or str(self._single))
+        else:
+            place = Place.at(str(self._folder)) / f"{product}.handful"
+        address = place.uri
         if address not in self._digests:
-            place = Place.at(address)
             try:
                 content = place.read()
             except (OSError, pa.ArrowException) as error:
