@@ -22,7 +22,7 @@ ROWS = [
     {"fitting", "report"},
     {"saved", "training"},
     {"inspector", "corrections"},
-    {"detector"},
+    {"detector", "scale"},
     {"evaluation", "sklearn"},
     {"cli"},
 ]
@@ -40,14 +40,14 @@ ONLY_IN = {  # the one file or room that may import a package
         f"cli/{name}.py"
         for name in (
             *("bench", "correct", "data", "demo", "doctor", "export", "fit", "info", "inspect"),
-            *("main", "options", "papers", "train"),
+            *("main", "options", "papers", "score", "train"),
         )
     },
     "FrEIA": {"ops/flow.py"},
     "jinja2": {"report/html.py"},
     "markupsafe": {"report/html.py"},
     "kornia": {"data/corruption.py"},
-    "rich": {"data/progress.py", "cli/output.py", "cli/cells.py", "cli/train.py"},
+    "rich": {"data/progress.py", "cli/output.py", "cli/cells.py", "cli/score.py", "cli/train.py"},
     "safetensors": {
         "backbones/__init__.py",
         "backbones/clip.py",
@@ -77,6 +77,10 @@ ONLY_IN = {  # the one file or room that may import a package
         "ops/flow.py",
         "ops/foreground.py",
     },
+    "pyarrow": {
+        f"scale/{name}.py" for name in ("places", "planning", "results", "rows", "run", "scoring", "sources", "worker")
+    },
+    "ray": {"scale/engines/ray.py"},
     "polars": {"evaluation/tables.py", "evaluation/plots.py"},
     "matplotlib": {"evaluation/papers/figure.py", "evaluation/plots.py", "evaluation/sheets.py"},
 }

@@ -42,6 +42,8 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "corrupt": {**_FIT, "kornia": "kornia"},
     "export": {**_FIT, "onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
     "fit": _FIT,
+    "ray": {"pyarrow": "pyarrow", "ray": "ray[data]"},
+    "scale": {"pyarrow": "pyarrow"},
     "sklearn": {**_FIT, "sklearn": "scikit-learn"},
     "train": {**_FIT, "FrEIA": "FrEIA", "sklearn": "scikit-learn"},
 }

@@ -26,6 +26,7 @@ from handful.cli.info import info
 from handful.cli.inspect import inspect
 from handful.cli.options import ManyValues
 from handful.cli.output import FAILED, complain, say
+from handful.cli.score import score
 from handful.errors import HandfulError
 from handful.version import __version__
 
@@ -75,7 +76,7 @@ def _handful(
 
 for verb in (fit, inspect, info, papers.papers, demo):
     app.command()(verb)
-for repeating in (doctor, export, correct.threshold, correct.teach, bench.bench):
+for repeating in (doctor, export, score, correct.threshold, correct.teach, bench.bench):
     app.command(cls=ManyValues)(repeating)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")

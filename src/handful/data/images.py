@@ -40,6 +40,7 @@ __all__ = [
     "name_of",
     "read_picture",
     "stream",
+    "unreadable",
 ]
 
 PictureSource = Union[
@@ -195,6 +196,8 @@ def read_picture(
     name = name or name_of(source) or "picture"
     try:
         if isinstance(source, (bytes, bytearray, memoryview)):
+            if not len(source):
+                raise RefusedError("must be a picture, got an empty file; copy it again.")
             return _picture(name, decode(bytes(source), Wanted(detail, max_pixels)))
         if hasattr(source, "read"):
             data = _content(source)
@@ -215,6 +218,11 @@ def read_picture(
     except RefusedError as refused:
         raise ImageError(f"{name} {refused}") from refused
     return Picture(name, pixels, (pixels.shape[1], pixels.shape[0]))
+
+
+def unreadable(name: str, said: object) -> ImageError:
+    """The error for a picture of which no byte can be read; `said` is the reason."""
+    return ImageError(f"{name} must be a readable picture, got: {said}; check the path.")
 
 
 def held(source: PictureSource) -> PictureSource:
@@ -278,8 +286,7 @@ def _read_file(path: Path, wanted: Wanted) -> Picture:
         file, number = _file_and_number(path)
         data = file.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        said = error.strerror if isinstance(error, OSError) else error
-        raise ImageError(f"{path} must be a readable picture, got: {said}; check the path.") from error
+        raise unreadable(str(path), error.strerror if isinstance(error, OSError) else error) from error
     if not data:
         raise ImageError(f"{path} must be a picture, got an empty file; copy it again.")
     try:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from handful.scale.pool import cores
 from handful.version import __version__
 
 NAME = "handful"
@@ -106,16 +107,6 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def cores() -> dict[str, float | int | None]:
-    """The numbers of cores: in the computer, usable by this process, and granted by its container (None for all)."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    granted = None
-    with suppress(OSError, ValueError):
-        share, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        granted = None if share == "max" else int(share) / int(period)
-    return {"there": os.cpu_count(), "usable": usable, "granted": granted}
 
 
 def requirements(lines: list[str]) -> list[Requirement]:

@@ -1,0 +1,98 @@
+"""The engine `ray`: actors of Ray Data, on this machine or a cluster.
+
+Only shard numbers and summaries travel through Ray. No operator reads or writes beside the actors, which would wait for
+the processors that the actors hold. Ray starts an actor that has ended again, without a limit; a shard that ends its
+actor twice is scored carefully, so that the limit is ours.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+from numpy.typing import NDArray
+
+from handful.errors import ProcessError
+from handful.scale.pool import THREAD_VARIABLES
+from handful.scale.worker import Options, ShardSummary, Worker
+
+WINDOW = 10_000  # shards that are handed to Ray at once, so that its driver's memory stays bounded
+
+
+class _Actor:
+    """A worker in an actor: takes a batch of one shard number, gives its summary."""
+
+    def __init__(self, out: str, options: Options) -> None:
+        self._worker = Worker(out, options)
+
+    def __call__(self, batch: dict[str, NDArray[np.int64]]) -> dict[str, list[Any]]:
+        return {"summary": [json.dumps(self._worker(int(shard)).as_dict()) for shard in batch["id"]]}
+
+
+def summaries(
+    out: str, options: Options, shards: Sequence[int], *, workers: int | None, address: str | None
+) -> Iterator[ShardSummary]:
+    """Score shards.
+
+    Args:
+        out: the folder of the run, which every machine of the cluster reaches under the same address.
+        options: of the workers.
+        shards: their numbers, in the order in which they are handed out.
+        workers: the number of actors; None for as many as the cluster has processors for.
+        address: of a cluster, ray://HOST:PORT or auto; None for this machine.
+
+    Raises:
+        ProcessError: if Ray does not start, or gives up.
+    """
+    started = not ray.is_initialized()
+    if started:
+        _start(address)
+    try:
+        processors = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+        count = workers or max(1, int(processors // options.threads))
+        for start in range(0, len(shards), WINDOW):
+            yield from _window(out, options, shards[start : start + WINDOW], count)
+    except ray.exceptions.RayError as error:
+        raise ProcessError(
+            f"Ray must finish the shards that it was given, got: {str(error).strip().splitlines()[-1]}; look at its "
+            f"messages, then give the same command again."
+        ) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _start(address: str | None) -> None:
+    """Start Ray on this machine, or reach a cluster, without Ray's own messages."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns of its default
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise ProcessError(
+            f"Ray must start or be reached{f' at {address}' if address else ''}, got: "
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}; check the address, and that the versions "
+            f"of Ray and Python are the same on all machines."
+        ) from error
+
+
+def _window(out: str, options: Options, shards: Sequence[int], count: int) -> Iterator[ShardSummary]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    numbers = ray.data.from_items([{"id": shard} for shard in shards], override_num_blocks=len(shards))
+    scored = numbers.map_batches(
+        _Actor,
+        fn_constructor_args=(out, options),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(count, len(shards)), max_tasks_in_flight_per_actor=2),
+        num_cpus=options.threads,
+        runtime_env={"env_vars": dict.fromkeys(THREAD_VARIABLES, str(options.threads))},
+    )
+    for row in scored.iter_rows():
+        yield ShardSummary(**json.loads(row["summary"]))

@@ -1,0 +1,382 @@
+"""The plan of a run: every picture gets a shard and a row, and every shard one inspector.
+
+Pictures keep the order of their source; a shard is closed as soon as it is full, so that memory holds one open shard
+for each inspector and 16 bytes for each picture (to recognise a picture that is named twice), whatever the number of
+pictures.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from handful.data.listing import LeftOut
+from handful.errors import InputError, InspectorError, SettingError
+from handful.graphs.names import SCORING_ENTRY
+from handful.saved import archive
+from handful.scale import run as record
+from handful.scale.places import Place, Stores, reading
+from handful.scale.run import PLANNED, SHARDS, Plan, Run
+from handful.scale.sources import Sources
+
+SHARD = 2_000  # pictures
+FILE = 1_000_000  # pictures of a plan's file
+SETTLING = 2.0  # seconds until the record of two runs that begin at once in a store is surely the later of the two
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of planning.
+
+    Attributes:
+        run: the record of the run.
+        pictures: the number of pictures that this call planned; 0 where a run was found as it was asked for.
+        twice: the number of pictures left out because they were named before.
+        left_out: other files in the sources, at most the first 65,536.
+        left_out_count: the number of other files.
+    """
+
+    run: Run
+    pictures: int = 0
+    twice: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    left_out_count: int = 0
+
+
+def plan(
+    out: str,
+    *,
+    pictures: Sequence[str] = (),
+    inspector: str | None = None,
+    manifest: str | None = None,
+    inspectors: str | None = None,
+    shard: int = SHARD,
+    max_pixels: int | None = None,
+    extend: bool = False,
+) -> Found:
+    """Plan a run, or find it as it was planned before.
+
+        handful.scale.plan("scores", pictures=["archive/"], inspector="part.handful")
+
+    Args:
+        out: the folder of the run, a path or a URI.
+        pictures: folders, prefixes of a bucket, tar files, pictures, or manifests, of a single product.
+        inspector: of that product, a saved inspector.
+        manifest: a Parquet file with the columns `path` and `product`, instead of `pictures` and `inspector`.
+        inspectors: the folder of the saved inspectors of `manifest`, PRODUCT.handful.
+        shard: the largest number of pictures that are scored and written together.
+        max_pixels: refuse pictures of more pixels before decoding; None for each inspector's own limit.
+        extend: plan the pictures that the run does not hold yet, as rows after its last.
+
+    Raises:
+        SettingError: if the arguments do not go together, or the run was planned with others.
+        InputError: if a source or the run's record cannot be read, or no picture is found.
+        InspectorError: if an inspector is missing, damaged, or holds no graph.
+        OutputError: if the plan cannot be written.
+    """
+    _check(pictures, inspector, manifest, inspectors, shard)
+    place = Place.at(out)
+    place.sweep()
+    found = record.read(place)
+    sources = tuple(_absolute(uri) for uri in ([manifest] if manifest else pictures))
+    if not sources:
+        if found is None:
+            raise InputError(f"A run must have been planned, got none in {place.uri}; name --pictures or --manifest.")
+        return Found(found)
+    known = _Inspectors(inspector, inspectors)
+    if found is not None and not extend:
+        _check_same(found, sources, known, shard, max_pixels)
+        return Found(found)
+    if found is not None and (found.shard, found.max_pixels) != (shard, max_pixels):
+        raise SettingError(_other(found, "the options", f"--shard {found.shard}", f"--shard {shard}"))
+    run = found or Run(place, shard, max_pixels, {})
+    run = Run(place, run.shard, run.max_pixels, {**run.queries, **_queries(sources)}, run.plans)
+    return _planned(run, found, sources, known)
+
+
+def _planned(run: Run, before: Run | None, sources: tuple[str, ...], known: "_Inspectors") -> Found:
+    """Plan the pictures of the sources that the run does not hold yet, and write the plan."""
+    seen = _Seen()
+    for table in run.plan_tables(["inspector_sha256", "path", "version"]):
+        seen.new(table["inspector_sha256"], table["path"], table["version"])
+    writer = _Writer(run, sources)
+    given, twice = Sources(sources, Stores(run.queries)), 0
+    for table in given.tables():
+        for sha256, rows in known.by_inspector(table):
+            new = seen.new(rows["inspector_sha256"], rows["path"], rows["version"])
+            twice += len(rows) - int(new.sum())
+            writer.add(sha256, rows.filter(pa.array(new)))
+    if not writer.pictures and before is None:
+        raise InputError(f"There must be a picture, got none in {', '.join(sources)}; check the path.")
+    if writer.pictures:
+        known.copy(run)
+        run = writer.finish(known.used)
+        if before is None:
+            run = _first(run)
+        else:
+            run.put()
+    left_out = tuple(given.left_out)
+    return Found(run, writer.pictures, twice if before is None else 0, left_out, given.left_out_count)
+
+
+def _first(run: Run) -> Run:
+    """Write the record of a new run; where two runs begin at once, both go on with the same record."""
+    if (other := record.read(run.out)) is not None:
+        return other
+    run.put()
+    if not run.out.is_local:
+        time.sleep(SETTLING)
+    return record.read(run.out) or run
+
+
+def _check(
+    pictures: Sequence[str], inspector: str | None, manifest: str | None, inspectors: str | None, shard: int
+) -> None:
+    if shard < 1:
+        raise SettingError(f"A shard must hold at least 1 picture, got {shard}; leave it out for {SHARD}.")
+    if bool(pictures) != bool(inspector) or bool(manifest) != bool(inspectors) or (pictures and manifest):
+        raise SettingError(
+            "A run must have INSPECTOR and --pictures for one product, or --manifest and --inspectors for many, got "
+            "another combination; give one pair, or neither to go on with a run."
+        )
+
+
+def _check_same(run: Run, sources: Sequence[str], known: "_Inspectors", shard: int, max_pixels: int | None) -> None:
+    """Raise SettingError where a run was planned with other sources, inspectors or options."""
+    if run.shard != shard:
+        raise SettingError(_other(run, "the options", f"--shard {run.shard}", f"--shard {shard}"))
+    if run.max_pixels != max_pixels:
+        raise SettingError(_other(run, "the options", f"--max-pixels {run.max_pixels}", f"{max_pixels}"))
+    if not any(tuple(sources) == plan.sources for plan in run.plans):
+        raise SettingError(_other(run, "the pictures", ", ".join(run.plans[-1].sources), ", ".join(sources)))
+    latest = next(plan for plan in reversed(run.plans) if plan.sources == tuple(sources))
+    for product, sha256 in latest.inspectors.items():
+        if known.sha256(product) != sha256:
+            raise SettingError(
+                f"{run.out.uri} must go on with the inspectors of its start, got another inspector of {product}; leave "
+                f"inspector and pictures out to go on with the run's own copy, add --extend to score every picture "
+                f"with the new inspector too, or name another folder."
+            )
+
+
+def _other(run: Run, noun: str, had: str, came: str) -> str:
+    return (
+        f"{run.out.uri} must go on with {noun} of its start, {had}, got {came}; name another folder, or add --extend "
+        f"for further pictures."
+    )
+
+
+def _absolute(uri: str) -> str:
+    """An address as the record keeps it: a path in full, a URI with its query."""
+    return uri if "://" in uri else Place.at(uri).uri
+
+
+def _queries(sources: Sequence[str]) -> dict[str, str]:
+    """The queries of the sources' stores, by scheme."""
+    found: dict[str, str] = {}
+    for uri in sources:
+        place = Place.at(uri)
+        if not place.is_local and place.query:
+            scheme = place.uri.partition("://")[0]
+            if found.setdefault(scheme, place.query) != place.query:
+                raise SettingError(
+                    f"The stores of a run must have the same options for each scheme, got {found[scheme]} and "
+                    f"{place.query} for {scheme}; score them in two runs."
+                )
+    return found
+
+
+class _Inspectors:
+    """The saved inspectors of a run by product, each read once.
+
+    Attributes:
+        used: the sha256 of the inspector of each product that has a picture.
+    """
+
+    def __init__(self, single: str | None, folder: str | None) -> None:
+        self._single, self._folder = single, folder
+        self._contents: dict[str, bytes] = {}  # by sha256
+        self._digests: dict[str, str] = {}  # by address
+        self.used: dict[str, str] = {}
+
+    def by_inspector(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+        """Split a batch of pictures by inspector, and add the columns of the plan.
+
+        Raises:
+            InputError: if a product is missing.
+            InspectorError: see `sha256`.
+        """
+        if self._single is not None:
+            product = Place.at(self._single).name.removesuffix(".handful")
+            sha256 = self.sha256(product)
+            self.used[product] = sha256
+            yield sha256, _with(table, product, sha256)
+            return
+        keys = [(one["product"], one["inspector"]) for one in table.select(["product", "inspector"]).to_pylist()]
+        rows: dict[tuple[str, str | None], list[int]] = {}
+        for number, key in enumerate(keys):
+            rows.setdefault(key, []).append(number)
+        for (product, address), numbers in rows.items():
+            if product is None:
+                raise InputError("Every row of a manifest must have a product, got a row without; add it.")
+            sha256 = self.sha256(product, address)
+            self.used[product] = sha256
+            yield sha256, _with(table.take(numbers), product, sha256)
+
+    def sha256(self, product: str, address: str | None = None) -> str:
+        """The digest of the file of a product's inspector.
+
+        Raises:
+            InspectorError: if the file is missing or damaged, or holds no graph of its method.
+        """
+        if address is None:
+            address = self._single or str(self._folder).rstrip("/") + f"/{product}.handful"
+        if address not in self._digests:
+            place = Place.at(address)
+            try:
+                content = place.read()
+            except (OSError, pa.ArrowException) as error:
+                raise InspectorError(
+                    f"The inspector of {product} must exist and be readable, got {place.uri}: "
+                    f"{getattr(error, 'strerror', None) or 'it cannot be read'}; fit it, or leave its pictures out."
+                ) from error
+            _, _, entries = archive.read(content, name=place.uri)
+            if SCORING_ENTRY not in entries:
+                raise InspectorError(
+                    f"{place.uri} must hold a graph of its method to score many pictures, got none; fit it with a "
+                    f"method and an engine that have a graph, see docs/export.md."
+                )
+            digest = hashlib.sha256(content).hexdigest()
+            self._digests[address], self._contents[digest] = digest, content
+        return self._digests[address]
+
+    def copy(self, run: Run) -> None:
+        """Copy the inspectors in use to the run."""
+        for sha256 in set(self.used.values()):
+            place = run.inspector(sha256)
+            with reading(place, "an inspector"):
+                there = place.is_file()
+            if not there:
+                place.put(self._contents[sha256])
+
+
+def _with(table: pa.Table, product: str, sha256: str) -> pa.Table:
+    count = len(table)
+    columns = {name: table[name] for name in ("path", "bytes", "version", "offset")}
+    columns["product"] = pa.repeat(pa.scalar(product), count)
+    columns["inspector_sha256"] = pa.repeat(pa.scalar(sha256), count)
+    return pa.table(columns)
+
+
+@dataclass
+class _Writer:
+    """Fills shards, and writes the files of a plan.
+
+    Attributes:
+        pictures: the number of pictures so far.
+    """
+
+    run: Run
+    sources: tuple[str, ...]
+    pictures: int = 0
+    _open: dict[str, list[pa.Table]] = field(default_factory=dict)
+    _shards: list[tuple[int, str, int, int]] = field(default_factory=list)
+    _files: int = 0
+    _file: parquet.ParquetWriter | None = None
+    _buffer: pa.BufferOutputStream | None = None
+
+    def __post_init__(self) -> None:
+        self._plan = Plan(secrets.token_hex(4), self.sources, {}, self.run.shards, 0, 0, max(1, FILE // self.run.shard))
+
+    def add(self, sha256: str, rows: pa.Table) -> None:
+        """Add pictures of one inspector; full shards are written."""
+        self.pictures += len(rows)
+        waiting = pa.concat_tables([*self._open.pop(sha256, []), rows])
+        size = self.run.shard
+        whole = len(waiting) // size * size
+        for start in range(0, whole, size):
+            self._close(sha256, waiting.slice(start, size))
+        if whole < len(waiting):
+            self._open[sha256] = [waiting.slice(whole)]
+
+    def finish(self, inspectors: dict[str, str]) -> Run:
+        """Write the shards that are not full and the list of shards; the run with the plan, not yet recorded."""
+        for sha256, tables in self._open.items():
+            self._close(sha256, pa.concat_tables(tables))
+        self._end_file()
+        columns = list(zip(*self._shards, strict=True))
+        shards = pa.table([pa.array(c, f.type) for c, f in zip(columns, SHARDS, strict=True)], schema=SHARDS)
+        self._put(self.run.shards_file(self._plan), shards)
+        done = Plan(
+            self._plan.id,
+            self.sources,
+            dict(sorted(inspectors.items())),
+            self._plan.first_shard,
+            len(self._shards),
+            self.pictures,
+            self._plan.shards_a_file,
+        )
+        return self.run.with_plan(done)
+
+    def _close(self, sha256: str, rows: pa.Table) -> None:
+        """Write a shard as a row group."""
+        shard, count = self._plan.first_shard + len(self._shards), len(rows)
+        table = rows.append_column("shard", pa.repeat(pa.scalar(shard, pa.int32()), count))
+        table = table.append_column("row", pa.array(np.arange(count, dtype=np.int32)))
+        if self._file is None:
+            self._buffer = pa.BufferOutputStream()
+            self._file = parquet.ParquetWriter(self._buffer, PLANNED, compression="zstd")
+        self._file.write_table(table.select(PLANNED.names).combine_chunks(), row_group_size=count)
+        size = sum(size or 0 for size in table["bytes"].to_pylist())
+        self._shards.append((shard, sha256, count, size))
+        if len(self._shards) % self._plan.shards_a_file == 0:
+            self._end_file()
+
+    def _end_file(self) -> None:
+        if self._file is None or self._buffer is None:
+            return
+        self._file.close()
+        self.run.plan_file(self._plan, self._files).put(self._buffer.getvalue())
+        self._files, self._file, self._buffer = self._files + 1, None, None
+
+    def _put(self, place: Place, table: pa.Table) -> None:
+        buffer = pa.BufferOutputStream()
+        parquet.write_table(table, buffer, compression="zstd")
+        place.put(buffer.getvalue())
+
+
+class _Seen:
+    """The identities of pictures: 16 bytes of a digest each, in sorted arrays, so that memory grows slowly."""
+
+    def __init__(self) -> None:
+        self._sorted: list[NDArray[np.bytes_]] = []  # each at least twice as long as the next
+
+    def new(self, *columns: pa.ChunkedArray) -> NDArray[np.bool_]:
+        """Whether each row is met for the first time, here and in all calls before."""
+        keys = np.array(
+            [
+                hashlib.blake2b("\0".join(row).encode(), digest_size=16).digest()
+                for row in zip(*(column.to_pylist() for column in columns), strict=True)
+            ],
+            dtype="S16",
+        )
+        first = np.zeros(len(keys), bool)
+        first[np.unique(keys, return_index=True)[1]] = True
+        for known in self._sorted:
+            place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+            first &= known[place] != keys
+        self._add(np.sort(keys[first]))
+        return first
+
+    def _add(self, keys: NDArray[np.bytes_]) -> None:
+        if not len(keys):
+            return
+        while self._sorted and len(self._sorted[-1]) < 2 * len(keys):
+            keys = np.sort(np.concatenate([self._sorted.pop(), keys]))
+        self._sorted.append(keys)

@@ -1,0 +1,196 @@
+"""The results of a run: the table of its parts, its summary, and compacted files."""
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import dataset, parquet
+
+from handful.errors import InputError
+from handful.scale.places import Place, patiently, reading
+from handful.scale.rows import SCHEMA
+from handful.scale.run import Run
+from handful.scale.worker import read_run
+
+COMPACTED = 512 << 20  # bytes of a compacted file, about
+GROUP = 65_536  # rows of a row group in a compacted file
+
+
+def table(out: str, *, columns: Sequence[str] | None = None, distinct: bool = False) -> pa.Table:
+    """The rows of a run that are there, in the order of the plan.
+
+        scores = handful.scale.table("scores", columns=["path", "score"])
+
+    Args:
+        out: the folder of the run, a path or a URI.
+        columns: the names of the columns; None for all.
+        distinct: keep a single row of pictures with equal bytes under the same inspector.
+
+    Raises:
+        InputError: if there is no run, or a part cannot be read.
+    """
+    run = read_run(out)
+    keys = ["inspector_sha256", "picture_sha256"]
+    wanted = list(columns or SCHEMA.names)
+    unknown = [name for name in wanted if name not in SCHEMA.names]
+    if unknown:
+        raise InputError(f"A column must be among {', '.join(SCHEMA.names)}, got {unknown[0]}.")
+    with reading(run.out, "the folder of a run"):
+        found = parts(run).to_table(columns=list(dict.fromkeys([*wanted, *(keys if distinct else [])])))
+    return _distinct(found, keys).select(wanted) if distinct else found
+
+
+def parts(run: Run) -> dataset.Dataset:
+    """The files that hold the rows of a run, in the order of the plan: compacted files, then parts."""
+    compacted = _compacted(run)
+    files = [run.out / "compacted" / name for name in compacted["files"]]
+    files += [run.part(shard) for shard in sorted(run.done()) if shard >= compacted["shards"]]
+    return dataset.dataset([file.path for file in files], schema=SCHEMA, format="parquet", filesystem=run.out.store)
+
+
+def finish(run: Run, *, changed: bool) -> None:
+    """Write summary.json and failures.parquet, out of the parts."""
+    place = run.out / "summary.json"
+    if not changed and place.is_file():
+        return
+    verdicts, errors, count = Counter[str](), Counter[str](), 0
+    failures: list[pa.RecordBatch] = []
+    for batch in parts(run).to_batches(batch_size=GROUP):
+        count += len(batch)
+        verdicts.update(_counts(batch["verdict"]))
+        errors.update(_counts(batch["error"]))
+        failed = batch.filter(pc.is_valid(batch["error"]))
+        if len(failed):
+            failures.append(failed)
+    buffer = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_batches(failures, SCHEMA), buffer, compression="zstd")
+    (run.out / "failures.parquet").put(buffer.getvalue())
+    place.put(json.dumps(_summary(run, count, verdicts, errors), indent=1).encode())
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """The contents of summary.json.
+
+    Raises:
+        InputError: if the file is missing or no JSON.
+    """
+    place = run.out / "summary.json"
+    with reading(place, "the summary of a run"):
+        content = place.read()
+    try:
+        found: dict[str, Any] = json.loads(content)
+    except ValueError as error:
+        raise InputError(
+            f"{place.uri} must be the summary of a run, got: {error}; remove it and score again."
+        ) from error
+    return found
+
+
+def compact(out: str) -> int:
+    """Copy the rows of a finished run into few large files, OUT/compacted; the number of these files.
+
+    The parts stay, for resuming and for `cmp`. `table` reads the compacted files in place of their parts.
+
+        handful.scale.compact("scores")
+
+    Raises:
+        InputError: if there is no run, or it is not finished.
+        OutputError: if a file cannot be written.
+    """
+    run = read_run(out)
+    done = len(run.done())
+    if done < run.shards:
+        raise InputError(
+            f"A run must be finished to be compacted, got {done} of {run.shards} shards in {run.out.uri}; score the "
+            f"rest."
+        )
+    before = _compacted(run)
+    files, first = list(before["files"]), before["shards"]
+    with tempfile.TemporaryDirectory() as folder:
+        for path in _large_files(run, range(first, run.shards), Path(folder)):
+            name = f"{len(files):05d}.parquet"
+            _copy(path, run.out / "compacted" / name)
+            path.unlink()
+            files.append(name)
+    index = {"shards": run.shards, "files": files}
+    (run.out / "compacted" / "index.json").put(json.dumps(index).encode())
+    return len(files)
+
+
+def forget_compacted(run: Run) -> None:
+    """Let the parts count again in place of the compacted files, before parts are replaced."""
+    (run.out / "compacted" / "index.json").remove()
+
+
+def _large_files(run: Run, shards: Sequence[int], folder: Path) -> Iterator[Path]:
+    """Write the rows of shards to files of about `COMPACTED` bytes, one after the other."""
+    waiting: list[pa.Table] = []
+    writer: parquet.ParquetWriter | None = None
+    path = folder / "rows.parquet"
+    for shard in shards:
+        place = run.part(shard)
+        with reading(place, "a part"), place.store.open_input_file(place.path) as file:
+            waiting.append(parquet.read_table(file, schema=SCHEMA))
+        last = shard == shards[-1]
+        if sum(map(len, waiting)) >= GROUP or last:
+            writer = writer or parquet.ParquetWriter(path, SCHEMA, compression="zstd")
+            writer.write_table(pa.concat_tables(waiting).combine_chunks())
+            waiting = []
+        if writer is not None and (last or path.stat().st_size >= COMPACTED):
+            writer.close()
+            writer = None
+            yield path
+
+
+def _copy(path: Path, place: Place) -> None:
+    """Copy a file of this machine to a place; a half copy is named by no index, and is written anew."""
+
+    def once() -> None:
+        place.store.create_dir(place.parent.path)
+        with path.open("rb") as source, place.store.open_output_stream(place.path) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    patiently(once)
+
+
+def _compacted(run: Run) -> dict[str, Any]:
+    """The index of the compacted files: their names, and the number of shards that they hold, from the first on."""
+    place = run.out / "compacted" / "index.json"
+    with reading(place, "the index of compacted files"):
+        if not place.is_file():
+            return {"shards": 0, "files": []}
+        found: dict[str, Any] = json.loads(place.read())
+    return found
+
+
+def _distinct(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The first row of each key; rows without a digest all stay."""
+    seen = set[tuple[Any, ...]]()
+    kept = []
+    for number, key in enumerate(zip(*(rows[name].to_pylist() for name in keys), strict=True)):
+        if None in key or key not in seen:
+            seen.add(key)
+            kept.append(number)
+    return rows.take(kept)
+
+
+def _counts(values: pa.Array) -> dict[str, int]:
+    """The number of each value that is not null."""
+    return {one["values"]: one["counts"] for one in pc.value_counts(values.drop_null()).to_pylist()}
+
+
+def _summary(run: Run, count: int, verdicts: Counter[str], errors: Counter[str]) -> dict[str, Any]:
+    return {
+        "pictures": count,
+        "planned": run.pictures,
+        "shards": run.shards,
+        "verdicts": dict(sorted(verdicts.items())),
+        "errors": dict(sorted(errors.items())),
+        "products": sorted({product for plan in run.plans for product in plan.inspectors}),
+    }
