@@ -277,3 +277,27 @@ def test_a_product_among_others_is_refused_and_good_pictures_are_learnt_without_
     with pytest.raises(InputError, match="almost uniform"):
         Detector().fit([*bottles(3), np.full((512, 512, 3), 128, np.uint8)])
     assert Detector().fit(bottles(4)).oddities == ()
+
+
+@pytest.mark.parametrize("category", ["mvtec_ad/bottle", "mvtec_ad/pill", "mvtec_ad/screw"])
+def test_a_scored_archive_has_the_answers_of_inspect(category, tmp_path):
+    from handful import scale
+
+    Detector().fit(references(category, shots=2, seed=0)).save(tmp_path / "part.handful")
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for number, sample in enumerate(category_in(category).test[::6]):
+        (folder / f"{number:03}{Path(sample.path).suffix}").symlink_to(sample.path)
+    assert handful("score", tmp_path / "part.handful", "--pictures", folder, "--out", tmp_path / "out").returncode == 0
+    expected = map(json.loads, handful("inspect", tmp_path / "part.handful", folder, "--json").stdout.splitlines()[:-1])
+    rows = scale.table(str(tmp_path / "out")).to_pylist()
+    assert {row["verdict"] for row in rows} >= {"OK", "DEFECT"}
+    shared = ("path", "verdict", "score", "raw_score", "raw_threshold", "inspector")
+    for row, one in zip(rows, expected, strict=True):
+        assert [row[name] for name in shared] == [one[name] for name in shared]
+        assert [row["width"], row["height"]] == one["size"]
+        assert [
+            ([r["left"], r["top"], r["width"], r["height"]], r["area"], r["peak"], r["nearest"]["distance"])
+            for r in row["regions"]
+        ] == [(r["box"], r["area"], r["peak"], r["nearest"]["distance"]) for r in one["regions"]]
+        assert (row["missing"] and row["missing"]["distance"]) == (one["missing"] and one["missing"]["distance"])

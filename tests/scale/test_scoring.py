@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,11 @@ def odd_pictures(folder, picture_factory):
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("no picture")
     Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(folder / "dot.png")
+    for name, side in (("nothing.png", 0), ("bomb.png", 60_000)):
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunk = b"IHDR" + header
+        length, check = struct.pack(">I", len(header)), struct.pack(">I", zlib.crc32(chunk))
+        (folder / name).write_bytes(whole[:8] + length + chunk + check + whole[33:])
     (folder / "leads-nowhere.png").symlink_to(folder / "gone.png")
 
 
@@ -76,9 +83,9 @@ def test_every_field_is_that_of_inspect(scored, archive_folder, saved_with_graph
     rows = scale.table(out).to_pylist()
     expected = inspected(saved_with_graph, archive_folder)
     assert {row["path"]: as_json(row) for row in rows} == expected
-    assert len(rows) == len(expected) == 31
+    assert len(rows) == len(expected) == 33
     assert {row["error"] for row in rows if row["verdict"] == "ERROR"} == {"READ", "DECODE"}
-    assert sum(summary.pictures for summary in summaries) == 31
+    assert sum(summary.pictures for summary in summaries) == 33
     assert {row["verdict"] for row in rows} >= {"OK", "ERROR"}
 
 
@@ -195,7 +202,7 @@ def test_two_runs_at_once_give_every_row_once(tmp_path, archive_folder, saved_wi
 
 
 def test_killed_runs_lose_no_finished_shard(tmp_path, saved_with_graph, stubs, part_bytes):
-    """The whole job is killed four times at moments in which a worker works; the fifth call ends it."""
+    """The whole job is killed four times at moments in which a worker works; the fifth call ends the run."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(200):

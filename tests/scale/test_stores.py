@@ -248,6 +248,15 @@ def test_killed_runs_in_a_store_lose_no_finished_shard(at, store, saved_with_gra
         assert Place.at(at(f"killed/{name}")).read() == Place.at(at(f"whole/{name}")).read()
 
 
+def test_ray_s_actors_read_and_write_a_store(at, uploaded, saved_with_graph, scored):
+    scale.plan(at("out"), pictures=[uploaded], inspector=str(saved_with_graph), shard=8)
+    command = [sys.executable, "-m", "handful", "score", "--out", at("out"), "--engine", "ray", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    local, _ = scored()
+    assert answers(at("out")) == answers(local)
+
+
 def test_a_bucket_that_does_not_exist_is_refused(store, saved_with_graph, tmp_path):
     with pytest.raises(HandfulError, match=r"must exist, got s3://nobody-s-bucket/x"):
         scale.plan(
