@@ -234,6 +234,7 @@ def test_killed_runs_lose_no_finished_shard(tmp_path, saved_with_graph, stubs, p
         done = now
     list(scale.score(str(tmp_path / "killed"), workers=2, options=scale.Options(opening=stubs.stub)))
     assert part_bytes(tmp_path / "killed") == part_bytes(whole)
+    assert not list((tmp_path / "killed" / "attempts").iterdir())
     assert len(scale.table(whole, columns=["path"])) == 200
 
 

@@ -221,17 +221,22 @@ class Worker:
 
     @contextmanager
     def _attempt(self, shard: int) -> Iterator[int]:
-        """Mark a shard as begun until the block ends; yields the number of attempts that ended with their process."""
-        folder, prefix = self._run.out / "attempts", f"{shard:07d}-{self.options.attempt}-"
+        """Mark a shard as begun; yields the number of attempts of this call that ended with their process.
+
+        At the end of the block all marks of the shard are removed, those of calls that were killed too; where the block
+        raises an error, only the block's own.
+        """
+        folder, prefix = self._run.out / "attempts", f"{shard:07d}-"
         before = [entry.name for entry in folder.entries() if entry.name.startswith(prefix)]
-        mark = folder / f"{prefix}{secrets.token_hex(4)}"
+        own = f"{prefix}{self.options.attempt}-"
+        mark = folder / f"{own}{secrets.token_hex(4)}"
         mark.put(b"")
-        yield_error = True
+        left = [mark]
         try:
-            yield len(before)
-            yield_error = False
+            yield sum(name.startswith(own) for name in before)
+            left += [folder / name for name in before]
         finally:
-            for place in [mark] if yield_error else [mark, *(folder / name for name in before)]:
+            for place in left:
                 place.remove()
 
 
