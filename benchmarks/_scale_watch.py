@@ -27,9 +27,9 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))}
 
 
-def job(step: str, *, watched: bool = False, **arguments: Any) -> dict[str, Any]:
-    """The answer of _scale_job.py; with `watched` also the workers' peak memory and processor seconds."""
-    words = [sys.executable, str(HERE / "_scale_job.py"), step, json.dumps(arguments)]
+def job(step: str, *, program: str = "_scale_job", watched: bool = False, **arguments: Any) -> dict[str, Any]:
+    """The answer of a program's step; with `watched` also the workers' peak memory and processor seconds."""
+    words = [sys.executable, str(HERE / f"{program}.py"), step, json.dumps(arguments)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as child:
         seen = Watch(child.pid) if watched else None
         said, complained = child.communicate()
