@@ -83,13 +83,13 @@ def engines(rows: Rows) -> list[Any]:
         early = [row["first"] for row in found if "first" in row]
         rate = [row["rate"] for row in found if "rate" in row]
         title = f"{workers} `handful inspect` at once" if name == "inspect" else f"`handful score`, {name}, {workers}"
-        cells = (spread(row["seconds"] for row in found), spread(early), spread(rate))
+        cells = (*(spread(row[key] for row in found) for key in ("seconds", "cpu")), spread(early), spread(rate))
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return [
         "Commands",
         checks,
         f"{count} pictures from start to end of a command: medians, and the least and the most of {len(found)} rounds.",
-        table(["command", "seconds", "seconds to the first shard", "pictures a second after the first shard"], lines),
+        table(["command", "seconds", "processor, s", "to the first shard, s", "pictures a second after it"], lines),
     ]
 
 

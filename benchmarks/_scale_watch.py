@@ -40,21 +40,28 @@ def job(step: str, *, program: str = "_scale_job", watched: bool = False, **argu
     return {**answer, **workers}
 
 
-def command(words: Sequence[str | Path]) -> dict[str, Any]:
-    """Run `handful` with `--json` to its end: seconds, and the time of its first line."""
-    begin, lines = time.monotonic(), []
+def started(words: Sequence[str | Path]) -> "tuple[subprocess.Popen[str], Watch]":
+    """Start `handful` with `--json`."""
     whole = [sys.executable, "-m", "handful", *map(str, words), "--json"]
-    with subprocess.Popen(whole, stdout=subprocess.PIPE, text=True, env=environment()) as child:
+    child = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
+    return child, Watch(child.pid)
+
+
+def command(words: Sequence[str | Path]) -> dict[str, Any]:
+    """Run `handful` with `--json` to its end: seconds, processor seconds, and the lines with their times."""
+    begin, lines = time.monotonic(), []
+    child, seen = started(words)
+    with child:
         assert child.stdout is not None
         for line in child.stdout:
             lines.append((time.monotonic() - begin, line))
     if not lines:
-        sys.exit(f"{' '.join(whole[1:])} failed.")
-    return {"seconds": time.monotonic() - begin, "lines": lines}
+        sys.exit(f"handful {' '.join(map(str, words))} failed.")
+    return {"seconds": time.monotonic() - begin, "cpu": seen.cpu(), "lines": lines}
 
 
 class Watch:
-    """Looks at the descendants of a process until it ends."""
+    """Looks at a process and its descendants until it ends."""
 
     def __init__(self, pid: int) -> None:
         self._seen: dict[int, dict[str, Any]] = {}
@@ -63,7 +70,7 @@ class Watch:
 
     def _look(self, pid: int) -> None:
         while Path(f"/proc/{pid}/stat").exists() and state(pid)[0] != "Z":
-            for one in descendants(pid):
+            for one in (pid, *descendants(pid)):
                 with suppress(OSError, ValueError, StopIteration):
                     self._note(one)
             time.sleep(EVERY)
@@ -77,6 +84,11 @@ class Watch:
         if name:
             worker = WORKER.search(name) is not None or self._seen.get(pid, {}).get("worker", False)
             self._seen[pid] = {"name": name, "peak_mb": peak, "cpu": cpu, "worker": worker}
+
+    def cpu(self) -> float:
+        """The processor seconds of all processes, but for the last half second of each."""
+        self._thread.join()
+        return sum(float(one["cpu"]) for one in self._seen.values())
 
     def workers(self) -> dict[str, Any]:
         """The most memory of a worker, the processor seconds of all, and their number."""

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from typing import Any
 
 import _scale_page
 import _scale_pictures as pictures
-from _scale_watch import command, environment, job
+from _scale_watch import command, job, started
 from handful.evaluation.environment import describe
 from handful.files import replacing
 
@@ -113,13 +112,10 @@ def halved(whole: Path, folder: Path) -> list[Path]:
 def inspected(file: Path, folders: Sequence[Path]) -> dict[str, Any]:
     """Run `handful inspect` on folders at once."""
     begin = time.monotonic()
-    words = [sys.executable, "-m", "handful", "inspect", str(file)]
-    children = [
-        subprocess.Popen([*words, str(one), "--json"], stdout=subprocess.PIPE, text=True, env=environment())
-        for one in folders
-    ]
-    counts = [len(child.communicate()[0].splitlines()) - 1 for child in children]  # less the line of the totals
-    return {"seconds": time.monotonic() - begin, "pictures": sum(counts)}
+    children = [started(["inspect", file, one]) for one in folders]
+    counts = [len(child.communicate()[0].splitlines()) - 1 for child, _ in children]  # less the line of the totals
+    seconds = time.monotonic() - begin
+    return {"seconds": seconds, "pictures": sum(counts), "cpu": sum(seen.cpu() for _, seen in children)}
 
 
 def scored(answer: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +125,7 @@ def scored(answer: dict[str, Any]) -> dict[str, Any]:
     (first, early), (last, _) = shards[0], shards[-1]
     return {
         "seconds": answer["seconds"],
+        "cpu": answer["cpu"],
         "pictures": count,
         "first": first,
         "rate": (count - early["pictures"]) / (last - first),

@@ -43,7 +43,7 @@ def test_measures_and_writes_its_page(benchmark, miniatures, tmp_path, monkeypat
 
 def engine_rows(ratio):
     """A round of each contestant, local as many times as fast as two inspections at once."""
-    common = {"round": 0, "pictures": 480, "first": 20.0}
+    common = {"round": 0, "pictures": 480, "first": 20.0, "cpu": 40.0}
     return [
         {**common, "name": "inspect", "workers": 2, "seconds": 100.0},
         {**common, "name": "local", "workers": 2, "seconds": 100 / ratio, "rate": 40.0},
