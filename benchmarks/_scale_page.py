@@ -105,18 +105,19 @@ def machinery(rows: Rows) -> list[Any]:
         found = [row for row in rows if row["name"] == engine]
         full = found[0]["pictures"] >= 100_000
         cost = [1e3 * row["workers"] / row["rate"] for row in found]
-        holds = median(cost) <= MILLISECONDS
-        figure = f"{median(cost):.2f} ms"
-        checks.append(Check(f"4: stub, {engine}, a row and process", f"<= {MILLISECONDS} ms", figure, holds, full=full))
-        cpu = [1e3 * row["worker_cpu"] / row["pictures"] for row in found if row["worker_cpu"] is not None]
+        cpu = [1e3 * row["worker_cpu"] / row["pictures"] for row in found]
+        for noun, values in (("wall", cost), ("processor", cpu)):
+            name, value = f"4: stub, {engine}, {noun} time of a row and process", median(values)
+            bound, holds = f"<= {MILLISECONDS} ms", value <= MILLISECONDS
+            checks.append(Check(name, bound, f"{value:.2f} ms", holds, full=full))
         first, whole = spread(row["first"] for row in found), spread(row["seconds"] for row in found)
         lines.append(f"| {engine} | {spread(cost, 3)} | {spread(cpu, 3)} | {first} | {whole} |")
     return [
         "The machinery",
         checks,
         f"{rows[0]['pictures']:,} rows of the stub, files of 1 kB, {rows[0]['workers']} workers: wall time after the "
-        f"first shard, and processor time of the workers with their start; medians, with the least and the most of "
-        f"{len(found)} rounds.",
+        f"first shard, in which a worker also waits for other programs, and processor time of the workers with their "
+        f"start; medians, with the least and the most of {len(found)} rounds.",
         table(
             ["engine", "ms a row and process", "processor, ms a row", "seconds to the first shard", "seconds"], lines
         ),

@@ -56,7 +56,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--category", default="mvtec_ad/pill", help="default: %(default)s")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="default: all; none: the page")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="default: both")
     parser.add_argument("--workers", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="of contestants that take turns; default: %(default)s")
@@ -65,6 +65,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=320, help="of the inspector; default: %(default)s")
     parser.add_argument("--stub", type=int, default=100_000, help="machinery: rows; default: %(default)s")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="memory: of the stub")
+    parser.add_argument("--rows-on-ray", type=int, default=1_000_000, help="memory: at most; default: %(default)s")
     parser.add_argument("--real", type=int, nargs="+", default=[1_000, 10_000], help="pictures: of a run")
     parser.add_argument("--products", type=int, nargs=2, default=[300, 100], metavar=("PRODUCTS", "PICTURES"))
     parser.add_argument("--large", type=int, nargs=2, default=[20, 100], metavar=("PRODUCTS", "PICTURES"))
@@ -166,7 +167,7 @@ def memory(options: argparse.Namespace, folder: Path) -> Rows:
     rows = []
     for count in options.rows:
         begin_with = stub_run(options, folder, count)
-        for engine in options.engines:
+        for engine in [one for one in options.engines if one != "ray" or count <= options.rows_on_ray]:
             out = copied(begin_with, folder / f"{engine}-{count}")
             asked = {"out": str(out), "engine": engine, "workers": options.workers, "opening": "stub"}
             rows.append({"name": engine, "rows": count, **job("score", watched=True, **asked)})

@@ -65,7 +65,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--category", default="mvtec_ad/pill", help="default: %(default)s")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="default: all; none: the page")
     parser.add_argument("--pictures", type=int, default=500, help="measured: default: %(default)s")
     parser.add_argument("--size", type=int, default=320, help="of the inspector; default: %(default)s")
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 8, 16], help="cluster: workers that sleep")
