@@ -43,7 +43,7 @@ def job(step: str, *, program: str = "_scale_job", watched: bool = False, **argu
 def started(words: Sequence[str | Path]) -> "tuple[subprocess.Popen[str], Watch]":
     """Start `handful` with `--json`."""
     whole = [sys.executable, "-m", "handful", *map(str, words), "--json"]
-    child = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
+    child = subprocess.Popen(whole, stdout=subprocess.PIPE, text=True, env=environment())
     return child, Watch(child.pid)
 
 
