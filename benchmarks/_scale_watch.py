@@ -22,9 +22,16 @@ WORKER = re.compile(r"multiprocessing\.spawn|^ray::(MapWorker|MapBatches|\w*Acto
 
 
 def environment() -> dict[str, str]:
-    """The environment of a program: as a person's shell has it, and with these benchmarks to import."""
+    """The environment of a program: as a person's shell has it, with these benchmarks to import.
+
+    Ray gives its workers a lower priority, for which they would wait longer beside other programs than the contestants.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in THREAD_VARIABLES}
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))}
+    return {
+        "RAY_worker_niceness": "0",
+        **kept,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))),
+    }
 
 
 def job(step: str, *, program: str = "_scale_job", watched: bool = False, **arguments: Any) -> dict[str, Any]:
