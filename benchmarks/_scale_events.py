@@ -89,12 +89,18 @@ class _Prefix:
 
     limit: float
     clock: float = 0.0
+    since: float = 0.0  # the time at which the clock was read
     asked: float = 0.0  # requests a second at full speed
+    due: float = float("inf")  # the time at which the next task ends, if nothing changes before
     ends: list[tuple[float, int]] = field(default_factory=list)  # the clock at the end of a task; a heap
 
     @property
     def pace(self) -> float:
         return min(1.0, self.limit / self.asked) if self.asked > 1e-9 else 1.0
+
+    def read(self, now: float) -> None:
+        """Set the clock to a time; called before the pace changes."""
+        self.clock, self.since = self.clock + (now - self.since) * self.pace, now
 
 
 @dataclass
@@ -133,14 +139,13 @@ class _Simulation:
         for worker in range(self.cluster.workers):
             self._begin(worker)
         while self.tasks or self.queue:
-            prefix, at = self._next_end()
-            if self.losses and self.losses[0][0] < at:
-                self._advance(self.losses[0][0])
-                self._machine(*heapq.heappop(self.losses)[1:])
+            prefix = min(self.prefixes, key=lambda one: one.due)
+            if self.losses and self.losses[0][0] < prefix.due:
+                self.now, machine, back = heapq.heappop(self.losses)
+                self._machine(machine, back)
             else:
-                assert prefix is not None
-                self._advance(at)
-                self._end(prefix)
+                self.now = prefix.due
+                self._begin(self._taken(heapq.heappop(prefix.ends)[1]).worker)
         speed = sum(1 / factor for factor in self.factors)
         mean = sum(self.variation) / len(self.variation)
         ideal = self.work.pictures * self.work.picture * mean / speed
@@ -160,38 +165,27 @@ class _Simulation:
             self.loaded.add(worker)
             seconds += self.work.load
         prefix = self.prefixes[shard * self.cluster.prefixes // self.shards]
+        prefix.read(self.now)
         task = _Task(worker, shard, prefix, seconds, size / seconds, prefix.clock)
         self.number += 1
         self.tasks[self.number], self.of_worker[worker] = task, self.number
         prefix.asked += task.asked
         heapq.heappush(prefix.ends, (prefix.clock + seconds, self.number))
+        self._foresee_end(prefix)
 
-    def _next_end(self) -> tuple[_Prefix | None, float]:
-        """The prefix whose task ends next, and when."""
-        found, soonest = None, float("inf")
-        for prefix in self.prefixes:
-            while prefix.ends and prefix.ends[0][1] not in self.tasks:
-                heapq.heappop(prefix.ends)  # lost with its machine
-            if prefix.ends:
-                at = self.now + max(0.0, prefix.ends[0][0] - prefix.clock) / prefix.pace
-                if at < soonest:
-                    found, soonest = prefix, at
-        return found, soonest
-
-    def _advance(self, at: float) -> None:
-        for prefix in self.prefixes:
-            prefix.clock += (at - self.now) * prefix.pace
-        self.now = at
-
-    def _end(self, prefix: _Prefix) -> None:
-        task = self._taken(heapq.heappop(prefix.ends)[1])
-        self._begin(task.worker)
+    def _foresee_end(self, prefix: _Prefix) -> None:
+        while prefix.ends and prefix.ends[0][1] not in self.tasks:
+            heapq.heappop(prefix.ends)  # lost with its machine
+        left = max(0.0, prefix.ends[0][0] - prefix.clock) / prefix.pace if prefix.ends else float("inf")
+        prefix.due = self.now + left
 
     def _taken(self, number: int) -> _Task:
         """End a task, done or lost."""
         task = self.tasks.pop(number)
         del self.of_worker[task.worker]
+        task.prefix.read(self.now)
         task.prefix.asked -= task.asked
+        self._foresee_end(task.prefix)
         return task
 
     def _machine(self, machine: int, back: bool) -> None:
