@@ -268,6 +268,18 @@ def test_seen_keys_are_told_apart():
             met.add(number)
 
 
+def test_seen_keys_take_hardly_more_memory_than_their_digests():
+    import tracemalloc
+
+    seen, count = planning._Seen(), 64 * 2048
+    batches = [pa.chunked_array([pa.array(range(n, n + 2048)).cast(pa.string())]) for n in range(0, count, 2048)]
+    tracemalloc.start()
+    assert all(seen.new(batch).all() for batch in batches)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 16 * count
+
+
 def test_full_shards_are_closed_while_others_wait(tmp_path, saved_with_graph):
     """Products come in turns: every shard holds one inspector, and only the last of each is not full."""
     folder = tmp_path / "inspectors"

@@ -358,10 +358,13 @@ class _Writer:
 
 
 class _Seen:
-    """The identities of pictures: 16 bytes of a digest each, in sorted arrays, so that memory grows slowly."""
+    """The identities of pictures: 16 bytes of a digest each, apart by the first half byte.
+
+    Apart, since merging takes as much memory again as the keys that are merged.
+    """
 
     def __init__(self) -> None:
-        self._sorted: list[NDArray[np.bytes_]] = []  # each at least twice as long as the next
+        self._known = [_Keys() for _ in range(16)]
 
     def new(self, *columns: pa.ChunkedArray) -> NDArray[np.bool_]:
         """Whether each row is met for the first time, here and in all calls before."""
@@ -374,15 +377,29 @@ class _Seen:
         )
         first = np.zeros(len(keys), bool)
         first[np.unique(keys, return_index=True)[1]] = True
-        for known in self._sorted:
-            place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-            first &= known[place] != keys
-        self._add(np.sort(keys[first]))
+        beginning = keys.view(np.uint8)[::16] >> 4
+        for number, known in enumerate(self._known):
+            rows = np.flatnonzero(first & (beginning == number))
+            first[rows] = known.add(keys[rows])
         return first
 
-    def _add(self, keys: NDArray[np.bytes_]) -> None:
-        if not len(keys):
-            return
-        while self._sorted and len(self._sorted[-1]) < 2 * len(keys):
-            keys = np.sort(np.concatenate([self._sorted.pop(), keys]))
-        self._sorted.append(keys)
+
+class _Keys:
+    """Keys in sorted arrays, so that memory grows slowly."""
+
+    def __init__(self) -> None:
+        self._sorted: list[NDArray[np.bytes_]] = []  # each at least twice as long as the next
+
+    def add(self, keys: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+        """Add keys that differ from each other; whether each was not there before."""
+        new = np.ones(len(keys), bool)
+        for known in self._sorted:
+            place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+            new &= known[place] != keys
+        added = np.sort(keys[new])
+        while len(added) and self._sorted and len(self._sorted[-1]) < 2 * len(added):
+            added = np.concatenate([self._sorted.pop(), added])
+            added.sort(kind="stable")  # which merges runs that are sorted
+        if len(added):
+            self._sorted.append(added)
+        return new
