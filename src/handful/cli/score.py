@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from handful.scale.run import Run
     from handful.scale.worker import ShardSummary
 
-SHARD = 2_000  # equals `SHARD` of handful.scale.planning, which imports pyarrow; a test compares both
-
 
 def score(
     inspector: Annotated[
@@ -39,7 +37,9 @@ def score(
     workers: Annotated[int | None, typer.Option(help="Processes; default: as many as cores.", metavar="N")] = None,
     threads: Annotated[int, typer.Option(help="Threads of each worker.", metavar="N")] = 1,
     address: Annotated[str | None, typer.Option(help="A cluster of Ray, HOST:PORT or auto.", metavar="ADDRESS")] = None,
-    shard: Annotated[int, typer.Option(help="Pictures that are written together.", metavar="N")] = SHARD,
+    shard: Annotated[
+        int | None, typer.Option(help="Pictures that are written together; default: 2000.", metavar="N")
+    ] = None,
     max_pixels: MaxPixelsOption = None,
     extend: Annotated[bool, typer.Option("--extend", help="Add the pictures that the run does not hold yet.")] = False,
     retry_errors: Annotated[
@@ -76,6 +76,8 @@ def score(
     _say_planned(found)
     run = found.run
     state = Progress(run.pictures, *_done(run, scoring.chosen(run, retry_errors=retry_errors)))
+    if state.done and state.shards_left:
+        complain(f"going on: {state.done} of {run.pictures} pictures are done.")
     summaries = scoring.score(
         out,
         engine=engine,  # type: ignore[arg-type]  # checked above
