@@ -19,6 +19,7 @@ from handful.scale.run import Run
 from handful.scale.worker import read_run
 
 COMPACTED = 512 << 20  # bytes of a compacted file, about
+AT_ONCE = 1_000  # files that are open to one reading: what is known of a file is kept until the reading ends
 GROUP = 65_536  # rows of a row group in a compacted file
 
 
@@ -42,15 +43,39 @@ def table(out: str, *, columns: Sequence[str] | None = None, distinct: bool = Fa
     if unknown:
         raise InputError(f"A column must be among {', '.join(SCHEMA.names)}, got {unknown[0]}.")
     with reading(run.out, "the folder of a run"):
-        found = parts(run).to_table(columns=list(dict.fromkeys([*wanted, *(keys if distinct else [])])))
+        found = _dataset(run, _files(run)).to_table(columns=list(dict.fromkeys([*wanted, *(keys if distinct else [])])))
     return _distinct(found, keys).select(wanted) if distinct else found
 
 
-def parts(run: Run) -> dataset.Dataset:
+def batches(run: Run, columns: Sequence[str], *, only: dataset.Expression | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield rows of a run in the order of the plan, so that memory does not grow with the number of parts.
+
+    Args:
+        run: of the parts.
+        columns: the names of the columns.
+        only: a condition on the rows; None for all rows.
+    """
+    files = _files(run)
+    for start in range(0, len(files), AT_ONCE):
+        found = _dataset(run, files[start : start + AT_ONCE])
+        yield from found.to_batches(
+            columns=list(columns),
+            filter=only,
+            batch_size=GROUP,
+            batch_readahead=1,
+            fragment_readahead=1,
+            use_threads=False,
+        )
+
+
+def _files(run: Run) -> list[Place]:
     """The files that hold the rows of a run, in the order of the plan: compacted files, then parts."""
     compacted = _compacted(run)
     files = [run.out / "compacted" / name for name in compacted["files"]]
-    files += [run.part(shard) for shard in sorted(run.done()) if shard >= compacted["shards"]]
+    return files + [run.part(shard) for shard in sorted(run.done()) if shard >= compacted["shards"]]
+
+
+def _dataset(run: Run, files: Sequence[Place]) -> dataset.Dataset:
     return dataset.dataset([file.path for file in files], schema=SCHEMA, format="parquet", filesystem=run.out.store)
 
 
@@ -60,16 +85,15 @@ def finish(run: Run) -> None:
     if place.is_file() and summary(run)["pictures"] == run.pictures:
         return
     verdicts, errors, count = Counter[str](), Counter[str](), 0
-    failures: list[pa.RecordBatch] = []
-    for batch in parts(run).to_batches(batch_size=GROUP):
+    for batch in batches(run, ["verdict", "error"]):
         count += len(batch)
         verdicts.update(_counts(batch["verdict"]))
         errors.update(_counts(batch["error"]))
-        failed = batch.filter(pc.is_valid(batch["error"]))
-        if len(failed):
-            failures.append(failed)
+    failed = batches(run, SCHEMA.names, only=pc.field("error").is_valid()) if errors else ()
     buffer = pa.BufferOutputStream()
-    parquet.write_table(pa.Table.from_batches(failures, SCHEMA), buffer, compression="zstd")
+    with parquet.ParquetWriter(buffer, SCHEMA, compression="zstd") as writer:
+        for batch in failed:
+            writer.write_batch(batch)
     (run.out / "failures.parquet").put(buffer.getvalue())
     place.put(json.dumps(_summary(run, count, verdicts, errors), indent=1).encode())
 

@@ -149,10 +149,9 @@ def _todo(run: Run) -> list[int]:
 
 def _with_errors(run: Run) -> list[int]:
     """The shards without a part, and the shards that hold an error that another try may mend."""
-    found = results.parts(run).to_table(
-        columns=["shard"], filter=dataset.field("error").isin(list(PASSING)), use_threads=False
-    )
-    return sorted({*found["shard"].to_pylist(), *_todo(run)})
+    passing = dataset.field("error").isin(list(PASSING))
+    found = {shard for batch in results.batches(run, ["shard"], only=passing) for shard in batch["shard"].to_pylist()}
+    return sorted(found | set(_todo(run)))
 
 
 def _engine(
