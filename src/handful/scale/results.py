@@ -20,6 +20,7 @@ from handful.scale.worker import read_run
 
 COMPACTED = 512 << 20  # bytes of a compacted file, about
 GROUP = 65_536  # rows of a row group in a compacted file
+TOGETHER = 20  # files whose rows are counted at once
 
 
 def table(out: str, *, columns: Sequence[str] | None = None, distinct: bool = False) -> pa.Table:
@@ -48,10 +49,19 @@ def table(out: str, *, columns: Sequence[str] | None = None, distinct: bool = Fa
 
 def parts(run: Run) -> dataset.Dataset:
     """The files that hold the rows of a run, in the order of the plan: compacted files, then parts."""
+    return _dataset(run, _files(run))
+
+
+def _files(run: Run) -> list[str]:
+    """The paths of the files that hold the rows of a run, in the order of the plan."""
     compacted = _compacted(run)
     files = [run.out / "compacted" / name for name in compacted["files"]]
     files += [run.part(shard) for shard in sorted(run.done()) if shard >= compacted["shards"]]
-    return dataset.dataset([file.path for file in files], schema=SCHEMA, format="parquet", filesystem=run.out.store)
+    return [file.path for file in files]
+
+
+def _dataset(run: Run, files: Sequence[str]) -> dataset.Dataset:
+    return dataset.dataset(list(files), schema=SCHEMA, format="parquet", filesystem=run.out.store)
 
 
 def finish(run: Run, *, changed: bool) -> None:
@@ -61,13 +71,17 @@ def finish(run: Run, *, changed: bool) -> None:
         return
     verdicts, errors, count = Counter[str](), Counter[str](), 0
     failures: list[pa.RecordBatch] = []
-    for batch in parts(run).to_batches(batch_size=GROUP):
-        count += len(batch)
-        verdicts.update(_counts(batch["verdict"]))
-        errors.update(_counts(batch["error"]))
-        failed = batch.filter(pc.is_valid(batch["error"]))
-        if len(failed):
-            failures.append(failed)
+    files = _files(run)
+    for start in range(0, len(files), TOGETHER):  # a dataset keeps what it has learnt of every file
+        found = _dataset(run, files[start : start + TOGETHER])
+        failed = False
+        for batch in found.to_batches(columns=["verdict", "error"], batch_size=GROUP):
+            count += len(batch)
+            verdicts.update(_counts(batch["verdict"]))
+            errors.update(_counts(batch["error"]))
+            failed = failed or batch["error"].null_count < len(batch)
+        if failed:
+            failures += found.to_batches(filter=pc.is_valid(dataset.field("error")))
     buffer = pa.BufferOutputStream()
     parquet.write_table(pa.Table.from_batches(failures, SCHEMA), buffer, compression="zstd")
     (run.out / "failures.parquet").put(buffer.getvalue())
