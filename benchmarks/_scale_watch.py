@@ -97,6 +97,11 @@ class Watch:
         self._thread.join()
         return sum(float(one["cpu"]) for one in self._seen.values())
 
+    def peak(self) -> float:
+        """The most memory of any process, in MB."""
+        self._thread.join()
+        return max(float(one["peak_mb"]) for one in self._seen.values())
+
     def workers(self) -> dict[str, Any]:
         """The most memory of a worker, the processor seconds of all, and their number."""
         self._thread.join()

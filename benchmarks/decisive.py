@@ -42,12 +42,12 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
 }
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "resad": {
-        "full": {},
-        "no residual": {"residual": "none"},
+        "full": {"constraintor": True},
+        "no residual": {"constraintor": True, "residual": "none"},
         "no constraintor": {"constraintor": False},
-        "no abnormal invariance": {"occ": "normal"},
+        "no abnormal invariance": {"constraintor": True, "occ": "normal"},
     },
-    "fasl": {"with NAM": {}, "without NAM": {"nam": False}},
+    "fasl": {"with NAM": {"nam": True}, "without NAM": {"nam": False}},
 }
 OUT = Path(__file__).parent / "papers" / "decisive"
 

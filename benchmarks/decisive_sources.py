@@ -43,9 +43,9 @@ SOURCES = {
 }
 GROUPS = {"mvtec_ad": MVTEC, "others": OTHERS}
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ResAD": ("resad", {"condition": 32, "places": 1024}),
+    "ResAD": ("resad", {"condition": 32, "places": 1024, "constraintor": True}),
     "ResAD, no constraintor": ("resad", {"condition": 32, "places": 1024, "constraintor": False}),
-    "FASL": ("fasl", {}),
+    "FASL": ("fasl", {"nam": True}),
     "FASL, no NAM": ("fasl", {"nam": False}),
 }
 UPDATES, CHECKS = 300, 1

@@ -24,10 +24,10 @@ DIRECTIONS = {  # what is trained on, and what is tested on: no data set on both
     "mvtec_ad → others": (("mvtec_ad",), ("piped", "magnetic_tile", "bsdata", "elpv", "deeppcb")),
 }
 ROWS: dict[str, dict[str, Any]] = {  # the settings of the training, as the paper's ablation has them
-    "full": {},
-    "no residual": {"residual": "none"},
+    "full": {"constraintor": True},
+    "no residual": {"constraintor": True, "residual": "none"},
     "no constraintor": {"constraintor": False},
-    "no abnormal invariance": {"occ": "normal"},
+    "no abnormal invariance": {"constraintor": True, "occ": "normal"},
 }
 BESIDE = {"PatchCore": "patchcore", "FastRecon, λ 0.5, top 1 %": "fastrecon:lam=0.5,share=0.01"}
 METRICS = {"image_auroc": "image AUROC, %", "pixel_auroc": "pixel AUROC, %", "aupro": "AUPRO, %"}

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import handful
+import handful.scale
 import handful.sklearn
 from handful import Detector, Inspection, Inspector, backbones, errors, methods
 from handful.training import head_file
@@ -34,6 +35,7 @@ def public_methods(kind):
 def examples():
     """The indented blocks of docstrings, which stand alone between blank lines, and the blocks of Python on pages."""
     documented = {f"handful.{name}": getattr(handful, name) for name in handful.__all__ if name != "__version__"}
+    documented |= {f"handful.scale.{name}": getattr(handful.scale, name) for name in handful.scale.__all__}
     documented["handful.errors"] = errors
     documented["handful.sklearn.AnomalyDetector"] = handful.sklearn.AnomalyDetector
     for kind in CLASSES:
@@ -60,6 +62,7 @@ def template(tmp_path_factory, picture_factory):
     pictures = {f"good/{number + 1:03}.png": picture_factory(number) for number in range(4)}
     pictures |= {f"more/{number + 1:03}.png": picture_factory(10 + number) for number in range(2)}
     pictures["incoming/001.png"], pictures["incoming/002.png"] = picture_factory(20), picture_factory(21, defect=True)
+    pictures |= {f"archive/part/{number + 1:03}.png": picture_factory(24 + number) for number in range(2)}
     pictures["false_alarm.png"] = picture_factory(22)
     pictures["mask.png"] = np.pad(np.full((20, 20), 255, np.uint8), ((0, 76), (0, 76)))
     tiny = backbones.create("test_efficientnet", weights="random", size=64, engine="openvino", device="cpu")
@@ -67,7 +70,7 @@ def template(tmp_path_factory, picture_factory):
     pictures["missed.png"] = max(map(picture_factory, range(30, 40)), key=lambda pixels: detector(pixels).score)
     detector.set_threshold(1.2 * detector(pictures["missed.png"]).raw_score)
     for name, pixels in pictures.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / name)
     detector.save(folder / "part.handful")
     for name in methods.HEAD_TRAININGS:
@@ -101,16 +104,29 @@ def place(template, tmp_path, monkeypatch, request):
     return {"handful": handful, "detector": detector, "inspector": detector.inspector, "inspection": answer}
 
 
+@pytest.fixture
+def scores(name, place):
+    """The run `scores` of archive/, where an example speaks of it; finished, unless the example scores it."""
+    if name.startswith(("handful.scale", "docs/scale.md")):
+        handful.scale.plan("scores", pictures=["archive/"], inspector="part.handful")
+        if not re.search(r"scale\.(score|Worker)\(", EXAMPLES[name]):
+            worker = handful.scale.Worker("scores")
+            assert not any(worker(shard).failed for shard in handful.scale.todo("scores"))
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_example_runs(name, place):
+def test_the_example_runs(name, place, scores):
     code = EXAMPLES[name]
     imports = "import json\nimport numpy as np\n"
     exec(compile(imports + code, name, "exec"), place)
 
 
-@pytest.mark.parametrize("name", [name for name in handful.__all__ if name != "__version__"])
+NAMES = [name for name in handful.__all__ if name != "__version__"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"scale.{name}" for name in handful.scale.__all__)])
 def test_every_public_name_stands_in_an_example(name):
-    assert any(re.search(rf"\bhandful\.{name}\b", code) for code in EXAMPLES.values())
+    assert any(re.search(rf"\bhandful\.{re.escape(name)}\b", code) for code in EXAMPLES.values())
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)

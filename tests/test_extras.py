@@ -184,11 +184,12 @@ def test_methods_that_need_more_say_what_to_install(hide, tmp_path):
     from handful.methods import create_head_training
     from handful.methods.coft.scoring import gaussian
 
-    hide("FrEIA", "sklearn")
-    with pytest.raises(PackageError, match=r"^A head of resad needs FrEIA and scikit-learn: .*handful\[train\]"):
-        create_head_training("resad", {}).make_head((4,), seed=0)
+    hide("sklearn")
     with pytest.raises(PackageError, match=r"^Fitting coft needs scikit-learn: .*handful\[sklearn\]"):
         gaussian(None, shrinkage="oas")
+    hide("FrEIA")
+    with pytest.raises(PackageError, match=r"^A head of resad needs FrEIA: .*handful\[fit\]"):
+        create_head_training("resad", {}).make_head((4,), seed=0)
 
 
 BASE = """

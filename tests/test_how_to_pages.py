@@ -2,21 +2,24 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from handful import Detector, backbones
 
 DOCS = Path(__file__).parents[1] / "docs"
 COMMANDS = {
     page.name: [
-        shlex.split(line.removeprefix("$ "), comments=True)[1:]
+        shlex.split(line.strip().removeprefix("$ "), comments=True)[1:]
         for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
         for line in block.splitlines()
-        if line.startswith("$ ")
+        if line.strip().startswith("$ ")
     ]
     for page in sorted(DOCS.glob("*.md"))
 }
@@ -29,6 +32,7 @@ def place(saved_with_graph, good_folder, picture_factory, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     pictures = {"incoming/001.png": picture_factory(20), "incoming/002.png": picture_factory(21, defect=True)}
     pictures |= {f"night_shift/{number}.png": picture_factory(10 + number) for number in range(2)}
+    pictures |= {f"archive/{number}.png": picture_factory(24 + number) for number in range(2)}
     pictures |= {"false_alarm.jpg": picture_factory(22), "mask.png": np.zeros((96, 96), np.uint8)}
     pictures["mask.png"][:20, :20] = 255
     detector = Detector.load(saved_with_graph)
@@ -39,10 +43,15 @@ def place(saved_with_graph, good_folder, picture_factory, tmp_path, monkeypatch)
     for name, pixels in pictures.items():
         Path(name).parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(name, quality=95)
+    Path("inspectors").mkdir()
+    shutil.copy("part.handful", "inspectors")
+    parquet.write_table(
+        pa.table({"path": ["archive/0.png", "missed.jpg"], "product": ["part"] * 2}), "manifest.parquet"
+    )
 
 
 def test_pages_with_commands_are_found():
-    assert {"teach.md", "export.md", "report.md"} <= set(PAGES)
+    assert {"teach.md", "export.md", "report.md", "scale.md"} <= set(PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -98,6 +98,7 @@ def test_the_distributions_pass_twine_and_hold_what_they_must(built):
         sources = {name.partition("/")[2] for name in source.getnames()}
     modules = {str(file.relative_to(ROOT / "src")) for file in (ROOT / "src" / "handful").rglob("*.py")}
     wanted = modules | {"handful/py.typed", "handful/report/template.html", "handful/evaluation/published.csv"}
+    wanted |= {f"handful/training/heads/{name}" for name in ("LICENSE.txt", "fasl.safetensors", "resad.safetensors")}
     assert wanted <= set(names) and not any(name.startswith(("tests", "benchmarks")) for name in names)
     assert {"README.md", "LICENSE", "pyproject.toml", *(f"src/{name}" for name in wanted)} <= sources
 

@@ -69,6 +69,15 @@ def test_the_default_reaches_the_image_auroc_it_claims(category, least):
     assert 100 * image_auroc([s.anomalous for s in samples], [i.raw_score for i in inspections]) >= least
 
 
+@pytest.mark.parametrize(("method", "least"), [("resad", 75.0), ("fasl", 69.7)])
+def test_the_shipped_heads_reach_the_image_auroc_they_claim(method, least):
+    # benchmarks/papers/shipped_heads.md: 80.4 and 74.3 at 4 references, less two standard deviations, of 2.7 and 2.3.
+    detector = Detector(method).fit(references("bsdata/ballscrew", shots=4, seed=0))
+    samples = category_in("bsdata/ballscrew").test
+    inspections = detector.inspect([sample.path for sample in samples])
+    assert 100 * image_auroc([s.anomalous for s in samples], [i.raw_score for i in inspections]) >= least
+
+
 @pytest.mark.parametrize("method", ["handful", "patchcore", "fastrecon"])
 def test_both_engines_score_real_pictures_alike(method, tmp_path):
     fitted = Detector(method, engine="openvino").fit(references("mvtec_ad/pill", shots=4, seed=0))
@@ -277,3 +286,27 @@ def test_a_product_among_others_is_refused_and_good_pictures_are_learnt_without_
     with pytest.raises(InputError, match="almost uniform"):
         Detector().fit([*bottles(3), np.full((512, 512, 3), 128, np.uint8)])
     assert Detector().fit(bottles(4)).oddities == ()
+
+
+@pytest.mark.parametrize("category", ["mvtec_ad/bottle", "mvtec_ad/pill", "mvtec_ad/screw"])
+def test_a_scored_archive_has_the_answers_of_inspect(category, tmp_path):
+    from handful import scale
+
+    Detector().fit(references(category, shots=2, seed=0)).save(tmp_path / "part.handful")
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for number, sample in enumerate(category_in(category).test[::6]):
+        (folder / f"{number:03}{Path(sample.path).suffix}").symlink_to(sample.path)
+    assert handful("score", tmp_path / "part.handful", "--pictures", folder, "--out", tmp_path / "out").returncode == 0
+    expected = map(json.loads, handful("inspect", tmp_path / "part.handful", folder, "--json").stdout.splitlines()[:-1])
+    rows = scale.table(str(tmp_path / "out")).to_pylist()
+    assert {row["verdict"] for row in rows} >= {"OK", "DEFECT"}
+    shared = ("path", "verdict", "score", "raw_score", "raw_threshold", "inspector")
+    for row, one in zip(rows, expected, strict=True):
+        assert [row[name] for name in shared] == [one[name] for name in shared]
+        assert [row["width"], row["height"]] == one["size"]
+        assert [
+            ([r["left"], r["top"], r["width"], r["height"]], r["area"], r["peak"], r["nearest"]["distance"])
+            for r in row["regions"]
+        ] == [(r["box"], r["area"], r["peak"], r["nearest"]["distance"]) for r in one["regions"]]
+        assert (row["missing"] and row["missing"]["distance"]) == (one["missing"] and one["missing"]["distance"])

@@ -82,8 +82,8 @@ def load(
         source: the path of a saved inspector, or the bytes of its file.
         engine: the engine that runs the backbone; None for the engine of the fit.
         device: the device that torch runs on.
-        head: the head of the fit, for a method that needs a head: a file, or a head read before; None to look for the
-            file of the head's name beside the inspector.
+        head: the head of the fit, for a method that needs a head: a file, or a head read before; None for the shipped
+            head if the fit had that head, else for the file of the head's name beside the inspector.
         threads: the largest number of threads that the graph computes with; None for a thread per core.
 
     Raises:

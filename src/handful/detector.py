@@ -80,7 +80,8 @@ class Detector:
             Always so with a head, as in the head's training.
         false_alarm_rate: the share of good parts that the threshold may reject.
         head: the trained head of a method that needs a head: a file that `handful train` wrote, or a head read by
-            `handful.training.head_file.read`, which many detectors may share.
+            `handful.training.head_file.read`, which many detectors may share; None for the head that is shipped for
+            the method, which needs the default backbone, levels and size.
         gate: the checks of `handful.inspection.gate.CHECKS` that a picture must pass to be OK; a picture that fails is
             a RETAKE, or a DEFECT if its score is above the threshold; () for no checks.
         max_pixels: the largest number of pixels that a picture's file may have, read from its header before decoding.
@@ -114,7 +115,10 @@ class Detector:
         self.max_pixels = max_pixels
         self.gate = check_names(gate)
         self.head = head_file.read(Path(head)) if isinstance(head, (str, os.PathLike)) else head
-        self.method = methods.made(method, settings).take_head(self.head.module if self.head else None)
+        made = methods.made(method, settings)
+        if self.head is None and made.protocol == "auxiliary-trained":
+            self.head = head_file.shipped(made.name)
+        self.method = made.take_head(self.head.module if self.head else None)
         _check_size(size)
         check_rate(false_alarm_rate)
         self.false_alarm_rate = false_alarm_rate
@@ -568,8 +572,8 @@ class Detector:
             method: the class of the inspector's method, if that class is not in `handful.methods.METHODS`.
             engine: the engine that runs the backbone; None for the engine of the fit.
             device: the device that torch runs on.
-            head: the head of the fit, for a method that needs a head: a file, or a head read before; None to look for
-                the file of the head's name beside the inspector.
+            head: the head of the fit, for a method that needs a head: a file, or a head read before; None for the
+                shipped head if the fit had that head, else for the file of the head's name beside the inspector.
 
         Raises:
             InspectorError: if the file is missing, damaged, altered, newer than this version, or no inspector, or if

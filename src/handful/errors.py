@@ -35,7 +35,7 @@ from importlib.util import find_spec
 
 # Of each extra in pyproject.toml: the module that shows whether a package is there → the package. Weights are left out:
 # a backbone without its weights has a sentence of its own.
-_FIT = {"scipy": "scipy", "timm": "timm", "torch": "torch"}
+_FIT = {"scipy": "scipy", "timm": "timm", "torch": "torch", "FrEIA": "FrEIA"}
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "bench": {**_FIT, "matplotlib": "matplotlib", "polars": "polars", "sklearn": "scikit-learn"},
     "clip": {**_FIT, "open_clip": "open_clip_torch"},
@@ -45,7 +45,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "ray": {"pyarrow": "pyarrow", "ray": "ray"},
     "scale": {"pyarrow": "pyarrow"},
     "sklearn": {**_FIT, "sklearn": "scikit-learn"},
-    "train": {**_FIT, "FrEIA": "FrEIA", "sklearn": "scikit-learn"},
+    "train": {**_FIT, "sklearn": "scikit-learn"},
 }
 
 

@@ -57,7 +57,7 @@ def test_bytes_are_checked_as_files_are():
     data = encoded(NOISE, "PNG")
     refused(data[:2000], "half-copied")
     refused(b"no picture", "no picture format that can be read")
-    refused(b"", "no picture format that can be read")
+    refused(b"", "must be a picture, got an empty file")
     refused(io.BytesIO(), "empty file")
     refused(io.StringIO("text"), "gives bytes, got str; open it in binary mode")
     refused(data, "at most 0.01 million pixels, got 160 x 120", max_pixels=10_000)

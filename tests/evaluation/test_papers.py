@@ -23,6 +23,10 @@ from handful.fitting.calibration import view_count
 from handful.methods import HEAD_TRAININGS, TUNINGS, create, create_head_training, create_tuning
 from handful.types import Category, Dataset, Sample
 
+LEFT_OUT = {  # the setting by which a head of an ablation departs from the authors' schedule
+    ("resad", "no-constraintor"): {"constraintor": False},
+    ("fasl", "plain"): {"nam": False},
+}
 ALL = [pytest.param(read_paper(name), id=name) for name in PAPERS]
 
 
@@ -43,10 +47,10 @@ def test_every_setting_is_one_that_the_methods_and_trainings_have(paper):
         if variant.tuning:
             create_tuning(variant.tuning["name"], without_name(variant.tuning))
         assert variant.published in published | {"", "coft"}  # of COFT-AD no number could be read
-    for head in paper.heads.values():
+    for name, head in paper.heads.items():
         training = create_head_training(head.training["name"], without_name(head.training))
-        authors = HEAD_TRAININGS[training.name].authors
-        assert {name: training.settings[name] for name in authors} == dict(authors)
+        authors = dict(HEAD_TRAININGS[training.name].authors) | LEFT_OUT.get((training.name, name), {})
+        assert {setting: training.settings[setting] for setting in authors} == authors
     for backbone in paper.backbones.values():
         assert len(backbone.grids) == len(backbone.channels) and len(backbone.levels) in (0, len(backbone.grids))
         assert backbone.grids == tuple(sorted(backbone.grids, reverse=True))

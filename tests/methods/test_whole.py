@@ -230,7 +230,9 @@ def clones(module):
 
 def random_resad_head():
     """ResAD's head with random weights, small where residuals come in, so that likelihoods are of a usual size."""
-    head = ResidualTraining(match="cosine", residual="squared", blocks=10).make_head((24, 40, 112), seed=0)
+    head = ResidualTraining(match="cosine", residual="squared", constraintor=True, blocks=10).make_head(
+        (24, 40, 112), seed=0
+    )
     with seeded(0), torch.no_grad():
         for (convolution, norm, _), share in zip(head.constraintors, (0.002, 0.002, 0.004), strict=True):
             convolution.weight.mul_(share).add_(share / 10 * torch.randn(convolution.weight.shape))
@@ -289,7 +291,7 @@ def window_clip(folder, object_name, *, levels=None):
 
 def random_fasl_head():
     """FASL's heads with random weights, as decided as trained ones: probabilities from 0 to 1."""
-    head = ScoreLearning().make_head((1024,) * 4, seed=0)
+    head = ScoreLearning(nam=True).make_head((1024,) * 4, seed=0)
     with seeded(0), torch.no_grad():
         for asl in head.asl:
             for norm in asl:

@@ -9,7 +9,7 @@ import pytest
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 MODULES = (
-    *("scale", "scale_simulation", "_scale_cluster", "_scale_events", "_scale_page", "_scale_pictures"),
+    *("scale", "scale_folder", "scale_simulation", "_scale_cluster", "_scale_events", "_scale_page", "_scale_pictures"),
     *("_scale_simulation_page", "_scale_stub", "_scale_watch"),
 )
 
@@ -139,3 +139,16 @@ def test_simulates_and_writes_its_page(benchmark, miniatures, tmp_path, monkeypa
     page = out.with_suffix(".md").read_text()
     assert "So 10^9 rows would take" in page and "| 40,000 | 20 | 10 |" in page
     assert len(json.loads((out / "events.json").read_text())["rows"]) == 2 * len(simulation.FORMS)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_a_folder_by_processes_has_the_answers_of_threads(benchmark, miniatures, tmp_path, monkeypatch):
+    data, out = miniatures["mvtec_ad"].parent, tmp_path / "folder"
+    words = f"--data {data} --category mvtec_ad/bottle --pictures 6 --rounds 1 --size 64 --out {out}"
+    monkeypatch.setattr(sys, "argv", ["scale_folder", *words.split()])
+    benchmark("scale_folder").main()
+    page = out.with_suffix(".md").read_text()
+    assert "| 6 | " in page and "bound of 1.5" in page
+    rows = json.loads(out.with_suffix(".json").read_text())["rows"]
+    assert [row["form"] for row in rows] == ["threads", "processes"]
+    assert all(row["peak_mb"] > 50 for row in rows)

@@ -188,11 +188,11 @@ def test_a_folder_without_a_picture_is_refused(tmp_path, plan):
 
 def test_another_start_of_a_run_is_refused(tmp_path, plan, archive_folder, saved_with_graph):
     plan(archive_folder)
-    with pytest.raises(SettingError, match="--shard 2000, got --shard 7"):
+    with pytest.raises(SettingError, match="--shard 2000, got --shard 7; leave --shard out"):
         plan(archive_folder, shard=7)
     with pytest.raises(SettingError, match="the pictures of its start"):
         plan(archive_folder / "day0")
-    with pytest.raises(SettingError, match="--max-pixels"):
+    with pytest.raises(SettingError, match="without --max-pixels, got --max-pixels 10"):
         plan(archive_folder, max_pixels=10)
     taught = tmp_path / "taught" / "part.handful"
     taught.parent.mkdir()

@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,11 @@ def odd_pictures(folder, picture_factory):
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("no picture")
     Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(folder / "dot.png")
+    for name, side in (("nothing.png", 0), ("bomb.png", 60_000)):
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunk = b"IHDR" + header
+        length, check = struct.pack(">I", len(header)), struct.pack(">I", zlib.crc32(chunk))
+        (folder / name).write_bytes(whole[:8] + length + chunk + check + whole[33:])
     (folder / "leads-nowhere.png").symlink_to(folder / "gone.png")
 
 
@@ -76,9 +83,9 @@ def test_every_field_is_that_of_inspect(scored, archive_folder, saved_with_graph
     rows = scale.table(out).to_pylist()
     expected = inspected(saved_with_graph, archive_folder)
     assert {row["path"]: as_json(row) for row in rows} == expected
-    assert len(rows) == len(expected) == 31
+    assert len(rows) == len(expected) == 33
     assert {row["error"] for row in rows if row["verdict"] == "ERROR"} == {"READ", "DECODE"}
-    assert sum(summary.pictures for summary in summaries) == 31
+    assert sum(summary.pictures for summary in summaries) == 33
     assert {row["verdict"] for row in rows} >= {"OK", "ERROR"}
 
 
@@ -143,12 +150,11 @@ def test_a_run_goes_on_where_parts_are_missing(scored, part_bytes):
     assert part_bytes(out) == before
 
 
-@pytest.mark.parametrize("engine", ["local"])
-def test_pictures_that_end_their_process_get_a_row_each(scored, archive_folder, saved_with_graph, stubs, engine):
+def test_pictures_that_end_their_process_get_a_row_each(scored, archive_folder, stubs):
     clean, _ = scored("clean")
     for name, kind in (("day0/000", "segfault"), ("day1/001", "memory"), ("day2/005", "forever")):
         shutil.copy(archive_folder / f"{name}.png", archive_folder / f"{name}-{kind}.png")
-    out, _ = scored("poisoned", engine=engine, opening=stubs.poisoned, seconds=2.0, shard=26)
+    out, _ = scored("poisoned", opening=stubs.poisoned, seconds=2.0, shard=26)
     rows = {Path(row["path"]).name: row for row in scale.table(out).to_pylist()}
     assert {name: row["error"] for name, row in rows.items() if row["error"]} == {
         "000-segfault.png": "CRASH",
@@ -215,7 +221,7 @@ def test_two_runs_at_once_give_every_row_once(tmp_path, archive_folder, saved_wi
 
 
 def test_killed_runs_lose_no_finished_shard(tmp_path, saved_with_graph, stubs, part_bytes):
-    """The whole job is killed four times at moments in which a worker works; the fifth call ends it."""
+    """The whole job is killed four times at moments in which a worker works; the fifth call ends the run."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(200):
@@ -247,6 +253,7 @@ def test_killed_runs_lose_no_finished_shard(tmp_path, saved_with_graph, stubs, p
         done = now
     list(scale.score(str(tmp_path / "killed"), workers=2, options=scale.Options(opening=stubs.stub)))
     assert part_bytes(tmp_path / "killed") == part_bytes(whole)
+    assert not list((tmp_path / "killed" / "attempts").iterdir())
     assert len(scale.table(whole, columns=["path"])) == 200
 
 
@@ -267,6 +274,18 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path, saved_with_graph, stubs, 
                 killed += 1
     assert killed == 2
     assert len(scale.table(out, columns=["path"])) == 60
+
+
+def test_the_summary_follows_workers_of_another_program(scored, archive_folder, saved_with_graph, picture_factory):
+    """An extension is scored by workers alone, as on Spark: the next command writes the summary."""
+    out, _ = scored()
+    Image.fromarray(picture_factory(70)).save(archive_folder / "later.png")
+    scale.plan(out, pictures=[str(archive_folder)], inspector=str(saved_with_graph), shard=5, extend=True)
+    worker = scale.Worker(out)
+    for shard in scale.todo(out):
+        worker(shard)
+    assert list(scale.score(out)) == []
+    assert json.loads(Path(out, "summary.json").read_text())["pictures"] == 24
 
 
 def test_equal_pictures_may_be_kept_once(scored, archive_folder):

@@ -43,7 +43,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="patchcore; with settings fastrecon:lam=0.5,share=0.01; on a trained backbone patchcore@reb; with a "
-            "trained head resad@HEAD.safetensors; default: patchcore fastrecon.",
+            "trained head resad@HEAD.safetensors, without it the shipped head; default: patchcore fastrecon.",
             autocompletion=complete_method,
         ),
     ] = None,

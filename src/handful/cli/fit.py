@@ -42,7 +42,7 @@ def fit(
     method: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(method_names())}; a method that needs a head or a clip: backbone says so.",
+            help=f"{', '.join(method_names())}; a method that needs a clip: backbone says so.",
             autocompletion=complete_method,
         ),
     ] = "handful",
@@ -59,7 +59,11 @@ def fit(
     device: DeviceOption = "auto",
     rate: RateOption = DEFAULT_RATE,
     head: Annotated[
-        Path | None, typer.Option(help="A head that `handful train` wrote, for a method that needs one.")
+        Path | None,
+        typer.Option(
+            help="A head that `handful train` wrote, for resad or fasl; default: the shipped head, on the default "
+            "backbone and size."
+        ),
     ] = None,
     object_name: Annotated[
         str | None,

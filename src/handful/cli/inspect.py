@@ -1,6 +1,7 @@
 """The verb `inspect`: inspect pictures, and write their heatmaps and a report."""
 
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,9 +27,11 @@ from handful.cli.output import (
 
 if TYPE_CHECKING:
     from handful.cli.heatmaps import HeatmapNames
+    from handful.data.images import Picture
     from handful.inspector import Inspector
     from handful.report.html import Report
     from handful.report.result import Inspection
+    from handful.scale.inspecting import Sources
 
 
 def inspect(
@@ -62,7 +65,8 @@ def inspect(
     with ExitStack() as stack:
         page = stack.enter_context(_page(report, inspector, opened)) if report else None
         names = _names(pictures, heatmaps) if heatmaps else None
-        answers = opened._stream(sources)
+        drawn = page is not None or names is not None
+        answers = _answers(opened, inspector, sources, max_pixels=max_pixels, drawn=drawn)
         for inspection, picture in stack.enter_context(progress(answers, count=len(sources))):
             rejected = rejected or (inspection.path if inspection.is_defect else None)
             counts[inspection.verdict] = counts.get(inspection.verdict, 0) + 1
@@ -83,6 +87,27 @@ def inspect(
         _suggest_next(inspector, page.path if page else None, rejected)
     failed = counts.keys() & {Verdict.RETAKE, Verdict.ERROR}
     raise typer.Exit(FAILED if failed else DEFECT if Verdict.DEFECT in counts else OK)
+
+
+def _answers(
+    opened: "Inspector", inspector: Path, sources: "Sources", *, max_pixels: int | None, drawn: bool
+) -> "Iterator[tuple[Inspection, Picture | None]]":
+    """Inspect pictures, many of them by processes where the inspector's own graph inspects.
+
+    Args:
+        opened: the inspector.
+        inspector: its file.
+        sources: the pictures and their names.
+        max_pixels: that the command names.
+        drawn: whether the pictures are needed with their answers.
+    """
+    from handful.saved import archive
+    from handful.scale.inspecting import by_processes, is_quicker
+
+    if opened._side_by_side is not None and is_quicker(opened, len(sources)):
+        content, _ = archive.content_of(inspector)
+        return by_processes(content, sources, max_pixels=max_pixels, keep_pictures=drawn)
+    return opened._stream(sources)
 
 
 def _suggest_next(inspector: Path, page: Path | None, rejected: str | None) -> None:

@@ -56,7 +56,11 @@ PrecisionOption = Annotated[
     typer.Option(help="f32, or bf16 with openvino on a CPU that has it.", autocompletion=among("f32", "bf16")),
 ]
 HeadOption = Annotated[
-    Path | None, typer.Option(help="A trained head, for a method that needs one; default: beside the inspector.")
+    Path | None,
+    typer.Option(
+        help="A trained head, for resad or fasl; default: the shipped head or the file beside the inspector, "
+        "whichever the inspector was fitted with."
+    ),
 ]
 NewFolderOption = Annotated[
     Path, typer.Option("--output", "-o", help="The folder to write, new or empty.", metavar="FOLDER")

@@ -14,9 +14,8 @@ from handful.errors import needing
 if TYPE_CHECKING:
     from handful.scale.planning import Found
     from handful.scale.progress import Progress
+    from handful.scale.run import Run
     from handful.scale.worker import ShardSummary
-
-SHARD = 2_000  # equals `SHARD` of handful.scale.planning, which imports pyarrow; a test compares both
 
 
 def score(
@@ -37,10 +36,10 @@ def score(
     engine: Annotated[str, typer.Option(help="local or ray.", autocompletion=among("local", "ray"))] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes; default: as many as cores.", metavar="N")] = None,
     threads: Annotated[int, typer.Option(help="Threads of each worker.", metavar="N")] = 1,
-    address: Annotated[
-        str | None, typer.Option(help="A cluster of Ray, ray://HOST:PORT or auto.", metavar="ADDRESS")
+    address: Annotated[str | None, typer.Option(help="A cluster of Ray, HOST:PORT or auto.", metavar="ADDRESS")] = None,
+    shard: Annotated[
+        int | None, typer.Option(help="Pictures that are written together; default: 2000.", metavar="N")
     ] = None,
-    shard: Annotated[int, typer.Option(help="Pictures that are written together.", metavar="N")] = SHARD,
     max_pixels: MaxPixelsOption = None,
     extend: Annotated[bool, typer.Option("--extend", help="Add the pictures that the run does not hold yet.")] = False,
     retry_errors: Annotated[
@@ -76,7 +75,9 @@ def score(
     )
     _say_planned(found)
     run = found.run
-    state = Progress(run.pictures, *_done(run))
+    state = Progress(run.pictures, *_done(run, scoring.chosen(run, retry_errors=retry_errors)))
+    if state.done and state.shards_left:
+        complain(f"going on: {state.done} of {run.pictures} pictures are done.")
     summaries = scoring.score(
         out,
         engine=engine,  # type: ignore[arg-type]  # checked above
@@ -98,7 +99,7 @@ def score(
     else:
         say(_line(total, run.out.uri))
         if total["errors"]:
-            complain(f"{sum(total['errors'].values())} pictures have an error; see {run.out.uri}/failures.parquet.")
+            complain(f"pictures with an error: {sum(total['errors'].values())}; see {run.out.uri}/failures.parquet.")
         suggest(f"""python -c "import handful.scale; print(handful.scale.table('{run.out.uri}'))\"""")
     raise typer.Exit(OK if total["pictures"] == run.pictures else FAILED)
 
@@ -107,11 +108,10 @@ def _text(uri: str) -> str:
     return str(Path(uri)) if "://" not in uri else uri
 
 
-def _done(run: Any) -> tuple[int, int]:
-    """The number of pictures whose part exists, and of shards without a part."""
-    done = run.done()
+def _done(run: "Run", left: list[int]) -> tuple[int, int]:
+    """The number of pictures outside the shards that are left, and the number of these shards."""
     sizes = run.shard_table()["pictures"].to_pylist()
-    return sum(sizes[shard] for shard in done), len(sizes) - len(done)
+    return run.pictures - sum(sizes[shard] for shard in left), len(left)
 
 
 def _say_planned(found: "Found") -> None:

@@ -33,7 +33,8 @@ class Benchmark:
         out: the folder of the results.
         methods: texts for `handful.methods.parse`, or objects of any class derived from `handful.methods.Method`.
             METHOD@TRAINING scores on the backbone after a training on the references, see
-            `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head.
+            `handful.methods.parse_tuning`; METHOD@HEAD.safetensors scores by a trained head, not
+            by the shipped head.
         shots, seeds: the numbers of references and the seeds of their draws; "all" shots for every good training
             picture of a category.
         false_alarm_rate: the share of good parts that the shipped thresholds may reject.

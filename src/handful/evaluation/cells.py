@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from handful.errors import SettingError
 from handful.evaluation import results
 from handful.methods import Method, describe, made, parse, parse_tuning
+from handful.training import head_file
 from handful.types import Category, Dataset
 
 HEAD_SUFFIX = ".safetensors"
@@ -41,12 +42,14 @@ class Cell(NamedTuple):
     @property
     def tuning(self) -> str:
         """The training of the backbone on the references; empty without any."""
-        return "" if self.head else self.method.partition("@")[2]
+        return "" if head_of(self.method) else self.method.partition("@")[2]
 
     @property
     def head(self) -> str:
-        """The file of a trained head; empty without one."""
-        return head_of(self.method)
+        """The file of a trained head, the shipped head's if a method that needs a head names none; empty without."""
+        if self.scorer.protocol == "target-only" or "@" in self.method:
+            return head_of(self.method)
+        return str(head_file.shipped_file(self.scorer.name) or "")
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:

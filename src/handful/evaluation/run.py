@@ -162,7 +162,7 @@ class _Category:
         return Preprocessing(frame, bits, keeps_aspect=aspect is not None, side=side)
 
     def _head(self, cell: Cell) -> head_file.TrainedHead | None:
-        """The head that a cell names, if its training has not seen this category.
+        """The head of a cell, if its training has not seen this category.
 
         Raises:
             WeightsError: if the file of the head cannot be read.

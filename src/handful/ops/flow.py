@@ -33,7 +33,7 @@ class ConditionalFlow(nn.Module):
 
     def __init__(self, depth: int, *, condition: int, blocks: int, clamp: float = 1.9, seed: int = 0) -> None:
         # Imported here, as the import takes half a second and other methods do not need FrEIA.
-        with needing("A head of resad", "train"):
+        with needing("A head of resad", "fit"):
             from FrEIA.framework import SequenceINN
             from FrEIA.modules import AllInOneBlock
 

@@ -44,7 +44,7 @@ def rows(out: str, options: Options, planned: Sequence[Mapping[str, Any]]) -> li
     with Pool(_Rows(out, options), 1, threads=options.threads) as pool:
         for one in planned:
             answer = _asked(pool, one)
-            if isinstance(answer, Died) and answer.seconds < options.seconds:
+            if isinstance(answer, Died) and not _too_slow(answer, options.seconds):
                 answer = _asked(pool, one)
             found.append(_failed(one, answer, options.seconds) if isinstance(answer, Died) else answer)
     return found
@@ -55,10 +55,15 @@ def _asked(pool: Pool[Mapping[str, Any], dict[str, Any]], planned: Mapping[str, 
     return next(answers)[1]
 
 
+def _too_slow(died: Died, seconds: float) -> bool:
+    """Whether the child ended itself over a picture that took too long, as `faulthandler` does, with exit code 1."""
+    return died.code == 1 and died.seconds >= seconds
+
+
 def _failed(planned: Mapping[str, Any], died: Died, seconds: float) -> dict[str, Any]:
     """The row of a picture that no process survives."""
     path = planned["path"]
-    if died.seconds >= seconds:
+    if _too_slow(died, seconds):
         error = TIMEOUT
         reason = f"{path} must be inspected within {seconds:g} s, got no answer; look at the file."
     else:

@@ -88,6 +88,11 @@ class Place:
         return cls(store, path.rstrip("/"), address.rstrip("/"), query)
 
     @property
+    def address(self) -> str:
+        """The path or URI that leads here from any machine and folder."""
+        return f"{self.uri}?{self.query}" if self.query else self.uri
+
+    @property
     def is_local(self) -> bool:
         """Whether the place lies in this machine's file system."""
         return isinstance(self.store, fs.LocalFileSystem)
@@ -110,11 +115,11 @@ class Place:
         return replace(self, path=f"{self.path.rstrip('/')}/{name}", uri=f"{self.uri.rstrip('/')}/{name}")
 
     def kind(self) -> fs.FileType:
-        """Whether there is a file, a folder, or nothing."""
-        return patiently(lambda: self.store.get_file_info(self.path).type)
+        """Whether there is a file, a folder, or nothing; tries once, so that a wrong address is known at once."""
+        return self.store.get_file_info(self.path).type
 
     def is_file(self) -> bool:
-        """Whether there is a file."""
+        """Whether there is a file; tries once."""
         return bool(self.kind() == fs.FileType.File)
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
@@ -221,11 +226,11 @@ class Patience:
     the pauses are for a store that comes back, and need not be spent on every picture.
 
     Args:
-        pauses: seconds before each further try.
+        pauses: seconds before each further try; None for `PAUSES`.
     """
 
-    def __init__(self, pauses: tuple[float, ...] = PAUSES) -> None:
-        self._pauses, self._worn_out = pauses, False
+    def __init__(self, pauses: tuple[float, ...] | None = None) -> None:
+        self._pauses, self._worn_out = PAUSES if pauses is None else pauses, False
 
     def __call__(self, request: Callable[[], Result]) -> Result:
         """The result of a request.

@@ -34,6 +34,9 @@ SETTLING = 2.0  # seconds until the record of two runs that begin at once in a s
 class Found:
     """The result of planning.
 
+        found: handful.scale.Found = handful.scale.plan("scores", pictures=["archive/"], inspector="part.handful")
+        print(found.pictures, found.run.shards)
+
     Attributes:
         run: the record of the run.
         pictures: the number of pictures that this call planned; 0 where a run was found as it was asked for.
@@ -56,7 +59,7 @@ def plan(
     inspector: str | None = None,
     manifest: str | None = None,
     inspectors: str | None = None,
-    shard: int = SHARD,
+    shard: int | None = None,
     max_pixels: int | None = None,
     extend: bool = False,
 ) -> Found:
@@ -70,8 +73,10 @@ def plan(
         inspector: of that product, a saved inspector.
         manifest: a Parquet file with the columns `path` and `product`, instead of `pictures` and `inspector`.
         inspectors: the folder of the saved inspectors of `manifest`, PRODUCT.handful.
-        shard: the largest number of pictures that are scored and written together.
-        max_pixels: refuse pictures of more pixels before decoding; None for each inspector's own limit.
+        shard: the largest number of pictures that are scored and written together; None for 2,000, or as the run has
+            it.
+        max_pixels: refuse pictures of more pixels before decoding; None for each inspector's own limit, or as the run
+            has it.
         extend: plan the pictures that the run does not hold yet, as rows after its last.
 
     Raises:
@@ -90,12 +95,12 @@ def plan(
             raise InputError(f"A run must have been planned, got none in {place.uri}; name --pictures or --manifest.")
         return Found(found)
     known = _Inspectors(inspector, inspectors)
-    if found is not None and not extend:
-        _check_same(found, sources, known, shard, max_pixels)
-        return Found(found)
-    if found is not None and (found.shard, found.max_pixels) != (shard, max_pixels):
-        raise SettingError(_other(found, "the options", f"--shard {found.shard}", f"--shard {shard}"))
-    run = found or Run(place, shard, max_pixels, {})
+    if found is not None:
+        _check_options(found, shard, max_pixels)
+        if not extend:
+            _check_same(found, sources, known)
+            return Found(found)
+    run = found or Run(place, shard or SHARD, max_pixels, {})
     run = Run(place, run.shard, run.max_pixels, {**run.queries, **_queries(sources)}, run.plans)
     return _planned(run, found, sources, known)
 
@@ -136,9 +141,9 @@ def _first(run: Run) -> Run:
 
 
 def _check(
-    pictures: Sequence[str], inspector: str | None, manifest: str | None, inspectors: str | None, shard: int
+    pictures: Sequence[str], inspector: str | None, manifest: str | None, inspectors: str | None, shard: int | None
 ) -> None:
-    if shard < 1:
+    if shard is not None and shard < 1:
         raise SettingError(f"A shard must hold at least 1 picture, got {shard}; leave it out for {SHARD}.")
     if bool(pictures) != bool(inspector) or bool(manifest) != bool(inspectors) or (pictures and manifest):
         raise SettingError(
@@ -147,14 +152,24 @@ def _check(
         )
 
 
-def _check_same(run: Run, sources: Sequence[str], known: "_Inspectors", shard: int, max_pixels: int | None) -> None:
-    """Raise SettingError where a run was planned with other sources, inspectors or options."""
-    if run.shard != shard:
-        raise SettingError(_other(run, "the options", f"--shard {run.shard}", f"--shard {shard}"))
-    if run.max_pixels != max_pixels:
-        raise SettingError(_other(run, "the options", f"--max-pixels {run.max_pixels}", f"{max_pixels}"))
+def _check_options(run: Run, shard: int | None, max_pixels: int | None) -> None:
+    """Raise SettingError where a run was planned with other options than those given."""
+    for name, had, came in (("--shard", run.shard, shard), ("--max-pixels", run.max_pixels, max_pixels)):
+        if came is not None and came != had:
+            begun = f"without {name}" if had is None else f"{name} {had}"
+            raise SettingError(
+                f"{run.out.uri} must go on with the options of its start, {begun}, got {name} {came}; leave {name} "
+                f"out, or name another folder."
+            )
+
+
+def _check_same(run: Run, sources: Sequence[str], known: "_Inspectors") -> None:
+    """Raise SettingError where a run was planned with other sources or inspectors."""
     if not any(tuple(sources) == plan.sources for plan in run.plans):
-        raise SettingError(_other(run, "the pictures", ", ".join(run.plans[-1].sources), ", ".join(sources)))
+        raise SettingError(
+            f"{run.out.uri} must go on with the pictures of its start, {', '.join(run.plans[-1].sources)}, got "
+            f"{', '.join(sources)}; name another folder, or add --extend for further pictures."
+        )
     latest = next(plan for plan in reversed(run.plans) if plan.sources == tuple(sources))
     for product, sha256 in latest.inspectors.items():
         if known.sha256(product) != sha256:
@@ -163,13 +178,6 @@ def _check_same(run: Run, sources: Sequence[str], known: "_Inspectors", shard: i
                 f"inspector and pictures out to go on with the run's own copy, add --extend to score every picture "
                 f"with the new inspector too, or name another folder."
             )
-
-
-def _other(run: Run, noun: str, had: str, came: str) -> str:
-    return (
-        f"{run.out.uri} must go on with {noun} of its start, {had}, got {came}; name another folder, or add --extend "
-        f"for further pictures."
-    )
 
 
 def _absolute(uri: str) -> str:
@@ -236,10 +244,12 @@ class _Inspectors:
         Raises:
             InspectorError: if the file is missing or damaged, or holds no graph of its method.
         """
-        if address is None:
-            address = self._single or str(self._folder).rstrip("/") + f"/{product}.handful"
+        if address is not None or self._single is not None:
+            place = Place.at(address or str(self._single))
+        else:
+            place = Place.at(str(self._folder)) / f"{product}.handful"
+        address = place.uri
         if address not in self._digests:
-            place = Place.at(address)
             try:
                 content = place.read()
             except (OSError, pa.ArrowException) as error:

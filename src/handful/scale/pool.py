@@ -10,8 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -107,33 +106,27 @@ class Pool(Generic[Task, Answer]):
                     task, _ = under_way.pop(connection)
                     yield task, answer
 
-    def in_order(self, tasks: Iterable[Task], *, ahead: int) -> Iterator[tuple[Task, "Answer | Died"]]:
+    def in_order(self, tasks: Sequence[Task], *, ahead: int) -> Iterator[tuple[Task, "Answer | Died"]]:
         """Yield each task with its answer, in the order of the tasks.
 
         Args:
-            tasks: hashable tasks without duplicates.
-            ahead: the largest number of tasks that are taken before the oldest of them has been yielded.
+            tasks: of the function.
+            ahead: the largest number of tasks that are handed out before the oldest of them is answered.
         """
-        order = deque[Task]()
-        answered: dict[Task, Answer | Died] = {}
-        left = iter(tasks)
-
-        def taken() -> Iterator[Task]:
-            while len(order) < ahead and (task := next(left, _NONE)) is not _NONE:
-                order.append(task)  # type: ignore[arg-type]
-                yield task  # type: ignore[misc]
-
-        while True:
-            # `taken` ends when `ahead` tasks are under way or wait for an older answer, and is then called again.
-            for task, answer in self.answers(taken()):
-                answered[task] = answer
-                while order and order[0] in answered:
-                    yield order[0], answered.pop(order.popleft())
-            if not order and not answered:
-                following = next(left, _NONE)
-                if following is _NONE:
-                    return
-                left = _before(following, left)  # type: ignore[arg-type]
+        done, handed = 0, 0  # tasks yielded; tasks handed out
+        answered: dict[int, Answer | Died] = {}
+        under_way: dict[Connection, tuple[int, float]] = {}
+        while done < len(tasks):
+            while handed < min(len(tasks), done + ahead) and len(under_way) < self._count:
+                under_way[self._hand_out(tasks[handed])] = (handed, time.monotonic())
+                handed += 1
+            for connection in cast(list[Connection], wait(list(under_way))):
+                answer = self._received(connection, under_way[connection][1])
+                if not isinstance(answer, _Ready):
+                    answered[under_way.pop(connection)[0]] = answer
+            while done in answered:
+                yield tasks[done], answered.pop(done)
+                done += 1
 
     def _hand_out(self, task: Task) -> Connection:
         """Send a task to an idle process; a process that ended while it was idle is replaced."""
@@ -198,11 +191,6 @@ class _Ready:
 
 
 _NONE = object()
-
-
-def _before(first: Task, rest: Iterator[Task]) -> Iterator[Task]:
-    yield first
-    yield from rest
 
 
 def _serve(make: Callable[[], Callable[[Task], Answer]], connection: Connection) -> None:

@@ -28,7 +28,7 @@ class Progress:
     shards_left: int
     errors: int = 0
     scored: int = 0
-    _began: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=lambda: time.monotonic())
     _last: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=LAST))  # time of its end, pictures
 
     def add(self, summary: ShardSummary) -> None:

@@ -64,10 +64,10 @@ def _dataset(run: Run, files: Sequence[str]) -> dataset.Dataset:
     return dataset.dataset(list(files), schema=SCHEMA, format="parquet", filesystem=run.out.store)
 
 
-def finish(run: Run, *, changed: bool) -> None:
-    """Write summary.json and failures.parquet, out of the parts."""
+def finish(run: Run) -> None:
+    """Write summary.json and failures.parquet, out of the parts, unless they say how the whole run ended."""
     place = run.out / "summary.json"
-    if not changed and place.is_file():
+    if place.is_file() and summary(run)["pictures"] == run.pictures:
         return
     verdicts, errors, count = Counter[str](), Counter[str](), 0
     failures: list[pa.RecordBatch] = []
@@ -135,6 +135,11 @@ def compact(out: str) -> int:
     index = {"shards": run.shards, "files": files}
     (run.out / "compacted" / "index.json").put(json.dumps(index).encode())
     return len(files)
+
+
+def forget_summary(run: Run) -> None:
+    """Remove summary.json, before parts are written."""
+    (run.out / "summary.json").remove()
 
 
 def forget_compacted(run: Run) -> None:

@@ -53,16 +53,20 @@ def score(
     options = options or Options()
     check_engine(engine, workers, options.threads, address)
     run = read_run(out)
-    shards = _with_errors(run) if retry_errors else _todo(run)
+    shards = chosen(run, retry_errors=retry_errors)
     if retry_errors and shards:
         results.forget_compacted(run)
         options = replace(options, again=True)
-    return _scored(run, out, shards, options, engine, workers, address)
+    return _scored(run, shards, options, engine, workers, address)
+
+
+def chosen(run: Run, *, retry_errors: bool) -> list[int]:
+    """The shards that `score` would score."""
+    return _with_errors(run) if retry_errors else _todo(run)
 
 
 def _scored(
     run: Run,
-    out: str,
     shards: Sequence[int],
     options: Options,
     engine: Engine,
@@ -70,10 +74,12 @@ def _scored(
     address: str | None,
 ) -> Iterator[ShardSummary]:
     left = list(shards)
+    if left:
+        results.forget_summary(run)
     while left:
         failed: list[ShardSummary] = []
         in_a_row = 0
-        for summary in _engine(engine, out, options, left, workers, address):
+        for summary in _engine(engine, run.out.address, options, left, workers, address):
             in_a_row = in_a_row + 1 if summary.failed else 0
             if summary.failed:
                 failed.append(summary)
@@ -84,14 +90,14 @@ def _scored(
         if len(failed) == len(left):
             raise _ended(run, failed[-1])
         left = [summary.shard for summary in failed]
-    results.finish(run, changed=bool(shards))
+    results.finish(run)
 
 
 def check_engine(engine: str, workers: int | None, threads: int, address: str | None) -> None:
     """Check the choice of an engine.
 
     Raises:
-        SettingError: for an unknown engine, a number below 1, or an address without Ray.
+        SettingError: for an unknown engine, a number below 1, or an address without Ray or of Ray's client.
         PackageError: if the engine's package is not installed.
     """
     if engine not in ENGINES:
@@ -103,6 +109,11 @@ def check_engine(engine: str, workers: int | None, threads: int, address: str | 
         )
     if address and engine != "ray":
         raise SettingError(f"`address` must name a cluster of Ray, got {address} for {engine}; add --engine ray.")
+    if address and address.startswith("ray://"):
+        raise SettingError(
+            f"`address` must be HOST:PORT of the cluster's head, or auto, got {address}; give the port of `ray start`, "
+            f"6379 by default, on a machine of the cluster."
+        )
     if engine == "ray":
         check_packages("The engine ray", "ray")
 

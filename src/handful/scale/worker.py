@@ -25,7 +25,7 @@ from handful.errors import HandfulError, InputError
 from handful.inspector import Inspector
 from handful.report.result import Inspection
 from handful.scale import run as record
-from handful.scale.places import PAUSES, Patience, Place, Stores, is_final, patiently, said
+from handful.scale.places import Patience, Place, Stores, is_final, patiently, said
 from handful.scale.rows import DECODE, READ, SCORE, counted, part_of, row_of
 from handful.scale.run import KEPT, Run
 from handful.scale.sources import archive_of
@@ -34,6 +34,7 @@ from handful.types import Verdict
 INSPECTORS = 2  # held by a worker: shards of an inspector follow each other, so that a third would hardly be asked for
 SPAN = 32 << 20  # bytes of a tar file that are read at once
 UNREAD = 0.5  # share of a shard's pictures; where more cannot be read, the store is away, not the pictures
+IN_A_ROW = 10  # pictures that the store fails to give, one after the other, after which the rest is not asked for
 MANY = 20  # pictures that are missing: as many may be the place of the pictures that is missing, fewer are results
 SUSPECT = 2  # attempts of one run that have ended with their process; the next attempt is a careful one
 
@@ -44,12 +45,15 @@ Judge = Callable[[bytes, str], tuple[Inspection, str | None]]  # a picture's byt
 class Options:
     """The settings of the workers of one call of `handful.scale.score`.
 
+        options = handful.scale.Options(threads=2, seconds=30)
+        summaries = list(handful.scale.score("scores", workers=1, options=options))
+
     Attributes:
         attempt: names the call; attempts are counted within it.
         threads: of each worker.
         again: whether to score shards whose part exists.
         seconds: the longest time for the inspection of a picture.
-        pauses: seconds before each further try to read a picture.
+        pauses: seconds before each further try to read a picture; None for `handful.scale.places.PAUSES`.
         opening: makes the judge of an inspector from the bytes of its file, the number of threads and the largest
             number of pixels; another function replaces the inspection where the machinery alone is measured.
     """
@@ -58,13 +62,16 @@ class Options:
     threads: int = 1
     again: bool = False
     seconds: float = 120.0
-    pauses: tuple[float, ...] = PAUSES
+    pauses: tuple[float, ...] | None = None
     opening: Callable[[bytes, int, int | None], Judge] | None = None
 
 
 @dataclass(frozen=True)
 class ShardSummary:
     """The outcome of a shard.
+
+        summary: handful.scale.ShardSummary = handful.scale.Worker("scores")(0)
+        print(summary.pictures, summary.failed)
 
     Attributes:
         shard: the number of the shard.
@@ -111,7 +118,7 @@ class Worker:
         self._stores = Stores(self._run.queries)
         self._patience = Patience(self.options.pauses)
         self._judges = OrderedDict[str, Judge]()
-        self._unanswered = 0  # pictures of the shard under way that the store failed to give
+        self._unanswered = self._in_a_row = 0  # pictures of the shard under way that the store failed to give
         self.loads = 0  # inspectors that were loaded
 
     def __call__(self, shard: int) -> ShardSummary:
@@ -119,11 +126,11 @@ class Worker:
         began = time.monotonic()
         try:
             part = self._run.part(shard)
-            if not self.options.again and part.is_file():
+            if not self.options.again and patiently(part.is_file):
                 return ShardSummary(shard, 0)
             with self._attempt(shard) as before:
                 planned = self._run.planned(shard)
-                self._unanswered = 0
+                self._unanswered = self._in_a_row = 0
                 rows = self._carefully(planned) if before >= SUSPECT else list(self.rows(planned))
                 failed = _away(rows, self._unanswered)
                 if failed is None:
@@ -143,14 +150,31 @@ class Worker:
         kept = {name: planned[name] for name in KEPT}
         path = planned["path"]
         if isinstance(content, Exception):
-            self._unanswered += not is_final(content)
+            self._note_unread(path, content)
             answer = Inspection(path, Verdict.ERROR, reason=str(unreadable(path, said(content))))
             return row_of({**kept, "bytes": None, "picture_sha256": None}, answer, error=READ)
+        self._in_a_row = 0
         judge = self._judge(planned["inspector_sha256"])
         with _at_most(self.options.seconds):
             answer, error = judge(content, path)
         facts = {"bytes": len(content), "picture_sha256": hashlib.sha256(content).hexdigest()}
         return row_of({**kept, **facts}, answer, error=error)
+
+    def _note_unread(self, path: str, error: Exception) -> None:
+        """Count a picture that the store failed to give.
+
+        Raises:
+            InputError: after so many in a row that the store must be away.
+        """
+        if is_final(error):
+            return
+        self._unanswered += 1
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW:
+            raise InputError(
+                f"The store of the pictures must answer, got {self._in_a_row} pictures in a row that it did not give, "
+                f"the last {path}: {said(error)}; check the store."
+            )
 
     def _carefully(self, planned: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         from handful.scale.careful import rows  # it needs `Worker`
@@ -197,17 +221,22 @@ class Worker:
 
     @contextmanager
     def _attempt(self, shard: int) -> Iterator[int]:
-        """Mark a shard as begun until the block ends; yields the number of attempts that ended with their process."""
-        folder, prefix = self._run.out / "attempts", f"{shard:07d}-{self.options.attempt}-"
+        """Mark a shard as begun; yields the number of attempts of this call that ended with their process.
+
+        At the end of the block all marks of the shard are removed, those of calls that were killed too; where the block
+        raises an error, only the block's own.
+        """
+        folder, prefix = self._run.out / "attempts", f"{shard:07d}-"
         before = [entry.name for entry in folder.entries() if entry.name.startswith(prefix)]
-        mark = folder / f"{prefix}{secrets.token_hex(4)}"
+        own = f"{prefix}{self.options.attempt}-"
+        mark = folder / f"{own}{secrets.token_hex(4)}"
         mark.put(b"")
-        yield_error = True
+        left = [mark]
         try:
-            yield len(before)
-            yield_error = False
+            yield sum(name.startswith(own) for name in before)
+            left += [folder / name for name in before]
         finally:
-            for place in [mark] if yield_error else [mark, *(folder / name for name in before)]:
+            for place in left:
                 place.remove()
 
 

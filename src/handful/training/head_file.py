@@ -1,4 +1,7 @@
-"""The file of a trained head: a safetensors file that any number of inspectors refer to by its digest."""
+"""The file of a trained head: a safetensors file that any number of inspectors refer to by its digest.
+
+Some heads are shipped with Handful, in `SHIPPED`; LICENSE.txt there says which pictures they were trained on.
+"""
 
 import hashlib
 import json
@@ -18,6 +21,7 @@ from handful.errors import HandfulError, InputError, InspectorError, PackageErro
 from handful.files import replacing
 from handful.training import checkpoint
 
+SHIPPED = Path(__file__).with_name("heads")  # the folder of the shipped heads, METHOD.safetensors each
 SAME = ("name", "levels", "size", "weights_sha256")  # fields that a backbone must share with the head's backbone
 
 
@@ -74,7 +78,8 @@ class TrainedHead:
             if identity(spec)[field] != expected:
                 raise SettingError(
                     f"The backbone must be that of the training of {self.name}, with {field} {expected}, got "
-                    f"{identity(spec)[field]}; choose that backbone, or train a head on this backbone."
+                    f"{identity(spec)[field]}; choose that backbone, or train a head on this backbone with `handful "
+                    f"train {self.record.method}`."
                 )
 
     def check_unseen(self, category: str) -> None:
@@ -100,6 +105,18 @@ class TrainedHead:
 
 
 Head = str | os.PathLike[str] | TrainedHead | None  # the path of a head's file, a head read before, or None
+
+
+def shipped_file(method: str) -> Path | None:
+    """The file of the head that is shipped for a method; None if no head is shipped."""
+    path = SHIPPED / f"{method}.safetensors"
+    return path if path.is_file() else None
+
+
+def shipped(method: str) -> TrainedHead | None:
+    """Read the head that is shipped for a method; None if no head is shipped."""
+    path = shipped_file(method)
+    return None if path is None else read(path)
 
 
 def identity(spec: BackboneSpec) -> dict[str, Any]:
@@ -166,7 +183,8 @@ def named(path: Path, manifest: Mapping[str, Any], given: Head) -> TrainedHead |
     Args:
         path: of the inspector, beside which the head's file is searched.
         manifest: of the inspector.
-        given: the head, or its file; None to search for the file.
+        given: the head, or its file; None for the shipped head of the manifest's digest, else the file beside the
+            inspector.
 
     Raises:
         InspectorError: if the given or found head is another head.
@@ -176,7 +194,7 @@ def named(path: Path, manifest: Mapping[str, Any], given: Head) -> TrainedHead |
     if meant is None:
         return None
     if given is None:
-        given = path.parent / Path(meant["name"]).name
+        given = _shipped_as(meant["sha256"]) or path.parent / Path(meant["name"]).name
     head = given if isinstance(given, TrainedHead) else read(Path(given))
     if head.sha256 != meant["sha256"]:
         raise InspectorError(
@@ -184,3 +202,9 @@ def named(path: Path, manifest: Mapping[str, Any], given: Head) -> TrainedHead |
             f"{head.sha256}; name that file."
         )
     return head
+
+
+def _shipped_as(sha256: str) -> Path | None:
+    """The shipped file of a digest."""
+    files = sorted(SHIPPED.glob("*.safetensors"))
+    return next((file for file in files if hashlib.sha256(file.read_bytes()).hexdigest() == sha256), None)

@@ -43,7 +43,7 @@ def classes():
 
 
 def start(classes, **settings):
-    training = ScoreLearning(**{"pictures": 4, "shots": 1, **settings})
+    training = ScoreLearning(**{"pictures": 4, "shots": 1, "nam": True, **settings})
     training.start(classes, seed=0, device="cpu")
     return training
 

@@ -53,6 +53,11 @@ def test_augmented_pictures_come_as_often_as_wished(classes, started):
     assert anomalous == pytest.approx(0.5, abs=0.05)
 
 
+def test_nam_is_trained_in_the_authors_schedule_alone():
+    assert not ScoreLearning().nam
+    assert ScoreLearning(**ScoreLearning.authors).nam
+
+
 def test_a_mosaic_shows_four_and_a_part_shows_the_defect():
     images = [torch.full((3, 40, 40), value) for value in (0.1, 0.3, 0.5)]
     masks = [torch.zeros(40, 40, dtype=torch.bool) for _ in images]
@@ -72,8 +77,9 @@ def test_a_mosaic_shows_four_and_a_part_shows_the_defect():
     assert kinds == {False, True}
 
 
-def test_the_loss_falls(classes, started):
-    training = started(classes, lr=3e-3, updates=60)
+@pytest.mark.parametrize("nam", [True, False])
+def test_the_loss_falls(classes, started, nam):
+    training = started(classes, lr=3e-3, updates=60, nam=nam)
     losses = [training.update(number, classes) for number in range(60)]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 

@@ -4,7 +4,7 @@ import torch
 
 from handful.errors import SettingError
 from handful.methods import create_head_training
-from handful.methods.resad.training import flow_loss, occ_loss
+from handful.methods.resad.training import ResidualTraining, flow_loss, occ_loss
 
 
 def waves(rows, columns, *, phase):
@@ -83,6 +83,11 @@ def test_without_a_constraintor_the_flow_learns_from_the_start(classes, started)
     assert not torch.equal(before, training.head_.flows[0].state_dict()["blocks.module_list.0.subnet.0.weight"])
 
 
+def test_the_constraintor_is_trained_in_the_authors_schedule_alone():
+    assert not ResidualTraining().constraintor
+    assert ResidualTraining(**ResidualTraining.authors).constraintor
+
+
 def test_a_query_is_never_its_own_reference(classes, started):
     training = started(classes)
     seen = set()
@@ -120,7 +125,12 @@ def test_levels_are_divided_by_the_size_of_their_values(classes, started):
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
-    [({"updates": 0}, "`updates`"), ({"condition": 6}, "a multiple of 4"), ({"boundary": 1.0}, "`boundary`")],
+    [
+        ({"updates": 0}, "`updates`"),
+        ({"condition": 6}, "a multiple of 4"),
+        ({"boundary": 1.0}, "`boundary`"),
+        ({"occ": "normal"}, "`occ`"),
+    ],
 )
 def test_settings_out_of_bounds_are_refused(settings, sentence):
     with pytest.raises(SettingError, match=sentence):

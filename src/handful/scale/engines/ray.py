@@ -8,7 +8,11 @@ actor twice is scored carefully, so that the limit is ours.
 import json
 import logging
 import os
+import socket
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,8 @@ from handful.errors import ProcessError
 from handful.scale.pool import THREAD_VARIABLES
 from handful.scale.worker import Options, ShardSummary, Worker
 
+REACHING = 10.0  # seconds to reach a cluster
+INIT_DEATHS = 20  # actors in a row that may end before they have started
 WINDOW = 10_000  # shards that are handed to Ray at once, so that its driver's memory stays bounded
 
 
@@ -43,7 +49,7 @@ def summaries(
         options: of the workers.
         shards: their numbers, in the order in which they are handed out.
         workers: the number of actors; None for as many as the cluster has processors for.
-        address: of a cluster, ray://HOST:PORT or auto; None for this machine.
+        address: of a cluster, HOST:PORT or auto; None for Ray on this machine alone.
 
     Raises:
         ProcessError: if Ray does not start, or gives up.
@@ -70,9 +76,14 @@ def _start(address: str | None) -> None:
     """Start Ray on this machine, or reach a cluster, without Ray's own messages."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns of its default
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        _reach(address)
+        with _quiet_children():
+            # "local" starts Ray: without an address Ray would join any cluster that it finds on this machine.
+            where = address or "local"
+            ray.init(address=where, include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ProcessError(
             f"Ray must start or be reached{f' at {address}' if address else ''}, got: "
@@ -81,10 +92,33 @@ def _start(address: str | None) -> None:
         ) from error
 
 
+def _reach(address: str | None) -> None:
+    """Raise OSError where nobody answers at an address HOST:PORT: Ray would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHING).close()
+
+
+@contextmanager
+def _quiet_children() -> Iterator[None]:
+    """Let processes that start in the block write their messages nowhere: Ray keeps them in its own folder."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _window(out: str, options: Options, shards: Sequence[int], count: int) -> Iterator[ShardSummary]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Ray counts an actor that is no longer needed before it has started, and an actor of a lost node, among these.
+    context.max_consecutive_actor_init_deaths = INIT_DEATHS
     numbers = ray.data.from_items([{"id": shard} for shard in shards], override_num_blocks=len(shards))
     scored = numbers.map_batches(
         _Actor,
