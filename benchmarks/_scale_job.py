@@ -66,8 +66,8 @@ def open_shards(out: str, shards: list[int]) -> dict[str, Any]:
     return {"first": seconds[0], "median": statistics.median(seconds[1:]), "most": max(seconds), **_peak()}
 
 
-def load(path: str, pictures: list[str]) -> dict[str, Any]:
-    """Load an inspector and inspect pictures: what it adds to a process that holds `handful.scale.worker`."""
+def load(path: str, pictures: list[str], group: int = 20) -> dict[str, Any]:
+    """Load an inspector and inspect pictures: its memory beside `handful.scale.worker`, and processor seconds."""
     from pathlib import Path
 
     from handful.scale.worker import open_inspector
@@ -75,18 +75,21 @@ def load(path: str, pictures: list[str]) -> dict[str, Any]:
     def resident() -> float:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
-    content, before = Path(path).read_bytes(), resident()
+    start, content, before = time.process_time(), Path(path).read_bytes(), resident()
     open_inspector(content, 1, None)  # the library's first use
     seconds = []
     for _ in range(5):
         begin = time.process_time()
         judge = open_inspector(content, 1, None)
         seconds.append(time.process_time() - begin)
-    begin = time.process_time()
-    for picture in pictures:
-        judge(Path(picture).read_bytes(), picture)
-    each = (time.process_time() - begin) / len(pictures)
-    return {"load_cpu": statistics.median(seconds), "picture_cpu": each, "mb": resident() - before, **_peak()}
+    groups = []
+    for first in range(0, len(pictures), group):
+        begin, some = time.process_time(), pictures[first : first + group]
+        for picture in some:
+            judge(Path(picture).read_bytes(), picture)
+        groups.append((time.process_time() - begin) / len(some))
+    found = {"start_cpu": start, "load_cpu": statistics.median(seconds), "picture_cpu": statistics.mean(groups)}
+    return {**found, "groups": groups, "mb": resident() - before, **_peak()}
 
 
 def _peak() -> dict[str, float | None]:

@@ -182,7 +182,7 @@ def products(rows: Rows) -> list[Any]:
             next(row for row in rows if (row["name"], row["form"]) == (name, form))
             for form in ("inspector", "products", "single")
         )
-        full = many["products"] >= 300
+        full = many["products"] >= 300 and many["pictures"] >= 100 * many["products"]
         about = f"10: {name} inspector, {many['products']} products x {many['pictures'] // many['products']} pictures"
         peak, allowed = many["worker_mb"], 2 * one["mb"] + BESIDE_INSPECTORS
         cpu, wall = many["worker_cpu"] / single["worker_cpu"], many["seconds"] / single["seconds"]

@@ -30,10 +30,11 @@ def measured(rows: Rows) -> list[str]:
     row = rows[0]
     low, high = min(row["variation"]), max(row["variation"])
     return [
-        "Times of real shards",
-        f"One worker of one thread, the default inspector, {len(row['variation']) + 1} shards of {row['shard']} "
-        f"pictures: {1e3 * row['picture']:.1f} ms a picture; a shard takes {low:.2f} to {high:.2f} times the mean; "
-        f"{row['load']:.1f} s until a new process has loaded its inspector.",
+        "Times of real pictures",
+        f"One process of one thread, the default inspector, {row['pictures']} pictures: {1e3 * row['picture']:.1f} ms "
+        f"of the processor a picture; 25 pictures in a row take {low:.2f} to {high:.2f} times the mean; "
+        f"{row['load']:.1f} s of the processor until a new process has loaded its inspector. Wall time would count the "
+        "other programs of the machine.",
     ]
 
 
@@ -49,7 +50,7 @@ def cluster(rows: Rows) -> list[str]:
     sleep = rows[0]["sleep"]
     return [
         "The engine ray with sleeping workers",
-        f"`ray.cluster_utils`: nodes on loopback; each worker sleeps for the time of a real shard, shortened to "
+        f"`ray.cluster_utils`: nodes on loopback; each worker sleeps for a measured time of a shard, shortened to "
         f"{1e3 * sleep:.0f} ms on the mean, and writes the shard's part. As many summaries come to the driver as "
         f"thousands of real workers would send. Busy: the share of the workers' time that they slept. Memory of the "
         f"driver: when Ray has started, and its peak. Finish: summary.json and failures.parquet out of all rows. "

@@ -2,7 +2,7 @@
 
     python3 scripts/bench scale_simulation --data DIR
 
-Four parts (--parts), each kept in a file of its own with the commit that it was measured at: times of real shards on
+Four parts (--parts), each kept in a file of its own with the commit that it was measured at: times of real pictures on
 this machine; the engine ray with workers that sleep for such times, shortened; a discrete-event simulation of a large
 cluster by these times; and plans that a generator fills, with resumes of runs whose parts are empty files. The second
 and the third part need the figures of the first.
@@ -83,18 +83,15 @@ def parsed() -> argparse.Namespace:
 
 
 def measured(options: argparse.Namespace, folder: Path) -> Rows:
-    """Seconds of real shards of 25 pictures on one worker of the engine local."""
+    """Processor seconds of real pictures, 25 in a row, and of the start of a worker with its inspector."""
     references, originals = pictures.picture_paths(options.data, options.category)
     file = pictures.inspector(references, folder / "part.handful", options.size)
-    whole = pictures.repeated(originals, folder / "pictures", options.pictures)
-    size = min(25, max(1, options.pictures // 4))
-    job("plan", out=str(folder / "out"), pictures=[str(whole)], inspector=str(file), shard=size)
-    answer = job("score", out=str(folder / "out"), engine="local", workers=1)
-    # The first shard waits for the process and the inspector; the last one may be smaller.
-    each = [seconds / size for seconds in answer["shard_seconds"][1 : options.pictures // size]]
-    mean = statistics.mean(each)
-    load = answer["first"] - mean * size
-    return [{"picture": mean, "load": load, "variation": [one / mean for one in each], "shard": size}]
+    whole = [str(path) for path in sorted(pictures.repeated(originals, folder / "all", options.pictures).iterdir())]
+    answer = job("load", path=str(file), pictures=whole, group=25)
+    each = answer["groups"]
+    variation = [one / answer["picture_cpu"] for one in each]
+    load = answer["start_cpu"] + answer["load_cpu"]
+    return [{"picture": answer["picture_cpu"], "load": load, "variation": variation, "pictures": len(whole)}]
 
 
 def times(options: argparse.Namespace) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_hollow_runs_are_resumed_and_scored_by_sleepers(benchmark, tmp_path):
 def test_simulates_and_writes_its_page(benchmark, miniatures, tmp_path, monkeypatch):
     data, out = miniatures["mvtec_ad"].parent, tmp_path / "simulation"
     out.mkdir()
-    found = {"picture": 0.04, "load": 2.0, "variation": [0.9, 1.1], "shard": 25}
+    found = {"picture": 0.04, "load": 2.0, "variation": [0.9, 1.1], "pictures": 50}
     record = dict.fromkeys(
         ("command", "commit", "category", "handful", "openvino", "platform", "cpu", "cpu_cores"), "-"
     )

@@ -121,6 +121,25 @@ def test_a_finished_run_reads_no_picture_again(scored, archive_folder, part_byte
     assert json.loads(Path(out, "summary.json").read_text())["pictures"] == 23
 
 
+def test_the_end_of_a_run_holds_few_parts_at_once(scored, archive_folder, monkeypatch):
+    """A dataset keeps the metadata of every file that was read: 0.1 MB each, for as long as it lives."""
+    from pyarrow import parquet
+
+    from handful.scale import results
+
+    opened, made = [], results._dataset
+    monkeypatch.setattr(results, "TOGETHER", 2)
+    monkeypatch.setattr(results, "_dataset", lambda run, files: opened.append(len(files)) or made(run, files))
+    (archive_folder / "day1" / "cut.png").write_bytes(b"")
+    (archive_folder / "cut.png").write_bytes(b"")
+    out, _ = scored()
+    assert opened == [2, 2, 1] * 2  # all rows are counted, then those with an error are copied
+    summary = json.loads(Path(out, "summary.json").read_text())
+    assert (summary["pictures"], summary["errors"]) == (25, {"DECODE": 2})
+    failures = parquet.read_table(Path(out, "failures.parquet")).to_pylist()
+    assert [Path(row["path"]).name for row in failures] == ["cut.png", "cut.png"]
+
+
 def test_a_run_goes_on_where_parts_are_missing(scored, part_bytes):
     out, _ = scored()
     before = part_bytes(out)
