@@ -218,14 +218,16 @@ def _truth(sample: Sample, category: Category) -> metrics.PixelTruth | None:
 
 
 def overall(rows: Sequence[Row], methods: Sequence[str], peers: dict[Key, tuple[float, float | None]]) -> list[str]:
-    """Means over all categories that every line has."""
+    """Means over all categories; of AUPRO, over the categories for which the peer has one too."""
     shots = sorted({row.shots for row in rows})
     lines = _head("image AUROC / AUPRO", shots)
+    left_out = {key[:2] for key, (_, aupro) in peers.items() if aupro is None}
     for method in methods:
         cells = []
         for count in shots:
             here = [row for row in rows if (row.method, row.shots) == (method, count)]
-            cells.append(_pair([(r.seed, r.image_auroc) for r in here], [(r.seed, r.aupro) for r in here]))
+            both = [(r.seed, r.aupro) for r in here if (r.dataset, r.category) not in left_out]
+            cells.append(_pair([(r.seed, r.image_auroc) for r in here], both))
         lines.append(f"| {method} | {' | '.join(cells)} |")
     if peers:
         cells = []

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = Path(__file__).with_suffix(".md")
 CONSTRAINTS = ROOT / "constraints.txt"
 BASE = "base"  # the installation without any extra
-EXTRAS = (BASE, "fit", "all", "bench", "train", "sklearn", "clip", "corrupt", "export", "demo")
+EXTRAS = (BASE, "scale", "fit", "sklearn", "train", "bench", "demo", "corrupt", "export", "clip", "ray", "all")
+MOST_MEGABYTES = 300  # of the base installation's files, without byte-code; the tests hold it
 
 MEASURE = """
 import json
@@ -118,16 +119,22 @@ def without_wheel(version: str) -> list[str]:
         del left[name]
 
 
-def page(rows: Sequence[Installed], wheels: dict[str, list[str]], dist: tuple[Path, Path], commit: str) -> str:
+def page(
+    rows: Sequence[Installed], wheels: dict[str, list[str]], dist: tuple[Path, Path], *, command: str, code: str
+) -> str:
     """The page for people."""
     lines = [
         "# What an installation takes",
         "",
-        f"`python3 scripts/bench install`, code of {commit}, {platform.system()} {platform.machine()}. The wheel "
+        f"`{command}`, code of {code}, {platform.system()} {platform.machine()}. The wheel "
         f"({dist[0].stat().st_size / 1e6:.2f} MB) is installed into a clean environment for each extra, at the "
         "versions of constraints.txt, torch in its CPU build. MB are 10^6 bytes of the packages' own files; Python "
         "writes their byte-code beside them. pip and setuptools do not count. Seconds are of one installation each, "
         "beside other work, with what pip's cache held.",
+        "",
+        f"The base installation is held to {MOST_MEGABYTES} MB of files without byte-code. It takes "
+        f"{rows[0].megabytes:.0f} MB, and {rows[0].megabytes + rows[0].bytecode:.0f} MB with the byte-code, which pip "
+        "compiles unless it is called with `--no-compile`.",
         "",
         "| | Python | MB | with byte-code | packages | seconds |",
         "|---|---|---|---|---|---|",
@@ -152,6 +159,8 @@ def main() -> None:
     options = parser.parse_args()
     from handful.evaluation.environment import commit
 
+    command = " ".join(["python3 scripts/bench install", *sys.argv[1:]])
+    code = commit()  # before the page is written, which is a change in the checkout
     dist = Path(tempfile.mkdtemp())
     try:
         built = build(dist)
@@ -162,10 +171,10 @@ def main() -> None:
         ]:
             rows.append(measured(built[0], extra, python))
             print(rows[-1], file=sys.stderr, flush=True)
-            OUT.write_text(page(rows, wheels, built, commit()))
+            OUT.write_text(page(rows, wheels, built, command=command, code=code))
         for version in options.wheels:
             wheels[version] = without_wheel(version)
-            OUT.write_text(page(rows, wheels, built, commit()))
+            OUT.write_text(page(rows, wheels, built, command=command, code=code))
     finally:
         shutil.rmtree(dist)
 

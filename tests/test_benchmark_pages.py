@@ -9,13 +9,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "benchmarks").rglob("*.md"))
 INDEX = ROOT / "benchmarks" / "README.md"
+CELLS = sorted((ROOT / "benchmarks").rglob("environment.json"))
 # Measured with changes in the tree that no commit holds; the test says so once such a page is measured anew.
 DIRTY = {
     "capture.md",
+    "default/one/environment.json",
     "papers/reb/ldknn_references.md",
+    "papers/resad/direction0/environment.json",
     "papers/resad/direction0/summary.md",
+    "papers/resad/direction1_others/environment.json",
 }
-COMMIT = re.compile(r"\b(?:code (?:of|at)|at|commit|measured at|worked out from .* at) ([0-9a-f]{7,40})(-dirty)?\b")
+COMMIT = re.compile(
+    r"\b(?:code (?:of|at)|at|commit|measured at|worked out from .* at)(?:\": \")? ?([0-9a-f]{7,40})(-dirty)?\b"
+)
+COLUMN = re.compile(r"\| ([0-9a-f]{10}) \| \d{4}-\d\d-\d\d \|$", re.M)  # of the index
 
 
 def links(page):
@@ -35,12 +42,19 @@ def name_of(page):
     return page.relative_to(ROOT / "benchmarks").as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_index_names_commits_of_its_pages():
+    for line in INDEX.read_text().splitlines():
+        if commit := COLUMN.search(line):
+            page = ROOT / "benchmarks" / re.search(r"\]\(([^)]+)\)", line)[1]
+            assert any(commit[1][:7] in place.read_text() for place in (page, *links(page)) if place.is_file()), line
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CELLS], ids=name_of)
 def test_its_figures_are_of_commits_in_history_with_a_clean_tree(page):
     git = ["git", "-C", str(ROOT)]
     if subprocess.run([*git, "rev-parse", "--is-shallow-repository"], capture_output=True).stdout != b"false\n":
         pytest.skip("needs the whole history of the repository")
-    measured = COMMIT.findall(page.read_text())
+    measured = COMMIT.findall(page.read_text()) + [(commit, "") for commit in COLUMN.findall(page.read_text())]
     assert any(dirty for _, dirty in measured) == (name_of(page) in DIRTY)
     for commit, _ in measured:
         ancestor = subprocess.run([*git, "merge-base", "--is-ancestor", commit, "HEAD"], capture_output=True)

@@ -1,13 +1,16 @@
-"""The built wheel in a fresh environment, which grows from the base installation by `fit` to `bench`.
+"""The built wheel in a fresh environment, which grows from the base installation by one extra after another to `all`.
 
-`tests/test_extras.py` hides packages for the other extras.
+For each extra a verb says before that it needs the extra, and does its work after. `tests/test_extras.py` hides
+packages for every verb and class.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -19,7 +22,6 @@ from handful.saved import archive
 
 pytestmark = pytest.mark.install
 ROOT = Path(__file__).parents[1]
-MOST_MEGABYTES = 300  # of the base installation's files
 
 
 def _module(name):
@@ -49,7 +51,7 @@ def environment(built, tmp_path_factory):
         if extra not in done:
             install.install(python, built[0], extra, "--no-compile")
             done.append(extra)
-        subprocess.run([python, "-I", "-m", "pip", "check"], check=True, capture_output=True)
+            subprocess.run([python, "-I", "-m", "pip", "check"], check=True, capture_output=True)
         return python
 
     return having
@@ -86,7 +88,27 @@ def refuses(python, place, extra, *words):
     assert (code, out) == (2, "") and said.endswith(f'pip install "handful[{extra}]".'), said
 
 
+def installed(python):
+    """The names of an environment's packages, in lower case with hyphens."""
+    listed = subprocess.run([python, "-I", "-m", "pip", "list", "--format=json"], check=True, capture_output=True)
+    return {re.sub("[-_.]+", "-", one["name"]).lower() for one in json.loads(listed.stdout)}
+
+
 TINY = ("--backbone", "test_efficientnet", "--weights", "random", "--size", "64")
+CLIP = ("--backbone", "clip:ViT-S-32-alt", "--weights", "random", "--size", "64", "--levels", "patches", "--accept-odd")
+SHORT = ("--set", "updates=2", "--set", "size=64", "--set", "sources=1", "--device", "cpu")
+COMPARED = ("--methods", "patchcore", "--shots", "1", "2", "--seeds", "0")
+SCORED = ("score", "own.handful", "--pictures", "good", "--out", "table")
+# Of extras that add to `fit`, from small to large: a verb that needs the extra, and the files that the verb writes.
+WRITES = {
+    "train": (("train", "reb", "good", "-o", "new.safetensors", *SHORT), "new.safetensors"),
+    "bench": (("bench", "--data", "data:data", "--out", "out", *COMPARED, *TINY), "out/plots/*.png"),
+    "corrupt": (("data", "corrupt", "data", "-o", "made", "--kinds", "contrast"), "made/disc/test/contrast/2.png"),
+    "export": (("export", "own.handful", "-o", "graphs", "--format", "onnx"), "graphs/model.onnx"),
+    "clip": (("fit", "good", "-o", "new.handful", *CLIP), "new.handful"),
+    "ray": ((*SCORED, "--engine", "ray"), "table/summary.json"),
+}
+OTHERS = {"scale", "fit", "sklearn", "demo", "all"}  # extras with a test of their own
 
 
 def test_the_distributions_pass_twine_and_hold_what_they_must(built):
@@ -103,12 +125,16 @@ def test_the_distributions_pass_twine_and_hold_what_they_must(built):
     assert {"README.md", "LICENSE", "pyproject.toml", *(f"src/{name}" for name in wanted)} <= sources
 
 
+def test_every_extra_of_users_is_installed():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {*WRITES, *OTHERS} == set(extras) - {"dev", "docs", "peers"}
+
+
 def test_the_base_installation_inspects_and_sets_thresholds(environment, place):
     python = environment("base")
     files, _, _ = install.size(python)
-    assert files <= MOST_MEGABYTES, f"{files:.0f} MB"
-    found = json.loads(subprocess.run([python, "-I", "-m", "pip", "list", "--format=json"], capture_output=True).stdout)
-    assert not {one["name"].lower() for one in found} & {"torch", "scipy", "timm", "scikit-learn", "polars"}
+    assert files <= install.MOST_MEGABYTES, f"{files:.0f} MB"
+    assert not installed(python) & {"torch", "scipy", "timm", "scikit-learn", "polars"}
     code, out, _ = called(python, place, "inspect", "own.handful", "good", "data/disc/test/bad", "--report", "page")
     assert code == 1 and out.count("DEFECT") >= 1 and (place / "page" / "index.html").is_file()
     assert called(python, place, "info", "own.handful")[0] == 0
@@ -116,8 +142,16 @@ def test_the_base_installation_inspects_and_sets_thresholds(environment, place):
     assert archive.read(place / "own.handful")[1]["false_alarm_rate"] == 0.01
     refuses(python, place, "fit", "fit", "good", "-o", "new.handful")
     refuses(python, place, "fit", "teach", "own.handful", "--good", "good/0.png")
+    refuses(python, place, "fit", "demo")
     refuses(python, place, "bench", "bench", "--data", "data:data", "--out", "out")
     refuses(python, place, "train", "train", "reb", "good", "-o", "new.safetensors")
+
+
+def test_scale_brings_what_scores_without_torch(environment, place):
+    refuses(environment("base"), place, "scale", *SCORED)
+    python = environment("scale")
+    code, out, said = called(python, place, *SCORED)
+    assert code == 0 and out.startswith("4 pictures in 1 shards") and "torch" not in installed(python), said
 
 
 def test_fit_brings_what_teaches_with_its_weights(environment, place):
@@ -126,27 +160,39 @@ def test_fit_brings_what_teaches_with_its_weights(environment, place):
     assert code == 0 and "tf_efficientnet_lite0" in out, said
     assert called(python, place, "inspect", "new.handful", "good")[0] == 0
     assert called(python, place, "threshold", "new.handful", "--rate", "0.01")[0] == 0
-    refuses(python, place, "bench", "bench", "--data", "data:data", "--out", "out")
-    refuses(python, place, "train", "train", "resad", "--data", "data:data", "-o", "new.safetensors")
 
 
-def test_bench_brings_what_compares(environment, place):
-    python = environment("bench")
-    words = (
-        "--data",
-        "data:data",
-        "--out",
-        "out",
-        "--methods",
-        "patchcore",
-        "--shots",
-        "1",
-        "2",
-        "--seeds",
-        "0",
-        *TINY,
-    )
-    code, out, said = called(python, place, "bench", *words)
-    assert code == 0 and "image AUROC" in out, said
-    assert (place / "out" / "summary.md").is_file() and list((place / "out" / "plots").iterdir())
-    refuses(python, place, "train", "train", "reb", "good", "-o", "new.safetensors")
+ESTIMATOR = """
+import sys
+from handful.sklearn import AnomalyDetector
+detector = AnomalyDetector(backbone="test_efficientnet", weights="random", size=64, accept_odd=True)
+print(detector.fit(sys.argv[1]).predict(sys.argv[1]).shape)
+"""
+
+
+def test_sklearn_brings_the_estimator(environment, place):
+    words = ["-I", "-c", ESTIMATOR, place / "good"]
+    run = subprocess.run([environment("fit"), *words], capture_output=True, text=True)
+    assert run.stderr.endswith('handful.sklearn needs scikit-learn: pip install "handful[sklearn]".\n')
+    run = subprocess.run([environment("sklearn"), *words], capture_output=True, text=True)
+    assert run.stdout == "(4,)\n", run.stderr
+
+
+@pytest.mark.parametrize("extra", WRITES)
+def test_an_extra_brings_its_verb(environment, place, extra):
+    words, written = WRITES[extra]
+    refuses(environment("fit"), place, extra, *words)
+    code, _, said = called(environment(extra), place, *words)
+    assert code == 0 and list(place.glob(written)), said
+
+
+def test_demo_brings_pictures_of_solar_cells(environment, place):
+    code, out, said = called(environment("demo"), place, "demo", "--json")
+    assert code == 0 and json.loads(out)["pictures"] == "solar cells", said
+
+
+def test_all_brings_what_the_extras_bring_and_no_more(environment):
+    for extra in (*WRITES, *OTHERS - {"all"}):
+        python = environment(extra)
+    before = installed(python)
+    assert installed(environment("all")) == before
