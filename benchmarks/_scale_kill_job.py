@@ -1,22 +1,25 @@
 """A job of benchmarks/scale_kills.py, in a process of its own: scores a run slowly, and tells each shard that is done.
 
-    python -c "import _scale_kill_job; _scale_kill_job.main()" OUT ENGINE ATTEMPT
+    python -c "import sys, _scale_kill_job; sys.exit(_scale_kill_job.main())" OUT ENGINE ATTEMPT
 
-ENGINE is local, ray, or cluster: Ray on a cluster of two nodes on loopback. For each byte on stdin a cluster loses its
-second node by SIGKILL and gets another.
+ENGINE is local, ray, the address of a cluster, or cluster: Ray on a cluster of two nodes on loopback. For each byte on
+stdin a cluster loses its second node by SIGKILL and gets another.
 """
 
 import os
+import select
+import subprocess
 import sys
-import threading
 import warnings
 from pathlib import Path
 from typing import Any
 
 import _scale_stub
 from handful import scale
+from handful.scale.scoring import ENGINES
 from handful.scale.worker import Judge
 
+PROGRAM = "import sys, _scale_kill_job; sys.exit(_scale_kill_job.main())"
 WORKERS = "HANDFUL_KILLS_WORKERS"  # the folder in which each process that inspects leaves its id
 
 
@@ -26,40 +29,32 @@ def opening(content: bytes, threads: int, max_pixels: int | None) -> Judge:
     return _scale_stub.slow(content, threads, max_pixels)
 
 
-def main() -> None:
+def main() -> int:
     out, engine, attempt = sys.argv[1:]
-    scale.plan(out)  # as the command does, which removes temporary files
-    options = scale.Options(attempt=attempt, opening=opening)
     if engine == "cluster":
-        with_cluster(out, options)
-    else:
-        score(out, options, engine=engine)
-
-
-def score(out: str, options: scale.Options, **where: Any) -> None:
-    """Score a run with two workers."""
+        return with_cluster(out, attempt)
+    scale.plan(out)  # as the command does, which removes temporary files
+    where: dict[str, Any] = {"engine": engine} if engine in ENGINES else {"engine": "ray", "address": engine}
+    options = scale.Options(attempt=attempt, opening=opening)
     for summary in scale.score(out, workers=2, options=options, **where):
         print(f"shard {summary.shard}", flush=True)
+    return 0
 
 
-def with_cluster(out: str, options: scale.Options) -> None:
-    """Score a run on two nodes with a processor each, the second of which is replaced when asked."""
+def with_cluster(out: str, attempt: str) -> int:
+    """Score a run, by a process of its own, on two nodes of a processor each; the second is replaced when asked."""
     warnings.simplefilter("ignore")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    node, changing = added(cluster), threading.Lock()
-
-    def replace(node: Any) -> None:
-        while os.read(0, 1):
-            with changing:
-                cluster.remove_node(node, allow_graceful=False)
-                node = added(cluster)
-
-    threading.Thread(target=replace, args=(node,), daemon=True).start()
-    score(out, options, engine="ray", address=cluster.address)
-    with changing:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = added(cluster)
+    driver = subprocess.Popen([sys.executable, "-c", PROGRAM, out, cluster.address, attempt])
+    while driver.poll() is None:
+        if select.select([0], [], [], 0.02)[0] and os.read(0, 1):
+            cluster.remove_node(node, allow_graceful=False)
+            node = added(cluster)  # in the main thread: Ray sets handlers of signals
+    cluster.shutdown()
+    return driver.returncode
 
 
 def added(cluster: Any) -> Any:

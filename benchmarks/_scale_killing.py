@@ -12,9 +12,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from _scale_kill_job import WORKERS
+from _scale_kill_job import PROGRAM, WORKERS
 
-PROGRAM = "import _scale_kill_job; _scale_kill_job.main()"
 PATIENCE = 180.0  # seconds until a job must have done a further shard, or ended
 SETTLE = 5.0  # seconds until the processes of an ended job must have gone
 MOMENT = 0.3  # seconds at most between a shard's summary and a kill

@@ -8,6 +8,7 @@ ended. Every job has a cluster of its own, and its processes are known by their 
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from handful.files import replacing
 from handful.scale.worker import read_run
 
 VICTIMS = {"local": ("job", "worker"), "ray": ("job", "actor", "node")}
+AGAIN = 3  # jobs that may end before their first shard, and are given again: Ray may not start where load is high
 HALF = ("actor", "node")  # are killed half as often
 MORE = {"node": 4}  # times as many pictures: the first node goes on until another has taken the second's place
 KEY = ["inspector_sha256", "path", "version"]
@@ -81,14 +84,25 @@ def killed(setting: Setting, engine: str, victim: str, count: int) -> dict[str, 
     """Score a run with so many kills, to its end: each kill, and what the run holds then; ready for JSON."""
     begin, name = time.monotonic(), f"{engine}-{victim}"
     out, choice = setting.plan(setting.folder / name), random.Random(f"{setting.seed} {name}")
-    mode, rounds, attempts = "cluster" if victim == "node" else engine, [], []
-    job = Job(out, mode, f"{name.replace('-', '')}0", setting.folder / "jobs")
-    for number in range(count):
+    mode, numbers = "cluster" if victim == "node" else engine, itertools.count()
+    rounds, attempts = list[dict[str, Any]](), list[str]()
+
+    def start() -> Job:
+        return Job(out, mode, f"{name.replace('-', '')}{next(numbers)}", setting.folder / "jobs")
+
+    job = start()
+    while sum(one["working"] for one in rounds) < count and len(rounds) < count + AGAIN:
         rounds.append(job.kill(victim, choice.uniform(0, MOMENT), choice))
+        if not rounds[-1]["working"]:
+            rounds[-1]["said"] = job.said()
         if victim == "job":
             attempts.append(job.attempt)
-            job = Job(out, mode, f"{name.replace('-', '')}{number + 1}", setting.folder / "jobs")
-    left = job.finish()
+            job = start()
+    left, unstarted = job.finish(), 0
+    while job.process.returncode and not job.shards and unstarted < AGAIN:
+        unstarted += 1
+        job = start()
+        left = max(left, job.finish())
     return {
         "engine": engine,
         "victim": victim,
@@ -96,6 +110,7 @@ def killed(setting: Setting, engine: str, victim: str, count: int) -> dict[str, 
         "code": job.process.returncode,
         "said": job.said() if job.process.returncode else "",
         "rounds": rounds,
+        "unstarted": unstarted + (sum(not one["working"] for one in rounds) if victim == "job" else 0),
         "last": {"progress": len(done(out) - job.before), "left": left},
         **looked(setting, out, attempts),
         "seconds": time.monotonic() - begin,
@@ -162,8 +177,8 @@ def findings(found: dict[str, Any]) -> list[str]:
 
 def least(found: dict[str, Any]) -> int:
     """The fewest shards that were done before a kill since the last one, or after the last."""
-    fewest: int = min(one["progress"] for one in (*found["rounds"], found["last"]))
-    return fewest
+    counted = [one for one in found["rounds"] if one["working"]] + [found["last"]]
+    return int(min(one["progress"] for one in counted))
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -178,7 +193,10 @@ CHECKS: dict[str, Callable[[dict[str, Any]], str]] = {
     f"processes left {SETTLE:g} s after a job's end, at most": lambda one: str(
         max(end["left"] for end in (*one["rounds"], one["last"]) if "left" in end)
     ),
+    "jobs that ended before a kill, and were given again": lambda one: str(one["unstarted"]),
     "time": lambda one: f"{one['seconds']:.0f} s",
+    "load": lambda one: f"{one['load']:.1f}",
+    "measured": lambda one: f"at {one['commit']}",
 }
 
 
@@ -188,19 +206,17 @@ def page(record: dict[str, Any]) -> str:
     heads = [f"{row['engine']}: {row['victim']}" for row in rows]
     table = [f"| check | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
     table += [f"| {name} | {' | '.join(figure(row) for row in rows)} |" for name, figure in CHECKS.items()]
-    low, high = sorted(record["load"])
     lines = [
         "# Runs of `handful score` that are killed",
-        f"`{record['command']}` at {record['commit']}: Handful {record['handful']}, Ray {record['ray']}, "
-        f"{record['platform']}, {record['cpu']}; {record['seconds'] / 60:.0f} min at a load of {low:.1f} to "
-        f"{high:.1f}. Every kill is in [kills.json](kills.json).",
+        f"`{record['command']}`: Handful {record['handful']}, Ray {record['ray']}, {record['platform']}, "
+        f"{record['cpu']}, shared with other programs. Every kill is in [kills.json](kills.json).",
         f"Files of a few bytes in shards of {record['shard']} are judged by a stub at 5 ms a picture, by two workers. "
         f"SIGKILL comes at a random moment up to {MOMENT * 1000:.0f} ms after the summary of a shard that was not done "
-        "before. "
-        "*job*: the process group of the whole job; the next job resumes the run, and the last one ends it. *worker* "
-        "and *actor*: one of the processes that score shards, in a job that goes on. *node*: the second of two nodes "
-        "on loopback, with all its processes, in a job that goes on; another node comes in its place. The parts are "
-        "compared with those of a run that nothing ended.",
+        "before. *job*: the process group of the whole job, without the actors of Ray, which have groups of their own "
+        "and end by themselves; the next job resumes the run, and the last job ends it. *worker* and *actor*: a "
+        "process that scores shards, in a job that goes on. *node*: the second of two nodes on loopback, with all its "
+        "processes, in a job that goes on; another node comes in its place. The parts are compared with those of a run "
+        "that nothing ended.",
         "\n".join(table),
         "A mark says that a process has begun a shard. A mark of a killed job stays, and no later job counts it: "
         "attempts are counted within a job.",
@@ -225,6 +241,7 @@ def main() -> int:
     """0 where nothing is found that should not be, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="+", choices=list(VICTIMS), default=list(VICTIMS), help="default: both")
+    parser.add_argument("--victims", nargs="+", default=["job", "worker", "actor", "node"], help="default: all")
     parser.add_argument("--kills", type=int, default=10, help="of each victim, of actors and nodes half; %(default)s")
     parser.add_argument("--pictures", type=int, default=4000, help="default: %(default)s")
     parser.add_argument("--shard", type=int, default=20, help="pictures of a shard; default: %(default)s")
@@ -232,32 +249,33 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="the page; the figures lie beside it as JSON")
     options = parser.parse_args()
     command = " ".join(["python3 scripts/bench scale_kills", *sys.argv[1:]])
-    facts = {"shard": options.shard, "seed": options.seed, "load": [os.getloadavg()[0]], "ray": ray_version()}
-    record, begin, rows = describe(command=command, device="cpu", facts=facts), time.monotonic(), []
-    with tempfile.TemporaryDirectory() as name:
-        inspector, settings = small_inspector(Path(name)), dict[int, Setting]()
+    facts = {"shard": options.shard, "seed": options.seed, "ray": version("ray")}
+    record, figures = describe(command=command, device="cpu", facts=facts), options.out.with_suffix(".json")
+    rows = {name(row): row for row in json.loads(figures.read_text())["rows"]} if figures.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        inspector, settings = small_inspector(Path(folder)), dict[int, Setting]()
         for engine in options.engines:
-            for victim in VICTIMS[engine]:
+            for victim in (one for one in VICTIMS[engine] if one in options.victims):
                 pictures = options.pictures * MORE.get(victim, 1)
                 settings[pictures] = setting = settings.get(pictures) or prepared(
-                    Path(name, str(pictures)), inspector, pictures=pictures, shard=options.shard, seed=options.seed
+                    Path(folder, str(pictures)), inspector, pictures=pictures, shard=options.shard, seed=options.seed
                 )
                 count = -(-options.kills // 2) if victim in HALF else options.kills
-                rows.append(killed(setting, engine, victim, count))
-                print(json.dumps({**rows[-1], "rounds": len(rows[-1]["rounds"])}), file=sys.stderr, flush=True)
-    record |= {"seconds": time.monotonic() - begin, "rows": rows}
-    record["load"].append(os.getloadavg()[0])
-    for path, text in ((options.out, page(record)), (options.out.with_suffix(".json"), json.dumps(record, indent=1))):
+                row = killed(setting, engine, victim, count)
+                rows[name(row)] = {**row, "load": os.getloadavg()[0], "commit": record["commit"]}
+                print(name(row), *findings(row), sep="\n", file=sys.stderr, flush=True)
+    order = [(engine, victim) for engine, victims in VICTIMS.items() for victim in victims]
+    record["rows"] = [rows[key] for key in order if key in rows]
+    for path, text in ((options.out, page(record)), (figures, json.dumps(record, indent=1))):
         with replacing(path, make_folder=True) as file:
             file.write(f"{text.rstrip()}\n".encode())
     print(page(record))
-    return int(any(findings(row) for row in rows))
+    return int(any(findings(row) for row in record["rows"]))
 
 
-def ray_version() -> str:
-    from importlib.metadata import version
-
-    return version("ray")
+def name(row: dict[str, Any]) -> tuple[str, str]:
+    """The name of a scenario: its engine and victim."""
+    return str(row["engine"]), str(row["victim"])
 
 
 if __name__ == "__main__":
