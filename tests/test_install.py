@@ -5,6 +5,7 @@ packages for every verb and class.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -76,7 +77,8 @@ def place(saved_with_graph, good_folder, picture_factory, tmp_path):
 def called(python, place, *words):
     """Exit code, stdout and the last line of stderr of the environment's command line, outside the checkout."""
     program = python.with_name(f"handful{python.suffix}")
-    environment = {"PATH": str(python.parent), "HOME": str(place), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(python.parent), "/usr/bin", "/bin"])  # Ray starts its workers by bash
+    environment = {"PATH": path, "HOME": str(place), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [program, *map(str, words)], cwd=place, env=environment, capture_output=True, text=True, encoding="utf-8"
     )
@@ -181,7 +183,9 @@ def test_sklearn_brings_the_estimator(environment, place):
 @pytest.mark.parametrize("extra", WRITES)
 def test_an_extra_brings_its_verb(environment, place, extra):
     words, written = WRITES[extra]
-    refuses(environment("fit"), place, extra, *words)
+    python = environment("fit")
+    if extra != "train":  # whose scikit-learn is here by now; the base installation has refused it
+        refuses(python, place, extra, *words)
     code, _, said = called(environment(extra), place, *words)
     assert code == 0 and list(place.glob(written)), said
 

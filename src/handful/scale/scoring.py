@@ -53,6 +53,7 @@ def score(
     options = options or Options()
     check_engine(engine, workers, options.threads, address)
     run = read_run(out)
+    run.out.sweep()
     shards = chosen(run, retry_errors=retry_errors)
     if retry_errors and shards:
         results.forget_compacted(run)

@@ -84,7 +84,7 @@ def _start(address: str | None) -> None:
             # "local" starts Ray: without an address Ray would join any cluster that it finds on this machine.
             where = address or "local"
             ray.init(address=where, include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray's start raises errors of any kind, Exception itself among them
         raise ProcessError(
             f"Ray must start or be reached{f' at {address}' if address else ''}, got: "
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]}; check the address, and that the versions "
