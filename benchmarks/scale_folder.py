@@ -97,8 +97,26 @@ def page(record: dict[str, Any]) -> str:
     ]
     most = ratio([row for row in rows if row["pictures"] == counts[-1]])
     verdict = "holds" if most >= BOUND else "**does not hold**"
+    if len(counts) > 1:
+        lines.append(f"\n{further(rows, counts[-2], counts[-1])}")
     lines.append(f"\nThe bound of {BOUND} times the pictures a second {verdict} at {counts[-1]} pictures: {most:.2f}.")
     return "\n".join(lines) + "\n"
+
+
+def further(rows: Sequence[dict[str, Any]], few: int, many: int) -> str:
+    """A sentence on the time of each further picture, without the start of the processes."""
+    took = {}
+    for form in FORMS:
+        seconds = [
+            statistics.median(row["seconds"] for row in rows if (row["pictures"], row["form"]) == (count, form))
+            for count in (few, many)
+        ]
+        took[form] = (seconds[1] - seconds[0]) / (many - few)
+    return (
+        f"Each picture from {few} to {many} takes {1000 * took['threads']:.1f} ms by threads and "
+        f"{1000 * took['processes']:.1f} ms by processes, {took['threads'] / took['processes']:.2f} times the pictures "
+        f"a second; the start of the processes is what small folders pay."
+    )
 
 
 def line(count: int, rows: Sequence[dict[str, Any]]) -> str:
