@@ -216,8 +216,8 @@ def page(record: dict[str, Any]) -> str:
         "processes, in a job that goes on; another node comes in its place. The parts are compared with those of a run "
         "that nothing ended.",
         "\n".join(table),
-        "A mark says that a process has begun a shard. A mark of a killed job stays, and no later job counts it: "
-        "attempts are counted within a job.",
+        "A mark says that a process has begun a shard. The job that writes the shard's part removes all marks of the "
+        "shard, those of killed jobs too.",
         "\n".join([f"{len(said)} findings{':' if said else '.'}", *(f"- {one}" for one in said)]),
     ]
     return "\n\n".join(lines) + "\n"
