@@ -12,7 +12,6 @@ OUT/failures.parquet, summary.json    written at the end
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -171,11 +170,6 @@ class Run:
             "plans": [asdict(plan) for plan in self.plans],
         }
         (self.out / "run.json").put(json.dumps(record, indent=1).encode())
-
-    @cached_property
-    def sha256s(self) -> frozenset[str]:
-        """The digests of all inspectors of the run."""
-        return frozenset(sha256 for plan in self.plans for sha256 in plan.inspectors.values())
 
 
 def read(out: Place) -> Run | None:

@@ -2,7 +2,7 @@
 
 Only shard numbers and summaries travel through Ray. No operator reads or writes beside the actors, which would wait for
 the processors that the actors hold. Ray starts an actor that has ended again, without a limit; a shard that ends its
-actor twice is scored carefully, so that the limit is ours.
+actor twice is scored carefully, which ends that.
 """
 
 import json
@@ -94,7 +94,7 @@ def _start(address: str | None) -> None:
 
 def _reach(address: str | None) -> None:
     """Raise OSError where nobody answers at an address HOST:PORT: Ray would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACHING).close()
 
