@@ -16,13 +16,14 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason=
 
 # Scores a run in a cluster of two nodes on loopback: one node is killed and another added, then an actor is killed.
 CLUSTER = """
-import os, signal, sys, time, warnings
+import logging, os, signal, sys, time, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 import _scale_stub
 from handful import scale
+from handful.scale.engines.ray import QUIET
 
 def is_actor(process):
     try:
@@ -42,6 +43,15 @@ second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 options = scale.Options(opening=getattr(_scale_stub, sys.argv[2]), seconds=3.0)
 done = 0
+
+def settings():
+    context = ray.data.DataContext.get_current()
+    names = ("enable_progress_bars", "print_on_execution_start", "max_consecutive_actor_init_deaths")
+    variables = {name: os.environ.get(name) for name in QUIET}
+    levels = [logging.getLogger(name).level for name in ("ray", "ray.data")]
+    return variables, levels, [getattr(context, name) for name in names]
+
+before = settings()
 for summary in scale.score(sys.argv[1], engine="ray", address=cluster.address, workers=2, options=options):
     done += 1
     if sys.argv[2] == "slow" and done == 2:
@@ -52,6 +62,7 @@ for summary in scale.score(sys.argv[1], engine="ray", address=cluster.address, w
         print("actors", len(actors), flush=True)
         os.kill(int(actors[0].name), signal.SIGKILL)
 print("summaries", done, flush=True)
+assert settings() == before, (settings(), before)
 cluster.shutdown()
 """
 
@@ -107,7 +118,7 @@ def test_a_lost_node_and_a_killed_actor_lose_nothing(stub_run, stubs, tmp_path, 
     scored_here(whole, stubs.stub)
     (tmp_path / "cluster.py").write_text(CLUSTER)
     done = run(tmp_path / "cluster.py", out, "slow")
-    assert "summaries 20" in done.stdout, done.stdout + done.stderr[-3000:]
+    assert done.returncode == 0 and "summaries 20" in done.stdout, done.stdout + done.stderr[-3000:]
     assert "actors 2" in done.stdout or "actors 1" in done.stdout
     assert part_bytes(out) == part_bytes(whole)
 

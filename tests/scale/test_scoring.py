@@ -112,6 +112,19 @@ def test_parts_depend_on_their_inputs_alone(scored, part_bytes):
     assert len(part_bytes(one)) == 5
 
 
+def test_a_worker_leaves_the_settings_of_its_process_alone(scored):
+    import pyarrow
+
+    out, _ = scored()
+    pyarrow.set_cpu_count(7)
+    try:
+        Path(out, "parts/0/part-0000001.parquet").unlink()
+        assert scale.Worker(out)(1).pictures == 5
+        assert pyarrow.cpu_count() == 7
+    finally:
+        pyarrow.set_cpu_count(os.cpu_count())
+
+
 def test_a_finished_run_reads_no_picture_again(scored, archive_folder, part_bytes):
     out, _ = scored()
     before = part_bytes(out)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -113,7 +113,6 @@ class Worker:
     def __init__(self, out: str, options: Options | None = None) -> None:
         self.options = options or Options()
         self.out = out
-        pa.set_cpu_count(max(1, self.options.threads))
         self._run = read_run(out)
         self._stores = Stores(self._run.queries)
         self._patience = Patience(self.options.pauses)
@@ -270,12 +269,17 @@ def read_run(out: str) -> Run:
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
     """End the process if the block takes longer: the work may be inside a library, which no exception reaches."""
-    with Path(os.devnull).open("w") as nowhere:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_nowhere())
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@cache
+def _nowhere() -> int:
+    """A descriptor for the traceback of a process that ends over a picture; opened once."""
+    return os.open(os.devnull, os.O_WRONLY)
 
 
 def _spans(planned: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ from handful.scale.pool import THREAD_VARIABLES
 from handful.scale.worker import Options, ShardSummary, Worker
 
 REACHING = 10.0  # seconds to reach a cluster
-INIT_DEATHS = 20  # actors in a row that may end before they have started
+QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # environment, unless set
+# Settings of Ray Data. Ray counts an actor that is no longer needed before it has started, and an actor of a lost node,
+# among the actors that end before they have started; 20 of these in a row may.
+DATA = {"enable_progress_bars": False, "print_on_execution_start": False, "max_consecutive_actor_init_deaths": 20}
 WINDOW = 10_000  # shards that are handed to Ray at once, so that its driver's memory stays bounded
 
 
@@ -55,8 +58,16 @@ def summaries(
         ProcessError: if Ray does not start, or gives up.
     """
     started = not ray.is_initialized()
-    if started:
-        _start(address)
+    with ExitStack() as stack:
+        stack.enter_context(_quietly())
+        if started:
+            stack.callback(ray.shutdown)
+            _start(address)
+        yield from _scored(out, options, shards, workers)
+
+
+def _scored(out: str, options: Options, shards: Sequence[int], workers: int | None) -> Iterator[ShardSummary]:
+    """Score shards by windows, in a Ray that has started."""
     try:
         processors = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
         count = workers or max(1, int(processors // options.threads))
@@ -67,17 +78,10 @@ def summaries(
             f"Ray must finish the shards that it was given, got: {str(error).strip().splitlines()[-1]}; look at its "
             f"messages, then give the same command again."
         ) from error
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def _start(address: str | None) -> None:
-    """Start Ray on this machine, or reach a cluster, without Ray's own messages."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns of its default
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    """Start Ray on this machine, or reach a cluster."""
     try:
         _reach(address)
         with _quiet_children():
@@ -100,6 +104,30 @@ def _reach(address: str | None) -> None:
 
 
 @contextmanager
+def _quietly() -> Iterator[None]:
+    """Let Ray print no message and no progress of its own in the block; all settings are put back at the end."""
+    variables = {name: value for name, value in QUIET.items() if name not in os.environ}
+    context = ray.data.DataContext.get_current()
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    kept = {name: getattr(context, name) for name in DATA}
+    try:
+        os.environ.update(variables)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        for name, value in DATA.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name, None)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for name, value in kept.items():
+            setattr(context, name, value)
+
+
+@contextmanager
 def _quiet_children() -> Iterator[None]:
     """Let processes that start in the block write their messages nowhere: Ray keeps them in its own folder."""
     sys.stderr.flush()
@@ -114,11 +142,6 @@ def _quiet_children() -> Iterator[None]:
 
 
 def _window(out: str, options: Options, shards: Sequence[int], count: int) -> Iterator[ShardSummary]:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # Ray counts an actor that is no longer needed before it has started, and an actor of a lost node, among these.
-    context.max_consecutive_actor_init_deaths = INIT_DEATHS
     numbers = ray.data.from_items([{"id": shard} for shard in shards], override_num_blocks=len(shards))
     scored = numbers.map_batches(
         _Actor,
