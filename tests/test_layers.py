@@ -78,7 +78,8 @@ ONLY_IN = {  # the one file or room that may import a package
         "ops/foreground.py",
     },
     "pyarrow": {
-        f"scale/{name}.py" for name in ("places", "planning", "results", "rows", "run", "scoring", "sources", "worker")
+        f"scale/{name}.py"
+        for name in (*("inspectors", "places", "planning", "results", "rows", "run", "scoring", "sources", "worker"),)
     },
     "ray": {"scale/engines/ray.py"},
     "polars": {"evaluation/tables.py", "evaluation/plots.py"},

@@ -8,7 +8,7 @@ pictures.
 import hashlib
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from handful.data.listing import LeftOut
-from handful.errors import InputError, InspectorError, SettingError
-from handful.graphs.names import SCORING_ENTRY
-from handful.saved import archive
+from handful.errors import InputError, SettingError
 from handful.scale import run as record
-from handful.scale.places import Place, Stores, reading
+from handful.scale.inspectors import Inspectors
+from handful.scale.places import Place, Stores
 from handful.scale.run import PLANNED, SHARDS, Plan, Run
 from handful.scale.sources import Sources
 
@@ -94,7 +93,7 @@ def plan(
         if found is None:
             raise InputError(f"A run must have been planned, got none in {place.uri}; name --pictures or --manifest.")
         return Found(found)
-    known = _Inspectors(inspector, inspectors)
+    known = Inspectors(inspector, inspectors)
     if found is not None:
         _check_options(found, shard, max_pixels)
         if not extend:
@@ -105,7 +104,7 @@ def plan(
     return _planned(run, found, sources, known)
 
 
-def _planned(run: Run, before: Run | None, sources: tuple[str, ...], known: "_Inspectors") -> Found:
+def _planned(run: Run, before: Run | None, sources: tuple[str, ...], known: Inspectors) -> Found:
     """Plan the pictures of the sources that the run does not hold yet, and write the plan."""
     seen = _Seen()
     for table in run.plan_tables(["inspector_sha256", "path", "version"]):
@@ -163,7 +162,7 @@ def _check_options(run: Run, shard: int | None, max_pixels: int | None) -> None:
             )
 
 
-def _check_same(run: Run, sources: Sequence[str], known: "_Inspectors") -> None:
+def _check_same(run: Run, sources: Sequence[str], known: Inspectors) -> None:
     """Raise SettingError where a run was planned with other sources or inspectors."""
     if not any(tuple(sources) == plan.sources for plan in run.plans):
         raise SettingError(
@@ -198,91 +197,6 @@ def _queries(sources: Sequence[str]) -> dict[str, str]:
                     f"{place.query} for {scheme}; score them in two runs."
                 )
     return found
-
-
-class _Inspectors:
-    """The saved inspectors of a run by product, each read once.
-
-    Attributes:
-        used: the sha256 of the inspector of each product that has a picture.
-    """
-
-    def __init__(self, single: str | None, folder: str | None) -> None:
-        self._single, self._folder = single, folder
-        self._contents: dict[str, bytes] = {}  # by sha256
-        self._digests: dict[str, str] = {}  # by address
-        self._named: dict[str, str] = {}  # digest of an inspector with its calibration, by sha256
-        self.used: dict[str, str] = {}
-
-    def by_inspector(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-        """Split a batch of pictures by inspector, and add the columns of the plan.
-
-        Raises:
-            InputError: if a product is missing.
-            InspectorError: see `sha256`.
-        """
-        if self._single is not None:
-            product = Place.at(self._single).name.removesuffix(".handful")
-            sha256 = self.sha256(product)
-            self.used[product] = sha256
-            yield sha256, self._with(table, product, sha256)
-            return
-        keys = [(one["product"], one["inspector"]) for one in table.select(["product", "inspector"]).to_pylist()]
-        rows: dict[tuple[str, str | None], list[int]] = {}
-        for number, key in enumerate(keys):
-            rows.setdefault(key, []).append(number)
-        for (product, address), numbers in rows.items():
-            if product is None:
-                raise InputError("Every row of a manifest must have a product, got a row without; add it.")
-            sha256 = self.sha256(product, address)
-            self.used[product] = sha256
-            yield sha256, self._with(table.take(numbers), product, sha256)
-
-    def sha256(self, product: str, address: str | None = None) -> str:
-        """The digest of the file of a product's inspector.
-
-        Raises:
-            InspectorError: if the file is missing or damaged, or holds no graph of its method.
-        """
-        if address is not None or self._single is not None:
-            place = Place.at(address or str(self._single))
-        else:
-            place = Place.at(str(self._folder)) / f"{product}.handful"
-        address = place.uri
-        if address not in self._digests:
-            try:
-                content = place.read()
-            except (OSError, pa.ArrowException) as error:
-                raise InspectorError(
-                    f"The inspector of {product} must exist and be readable, got {place.uri}: "
-                    f"{getattr(error, 'strerror', None) or 'it cannot be read'}; fit it, or leave its pictures out."
-                ) from error
-            found, _, entries = archive.read(content, name=place.uri)
-            if SCORING_ENTRY not in entries:
-                raise InspectorError(
-                    f"{place.uri} must hold a graph of its method to score many pictures, got none; fit it with a "
-                    f"method and an engine that have a graph, see docs/export.md."
-                )
-            digest = hashlib.sha256(content).hexdigest()
-            self._digests[address], self._contents[digest] = digest, content
-            self._named[digest] = found["digest"]
-        return self._digests[address]
-
-    def _with(self, table: pa.Table, product: str, sha256: str) -> pa.Table:
-        """The columns of the plan but for shard and row, of pictures of one product."""
-        columns = {name: table[name] for name in ("path", "bytes", "version", "offset")}
-        for name, value in (("product", product), ("inspector", self._named[sha256]), ("inspector_sha256", sha256)):
-            columns[name] = pa.repeat(pa.scalar(value), len(table))
-        return pa.table(columns)
-
-    def copy(self, run: Run) -> None:
-        """Copy the inspectors in use to the run."""
-        for sha256 in set(self.used.values()):
-            place = run.inspector(sha256)
-            with reading(place, "an inspector"):
-                there = place.is_file()
-            if not there:
-                place.put(self._contents[sha256])
 
 
 @dataclass
