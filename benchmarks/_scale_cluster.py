@@ -43,7 +43,7 @@ def hollow(out: str, shards: int, shard: int, parts: float) -> dict[str, Any]:
     """Write a hollow run: shards of so many pictures, and a share of their parts, as empty files."""
     begin = time.monotonic()
     run = Run(Place.at(out), shard, None, {})
-    plan = Plan("0" * 8, (SOURCE,), {"part": DIGEST}, 0, shards, shards * shard, max(1, 1_000_000 // shard))
+    plan = Plan("0" * 8, (SOURCE,), {"part": DIGEST}, {}, 0, shards, shards * shard, max(1, 1_000_000 // shard))
     columns = [
         pa.array(np.arange(shards, dtype=np.int32)),
         pa.repeat(pa.scalar(DIGEST), shards),

@@ -158,6 +158,58 @@ def test_a_product_without_an_inspector_is_refused(tmp_path, saved_with_graph):
         scale.plan(str(tmp_path / "o"), manifest=str(tmp_path / "m.parquet"), inspectors=str(saved_with_graph.parent))
 
 
+@pytest.fixture
+def two_inspectors(tmp_path, saved_with_graph):
+    """A folder with the inspectors a and b, which have other thresholds."""
+    folder = tmp_path / "inspectors"
+    folder.mkdir()
+    for name in "ab":
+        shutil.copy(saved_with_graph, folder / f"{name}.handful")
+    _teach(folder / "b.handful")
+    return folder
+
+
+def test_a_manifest_may_name_the_inspectors(tmp_path, archive_folder, two_inspectors):
+    paths = sorted(map(str, archive_folder.rglob("*.png")))[:6]
+    addresses = [str(two_inspectors / f"{name}.handful") for name in "ab"]
+    columns = {"path": paths, "product": list("xyxyxy"), "inspector": addresses * 3}
+    parquet.write_table(pa.table(columns), tmp_path / "m.parquet")
+    out, given = str(tmp_path / "out"), {"manifest": str(tmp_path / "m.parquet"), "inspectors": str(tmp_path)}
+    assert scale.plan(out, **given).pictures == 6
+    for shard in scale.todo(out):
+        assert scale.Worker(out)(shard).failed is None
+    assert len(set(scale.table(out)["raw_threshold"].to_pylist())) == 2
+    assert scale.plan(out, **given).pictures == 0  # the same start of the same run
+    _teach(two_inspectors / "a.handful")
+    with pytest.raises(SettingError, match="another inspector of x"):
+        scale.plan(out, **given)
+
+
+def test_a_product_with_two_inspectors_is_refused(tmp_path, two_inspectors):
+    addresses = [str(two_inspectors / f"{name}.handful") for name in "ab"]
+    columns = {"path": ["0.png", "1.png"], "product": ["x", "x"], "inspector": addresses}
+    parquet.write_table(pa.table(columns), tmp_path / "m.parquet")
+    with pytest.raises(InputError, match=r"one inspector, got two for x, the second at .*b\.handful"):
+        scale.plan(str(tmp_path / "out"), manifest=str(tmp_path / "m.parquet"), inspectors=str(tmp_path))
+
+
+def test_an_inspector_that_changes_meanwhile_is_refused(tmp_path, archive_folder, two_inspectors, monkeypatch):
+    own = two_inspectors / "a.handful"
+    monkeypatch.setattr(planning, "Sources", _Teaching)
+    _Teaching.own = own
+    with pytest.raises(InspectorError, match="inspector of a must stay as it is"):
+        scale.plan(str(tmp_path / "out"), pictures=[str(archive_folder)], inspector=str(own))
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+class _Teaching(planning.Sources):
+    """Sources after whose last picture somebody teaches the inspector."""
+
+    def tables(self):
+        yield from super().tables()
+        _teach(self.own)
+
+
 def test_an_inspector_without_a_graph_is_refused(tmp_path, saved, archive_folder):
     with pytest.raises(InspectorError, match="must hold a graph of its method"):
         scale.plan(str(tmp_path / "out"), pictures=[str(archive_folder)], inspector=str(saved))

@@ -21,20 +21,22 @@ class Inspectors:
 
     Attributes:
         used: the sha256 of the inspector of each product that has a picture.
+        addresses: of the inspectors that a manifest names, by product.
     """
 
     def __init__(self, single: str | None, folder: str | None) -> None:
         self._single, self._folder = single, folder
         self._digests: dict[str, str] = {}  # sha256 by address
-        self._addresses: dict[str, Place] = {}  # by sha256
+        self._places: dict[str, Place] = {}  # by sha256
         self._named: dict[str, str] = {}  # digest of an inspector with its calibration, by sha256
         self.used: dict[str, str] = {}
+        self.addresses: dict[str, str] = {}
 
     def by_inspector(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         """Split a batch of pictures by inspector, and add the columns of the plan.
 
         Raises:
-            InputError: if a product is missing.
+            InputError: if a product is missing, or has two inspectors.
             InspectorError: see `sha256`.
         """
         if self._single is not None:
@@ -51,7 +53,13 @@ class Inspectors:
             if product is None:
                 raise InputError("Every row of a manifest must have a product, got a row without; add it.")
             sha256 = self.sha256(product, address)
-            self.used[product] = sha256
+            if self.used.setdefault(product, sha256) != sha256:
+                raise InputError(
+                    f"All pictures of a product must have one inspector, got two for {product}, the second at "
+                    f"{address or self._folder}; name them as two products."
+                )
+            if address is not None:
+                self.addresses[product] = address
             yield sha256, self._with(table.take(numbers), product, sha256)
 
     def sha256(self, product: str, address: str | None = None) -> str:
@@ -73,7 +81,7 @@ class Inspectors:
                     f"method and an engine that have a graph, see docs/export.md."
                 )
             digest = hashlib.sha256(content).hexdigest()
-            self._digests[place.uri], self._addresses[digest], self._named[digest] = digest, place, found["digest"]
+            self._digests[place.uri], self._places[digest], self._named[digest] = digest, place, found["digest"]
         return self._digests[place.uri]
 
     def _with(self, table: pa.Table, product: str, sha256: str) -> pa.Table:
@@ -96,7 +104,7 @@ class Inspectors:
                 there = copied.is_file()
             if there:
                 continue
-            place = self._addresses[sha256]
+            place = self._places[sha256]
             content = self._content(place, product)
             if hashlib.sha256(content).hexdigest() != sha256:
                 raise InspectorError(

@@ -9,7 +9,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -120,7 +120,7 @@ def _planned(run: Run, before: Run | None, sources: tuple[str, ...], known: Insp
         raise InputError(f"There must be a picture, got none in {', '.join(sources)}; check the path.")
     if writer.pictures:
         known.copy(run)
-        run = writer.finish(known.used)
+        run = writer.finish(known)
         if before is None:
             run = _first(run)
         else:
@@ -171,7 +171,7 @@ def _check_same(run: Run, sources: Sequence[str], known: Inspectors) -> None:
         )
     latest = next(plan for plan in reversed(run.plans) if plan.sources == tuple(sources))
     for product, sha256 in latest.inspectors.items():
-        if known.sha256(product) != sha256:
+        if known.sha256(product, latest.addresses.get(product)) != sha256:
             raise SettingError(
                 f"{run.out.uri} must go on with the inspectors of its start, got another inspector of {product}; leave "
                 f"inspector and pictures out to go on with the run's own copy, add --extend to score every picture "
@@ -217,7 +217,8 @@ class _Writer:
     _buffer: pa.BufferOutputStream | None = None
 
     def __post_init__(self) -> None:
-        self._plan = Plan(secrets.token_hex(4), self.sources, {}, self.run.shards, 0, 0, max(1, FILE // self.run.shard))
+        first, shards_a_file = self.run.shards, max(1, FILE // self.run.shard)
+        self._plan = Plan(secrets.token_hex(4), self.sources, {}, {}, first, 0, 0, shards_a_file)
 
     def add(self, sha256: str, rows: pa.Table) -> None:
         """Add pictures of one inspector; full shards are written."""
@@ -230,7 +231,7 @@ class _Writer:
         if whole < len(waiting):
             self._open[sha256] = [waiting.slice(whole)]
 
-    def finish(self, inspectors: dict[str, str]) -> Run:
+    def finish(self, known: Inspectors) -> Run:
         """Write the shards that are not full and the list of shards; the run with the plan, not yet recorded."""
         for sha256, tables in self._open.items():
             self._close(sha256, pa.concat_tables(tables))
@@ -238,16 +239,9 @@ class _Writer:
         columns = list(zip(*self._shards, strict=True))
         shards = pa.table([pa.array(c, f.type) for c, f in zip(columns, SHARDS, strict=True)], schema=SHARDS)
         self._put(self.run.shards_file(self._plan), shards)
-        done = Plan(
-            self._plan.id,
-            self.sources,
-            dict(sorted(inspectors.items())),
-            self._plan.first_shard,
-            len(self._shards),
-            self.pictures,
-            self._plan.shards_a_file,
-        )
-        return self.run.with_plan(done)
+        inspectors, addresses = dict(sorted(known.used.items())), dict(sorted(known.addresses.items()))
+        done = replace(self._plan, inspectors=inspectors, addresses=addresses)
+        return self.run.with_plan(replace(done, shards=len(self._shards), pictures=self.pictures))
 
     def _close(self, sha256: str, rows: pa.Table) -> None:
         """Write a shard as a row group."""

@@ -50,6 +50,7 @@ class Plan:
         id: the beginning of the names of its files.
         sources: the addresses of the pictures or of the manifest.
         inspectors: the sha256 of each product's inspector file, in hex.
+        addresses: of the inspectors that the manifest named, by product.
         first_shard: the number of its first shard.
         shards: the number of its shards.
         pictures: the number of its pictures.
@@ -59,6 +60,7 @@ class Plan:
     id: str
     sources: tuple[str, ...]
     inspectors: Mapping[str, str]
+    addresses: Mapping[str, str]
     first_shard: int
     shards: int
     pictures: int
@@ -187,10 +189,7 @@ def read(out: Place) -> Run | None:
         record = json.loads(content)
         version = record["format"]
         if version == FORMAT:
-            plans = [
-                Plan(**{**plan, "sources": tuple(plan["sources"]), "inspectors": dict(plan["inspectors"])})
-                for plan in record["plans"]
-            ]
+            plans = [Plan(**{**plan, "sources": tuple(plan["sources"])}) for plan in record["plans"]]
             return Run(out, int(record["shard"]), record["max_pixels"], dict(record["queries"]), tuple(plans))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
