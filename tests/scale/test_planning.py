@@ -300,6 +300,42 @@ def test_a_record_of_another_kind_is_refused(tmp_path, plan, archive_folder):
         plan(archive_folder)
 
 
+def test_two_starts_at_once_go_on_with_one_plan(tmp_path, plan, archive_folder, saved_with_graph, monkeypatch):
+    """Another command begins the same run, with a picture less, between this command's look and its record."""
+    other = tmp_path / "fewer"
+    shutil.copytree(archive_folder, other)
+    (other / "day0" / "000.png").unlink()
+    finish, met = planning._Writer.finish, []
+
+    def finish_late(writer, known):
+        if not met:
+            met.append(1)
+            plan(other)
+        return finish(writer, known)
+
+    monkeypatch.setattr(planning._Writer, "finish", finish_late)
+    run = plan(archive_folder).run
+    assert run.plans == read(Place.at(str(tmp_path / "out"))).plans
+    assert run.pictures == len(planned(tmp_path / "out")) == 22
+
+
+def test_two_extensions_at_once_are_refused(tmp_path, plan, archive_folder, picture_factory, monkeypatch):
+    plan(archive_folder)
+    Image.fromarray(picture_factory(60)).save(archive_folder / "new.png")
+    finish, met = planning._Writer.finish, []
+
+    def finish_late(writer, known):
+        if not met:
+            met.append(1)
+            plan(archive_folder, extend=True)
+        return finish(writer, known)
+
+    monkeypatch.setattr(planning._Writer, "finish", finish_late)
+    with pytest.raises(SettingError, match="one command at a time"):
+        plan(archive_folder, extend=True)
+    assert len(planned(tmp_path / "out")) == 24
+
+
 def test_half_a_plan_counts_for_nothing(tmp_path, plan, archive_folder):
     """A call that was killed before run.json was written leaves files that no run names."""
     plan(archive_folder)

@@ -5,6 +5,7 @@ such as s3://bucket/prefix?region=eu-west-1&endpoint_override=http://host:9000 s
 """
 
 import errno
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ import pyarrow
 from pyarrow import fs
 
 from handful.errors import InputError, OutputError, SettingError
-from handful.files import replacing, sweep
+from handful.files import aside, output_error, replacing, sweep
 
 PAUSES = (0.5, 2.0, 8.0, 30.0)  # seconds before each further try, each up to a quarter longer or shorter
 # Errors that the same request would get again: no such file, no right, no room.
@@ -163,6 +164,32 @@ class Place:
             raise OutputError(
                 f"{self.uri} must be writable, got: {said(error)}; check the store and your rights there."
             ) from error
+
+    def put_first(self, content: bytes) -> bool:
+        """Write a file unless there is one; whether this call wrote the file.
+
+        On this machine no other process can come between. Of two processes that write to a store at once the later
+        wins; read the file to know.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
+        if not self.is_local:
+            if self.is_file():
+                return False
+            self.put(content)
+            return True
+        path = Path(self.path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside(path) as temporary:
+                temporary.write_bytes(content)
+                os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise output_error(path, error) from error
+        return True
 
     def remove(self) -> None:
         """Remove a file; a missing file is passed over."""

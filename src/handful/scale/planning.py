@@ -121,22 +121,32 @@ def _planned(run: Run, before: Run | None, sources: tuple[str, ...], known: Insp
     if writer.pictures:
         known.copy(run)
         run = writer.finish(known)
-        if before is None:
-            run = _first(run)
-        else:
-            run.put()
+        run = _first(run) if before is None else _extended(run, before)
     left_out = tuple(given.left_out)
     return Found(run, writer.pictures, twice if before is None else 0, left_out, given.left_out_count)
 
 
 def _first(run: Run) -> Run:
     """Write the record of a new run; where two runs begin at once, both go on with the same record."""
-    if (other := record.read(run.out)) is not None:
-        return other
-    run.put()
-    if not run.out.is_local:
+    if run.put_first() and not run.out.is_local:
         time.sleep(SETTLING)
     return record.read(run.out) or run
+
+
+def _extended(run: Run, before: Run) -> Run:
+    """Write the record of a run with a further plan.
+
+    Raises:
+        SettingError: if another command has extended the run meanwhile, whose shards would have the same numbers.
+    """
+    now = record.read(run.out)
+    if now is None or now.plans != before.plans:
+        raise SettingError(
+            f"A run must be extended by one command at a time, got another extension of {run.out.uri} meanwhile; give "
+            f"the same command again."
+        )
+    run.put()
+    return run
 
 
 def _check(

@@ -163,6 +163,13 @@ class Run:
         Raises:
             OutputError: if the file cannot be written.
         """
+        (self.out / "run.json").put(self._content())
+
+    def put_first(self) -> bool:
+        """Write the record unless there is one, see `Place.put_first`."""
+        return (self.out / "run.json").put_first(self._content())
+
+    def _content(self) -> bytes:
         record = {
             "format": FORMAT,
             "handful": __version__,
@@ -171,7 +178,7 @@ class Run:
             "queries": dict(self.queries),
             "plans": [asdict(plan) for plan in self.plans],
         }
-        (self.out / "run.json").put(json.dumps(record, indent=1).encode())
+        return json.dumps(record, indent=1).encode()
 
 
 def read(out: Place) -> Run | None:
