@@ -71,7 +71,7 @@ class Failing(http.server.BaseHTTPRequestHandler):
     """Stands in front of a store and answers some requests with 503, or all while the store is away."""
 
     protocol_version = "HTTP/1.1"
-    target, share, away = "", 0.0, False
+    target, share, away, refusing = "", 0.0, False, False
     failed = 0
 
     def _pass_on(self):
@@ -81,6 +81,9 @@ class Failing(http.server.BaseHTTPRequestHandler):
             self.send_response(503)
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        if self.server.refusing:
+            self._refuse()
             return
         connection = http.client.HTTPConnection(self.server.target)
         left_out = ("expect", "transfer-encoding", "content-length")
@@ -97,6 +100,17 @@ class Failing(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
         connection.close()
+
+    def _refuse(self):
+        """Answer as a store does without valid credentials."""
+        content = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.server.failed += 1
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def _body(self):
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
@@ -120,6 +134,7 @@ def failing(store):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing)
     server.daemon_threads = True
     server.target, server.share, server.away, server.failed = store.removeprefix("http://"), 0.0, False, 0
+    server.refusing = False
     server.random = random.Random(0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -257,6 +272,20 @@ def test_ray_s_actors_read_and_write_a_store(at, uploaded, saved_with_graph, sco
     assert answers(at("out")) == answers(local)
 
 
+def test_a_store_that_refuses_the_credentials_is_not_asked_again(at, uploaded, failing, saved_with_graph, tmp_path):
+    failing.refusing = True
+    pictures = at("pictures", server=failing.address)
+    began = time.monotonic()
+    with pytest.raises(HandfulError, match=r"s3://archive/.*/pictures must be .* got: .*ACCESS_DENIED"):
+        scale.plan(str(tmp_path / "out"), pictures=[pictures], inspector=str(saved_with_graph))
+    failing.refusing = False
+    scale.plan(at("out"), pictures=[pictures], inspector=str(saved_with_graph), shard=23)
+    failing.refusing = True
+    summary = scale.Worker(at("out"))(0)
+    assert "23 of 23 that are not" in summary.failed and "ACCESS_DENIED" in summary.failed
+    assert time.monotonic() - began < 20  # no pause, and no table of 23 errors
+
+
 def test_a_bucket_that_does_not_exist_is_refused(store, saved_with_graph, tmp_path):
     with pytest.raises(HandfulError, match=r"must exist, got s3://nobody-s-bucket/x"):
         scale.plan(
@@ -310,3 +339,4 @@ def test_a_missing_file_is_not_asked_for_again():
     assert tries == [1]
     assert is_final(FileNotFoundError(2, "no such file"))
     assert not is_final(OSError("AWS Error SLOW_DOWN"))
+    assert not is_final(OSError("When reading key 'credentials/ACCESS_DENIED.png': AWS Error SLOW_DOWN"))

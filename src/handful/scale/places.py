@@ -7,6 +7,7 @@ such as s3://bucket/prefix?region=eu-west-1&endpoint_override=http://host:9000 s
 import errno
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ from handful.files import aside, output_error, replacing, sweep
 PAUSES = (0.5, 2.0, 8.0, 30.0)  # seconds before each further try, each up to a quarter longer or shorter
 # Errors that the same request would get again: no such file, no right, no room.
 _FINAL = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EDQUOT}
-_FINAL_SAID = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "credentials")
+_FINAL_SAID = re.compile(r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH)")
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}  # of a drive that has no hard links
 
 Result = TypeVar("Result")
 
@@ -168,27 +170,28 @@ class Place:
     def put_first(self, content: bytes) -> bool:
         """Write a file unless there is one; whether this call wrote the file.
 
-        On this machine no other process can come between. Of two processes that write to a store at once the later
-        wins; read the file to know.
+        On this machine no other process can come between, but on a drive without links. Of two processes that write to
+        a store at once the later wins; read the file to know.
 
         Raises:
             OutputError: if the file cannot be written.
         """
-        if not self.is_local:
-            if self.is_file():
+        if self.is_local:
+            path = Path(self.path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with aside(path) as temporary:
+                    temporary.write_bytes(content)
+                    os.link(temporary, path)
+                return True
+            except FileExistsError:
                 return False
-            self.put(content)
-            return True
-        path = Path(self.path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside(path) as temporary:
-                temporary.write_bytes(content)
-                os.link(temporary, path)
-        except FileExistsError:
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise output_error(path, error) from error
+        if self.is_file():
             return False
-        except OSError as error:
-            raise output_error(path, error) from error
+        self.put(content)
         return True
 
     def remove(self) -> None:
@@ -292,7 +295,7 @@ def is_final(error: BaseException) -> bool:
     """Whether the same request would fail again."""
     if isinstance(error, OSError) and (error.errno in _FINAL or isinstance(error, FileNotFoundError)):
         return True
-    return any(word in str(error) for word in _FINAL_SAID)
+    return _FINAL_SAID.search(str(error)) is not None
 
 
 def said(error: BaseException) -> str:
