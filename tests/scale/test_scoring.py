@@ -17,7 +17,7 @@ from PIL import Image
 
 import handful
 from handful import scale
-from handful.errors import OutputError, SettingError
+from handful.errors import InputError, OutputError, SettingError
 from handful.scale import planning
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -299,6 +299,20 @@ def test_the_summary_follows_workers_of_another_program(scored, archive_folder, 
         worker(shard)
     assert list(scale.score(out)) == []
     assert json.loads(Path(out, "summary.json").read_text())["pictures"] == 24
+
+
+def test_a_damaged_part_or_summary_is_one_sentence(scored):
+    out, _ = scored()
+    part, summary = Path(out, "parts/0/part-0000001.parquet"), Path(out, "summary.json")
+    part.write_bytes(part.read_bytes()[:50])
+    with pytest.raises(InputError, match=r"must be a run of whole parts that can be read, got: .*"):
+        scale.table(out)
+    summary.unlink()
+    with pytest.raises(InputError, match=r"must be a run of whole parts that can be read, got: .*"):
+        list(scale.score(out))
+    summary.write_text("half")
+    with pytest.raises(InputError, match=r"summary\.json must be the summary of a run, got: .*; remove it"):
+        list(scale.score(out))
 
 
 def test_equal_pictures_may_be_kept_once(scored, archive_folder):

@@ -170,6 +170,10 @@ def test_a_run_in_a_store_has_the_rows_of_a_run_in_a_folder(at, uploaded, saved_
     assert all(row["path"].startswith("s3://archive/") for row in scale.table(at("out"), columns=["path"]).to_pylist())
     assert scale.todo(at("out")) == []
     assert list(scale.score(at("out"))) == []
+    before = scale.table(at("out"))
+    assert scale.compact(at("out")) == 1
+    assert scale.table(at("out")).equals(before)
+    assert Place.at(at("out/compacted/00000.parquet")).is_file()
 
 
 def test_tar_files_and_a_manifest_of_a_store(at, archive_folder, saved_with_graph, scored):

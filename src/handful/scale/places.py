@@ -8,12 +8,13 @@ import errno
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow
 from pyarrow import fs
@@ -145,20 +146,23 @@ class Place:
         """The entry of a file."""
         return _entry(patiently(lambda: self.store.get_file_info(self.path)))
 
-    def put(self, content: bytes) -> None:
+    def put(self, content: bytes | Path) -> None:
         """Write a file that appears whole or not at all, with its folder; tries again where a store fails.
+
+        Args:
+            content: the bytes, or a file of this machine that is copied.
 
         Raises:
             OutputError: if the file cannot be written.
         """
         if self.is_local:
             with replacing(Path(self.path), make_folder=True, sweeping=False) as file:
-                file.write(content)
+                _write(content, file)
             return
 
         def once() -> None:
             with self.store.open_output_stream(self.path) as file:
-                file.write(content)
+                _write(content, file)
 
         try:
             patiently(once)
@@ -215,6 +219,14 @@ class Place:
         """Remove the temporary files that killed processes have left below a local folder."""
         if self.is_local:
             sweep(Path(self.path), below=True)
+
+
+def _write(content: bytes | Path, file: Any) -> None:
+    if isinstance(content, Path):
+        with content.open("rb") as source:
+            shutil.copyfileobj(source, file, 1 << 20)
+    else:
+        file.write(content)
 
 
 def _entry(info: fs.FileInfo) -> Entry:

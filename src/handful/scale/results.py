@@ -1,7 +1,6 @@
 """The results of a run: the table of its parts, its summary, and compacted files."""
 
 import json
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from pyarrow import dataset, parquet
 
 from handful.errors import InputError
-from handful.scale.places import Place, patiently, reading
+from handful.scale.places import Place, reading
 from handful.scale.rows import SCHEMA
 from handful.scale.run import Run
 from handful.scale.worker import read_run
@@ -42,7 +41,7 @@ def table(out: str, *, columns: Sequence[str] | None = None, distinct: bool = Fa
     unknown = [name for name in wanted if name not in SCHEMA.names]
     if unknown:
         raise InputError(f"A column must be among {', '.join(SCHEMA.names)}, got {unknown[0]}.")
-    with reading(run.out, "the folder of a run"):
+    with reading(run.out, "a run of whole parts"):
         found = _dataset(run, _files(run)).to_table(columns=list(dict.fromkeys([*wanted, *(keys if distinct else [])])))
     return _distinct(found, keys).select(wanted) if distinct else found
 
@@ -54,18 +53,21 @@ def batches(run: Run, columns: Sequence[str], *, only: dataset.Expression | None
         run: of the parts.
         columns: the names of the columns.
         only: a condition on the rows; None for all rows.
+
+    Raises:
+        InputError: if a part cannot be read.
     """
     files = _files(run)
     for start in range(0, len(files), TOGETHER):
-        found = _dataset(run, files[start : start + TOGETHER])
-        yield from found.to_batches(
-            columns=list(columns),
-            filter=only,
-            batch_size=GROUP,
-            batch_readahead=1,
-            fragment_readahead=1,
-            use_threads=False,
-        )
+        with reading(run.out, "a run of whole parts"):
+            yield from _dataset(run, files[start : start + TOGETHER]).to_batches(
+                columns=list(columns),
+                filter=only,
+                batch_size=GROUP,
+                batch_readahead=1,
+                fragment_readahead=1,
+                use_threads=False,
+            )
 
 
 def _files(run: Run) -> list[Place]:
@@ -104,16 +106,7 @@ def summary(run: Run) -> dict[str, Any]:
     Raises:
         InputError: if the file is missing or no JSON.
     """
-    place = run.out / "summary.json"
-    with reading(place, "the summary of a run"):
-        content = place.read()
-    try:
-        found: dict[str, Any] = json.loads(content)
-    except ValueError as error:
-        raise InputError(
-            f"{place.uri} must be the summary of a run, got: {error}; remove it and score again."
-        ) from error
-    return found
+    return _json(run.out / "summary.json", "the summary of a run")
 
 
 def compact(out: str) -> int:
@@ -139,7 +132,7 @@ def compact(out: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for path in _large_files(run, range(first, run.shards), Path(folder)):
             name = f"{len(files):05d}.parquet"
-            _copy(path, run.out / "compacted" / name)
+            (run.out / "compacted" / name).put(path)
             path.unlink()
             files.append(name)
     index = {"shards": run.shards, "files": files}
@@ -177,24 +170,32 @@ def _large_files(run: Run, shards: Sequence[int], folder: Path) -> Iterator[Path
             yield path
 
 
-def _copy(path: Path, place: Place) -> None:
-    """Copy a file of this machine to a place; a half copy is named by no index, and is written anew."""
-
-    def once() -> None:
-        place.store.create_dir(place.parent.path)
-        with path.open("rb") as source, place.store.open_output_stream(place.path) as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-
-    patiently(once)
-
-
 def _compacted(run: Run) -> dict[str, Any]:
     """The index of the compacted files: their names, and the number of shards that they hold, from the first on."""
     place = run.out / "compacted" / "index.json"
     with reading(place, "the index of compacted files"):
-        if not place.is_file():
-            return {"shards": 0, "files": []}
-        found: dict[str, Any] = json.loads(place.read())
+        there = place.is_file()
+    return _json(place, "the index of compacted files") if there else {"shards": 0, "files": []}
+
+
+def _json(place: Place, noun: str) -> dict[str, Any]:
+    """The object in a JSON file of a run.
+
+    Args:
+        place: of the file.
+        noun: the noun for its contents, with an article.
+
+    Raises:
+        InputError: if the file cannot be read, or holds something else.
+    """
+    with reading(place, noun):
+        content = place.read()
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise InputError(f"{place.uri} must be {noun}, got: {error}; remove it, then score again.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{place.uri} must be {noun}, got something else; remove it, then score again.")
     return found
 
 
