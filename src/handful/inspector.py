@@ -176,6 +176,12 @@ class Inspector:
         """The names of the checks that a picture must pass to be OK, from `handful.inspection.gate.CHECKS`."""
         return self._gate.checks
 
+    def _limited(self, max_pixels: int | None) -> Self:
+        """This inspector with another largest number of pixels of a picture; None for the number of the fit."""
+        if max_pixels is None:
+            return self
+        return replace(self, preprocessing=replace(self.preprocessing, max_pixels=max_pixels))
+
     def workers(self, count: int | None = None) -> tuple["Inspector", ...]:
         """Several inspectors for a thread each, which share the graph and the good pictures.
 

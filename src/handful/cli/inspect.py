@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,8 +58,7 @@ def inspect(
     found = pictures_of(pictures, recursive=True)
     sources = found.sources
     opened = handful.load(inspector, engine=engine, device=device, head=head)  # type: ignore[arg-type]  # `load` checks
-    if max_pixels is not None:
-        opened = replace(opened, preprocessing=replace(opened.preprocessing, max_pixels=max_pixels))
+    opened = opened._limited(max_pixels)
     counts: dict[Verdict, int] = {}
     rejected: str | None = None  # the first picture with a defect
     with ExitStack() as stack:

@@ -5,7 +5,7 @@ wait for each other as Python's threads do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from handful.data.images import Picture, PictureSource
 from handful.errors import ProcessError
@@ -61,10 +61,7 @@ class _Opening:
     keep_pictures: bool
 
     def __call__(self) -> Callable[[Sources], Answers]:
-        inspector = Inspector.load(self.content, threads=1)
-        if self.max_pixels is not None:
-            preprocessing = replace(inspector.preprocessing, max_pixels=self.max_pixels)
-            inspector = replace(inspector, preprocessing=preprocessing)
+        inspector = Inspector.load(self.content, threads=1)._limited(self.max_pixels)
 
         def answers(sources: Sources) -> Answers:
             found = [inspector._inspect_source(source, name=name) for source, name in sources]

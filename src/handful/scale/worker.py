@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -241,9 +241,7 @@ class Worker:
 
 def open_inspector(content: bytes, threads: int, max_pixels: int | None) -> Judge:
     """The judge of a saved inspector."""
-    inspector = Inspector.load(content, threads=threads)
-    if max_pixels is not None:
-        inspector = replace(inspector, preprocessing=replace(inspector.preprocessing, max_pixels=max_pixels))
+    inspector = Inspector.load(content, threads=threads)._limited(max_pixels)
 
     def judge(picture: bytes, name: str) -> tuple[Inspection, str | None]:
         inspection, read = inspector._inspect_source(picture, name=name)
