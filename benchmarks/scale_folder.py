@@ -25,8 +25,8 @@ from handful.files import replacing
 
 OUT = Path(__file__).with_name("scale") / "folder"
 BOUND = 1.5  # pictures a second, by processes to by threads
-# The command, with the number of pictures from which it starts processes.
-PROGRAM = "from handful.scale import inspecting\ninspecting.FROM = {first}\nfrom handful.cli.main import main\nmain()"
+# The command, with the number of pictures that repay a process.
+PROGRAM = "from handful.scale import inspecting\ninspecting.EACH = {first}\nfrom handful.cli.main import main\nmain()"
 FORMS = {"threads": 10**9, "processes": 1}
 
 

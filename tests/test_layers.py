@@ -96,6 +96,7 @@ BASE_DOORS = [
     "saved/recalibration",
     "backbones/openvino_engine",
     "cli/heatmaps",
+    "scale/inspecting",
 ]
 WITH_TIMM = {"huggingface_hub", "torchvision"}  # timm depends on these
 WITH_JINJA2 = {"markupsafe"}

@@ -34,6 +34,7 @@ def same(one, other):
 @pytest.mark.parametrize("keep", [True, False])
 def test_answers_are_those_of_one_process(many, saved_with_graph, monkeypatch, keep):
     monkeypatch.setattr(inspecting, "usable_cores", lambda: 2)
+    monkeypatch.setattr(inspecting, "EACH", 5)
     sources = images.gather(many, recursive=True)
     found = list(inspecting.by_processes(saved_with_graph.read_bytes(), sources, max_pixels=None, keep_pictures=keep))
     expected = list(handful.load(saved_with_graph)._stream(sources))
@@ -48,7 +49,8 @@ def test_answers_are_those_of_one_process(many, saved_with_graph, monkeypatch, k
 
 def test_the_command_uses_processes_for_many_pictures(many, saved_with_graph, tmp_path, command_line, monkeypatch):
     few = command_line("inspect", saved_with_graph, many, "--json")
-    monkeypatch.setattr(inspecting, "FROM", 10)
+    monkeypatch.setattr("handful.inspector.MANY", 10)
+    monkeypatch.setattr(inspecting, "EACH", 5)
     monkeypatch.setattr(inspecting, "usable_cores", lambda: 2)
     started = []
     original = pool.Pool._start
@@ -65,10 +67,28 @@ def test_the_command_uses_processes_for_many_pictures(many, saved_with_graph, tm
 def test_few_pictures_one_core_and_tiles_stay_in_this_process(saved_with_graph, monkeypatch):
     opened = handful.load(saved_with_graph)
     monkeypatch.setattr(inspecting, "usable_cores", lambda: 2)
-    assert inspecting.is_quicker(opened, inspecting.FROM)
-    assert not inspecting.is_quicker(opened, inspecting.FROM - 1)
+    assert inspecting.is_quicker(opened, 200)
+    assert not inspecting.is_quicker(opened, 199)
     monkeypatch.setattr(inspecting, "usable_cores", lambda: 1)
-    assert not inspecting.is_quicker(opened, inspecting.FROM)
+    assert not inspecting.is_quicker(opened, 200)
+
+
+def test_a_computer_of_many_cores_starts_as_many_processes_as_the_pictures_repay(saved_with_graph, monkeypatch):
+    """64 processes for 250 pictures would take longer to start than they save, and 13 GB."""
+    asked = []
+
+    class Counting(pool.Pool):
+        def __init__(self, make, count, **options):
+            asked.append(count)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(inspecting, "Pool", Counting)
+    monkeypatch.setattr(inspecting, "usable_cores", lambda: 64)
+    for pictures in (250, 100_000):
+        sources = [(f"{number}.png", f"{number}.png") for number in range(pictures)]
+        with pytest.raises(KeyboardInterrupt):
+            next(inspecting.by_processes(b"", sources, max_pixels=None, keep_pictures=False))
+    assert asked == [2, 64]
 
 
 TASKS = """

@@ -100,6 +100,11 @@ def _answers(
         max_pixels: that the command names.
         drawn: whether the pictures are needed with their answers.
     """
+    from handful.inspector import MANY
+
+    if len(sources) < MANY:  # so few that the modules below need not be imported
+        return opened._stream(sources)
+
     from handful.saved import archive
     from handful.scale.inspecting import by_processes, is_quicker
 

@@ -13,7 +13,7 @@ from handful.inspector import Inspector
 from handful.report.result import Inspection
 from handful.scale.pool import Died, Pool, usable_cores
 
-FROM = 200  # pictures; fewer are inspected sooner by the threads of this process than processes need to start
+EACH = 100  # pictures; a process that inspects fewer takes longer to start than it saves
 _CHUNK = 4  # pictures of a task
 
 Sources = Sequence[tuple[PictureSource, str]]
@@ -22,7 +22,7 @@ Answers = list[tuple[Inspection, Picture | None]]
 
 def is_quicker(inspector: Inspector, pictures: int) -> bool:
     """Whether processes would inspect so many pictures sooner than this process."""
-    return pictures >= FROM and usable_cores() > 1 and inspector.preprocessing.tiles is None
+    return pictures >= 2 * EACH and usable_cores() > 1 and inspector.preprocessing.tiles is None
 
 
 def by_processes(
@@ -41,7 +41,7 @@ def by_processes(
         InspectorError, SettingError: see `Inspector.load`.
     """
     chunks = [sources[start : start + _CHUNK] for start in range(0, len(sources), _CHUNK)]
-    count = min(usable_cores(), len(chunks))
+    count = max(1, min(usable_cores(), len(sources) // EACH))
     with Pool(_Opening(content, max_pixels, keep_pictures), count) as pool:
         for chunk, answers in pool.in_order(chunks, ahead=2 * count):
             if isinstance(answers, Died):
