@@ -167,10 +167,10 @@ def test_durations_are_for_people():
 def test_progress_foretells_from_the_last_shards(monkeypatch):
     now = iter(range(0, 1000, 10))
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    state = Progress(pictures=100, done=20, shards_left=8)
+    state = Progress([10] * 10, range(2, 10))
     assert state.seconds_left is None
-    for shard in range(3):
-        state.add(scale.ShardSummary(shard, 10, errors={"READ": 1}))
+    for shard in range(2, 5):
+        state.add(scale.ShardSummary(shard, 10 * (shard > 2), errors={"READ": 1}))
     assert (state.done, state.errors, state.shards_left) == (50, 3, 5)
     assert state.seconds_left == 50  # ten seconds a shard
     assert state.per_second == pytest.approx(30 / 40)

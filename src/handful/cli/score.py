@@ -1,5 +1,6 @@
 """The verb `score`: many pictures of one or many products into a table, on this machine or a cluster."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ from handful.errors import needing
 if TYPE_CHECKING:
     from handful.scale.planning import Found
     from handful.scale.progress import Progress
-    from handful.scale.run import Run
     from handful.scale.worker import ShardSummary
 
 
@@ -75,7 +75,8 @@ def score(
     )
     _say_planned(found)
     run = found.run
-    state = Progress(run.pictures, *_done(run, scoring.chosen(run, retry_errors=retry_errors)))
+    sizes = run.shard_table()["pictures"].to_pylist()
+    state = Progress(sizes, scoring.chosen(run, retry_errors=retry_errors))
     if state.done and state.shards_left:
         complain(f"going on: {state.done} of {run.pictures} pictures are done.")
     summaries = scoring.score(
@@ -100,18 +101,13 @@ def score(
         say(_line(total, run.out.uri))
         if total["errors"]:
             complain(f"pictures with an error: {sum(total['errors'].values())}; see {run.out.uri}/failures.parquet.")
-        suggest(f"""python -c "import handful.scale; print(handful.scale.table('{run.out.uri}'))\"""")
+        program = f"import handful.scale; print(handful.scale.table({run.out.address!r}))"
+        suggest(f"look at the table: python -c {shlex.quote(program)}")
     raise typer.Exit(OK if total["pictures"] == run.pictures else FAILED)
 
 
 def _text(uri: str) -> str:
     return str(Path(uri)) if "://" not in uri else uri
-
-
-def _done(run: "Run", left: list[int]) -> tuple[int, int]:
-    """The number of pictures outside the shards that are left, and the number of these shards."""
-    sizes = run.shard_table()["pictures"].to_pylist()
-    return run.pictures - sum(sizes[shard] for shard in left), len(left)
 
 
 def _say_planned(found: "Found") -> None:

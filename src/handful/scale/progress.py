@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -11,43 +11,43 @@ from handful.scale.worker import ShardSummary
 LAST = 50  # shards whose median time foretells the rest
 
 
-@dataclass
 class Progress:
     """The state of a run.
 
+    Args:
+        sizes: the number of pictures of each shard of the run.
+        left: the numbers of the shards that are scored now.
+
     Attributes:
         pictures: the number of all planned pictures.
-        done: the number of pictures whose part exists.
-        shards_left: the number of shards without a part.
+        done: the number of pictures outside the shards that are left.
+        shards_left: the number of shards that are left.
         errors: the number of pictures with an error, of those scored now.
-        scored: the number of pictures scored now.
     """
 
-    pictures: int
-    done: int
-    shards_left: int
-    errors: int = 0
-    scored: int = 0
-    _began: float = field(default_factory=lambda: time.monotonic())
-    _last: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=LAST))  # time of its end, pictures
+    def __init__(self, sizes: Sequence[int], left: Iterable[int]) -> None:
+        self._sizes = sizes
+        waiting = list(left)
+        self.pictures, self.shards_left, self.errors = sum(sizes), len(waiting), 0
+        self.done = self._before = self.pictures - sum(sizes[shard] for shard in waiting)
+        self._began = time.monotonic()
+        self._ends = deque[float](maxlen=LAST)
 
     def add(self, summary: ShardSummary) -> None:
-        """Count a shard."""
-        self.done += summary.pictures
-        self.scored += summary.pictures
+        """Count a shard, also where another command has written its part meanwhile."""
+        self.done += self._sizes[summary.shard]
         self.shards_left -= 1
         self.errors += sum(summary.errors.values())
-        self._last.append((time.monotonic(), summary.pictures))
+        self._ends.append(time.monotonic())
 
     @property
     def per_second(self) -> float:
         """Pictures a second since the start."""
-        return self.scored / max(time.monotonic() - self._began, 1e-9)
+        return (self.done - self._before) / max(time.monotonic() - self._began, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:
         """The time left, from the median time between the last shards' ends; None before two shards have ended."""
-        if len(self._last) < 2:
+        if len(self._ends) < 2:
             return None
-        ends = [end for end, _ in self._last]
-        return self.shards_left * median(after - before for before, after in pairwise(ends))
+        return self.shards_left * median(after - before for before, after in pairwise(self._ends))
