@@ -13,42 +13,22 @@ import argparse
 import json
 import os
 import shutil
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import _scale_page
 import _scale_pictures as pictures
+from _scale_parts import Part, Rows, measured
 from _scale_watch import command, job, started
-from handful.evaluation.environment import describe
-from handful.files import replacing
 
-Rows = list[dict[str, Any]]
 ENGINES = ("local", "ray")
 OUT = Path(__file__).with_suffix("")
 
 
 def main() -> None:
-    options = parsed()
-    folders = {str(options.data): "DIR", str(options.out): "OUT"}
-    said = " ".join(["python3 scripts/bench scale", *(folders.get(word, word) for word in sys.argv[1:])])
-    for part in options.parts:
-        begin, load = time.monotonic(), os.getloadavg()[0]
-        record = describe(command=said, device="cpu", facts={"category": options.category})
-        with scratch() as folder:
-            rows = PARTS[part](options, folder)
-        record |= {"seconds": time.monotonic() - begin, "load": [load, os.getloadavg()[0]], "rows": rows}
-        print(f"{part}: {record['seconds']:.0f} s", file=sys.stderr, flush=True)
-        with replacing(options.out / f"{part}.json", make_folder=True) as file:
-            file.write(json.dumps(record, indent=1).encode() + b"\n")
-    kept = {part: options.out / f"{part}.json" for part in PARTS}
-    page = _scale_page.page({part: json.loads(file.read_text()) for part, file in kept.items() if file.exists()})
-    options.out.with_suffix(".md").write_text(page, encoding="utf-8")
-    print(page)
+    measured("scale", parsed(), PARTS, _scale_page.page)
 
 
 def parsed() -> argparse.Namespace:
@@ -72,13 +52,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--planned", type=int, nargs="+", default=[1_000_000, 10_000_000], help="plan: rows")
     parser.add_argument("--out", type=Path, default=OUT)
     return parser.parse_args()
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A temporary folder."""
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
 
 
 def engines(options: argparse.Namespace, folder: Path) -> Rows:
@@ -244,7 +217,7 @@ def plan(options: argparse.Namespace, folder: Path) -> Rows:
     return rows
 
 
-PARTS: dict[str, Callable[[argparse.Namespace, Path], Rows]] = {
+PARTS: dict[str, Part] = {
     "engines": engines,
     "machinery": machinery,
     "memory": memory,

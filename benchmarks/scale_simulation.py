@@ -10,25 +10,20 @@ and the third part need the figures of the first.
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import _scale_parts
 import _scale_pictures as pictures
 import _scale_simulation_page
 from _scale_events import Cluster, Work, simulate
+from _scale_parts import Part, Rows
 from _scale_watch import job
-from handful.evaluation.environment import describe
-from handful.files import replacing
-from scale import scratch
 
-Rows = list[dict[str, Any]]
 PROGRAM = "_scale_cluster"
 OUT = Path(__file__).with_suffix("")
 FORMS: dict[str, dict[str, Any]] = {
@@ -41,23 +36,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    options = parsed()
-    folders = {str(options.data): "DIR", str(options.out): "OUT"}
-    said = " ".join(["python3 scripts/bench scale_simulation", *(folders.get(word, word) for word in sys.argv[1:])])
-    for part in options.parts:
-        begin, load = time.monotonic(), os.getloadavg()[0]
-        record = describe(command=said, device="cpu", facts={"category": options.category})
-        with scratch() as folder:
-            rows = PARTS[part](options, folder)
-        record |= {"seconds": time.monotonic() - begin, "load": [load, os.getloadavg()[0]], "rows": rows}
-        print(f"{part}: {record['seconds']:.0f} s", file=sys.stderr, flush=True)
-        with replacing(options.out / f"{part}.json", make_folder=True) as file:
-            file.write(json.dumps(record, indent=1).encode() + b"\n")
-    kept = {part: options.out / f"{part}.json" for part in PARTS}
-    records = {part: json.loads(file.read_text()) for part, file in kept.items() if file.exists()}
-    page = _scale_simulation_page.page(records)
-    options.out.with_suffix(".md").write_text(page, encoding="utf-8")
-    print(page)
+    _scale_parts.measured("scale_simulation", parsed(), PARTS, _scale_simulation_page.page)
 
 
 def parsed() -> argparse.Namespace:
@@ -160,7 +139,7 @@ def plans(options: argparse.Namespace, folder: Path) -> Rows:
     return rows
 
 
-PARTS: dict[str, Callable[[argparse.Namespace, Path], Rows]] = {
+PARTS: dict[str, Part] = {
     "measured": measured,
     "cluster": cluster,
     "events": events,

@@ -9,8 +9,8 @@ import pytest
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 MODULES = (
-    *("scale", "scale_folder", "scale_simulation", "_scale_cluster", "_scale_events", "_scale_page", "_scale_pictures"),
-    *("_scale_simulation_page", "_scale_stub", "_scale_watch"),
+    *("scale", "scale_folder", "scale_simulation", "_scale_cluster", "_scale_events", "_scale_page", "_scale_parts"),
+    *("_scale_pictures", "_scale_simulation_page", "_scale_stub", "_scale_watch"),
 )
 
 
