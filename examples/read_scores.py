@@ -60,5 +60,6 @@ above.set_ylabel("score")
 above.legend(loc="upper left")
 below.bar(days["day"], 100 * days["defects"])
 below.set_ylabel("DEFECT, %")
+below.set_xticks(days["day"].to_list()[:: 1 + len(days) // 10])  # days, and no hours between them
 figure.autofmt_xdate()
 figure.savefig("drift.png", dpi=150)
