@@ -157,7 +157,8 @@ class Pool(Generic[Task, Answer]):
             if self._early > STARTS * self._count:
                 raise ProcessError(
                     f"Worker processes must start and answer, got {self._early} that ended at once, the last by "
-                    f"{Died(code, 0)}; look for their messages above, and see whether the memory suffices."
+                    f"{Died(code, 0)}; look at their messages above, put a script's call below "
+                    f"`if __name__ == '__main__':`, and see whether the memory suffices."
                 ) from None
             return Died(code, time.monotonic() - since)
         if isinstance(answer, _Ready):

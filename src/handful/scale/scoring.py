@@ -31,6 +31,8 @@ def score(
 ) -> Iterator[ShardSummary]:
     """Score the shards of a run that are not done, and yield a summary of each; the last step writes summary.json.
 
+    The engine local spawns processes: in a script, call it below `if __name__ == "__main__":`.
+
         for summary in handful.scale.score("scores", workers=2):
             print(summary.shard, summary.verdicts)
 
