@@ -11,6 +11,7 @@ FASTER, RAY_RATE, RAY_FIRST, TWO_WORKERS = 1.3, 0.95, 25.0, 1.8
 MILLISECONDS, GROWTH, RESUME = 0.5, 1.1, 5.0
 BESIDE_INSPECTORS, PRODUCTS = 150.0, 1.05
 PLAN_MB, OPENED = 500.0, 0.2
+INSPECTS = {"threads": "`inspect` by threads", "inspect": "`inspect`"}
 PLAN_ROWS, RESUME_ROWS = 10_000_000, 1_000_000  # for which the bounds are meant
 
 
@@ -59,11 +60,13 @@ def engines(rows: Rows) -> list[Any]:
     by = {key: [row for row in rows if (row["name"], row["workers"]) == key] for key in keys}
     seconds = {key: median(row["seconds"] for row in found) for key, found in by.items()}
     count = rows[0]["pictures"]
-    inspect = next(value for key, value in seconds.items() if key[0] == "inspect")
+    alone = {name: value for (name, workers), value in seconds.items() if name in INSPECTS}
     many = max(workers for name, workers in keys if name == "local")
     full = count >= 480
     checks = [
-        ratio("2: pictures a second, local / two `inspect` at once", inspect / seconds["local", many], FASTER, full)
+        ratio(f"2: pictures a second, local / two {noun} at once", alone[name] / seconds["local", many], FASTER, full)
+        for name, noun in INSPECTS.items()
+        if name in alone
     ]
     if ("ray", many) in by:
         rate = median(row["rate"] for row in by["ray", many]) / median(row["rate"] for row in by["local", many])
@@ -82,16 +85,16 @@ def engines(rows: Rows) -> list[Any]:
     for (name, workers), found in by.items():
         early = [row["first"] for row in found if "first" in row]
         rate = [row["rate"] for row in found if "rate" in row]
-        title = f"{workers} `handful inspect` at once" if name == "inspect" else f"`handful score`, {name}, {workers}"
+        title = f"{workers} {INSPECTS[name]} at once" if name in INSPECTS else f"`handful score`, {name}, {workers}"
         cells = (*(spread(row[key] for row in found) for key in ("seconds", "cpu")), spread(early), spread(rate))
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return [
         "Commands",
         checks,
         f"{count} pictures from start to end of a command: medians, and the least and the most of {len(found)} rounds. "
-        f"The bound of {FASTER} was set when `handful inspect` worked by threads: from 200 pictures on it works by as "
-        "many processes as cores too. Two workers beside another busy program have less than twice a worker's share "
-        "of two cores; processor seconds count the work alone, that of Ray's own processes included.",
+        f"From 200 pictures on `inspect` works by as many processes as cores; when the bound of {FASTER} was set, it "
+        "worked by threads, as in the first row. Two workers beside another busy program have less than twice a "
+        "worker's share of two cores; processor seconds count the work alone, that of Ray's own processes included.",
         table(["command", "seconds", "processor, s", "to the first shard, s", "pictures a second after it"], lines),
     ]
 

@@ -17,6 +17,9 @@ from handful.scale.pool import THREAD_VARIABLES
 HERE = Path(__file__).parent
 EVERY = 0.5  # seconds; a peak is kept by the kernel, so that a process is only missed if it lives shorter
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+# The program, with the number of pictures that repay a process of `handful inspect`.
+PROGRAM = "from handful.scale import inspecting\ninspecting.EACH = {each}\nfrom handful.cli.main import main\nmain()"
+HANDFUL = (sys.executable, "-m", "handful")
 # The processes of the engine local, and Ray's actors that hold a worker.
 WORKER = re.compile(r"multiprocessing\.spawn|^ray::(MapWorker|MapBatches|\w*Actor\w*\.__call__)")
 
@@ -47,9 +50,14 @@ def job(step: str, *, program: str = "_scale_job", watched: bool = False, **argu
     return {**answer, **workers}
 
 
-def started(words: Sequence[str | Path]) -> "tuple[subprocess.Popen[str], Watch]":
+def repaying(each: int) -> Sequence[str]:
+    """The program that starts a process of `handful inspect` for so many pictures: a huge number means threads."""
+    return (sys.executable, "-c", PROGRAM.format(each=each))
+
+
+def started(words: Sequence[str | Path], program: Sequence[str] = HANDFUL) -> "tuple[subprocess.Popen[str], Watch]":
     """Start `handful` with `--json`."""
-    whole = [sys.executable, "-m", "handful", *map(str, words), "--json"]
+    whole = [*program, *map(str, words), "--json"]
     child = subprocess.Popen(whole, stdout=subprocess.PIPE, text=True, env=environment())
     return child, Watch(child.pid)
 

@@ -21,7 +21,7 @@ from typing import Any
 import _scale_page
 import _scale_pictures as pictures
 from _scale_parts import Part, Rows, measured
-from _scale_watch import command, job, started
+from _scale_watch import HANDFUL, command, job, repaying, started
 
 ENGINES = ("local", "ray")
 OUT = Path(__file__).with_suffix("")
@@ -55,7 +55,10 @@ def parsed() -> argparse.Namespace:
 
 
 def engines(options: argparse.Namespace, folder: Path) -> Rows:
-    """Commands on the same pictures, from start to end: `handful inspect` twice at once, and `handful score`."""
+    """Commands on the same pictures, from start to end: `handful inspect` twice at once, and `handful score`.
+
+    `handful inspect` comes by threads too, as it worked when the bound was set.
+    """
     references, originals = pictures.picture_paths(options.data, options.category)
     file = pictures.inspector(references, folder / "part.handful", options.size)
     whole = pictures.repeated(originals, folder / "whole", options.pictures)
@@ -63,7 +66,8 @@ def engines(options: argparse.Namespace, folder: Path) -> Rows:
     forms = [(engine, options.workers) for engine in options.engines] + [("local", 1)]
     rows = []
     for number in range(options.rounds):
-        rows.append({"round": number, "name": "inspect", "workers": len(halves), **inspected(file, halves)})
+        for name, program in (("threads", repaying(10**9)), ("inspect", HANDFUL)):
+            rows.append({"round": number, "name": name, "workers": len(halves), **inspected(file, halves, program)})
         for engine, workers in forms:
             out = folder / f"{engine}-{workers}-{number}"
             words = ("--pictures", whole, "--out", out, "--shard", options.shard, "--workers", workers)
@@ -83,10 +87,10 @@ def halved(whole: Path, folder: Path) -> list[Path]:
     return halves
 
 
-def inspected(file: Path, folders: Sequence[Path]) -> dict[str, Any]:
+def inspected(file: Path, folders: Sequence[Path], program: Sequence[str]) -> dict[str, Any]:
     """Run `handful inspect` on folders at once."""
     begin = time.monotonic()
-    children = [started(["inspect", file, one]) for one in folders]
+    children = [started(["inspect", file, one], program) for one in folders]
     counts = [len(child.communicate()[0].splitlines()) - 1 for child, _ in children]  # less the line of the totals
     seconds = time.monotonic() - begin
     return {"seconds": seconds, "pictures": sum(counts), "cpu": sum(seen.cpu() for _, seen in children)}

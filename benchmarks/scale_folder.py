@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import _scale_pictures as pictures
-from _scale_watch import Watch, environment
+from _scale_watch import Watch, environment, repaying
 from handful.evaluation.environment import describe
 from handful.files import replacing
 
 OUT = Path(__file__).with_name("scale") / "folder"
 BOUND = 1.5  # pictures a second, by processes to by threads
-# The command, with the number of pictures that repay a process.
-PROGRAM = "from handful.scale import inspecting\ninspecting.EACH = {first}\nfrom handful.cli.main import main\nmain()"
-FORMS = {"threads": 10**9, "processes": 1}
+FORMS = {"threads": 10**9, "processes": 1}  # the number of pictures that repay a process
 
 
 def main() -> None:
@@ -59,8 +57,8 @@ def rounds(file: Path, folder: Path, count: int, number: int) -> list[dict[str, 
     """Both contestants in turn on a folder; the program ends if their answers differ."""
     rows, answers = [], set[str]()
     for turn in range(number):
-        for form, first in FORMS.items():
-            answer, row = inspected(file, folder, first)
+        for form, each in FORMS.items():
+            answer, row = inspected(file, folder, each)
             answers.add(answer)
             rows.append({"pictures": count, "round": turn, "form": form, **row})
     if len(answers) > 1:
@@ -68,9 +66,9 @@ def rounds(file: Path, folder: Path, count: int, number: int) -> list[dict[str, 
     return rows
 
 
-def inspected(file: Path, folder: Path, first: int) -> tuple[str, dict[str, float]]:
+def inspected(file: Path, folder: Path, each: int) -> tuple[str, dict[str, float]]:
     """The answers of the command; its seconds, processor seconds, and the memory of its largest process in MB."""
-    words = [sys.executable, "-c", PROGRAM.format(first=first), "inspect", str(file), str(folder), "--json"]
+    words = [*repaying(each), "inspect", str(file), str(folder), "--json"]
     begin = time.monotonic()
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as child:
         seen = Watch(child.pid)
