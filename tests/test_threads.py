@@ -3,6 +3,8 @@
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -202,3 +204,38 @@ def test_no_call_changes_the_process(_good_pictures, picture_factory, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(inspector.inspect, [picture_factory(seed) for seed in range(32, 44)]))
     assert {name: value for name, value in process().items() if value != before[name]} == {}
+
+
+def test_evidence_and_gate_say_the_same_with_any_number_of_numpy_s_threads():
+    code = """
+import hashlib
+
+import numpy as np
+
+from handful.inspection import gate
+from handful.inspection.evidence import Evidence, Region
+from handful.ops.frames import whole
+
+random, found = np.random.default_rng(0), []
+for side, coarse in ((40, 20), (37, 19), (28, 14)):
+    *learnt, asked = [
+        [random.normal(size=(n, n, depth)).astype(np.float32) for n, depth in ((side, 40), (coarse, 112))]
+        for _ in range(3)
+    ]
+    part = whole((100, 100))
+    evidence = Evidence(learnt, ["0", "1"], [part] * 2)
+    regions = [Region((0, 0, 9, 9), 9, 1.0, (9 * number, 7 * number)) for number in range(9)]
+    found.append(evidence.explain(regions, asked, (100, 100), part))
+    blocks = random.random((8 * side, 9 * side), dtype=np.float32)
+    found.append(gate.cell_means(blocks, (7, 5)).tolist())
+print(hashlib.sha256(repr(found).encode()).hexdigest())
+"""
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for threads in (1, 2, 3)
+    ]  # fmt: skip
+    assert len(set(answers)) == 1, answers

@@ -73,3 +73,18 @@ def test_the_nearest_is_found_in_blocks_as_by_a_plain_loop(monkeypatch):
 def test_of_equally_near_rows_the_lowest_is_found():
     distances, found = Rows(np.array([[0, 0], [1, 1], [1, 1]], np.float32)).nearest(np.ones((1, 2), np.float32))
     assert (distances.tolist(), found.tolist()) == ([0], [1])
+
+
+def test_the_place_of_equally_near_rows_is_the_lowest_whatever_rounding_says(monkeypatch):
+    random = np.random.default_rng(0)
+    row = random.normal(5, 1, 9).astype(np.float32)
+    rows = Rows(np.stack([row + 1, row, row, row - 1]))
+    products = rows._products
+
+    def rounded(queries):
+        for some in products(queries):
+            yield some + np.array([0, 0, 1e-6, 0], np.float32)
+
+    monkeypatch.setattr(rows, "_products", rounded)
+    queries = row[None] + np.float32([[0.1], [0.2]])
+    assert rows.nearest(queries)[1].tolist() == [2, 2] and rows.exactly(queries)[1].tolist() == [1, 1]

@@ -19,6 +19,7 @@ NEIGHBOURHOOD = 3  # patches a side that are averaged around each patch
 CHUNK_ELEMENTS = 4_000_000  # of one block of the distance matrix: 16 MB of float32
 BESIDE = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if down or across]
 ROUNDING = 1 + 1e-5  # exceeds the relative rounding error of a float32 distance
+TIED = 1e-5  # exceeds the rounding error of a float32 product, as a share of the squared lengths of both vectors
 
 
 def regions(heatmap: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region, ...]:
@@ -66,7 +67,7 @@ class ReferencePatches:
         if not at:
             return []
         rows, columns = np.array(at).T
-        distances, found = self._rows.nearest(query[rows, columns])
+        distances, found = self._rows.exactly(query[rows, columns])
         return [self._place(int(n), float(d)) for n, d in zip(found, distances, strict=True)]
 
     def least_found(self, query: NDArray[np.float32]) -> Place:
@@ -93,7 +94,8 @@ class ReferencePatches:
         left = np.flatnonzero(bounds * ROUNDING >= distances.max())
         distances[left], _ = rows.nearest(patches[left])
         number = int(distances.argmax())
-        return self._place(alike * len(distances) + number, float(distances[number]))
+        (distance,), _ = rows.exactly(patches[number : number + 1])
+        return self._place(alike * len(distances) + number, float(distance))
 
     def _place(self, number: int, distance: float) -> Place:
         """The place of a patch from its number, counted through all references row by row."""
@@ -135,17 +137,35 @@ class Rows:
         """Euclidean distance and number of each query's nearest row, the lowest number on ties: (N, D) → (N,), (N,).
 
         The nearest row has the largest q·m - |m|²/2. Its distance is then computed from the difference, without
-        cancellation error, so that a query equal to a row is at distance 0 exactly.
+        cancellation error, so that a query equal to a row is at distance 0 exactly. Between rows at almost the same
+        distance, rounding decides, which differs with the number of NumPy's threads.
         """
-        asked = np.column_stack([queries - self._middle, np.ones(len(queries), np.float32)])
-        block, count = max(1, CHUNK_ELEMENTS // len(self._rows)), len(queries)
-        buffer = np.empty((min(block, count), len(self._rows)), np.float32)  # reused: allocating again takes time
-        found = np.empty(count, np.int64)
-        for start in range(0, count, block):
-            some = asked[start : start + block]
-            found[start : start + block] = np.matmul(some, self._bank, out=buffer[: len(some)]).argmax(1)
+        found = np.concatenate([np.empty(0, np.int64), *(some.argmax(1) for some in self._products(queries))])
         distances: NDArray[np.float32] = np.linalg.norm(queries - self._rows[found], axis=1)
         return distances, found
+
+    def exactly(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Distance and number of each query's nearest row, the same with any number of NumPy's threads: → (N,), (N,).
+
+        All rows that rounding may have put behind another are compared by their differences.
+        """
+        lengths = np.square(queries - self._middle).sum(1) - 2 * self._bank[-1].min()
+        distances, found = np.empty(len(queries), np.float32), np.empty(len(queries), np.int64)
+        products = (one for some in self._products(queries) for one in some)
+        for number, (query, length, product) in enumerate(zip(queries, lengths, products, strict=True)):
+            near = np.flatnonzero(product >= product.max() - TIED * length)
+            away = np.linalg.norm(query - self._rows[near], axis=1)
+            distances[number], found[number] = away.min(), near[away.argmin()]
+        return distances, found
+
+    def _products(self, queries: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """q·m - |m|²/2 of queries (N, D) and all rows, block by block: (n, M), valid until the next."""
+        asked = np.column_stack([queries - self._middle, np.ones(len(queries), np.float32)])
+        block = max(1, CHUNK_ELEMENTS // len(self._rows))
+        buffer = np.empty((min(block, len(asked)), len(self._rows)), np.float32)  # reused: allocating again takes time
+        for start in range(0, len(asked), block):
+            some = asked[start : start + block]
+            yield np.matmul(some, self._bank, out=buffer[: len(some)])
 
 
 class Evidence:
@@ -211,32 +231,49 @@ def _length(level: NDArray[np.float32]) -> float:
 
 
 def _vectors(levels: Sequence[NDArray[np.float32]], scales: Sequence[float]) -> NDArray[np.float32]:
-    """A vector for each patch of the finest grid, the neighbourhood's mean in every level: → (h, w, sum of D)."""
+    """A vector for each patch of the finest grid, the neighbourhood's mean in every level: → (h, w, sum of D).
+
+    Without a matrix product, whose rounding differs with the number of NumPy's threads.
+    """
     height, width, _ = levels[0].shape
     joined = np.empty((height, width, sum(level.shape[2] for level in levels)), np.float32)
     first = 0
     for level, scale in zip(levels, scales, strict=True):
         rows, columns, depth = level.shape
-        down = (_spread(rows, height) @ level.reshape(rows, -1)).reshape(height, columns, depth)
-        np.matmul(_spread(columns, width) / np.float32(scale), down, out=joined[:, :, first : first + depth])
+        down = _mixed(level, *_spread(rows, height)).transpose(1, 0, 2)
+        across = _mixed(down, *_spread(columns, width)).transpose(1, 0, 2)
+        np.divide(across, np.float32(scale), out=joined[:, :, first : first + depth])
         first += depth
     return joined
 
 
+def _mixed(values: NDArray[np.float32], places: NDArray[np.intp], shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weighted sums of some of the values (given, c, D), whose places and weights are (T, length): → (length, c, D)."""
+    mixed: NDArray[np.float32] = values[places[0]] * shares[0, :, None, None]
+    for some, weights in zip(places[1:], shares[1:], strict=True):
+        mixed += values[some] * weights[:, None, None]
+    return mixed
+
+
 @lru_cache(maxsize=32)
-def _spread(given: int, length: int) -> NDArray[np.float32]:
-    """The weights of a level's `given` rows, or columns, in each of the finest level's `length`: (length, given).
+def _spread(given: int, length: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The places of a level's `given` rows, or columns, in each of the finest level's `length`, and their weights.
 
     The weights combine the mean of `NEIGHBOURHOOD` patches, zero beyond the grid, with the linear interpolation of
     torch (`align_corners` false).
+
+    Returns:
+        (T, length) each: all places with a weight, and others with a weight of 0.
     """
-    places = np.arange(given)
-    pooled = (np.abs(places[:, None] - places) <= NEIGHBOURHOOD // 2) / NEIGHBOURHOOD
+    numbers = np.arange(given)
+    pooled = (np.abs(numbers[:, None] - numbers) <= NEIGHBOURHOOD // 2) / NEIGHBOURHOOD
     at = np.clip((np.arange(length) + 0.5) * (given / length) - 0.5, 0, given - 1)
     low = at.astype(np.int64)
     share = (at - low)[:, None]
-    spread: NDArray[np.float64] = pooled[low] * (1 - share) + pooled[np.minimum(low + 1, given - 1)] * share
-    return spread.astype(np.float32)
+    spread = pooled[low] * (1 - share) + pooled[np.minimum(low + 1, given - 1)] * share  # (length, given)
+    most = int((spread > 0).sum(1).max())
+    places = np.argsort(spread <= 0, axis=1, kind="stable")[:, :most]  # the places with a weight first, in their order
+    return places.T, np.take_along_axis(spread, places, 1).T.astype(np.float32)
 
 
 def components(mask: NDArray[np.bool_]) -> list[tuple[slice, slice, NDArray[np.bool_]]]:
