@@ -22,7 +22,8 @@ errors = f"""
     SELECT error, count(*) AS pictures, any_value(reason) AS example FROM '{parts}'
     WHERE error IS NOT NULL GROUP BY error ORDER BY error
 """
-print(duckdb.sql(errors))
+for error, pictures, example in duckdb.execute(errors).fetchall():
+    print(f"{pictures} with {error}, for example: {example}")
 
 # %% The places where defects lie: regions by tenth of the picture's width and height, most frequent first
 places = f"""
