@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -123,6 +124,14 @@ def test_a_worker_leaves_the_settings_of_its_process_alone(scored):
         assert pyarrow.cpu_count() == 7
     finally:
         pyarrow.set_cpu_count(os.cpu_count())
+
+
+def test_the_threads_that_read_are_kept_from_shard_to_shard(tmp_path, archive_folder, saved_with_graph, monkeypatch):
+    scale.plan(str(tmp_path / "out"), pictures=[str(archive_folder)], inspector=str(saved_with_graph), shard=5)
+    worker, threads, read = scale.Worker(str(tmp_path / "out")), set(), scale.Worker._contents
+    monkeypatch.setattr(worker, "_contents", lambda span: threads.add(threading.current_thread()) or read(worker, span))
+    assert [worker(shard).pictures for shard in range(5)] == [5, 5, 5, 5, 3]
+    assert 1 <= len(threads) <= 2  # the C library keeps memory for each thread that ever was
 
 
 def test_a_finished_run_reads_no_picture_again(scored, archive_folder, part_bytes):

@@ -183,14 +183,18 @@ class Worker:
     def _read(self, planned: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], bytes | Exception]]:
         """Yield each picture with its bytes, or the error of the last try; a few pictures are read ahead."""
         ahead = 2 * self.options.threads
+        pool = _readers(os.getpid(), ahead)
         under_way: deque[tuple[list[Mapping[str, Any]], Future[list[bytes | Exception]]]] = deque()
-        with ThreadPoolExecutor(ahead) as pool:
+        try:
             for span in _spans(planned):
                 under_way.append((span, pool.submit(self._contents, span)))
                 if len(under_way) > ahead:
                     yield from _paired(*under_way.popleft())
             while under_way:
                 yield from _paired(*under_way.popleft())
+        finally:
+            for _, reading in under_way:
+                reading.cancel()
 
     def _contents(self, span: list[Mapping[str, Any]]) -> list[bytes | Exception]:
         """The bytes of the pictures of a span."""
@@ -278,6 +282,15 @@ def _at_most(seconds: float) -> Iterator[None]:
 def _nowhere() -> int:
     """A descriptor for the traceback of a process that ends over a picture; opened once."""
     return os.open(os.devnull, os.O_WRONLY)
+
+
+@cache
+def _readers(process: int, count: int) -> ThreadPoolExecutor:
+    """The threads of a process that read pictures ahead; a forked process lacks its parent's threads.
+
+    They are kept from shard to shard, since the C library keeps memory of its own for each new thread.
+    """
+    return ThreadPoolExecutor(count)
 
 
 def _spans(planned: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
