@@ -246,7 +246,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT, help="the page; the figures lie beside it as JSON")
     options = parser.parse_args()
-    command = " ".join(["python3 scripts/bench scale_kills", *sys.argv[1:]])
+    words = ["OUT" if word == str(options.out) else word for word in sys.argv[1:]]
+    command = " ".join(["python3 scripts/bench scale_kills", *words])
     facts = {"shard": options.shard, "seed": options.seed, "ray": version("ray")}
     record, figures = describe(command=command, device="cpu", facts=facts), options.out.with_suffix(".json")
     rows = {name(row): row for row in json.loads(figures.read_text())["rows"]} if figures.exists() else {}
