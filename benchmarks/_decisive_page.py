@@ -28,6 +28,8 @@ COLUMNS = {  # code, form, evaluation
         "theirs, NAM left out in scoring": ("theirs", "code", "ours, NAM left out"),
         "ours, NAM left out in scoring": ("ours", "code", "ours, NAM left out"),
         "ours, NAM begins as the identity": ("ours", IDENTITY, "ours"),
+        "theirs, seed 0 again": ("theirs", "code, again", "ours"),
+        "the same, NAM left out in scoring": ("theirs", "code, again", "ours, NAM left out"),
     },
 }
 ROWS = {
@@ -167,5 +169,9 @@ def _learns(loss: dict[str, str]) -> bool:
 
 
 def _curve(losses: Sequence[dict[str, str]]) -> list[tuple[int, float]]:
-    updates = sorted({int(one["update"]) for one in losses})
-    return [(x, statistics.mean(float(one["loss"]) for one in losses if int(one["update"]) == x)) for x in updates]
+    """Means over seeds, up to the last update that all of them made."""
+    by_update: dict[int, list[float]] = {}
+    for one in losses:
+        by_update.setdefault(int(one["update"]), []).append(float(one["loss"]))
+    seeds = len({one["seed"] for one in losses})
+    return [(update, statistics.mean(found)) for update, found in sorted(by_update.items()) if len(found) == seeds]
