@@ -290,7 +290,7 @@ def _readers(process: int, count: int) -> ThreadPoolExecutor:
 
     They are kept from shard to shard, since the C library keeps memory of its own for each new thread.
     """
-    return ThreadPoolExecutor(count)
+    return ThreadPoolExecutor(count, "handful-reader")
 
 
 def _spans(planned: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
