@@ -44,7 +44,7 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "resad": {
         "full": {"constraintor": True},
         "no residual": {"constraintor": True, "residual": "none"},
-        "no constraintor": {"constraintor": False},
+        "no constraintor": {"constraintor": False, "occ": "invariant"},  # without a constraintor, "occ" says nothing
         "no abnormal invariance": {"constraintor": True, "occ": "normal"},
     },
     "fasl": {"with NAM": {"nam": True}, "without NAM": {"nam": False}},
