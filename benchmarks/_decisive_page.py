@@ -34,6 +34,7 @@ ROWS = {
     "resad": ("full", "no residual", "no constraintor", "no abnormal invariance"),
     "fasl": ("with NAM", "without NAM"),
 }
+SPREAD = "Mean ± standard deviation over seeds of what a seed has in the mean; without ±, one seed."
 BESIDE = {"patchcore": "PatchCore", "cosine": "plain cosine distance"}
 
 
@@ -41,7 +42,7 @@ def write(folder: Path) -> None:
     """Write tables.md and a plot of each method's losses."""
     cells = read(folder / "ours_cells.csv") + read(folder / "theirs_cells.csv")
     losses = read(folder / "ours_losses.csv") + read(folder / "theirs_losses.csv")
-    page = ["# Both codes' trainings side by side", _beside(cells)]
+    page = ["# Both codes' trainings side by side", SPREAD, _beside(cells)]
     for method, title in (("resad", "ResAD"), ("fasl", "FASL")):
         rows = [row for row in cells if row["method"] == method]
         page += [f"## {title}", _means(method, rows), _by_target(method, rows), _on_the_way(method, rows)]
