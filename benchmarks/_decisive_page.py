@@ -34,7 +34,7 @@ ROWS = {
     "resad": ("full", "no residual", "no constraintor", "no abnormal invariance"),
     "fasl": ("with NAM", "without NAM"),
 }
-SPREAD = "Mean ± standard deviation over seeds of what a seed has in the mean; without ±, one seed."
+SPREAD = "Means over classes and seeds, ± the standard deviation of the seeds' means; without ±, of one seed."
 BESIDE = {"patchcore": "PatchCore", "cosine": "plain cosine distance"}
 
 
