@@ -21,6 +21,7 @@ COLUMNS = {  # code, form, evaluation
         "ours, as the paper": ("ours", "paper", "ours"),
         "theirs, by its own evaluation": ("theirs", "scaled", "theirs, merged"),
         "theirs, features as they are": ("theirs", "raw", "ours"),
+        "theirs, constraintor begins as the identity": ("theirs", "scaled, identity start", "ours"),
     },
     "fasl": {
         "theirs": ("theirs", "code", "ours"),
