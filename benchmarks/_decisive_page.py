@@ -149,7 +149,7 @@ def _plot(path: Path, title: str, losses: Cells) -> None:
     parts = sorted({row["part"] for row in losses})
     if not parts:
         return
-    figure, axes = plt.subplots(1, len(parts), figsize=(4.2 * len(parts), 3.4), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(parts), figsize=(4.2 * len(parts), 4.2), squeeze=False, layout="constrained")
     for axis, part in zip(axes[0], parts, strict=True):
         here = [row for row in losses if row["part"] == part]
         for code, form, row in sorted({(one["code"], one["form"], one["row"]) for one in here}):
@@ -158,7 +158,7 @@ def _plot(path: Path, title: str, losses: Cells) -> None:
             label = f"{code}, {form}" + (f": {row}" if row else "")
             axis.plot([x for x, _ in points], [y for _, y in points], style, lw=1.2, label=label)
         axis.set(title=f"{title}: {part}", xlabel="update", ylabel="loss")
-        axis.legend(fontsize=6)
+        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
