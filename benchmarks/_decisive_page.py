@@ -21,6 +21,7 @@ COLUMNS = {  # code, form, evaluation
         "ours, as the paper": ("ours", "paper", "ours"),
         "theirs, by its own evaluation": ("theirs", "scaled", "theirs, merged"),
         "theirs, features as they are": ("theirs", "raw", "ours"),
+        "theirs, constraintor begins as the identity": ("theirs", "scaled, identity start", "ours"),
     },
     "fasl": {
         "theirs": ("theirs", "code", "ours"),
@@ -36,6 +37,7 @@ ROWS = {
     "resad": ("full", "no residual", "no constraintor", "no abnormal invariance"),
     "fasl": ("with NAM", "without NAM"),
 }
+SPREAD = "Means over classes and seeds, ± the standard deviation of the seeds' means; without ±, of one seed."
 BESIDE = {"patchcore": "PatchCore", "cosine": "plain cosine distance"}
 
 
@@ -43,7 +45,7 @@ def write(folder: Path) -> None:
     """Write tables.md and a plot of each method's losses."""
     cells = read(folder / "ours_cells.csv") + read(folder / "theirs_cells.csv")
     losses = read(folder / "ours_losses.csv") + read(folder / "theirs_losses.csv")
-    page = ["# Both codes' trainings side by side", _beside(cells)]
+    page = ["# Both codes' trainings side by side", SPREAD, _beside(cells)]
     for method, title in (("resad", "ResAD"), ("fasl", "FASL")):
         rows = [row for row in cells if row["method"] == method]
         page += [f"## {title}", _means(method, rows), _by_target(method, rows), _on_the_way(method, rows)]
@@ -149,7 +151,7 @@ def _plot(path: Path, title: str, losses: Cells) -> None:
     parts = sorted({row["part"] for row in losses})
     if not parts:
         return
-    figure, axes = plt.subplots(1, len(parts), figsize=(4.2 * len(parts), 3.4), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(parts), figsize=(4.2 * len(parts), 4.2), squeeze=False, layout="constrained")
     for axis, part in zip(axes[0], parts, strict=True):
         here = [row for row in losses if row["part"] == part]
         for code, form, row in sorted({(one["code"], one["form"], one["row"]) for one in here}):
@@ -158,7 +160,7 @@ def _plot(path: Path, title: str, losses: Cells) -> None:
             label = f"{code}, {form}" + (f": {row}" if row else "")
             axis.plot([x for x, _ in points], [y for _, y in points], style, lw=1.2, label=label)
         axis.set(title=f"{title}: {part}", xlabel="update", ylabel="loss")
-        axis.legend(fontsize=6)
+        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

@@ -44,7 +44,7 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "resad": {
         "full": {"constraintor": True},
         "no residual": {"constraintor": True, "residual": "none"},
-        "no constraintor": {"constraintor": False},
+        "no constraintor": {"constraintor": False, "occ": "invariant"},  # without a constraintor, "occ" says nothing
         "no abnormal invariance": {"constraintor": True, "occ": "normal"},
     },
     "fasl": {"with NAM": {"nam": True}, "without NAM": {"nam": False}},
@@ -115,15 +115,14 @@ def measure_adapted(run: Run, data: Path, cache: Path, name: str) -> None:
 
 
 def beside(options: argparse.Namespace, targets: Sequence[Cached]) -> None:
-    """What needs no head: PatchCore, and FASL's plain distance."""
-    if any(row["method"] == "patchcore" for row in read(OUT / "ours_cells.csv")):
-        return
+    """What needs no head: PatchCore, and FASL's plain distance, with the references of each seed."""
+    known = {(row["method"], row["seed"]) for row in read(OUT / "ours_cells.csv")}
     head = ScoreLearning().make_head(targets[0].references.depths, seed=0)
     for name, method in {
         "patchcore": METHODS["patchcore"](),
         "cosine": FASL(judged_by="cosine").take_head(head),
     }.items():
-        for seed in options.seeds:
+        for seed in [one for one in options.seeds if (name, str(one)) not in known]:
             for target in targets:
                 found = judge(method, target, seed=seed)
                 append(OUT / "ours_cells.csv", [Cell(name, "ours", "", "", seed, 0, "ours", target.name, **found)])  # type: ignore[arg-type]
