@@ -127,7 +127,7 @@ def looked(setting: Setting, out: Path, attempts: Sequence[str]) -> dict[str, An
     expected, found = part_bytes(setting.whole), part_bytes(out)
     rows = scale.table(str(out), columns=[*KEY, "shard", "row"]).to_pylist()
     planned = [row for table in read_run(str(out)).plan_tables([*KEY, "shard", "row"]) for row in table.to_pylist()]
-    marks = [path.name for path in (out / "attempts").glob("*")]
+    marks = [path.name for path in (out / "attempts").glob("[!.]*")]  # a mark that a kill cut off is a temporary file
     temporary = len(temporaries(out))
     scale.plan(str(out))  # as the next command does
     return {

@@ -45,6 +45,7 @@ def test_harm_is_found(scale_kills, setting):
     shutil.copy(sorted(out.glob("parts/*/*.parquet"))[1], second)
     (out / "attempts").mkdir(exist_ok=True)
     (out / "attempts" / "0000000-other-01").touch()
+    (out / "attempts" / ".1a2b3c.part").touch()  # of a mark that a kill cut off: the next command removes it
     facts = {"engine": "local", "victim": "job", "count": 1, "code": 0, "said": ""}
     rounds = [{"working": True, "progress": 0, "left": 0}]
     found = {**facts, "rounds": rounds, "last": {"progress": 1, "left": 0}, **scale_kills.looked(setting, out, ["a"])}
