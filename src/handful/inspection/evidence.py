@@ -93,9 +93,10 @@ class ReferencePatches:
         bounds[second] = -np.inf
         left = np.flatnonzero(bounds * ROUNDING >= distances.max())
         distances[left], _ = rows.nearest(patches[left])
-        number = int(distances.argmax())
-        (distance,), _ = rows.exactly(patches[number : number + 1])
-        return self._place(alike * len(distances) + number, float(distance))
+        farthest = np.flatnonzero(distances * ROUNDING >= distances.max())
+        exact, _ = rows.exactly(patches[farthest])
+        number = int(farthest[exact.argmax()])
+        return self._place(alike * len(distances) + number, float(exact.max()))
 
     def _place(self, number: int, distance: float) -> Place:
         """The place of a patch from its number, counted through all references row by row."""
