@@ -23,7 +23,7 @@ errors = f"""
     WHERE error IS NOT NULL GROUP BY error ORDER BY error
 """
 for error, pictures, example in duckdb.execute(errors).fetchall():
-    print(f"{pictures} with {error}, for example: {example}")
+    print(f"Pictures with {error}: {pictures}, for example: {example}")
 
 # %% The places where defects lie: regions by tenth of the picture's width and height, most frequent first
 places = f"""

@@ -71,7 +71,7 @@ def test_the_table_is_read_and_the_drift_plotted(planned, monkeypatch, capsys):
         assert min(scores) <= row["low"] <= row["median"] <= row["high"] <= max(scores)
         assert row["defects"] == pytest.approx(np.mean([one["verdict"] == "DEFECT" for one in scored]))
     printed = capsys.readouterr().out
-    assert "1 with DECODE, for example: " in printed and "cut.png" in printed
+    assert "Pictures with DECODE: 1, for example: " in printed and "cut.png" in printed
     with Image.open("drift.png") as plot:
         assert plot.size == (1200, 750) and len(plot.convert("RGB").getcolors(1 << 20)) > 10
 
