@@ -136,12 +136,19 @@ def write_page() -> None:
 
 
 def _by_source(cells: Sequence[Row], sources: Sequence[str]) -> str:
-    lines = [f"| learnt from | classes | head | {' | '.join(GROUPS)} |", "|---|---|---|---|---|"]
-    lines += [f"| - | 0 | {row} | {_groups(cells, 'none', row, 0)} |" for row in ("PatchCore", "cosine")]
+    lines = [f"| learnt from | classes | head | seeds | {' | '.join(GROUPS)} |", "|---|---|---|---|---|---|"]
+    for row in ("PatchCore", "cosine"):
+        lines.append(f"| - | 0 | {row} | {_seeds(cells, 'none', row)} | {_groups(cells, 'none', row, 0)} |")
     for source in sources:
         for head in HEADS:
-            lines.append(f"| {source} | {len(SOURCES[source])} | {head} | {_groups(cells, source, head, UPDATES)} |")
+            found = _seeds(cells, source, head), _groups(cells, source, head, UPDATES)
+            lines.append(f"| {source} | {len(SOURCES[source])} | {head} | {' | '.join(found)} |")
     return "\n".join(line for line in lines if "- / - / - | - / - / -" not in line)
+
+
+def _seeds(cells: Sequence[Row], source: str, head: str) -> str:
+    """The seeds whose mean a row is."""
+    return ", ".join(sorted({cell["seed"] for cell in cells if (cell["form"], cell["row"]) == (source, head)}))
 
 
 def _on_the_way(cells: Sequence[Row], sources: Sequence[str]) -> str:
