@@ -208,7 +208,8 @@ def page(record: dict[str, Any]) -> str:
         "# Runs of `handful score` that are killed",
         f"`{record['command']}`: Handful {record['handful']}, Ray {record['ray']}, {record['platform']}, "
         f"{record['cpu']}, shared with other programs. The command is that of the last columns that were measured: "
-        "--engines and --victims choose columns, and without them it measures all. Every kill is in [kills.json](kills.json).",
+        "--engines and --victims choose columns, and without them it measures all. Every kill is in "
+        "[kills.json](kills.json).",
         f"Files of a few bytes in shards of {record['shard']} are judged by a stub at 5 ms a picture, by two workers. "
         f"SIGKILL comes at a random moment up to {MOMENT * 1000:.0f} ms after the summary of a shard that was not done "
         "before. *job*: the process group of the whole job, without the actors of Ray, which have groups of their own "
