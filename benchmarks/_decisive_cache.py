@@ -12,7 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from _decisive_products import GOOD, product
 from _tables import evenly
 from handful import backbones
 from handful.data import images
@@ -25,6 +24,7 @@ from handful.fitting.calibration import join
 from handful.methods.fasl import ScoreLearning
 from handful.ops.defects import RECIPES, make_defect
 from handful.ops.foreground import foreground
+from handful.training.products import REFERENCES, made_product
 from handful.types import AuxiliaryClass, Category, Features, Sample
 
 SIZE = 224  # pixels of a side, as ResAD's code has it
@@ -154,18 +154,20 @@ def _computed(name: str, category: Category) -> Cached:
 def _made(name: str, number: int) -> Cached:
     """A product made by a script: good pictures as references, as many good and some defective ones as queries."""
     backbone = backbones.create(size=SIZE)
-    images_, masks = zip(*product(number, SIZE), strict=True)
+    images_, masks = zip(*made_product(number, (SIZE, SIZE)), strict=True)
     inputs = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images_]
-    shown = [(image, torch.from_numpy(mask)) for image, mask in zip(inputs, masks, strict=True)][GOOD:]
+    shown = [(image, torch.from_numpy(mask)) for image, mask in zip(inputs, masks, strict=True)][REFERENCES:]
     made, labelled = ScoreLearning(pool=POOL), len(shown)
     for row in range(POOL):
         generator = np.random.default_rng([0, row])
         shown.append(
             made.augment([i for i, _ in shown[:labelled]], [m for _, m in shown[:labelled]], generator=generator)
         )
-    references = join([backbone(image[None]) for image in inputs[:GOOD]])
+    references = join([backbone(image[None]) for image in inputs[:REFERENCES]])
     queries = join([*(backbone(image[None]) for image, _ in shown), references])
-    pixels = torch.cat([torch.stack([mask for _, mask in shown]), torch.zeros(GOOD, SIZE, SIZE, dtype=torch.bool)])
+    pixels = torch.cat(
+        [torch.stack([mask for _, mask in shown]), torch.zeros(REFERENCES, SIZE, SIZE, dtype=torch.bool)]
+    )
     rows = torch.arange(len(pixels))
     return Cached(
         name=name,

@@ -16,7 +16,6 @@ from typing import Any
 
 from _decisive_cache import cached
 from _decisive_cells import Cell, Run, append, head_of, judge, read, train
-from _decisive_products import PRODUCTS
 from handful.methods import METHODS
 from handful.methods.fasl import FASL, ScoreLearning
 
@@ -34,7 +33,7 @@ OTHERS = [
     "kolektor_sdd/commutator",
     "magnetic_tile/tile",
 ]
-SYNTHETIC = [f"synthetic/{number:02}" for number in range(PRODUCTS)]
+SYNTHETIC = [f"synthetic/{number:02}" for number in range(12)]
 SOURCES = {
     "piped": PIPED,
     "piped and synthetic": [*PIPED, *SYNTHETIC],

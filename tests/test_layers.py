@@ -76,6 +76,7 @@ ONLY_IN = {  # the one file or room that may import a package
         "metrics.py",
         "ops/flow.py",
         "ops/foreground.py",
+        "training/products.py",
     },
     "pyarrow": {
         f"scale/{name}.py"
