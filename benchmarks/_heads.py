@@ -21,12 +21,14 @@ IMAGE_AUROC = {"image_auroc": "image AUROC, %"}
 def head(
     file: Path, method: str, settings: Mapping[str, Any], backbone: Backbone, data: Path, names: Sequence[str]
 ) -> str:
-    """The file of a head, as seen from the project's folder; trained first where there is none yet."""
+    """The file of a head, as seen from the project's folder; trained without made products where there is none yet."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         datasets = {name: open_dataset(data / name) for name in names}
         checkpoint = file.with_name(f"{file.name}.checkpoint")
-        training = HeadTrainer(create_head_training(method, settings), datasets, backbone, checkpoint=checkpoint)
+        training = HeadTrainer(
+            create_head_training(method, {**settings, "products": 0}), datasets, backbone, checkpoint=checkpoint
+        )
         for progress in training.run():
             if progress.number % 50 == 0:
                 print(file.name, progress.number, f"{progress.loss:.2f}", training.validation, file=sys.stderr)

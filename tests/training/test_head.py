@@ -14,11 +14,12 @@ from handful.data.layouts.registry import open_dataset
 from handful.detector import Detector
 from handful.errors import InputError, InspectorError, SettingError, WeightsError
 from handful.evaluation.results import file_name
-from handful.methods import create_head_training
+from handful.methods import HEAD_TRAININGS, create_head_training
 from handful.training import head_file
 from handful.training.head import HeadTrainer
+from handful.training.products import DEFECTIVE, GOOD, REFERENCES
 
-QUICK = {"updates": 4, "pictures": 2, "places": 20, "blocks": 1, "condition": 8, "shots": 2}
+QUICK = {"updates": 4, "pictures": 2, "places": 20, "blocks": 1, "condition": 8, "shots": 2, "products": 0}
 
 
 def write(path, pixels):
@@ -89,6 +90,30 @@ def test_without_masks_synthetic_defects_are_learnt_from(begin):
     ring = next(one for one in training._classes if one.name == "toy/ring")
     assert ring.anomalous.tolist() == [False, False, True, True, True, False, False, False]
     assert ring.masks[0][ring.anomalous].flatten(1).any(1).all()
+
+
+def test_made_products_are_learnt_from_and_never_held_out(begin, tmp_path):
+    training = begin(products=2)
+    assert [one.name for one in training._classes[-2:]] == ["made product 0", "made product 1"]
+    assert len(training.held_out) == 1 and training.held_out == begin().held_out
+    for one in training._classes[-2:]:
+        assert len(one.references) == REFERENCES
+        assert one.anomalous.tolist() == [False] * GOOD + [True] * DEFECTIVE + [False] * REFERENCES
+        assert one.masks[0].flatten(1).any(1).tolist() == one.anomalous.tolist()
+        assert one.own.tolist() == [-1] * (GOOD + DEFECTIVE) + list(range(REFERENCES))
+    list(training.run())
+    training.save(tmp_path / "head.safetensors")
+    record = head_file.read(tmp_path / "head.safetensors").record
+    assert record.settings["products"] == 2 and record.classes == ("toy/disc", "toy/plate", "toy/ring")
+    assert record.pictures == tuple(sorted(begin()._pictures))
+
+
+@pytest.mark.parametrize("name", sorted(HEAD_TRAININGS))
+def test_trainings_learn_from_made_products_unless_they_are_the_authors(name):
+    assert create_head_training(name, {}).products == 12
+    assert create_head_training(name, dict(HEAD_TRAININGS[name].authors)).products == 0
+    with pytest.raises(SettingError, match="`products` must be at least 0, got -1"):
+        create_head_training(name, {"products": -1})
 
 
 def test_what_is_kept_is_what_came_out_best_on_the_held_out_classes(begin, monkeypatch, tmp_path):
@@ -233,7 +258,7 @@ def test_the_benchmark_runs_a_head_on_another_data_set(
 
 
 def test_augmented_pictures_are_made_of_a_class_and_learnt_from(data, backbone):
-    training = create_head_training("fasl", {"updates": 2, "pictures": 2, "shots": 2, "pool": 3})
+    training = create_head_training("fasl", {"updates": 2, "pictures": 2, "shots": 2, "pool": 3, "products": 0})
     auxiliary = HeadTrainer(training, {"toy": open_dataset(data)}, backbone, seed=0)
     for one in auxiliary._classes:
         assert int(one.augmented.sum()) == 3
@@ -248,7 +273,7 @@ def test_a_head_of_fasl_is_trained_and_benchmarked(
     command_line, ready_backbone, data, good_folder, tmp_path, picture_factory
 ):
     head, inspector = tmp_path / "h.safetensors", tmp_path / "part.handful"
-    quick = {"updates": 2, "pictures": 2, "shots": 2, "pool": 2}
+    quick = {"updates": 2, "pictures": 2, "shots": 2, "pool": 2, "products": 1}
     options = [option for name, value in quick.items() for option in ("--set", f"{name}={value}")]
     code, lines, _ = command_line("train", "fasl", "--data", f"toy:{data}", "-o", head, *options)
     assert code == 0 and "a head of fasl on tf_efficientnet_lite0" in lines[0]
@@ -274,7 +299,9 @@ def test_a_head_of_fasl_is_trained_and_benchmarked(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize(("name", "settings"), [("resad", QUICK), ("fasl", {"updates": 2, "pictures": 2, "shots": 2})])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("resad", QUICK), ("fasl", {"updates": 2, "pictures": 2, "shots": 2, "products": 1})]
+)
 def test_a_head_trained_on_cuda_serves_on_the_cpu(data, backbone, tmp_path, name, settings):
     there = backbones.load(backbone.spec, backbone.entries, engine="torch", device="cuda")
     training = HeadTrainer(create_head_training(name, settings), {"toy": open_dataset(data)}, there)

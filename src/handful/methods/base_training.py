@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handful.methods.base import Configured, Head
+from handful.methods.base import Configured, Head, require
 from handful.types import AuxiliaryClass
 
 
@@ -28,6 +28,7 @@ class HeadTraining(Configured, ABC):
         authors: the settings of the paper's own schedule that differ from the defaults.
         quick: the settings of a training of seconds, on small features, that tells anomalies from good places.
         updates: the number of updates of the optimiser.
+        products: the number of made products (`handful.training.products`) that are learnt from beside the data sets.
         head_: the head.
     """
 
@@ -35,8 +36,13 @@ class HeadTraining(Configured, ABC):
     authors: ClassVar[Mapping[str, Any]] = {}
     quick: ClassVar[Mapping[str, Any]] = {}
     updates: int
+    products: int = 12
     head_: Head = field(init=False, repr=False)
     optimiser_: torch.optim.Optimizer = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.products >= 0, "products", "at least 0", self.products)
 
     @property
     def augmented_wanted(self) -> int:

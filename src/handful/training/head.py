@@ -31,6 +31,7 @@ from handful.ops.foreground import foreground
 from handful.training import head_file
 from handful.training.backbone import Pace, Progress
 from handful.training.checkpoint import on_cpu, read_checkpoint, write_checkpoint
+from handful.training.products import REFERENCES, made_product
 from handful.types import AuxiliaryClass, Category, Dataset, Sample
 
 HELD_OUT = 0.2  # share of the classes held out for validation, at least one class
@@ -55,10 +56,11 @@ class HeadTrainer:
             print(progress.loss)
         training.save("head.safetensors")
 
-    A place of a level is anomalous if any of its pixels is. A class without masks is learnt from good pictures alone,
+    The classes are the categories of the data sets, and the made products that the training asks for. A place of a
+    level is anomalous if any of its pixels is. A class without masks is learnt from good pictures alone,
     with a copy of each that has a synthetic defect. Augmented pictures, if the training needs them, are made from a
-    class's test pictures and synthetic defects. The held-out classes are drawn from the classes with good and anomalous
-    test pictures; no other class and no other data set influences which head is kept.
+    class's test pictures and synthetic defects. The held-out classes are drawn from the categories with good and
+    anomalous test pictures; no other class and no other data set influences which head is kept.
 
     Args:
         training: the training and its settings.
@@ -73,7 +75,7 @@ class HeadTrainer:
         validation: the mean image AUROC on the held-out classes, in percent, by the number of updates made.
 
     Raises:
-        InputError: unless there are two classes, of which one can be held out; ImageError for an unreadable picture.
+        InputError: unless there are two categories, of which one can be held out; ImageError for an unreadable picture.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class HeadTrainer:
             for name, dataset in sorted(datasets.items())
             for category in dataset.categories
         }
+        self._categories = list(categories)
         self.held_out = _held_out(categories, seed=seed)
         self._pictures: set[str] = set()
         self._classes: list[AuxiliaryClass] = []
@@ -100,6 +103,8 @@ class HeadTrainer:
             held_out = name in self.held_out
             classes = self._validated if held_out else self._classes
             classes.append(self._read(name, categories[name], validated=held_out))
+        for number in track(range(training.products), description="made products"):
+            self._classes.append(self._made(number))
         self.validation: dict[str, float] = {}
         training.start(self._classes, seed=seed, device=backbone.device)
         self._best = self._state()
@@ -147,7 +152,7 @@ class HeadTrainer:
             settings=self.training.settings,
             depths=head.depths,
             backbone=head_file.identity(self.backbone.spec),
-            classes=tuple(sorted(one.name for one in (*self._classes, *self._validated))),
+            classes=tuple(sorted(self._categories)),
             held_out=tuple(self.held_out),
             validation=self.validation,
             pictures=tuple(sorted(self._pictures)),
@@ -158,19 +163,32 @@ class HeadTrainer:
             self.checkpoint.unlink(missing_ok=True)
 
     def _read(self, name: str, category: Category, *, validated: bool) -> AuxiliaryClass:
-        """The features and masks of a class."""
+        """The features and masks of a category."""
         good = draw(category.train, shots=min(MOST_REFERENCES, len(category.train)), seed=self.seed)
         pictures = {path: images.read_picture(path, detail=max(self.backbone.spec.size)) for path in good}
         preprocessing = Preprocessing(self.backbone.spec.size, bits_of(list(pictures.values())))
         inputs = [torch.from_numpy(preprocessing(pictures[path])) for path in good]
         self._pictures |= {images.digest(path, pictures[path]) for path in good}
-        backbone = with_crops(self.backbone, METHODS[self.training.name]().crops_wanted) if validated else self.backbone
-        references = join([backbone(image[None]) for image in inputs])
         samples = [s for s in category.test if not s.anomalous or validated or s.masks]
         shown = [self._shown(s, category, preprocessing) for s in (_some(samples) if validated else samples)]
         if not validated and not any(one.anomalous for one in shown):
             shown += [self._synthetic(image, row) for row, image in enumerate(inputs)]
-        labelled = len(shown)
+        return self._class(name, inputs, shown, validated=validated)
+
+    def _made(self, number: int) -> AuxiliaryClass:
+        """The features and masks of a made product."""
+        height, width = self.backbone.spec.size
+        pictures = [_made(pixels, mask) for pixels, mask in made_product(number, (height, width))]
+        inputs = [one.image for one in pictures[:REFERENCES]]
+        return self._class(f"made product {number}", inputs, pictures[REFERENCES:], validated=False)
+
+    def _class(
+        self, name: str, inputs: Sequence[Tensor], shown: Sequence[_Shown], *, validated: bool
+    ) -> AuxiliaryClass:
+        """The features and masks of a class with the given references (3, H, W) and labelled pictures."""
+        shown, labelled = list(shown), len(shown)
+        backbone = with_crops(self.backbone, METHODS[self.training.name]().crops_wanted) if validated else self.backbone
+        references = join([backbone(image[None]) for image in inputs])
         if not validated:
             shown += self._augmented(shown)
         queries = join([backbone(one.image[None]) for one in shown])
@@ -178,9 +196,9 @@ class HeadTrainer:
         own = torch.full((len(shown),), -1)
         if not validated:
             queries = join([queries, references])
-            masks = torch.cat([masks, masks.new_zeros(len(good), *preprocessing.size)])
-            anomalous = torch.cat([anomalous, anomalous.new_zeros(len(good))])
-            own = torch.cat([own, torch.arange(len(good))])
+            masks = torch.cat([masks, masks.new_zeros(len(inputs), *masks.shape[1:])])
+            anomalous = torch.cat([anomalous, anomalous.new_zeros(len(inputs))])
+            own = torch.cat([own, torch.arange(len(inputs))])
         rows, pooled = torch.arange(len(own)), masks[:, None].float()
         return AuxiliaryClass(
             name=name,
@@ -207,8 +225,7 @@ class HeadTrainer:
         pixels: NDArray[np.uint8] = (image * 255).round().byte().permute(1, 2, 0).numpy()
         generator = np.random.default_rng([self.seed, row])
         recipe = RECIPES[int(generator.integers(len(RECIPES)))]
-        made, mask = make_defect(pixels, foreground(pixels), recipe=recipe, generator=generator)
-        return _Shown(torch.from_numpy(made).permute(2, 0, 1).float() / 255, torch.from_numpy(mask), True)
+        return _made(*make_defect(pixels, foreground(pixels), recipe=recipe, generator=generator))
 
     def _augmented(self, shown: Sequence[_Shown]) -> list[_Shown]:
         """The augmented pictures that the training needs, made from labelled pictures."""
@@ -250,6 +267,11 @@ class HeadTrainer:
         self._best = {name.removeprefix("best."): t for name, t in found.learnt.items() if name.startswith("best.")}
         self.validation = found.facts["validation"]
         return found.number
+
+
+def _made(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> _Shown:
+    """A made picture (H, W, 3), and its mask (H, W), True where anomalous."""
+    return _Shown(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255, torch.from_numpy(mask), bool(mask.any()))
 
 
 def _held_out(categories: Mapping[str, Category], *, seed: int) -> list[str]:

@@ -34,7 +34,7 @@ class Record:
         settings: the settings of the training.
         depths: channels of each level.
         backbone: the fields `SAME` of the backbone that the head was trained on.
-        classes: data set and category of every class of the training, held-out classes included.
+        classes: data set and category of every class of the training, held-out classes included, made products not.
         held_out: the held-out classes, by whose validation the head was chosen.
         validation: the mean image AUROC on the held-out classes, in percent, by the number of updates made.
         pictures: the digests of every picture of the classes.

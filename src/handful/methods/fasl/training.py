@@ -6,6 +6,8 @@ Departures in training:
   on the other. Both are made here, at `mosaic` and `part`.
 - Good training pictures are learnt from besides the labelled ones. Half of the pictures of an update are anomalous, and
   every class comes as often as any other.
+- Twelve made products (`handful.training.products`) are learnt from beside the data sets: with few source classes they
+  help on other products (benchmarks/papers/decisive.md). `--full` leaves them out.
 - The head has no NAM unless `nam` is true: from NAM's random start a short training loses more than NAM adds, in the
   authors' training too (benchmarks/papers/decisive.md). `--full` trains NAM.
 - References are drawn without replacement; the code may draw one twice.
@@ -57,6 +59,7 @@ class ScoreLearning(HeadTraining):
     name: ClassVar[str] = "fasl"
     authors: ClassVar[dict[str, Any]] = {
         "updates": 3000,  # 11 epochs of their longer data set
+        "products": 0,
         "pool": 200,
         "nam": True,
     }

@@ -4,6 +4,8 @@ Departures in training:
 - The default schedule is a CPU's: 600 updates of 8 pictures at a learning rate of 2e-4, for 100 epochs of 32 at 1e-5;
   `handful train resad --full` is theirs as near as a count of updates can be. As theirs, the rate falls to a tenth
   after 70 and again after 90 % of it.
+- Twelve made products (`handful.training.products`) are learnt from beside the data sets: with few source classes they
+  help a little on other products (benchmarks/papers/decisive.md). `--full` leaves them out.
 - The head has no constraintor unless `constraintor` is true: with few source classes the constraintor costs accuracy on
   other products, in the authors' training too (benchmarks/papers/decisive.md). `--full` trains the constraintor.
 - The constraintor learns first and the flow then, on what the constraintor gives at scoring; in the paper both learn at
@@ -78,6 +80,7 @@ class ResidualTraining(HeadTraining):
         "pictures": 32,
         "places": 8192,
         "lr": 1e-5,
+        "products": 0,
         "constraintor": True,
     }
     quick: ClassVar[dict[str, Any]] = {
