@@ -37,6 +37,7 @@ SYNTHETIC = [f"synthetic/{number:02}" for number in range(12)]
 SOURCES = {
     "piped": PIPED,
     "piped and synthetic": [*PIPED, *SYNTHETIC],
+    "piped and synthetic, longer": [*PIPED, *SYNTHETIC],
     "all but mvtec_ad": [*PIPED, *OTHERS],
     "piped and mvtec_ad": [*PIPED, *MVTEC],
 }
@@ -47,7 +48,8 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "FASL": ("fasl", {"nam": True}),
     "FASL, no NAM": ("fasl", {"nam": False}),
 }
-UPDATES, CHECKS = 300, 1
+LONGER = ("piped and synthetic, longer",)
+CHECKED = 300  # a head is tested after every this many updates
 METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "aupro": "AUPRO"}
 KEYS = ("form", "row", "seed", "update", "target")
 Row = dict[str, str]
@@ -70,6 +72,11 @@ def main() -> None:
     write_page()
 
 
+def updates_of(source: str) -> int:
+    """The number of updates of a training."""
+    return 1200 if source in LONGER else 300
+
+
 def measure(options: argparse.Namespace, source: str, head: str, seed: int) -> None:
     """Train one head, and score it on what it can be tested on, unless it has been done."""
     method, settings = HEADS[head]
@@ -80,13 +87,13 @@ def measure(options: argparse.Namespace, source: str, head: str, seed: int) -> N
     folder.mkdir(exist_ok=True)
     train(
         run,
-        settings | {"updates": UPDATES},
+        settings | {"updates": updates_of(source)},
         [cached(options.cache, one, options.data) for one in SOURCES[source]],
         folder,
-        checks=CHECKS,
+        checks=updates_of(source) // CHECKED,
     )
     cells = []
-    for update in range(UPDATES // CHECKS, UPDATES + 1, UPDATES // CHECKS):
+    for update in range(CHECKED, updates_of(source) + 1, CHECKED):
         learnt = METHODS[method]().take_head(head_of(folder / f"{run.stem}-{update}.safetensors"))
         for name in targets(source):
             found = judge(learnt, cached(options.cache, name, options.data), seed=seed)
@@ -140,7 +147,7 @@ def _by_source(cells: Sequence[Row], sources: Sequence[str]) -> str:
         lines.append(f"| - | 0 | {row} | {_seeds(cells, 'none', row)} | {_groups(cells, 'none', row, 0)} |")
     for source in sources:
         for head in HEADS:
-            found = _seeds(cells, source, head), _groups(cells, source, head, UPDATES)
+            found = _seeds(cells, source, head), _groups(cells, source, head, updates_of(source))
             lines.append(f"| {source} | {len(SOURCES[source])} | {head} | {' | '.join(found)} |")
     return "\n".join(line for line in lines if "- / - / - | - / - / -" not in line)
 
@@ -154,7 +161,7 @@ def _on_the_way(cells: Sequence[Row], sources: Sequence[str]) -> str:
     lines = [f"| learnt from | head | updates | {' | '.join(GROUPS)} |", "|---|---|---|---|---|"]
     for source in sources:
         for head in HEADS:
-            for update in range(UPDATES // CHECKS, UPDATES + 1, UPDATES // CHECKS):
+            for update in range(CHECKED, updates_of(source) + 1, CHECKED):
                 lines.append(f"| {source} | {head} | {update} | {_groups(cells, source, head, update)} |")
     return "\n".join(line for line in lines if "- / - / - | - / - / -" not in line)
 
