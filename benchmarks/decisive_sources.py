@@ -84,7 +84,7 @@ def measure(options: argparse.Namespace, source: str, head: str, seed: int) -> N
     if any((row["form"], row["row"], row["seed"]) == (source, head, str(seed)) for row in read(OUT / "sources.csv")):
         return
     folder = options.cache / "heads"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     train(
         run,
         settings | {"updates": updates_of(source)},
