@@ -32,10 +32,11 @@ def fitted(request, picture_factory, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", METHODS_WITH_HEADS)
-def test_a_shipped_head_is_of_one_data_set_and_the_default_backbone(method):
+def test_a_shipped_head_is_of_one_data_set_and_made_products_and_the_default_backbone(method):
     head, network = head_file.shipped(method), backbones.create()
     assert {name.partition("/")[0] for name in head.record.classes} == {"piped"}
     assert len(head.record.pictures) > 500 and set(head.record.held_out) < set(head.record.classes)
+    assert head.record.settings["products"] == 12
     assert head.record.backbone == head_file.identity(network.spec)
     head.check(network.spec)
 
