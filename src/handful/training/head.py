@@ -235,9 +235,13 @@ class HeadTrainer:
         return [_Shown(image, mask, bool(mask.any())) for image, mask in made]
 
     def _validate(self, number: int) -> None:
-        """Note the mean image AUROC on the held-out classes, and keep the head if its AUROC is the best so far."""
+        """Note the mean image AUROC on the held-out classes, and keep the head if no earlier head has a higher AUROC.
+
+        Of equal heads the last is kept: held-out classes on which all heads are perfect tell nothing, and a longer
+        training serves other products better (benchmarks/papers/decisive.md).
+        """
         value = float(np.mean([100 * self._auroc(one) for one in self._validated]))
-        if not self.validation or value > max(self.validation.values()):
+        if not self.validation or value >= max(self.validation.values()):
             self._best = self._state()
         self.validation[str(number)] = value
 
