@@ -3,7 +3,7 @@
     python3 scripts/bench resad --data DIR
 
 DIR holds data sets in any layout that `handful data check` knows, one a folder. Heads are trained on one part of them,
-tested on another, and the other way round, at their default schedule; then `handful bench` runs with the heads,
+tested on another, and the other way round; then `handful bench` runs with the heads,
 PatchCore and FastRecon at the same references. Killed, it goes on where it was; heads stay in resad/heads. A smaller
 table: --directions, --rows, --shots, --seeds, --updates; the page has all that there are results of in the folders
 whose names begin with a direction's.
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=list(ROWS), help=f"of {', '.join(ROWS)}; none: the page alone")
     parser.add_argument("--shots", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--updates", type=int, help="of each training; else its default")
+    parser.add_argument("--updates", type=int, default=600, help="of each training")
     options = parser.parse_args()
     for number in options.directions if options.rows else ():
         measure(options, number, *list(DIRECTIONS.values())[number])
@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace, number: int, source: Sequence[str], tar
     """Train what heads are missing, and run the cells that are."""
     backbone = backbones.create()
     for row in options.rows:
-        settings = ROWS[row] | ({"updates": options.updates} if options.updates else {})
+        settings = ROWS[row] | {"updates": options.updates}
         head(head_file(source, row), "resad", settings, backbone, options.data, source)
     command = f"python3 scripts/bench resad --data DIR --directions {number}"
     named = methods(source, options.rows)

@@ -1,7 +1,7 @@
 """The training of ResAD's head on labelled pictures of other products, for `handful.methods.resad.scoring`.
 
 Departures in training:
-- The default schedule is a CPU's: 600 updates of 8 pictures at a learning rate of 2e-4, for 100 epochs of 32 at 1e-5;
+- The default schedule is a CPU's: 1200 updates of 8 pictures at a learning rate of 2e-4, for 100 epochs of 32 at 1e-5;
   `handful train resad --full` is theirs as near as a count of updates can be. As theirs, the rate falls to a tenth
   after 70 and again after 90 % of it.
 - Twelve made products (`handful.training.products`) are learnt from beside the data sets: with few source classes they
@@ -92,7 +92,7 @@ class ResidualTraining(HeadTraining):
         "condition": 8,
     }
 
-    updates: int = 600
+    updates: int = 1200
     pictures: int = 8
     places: int = 2048
     constrained: float = 0.3
