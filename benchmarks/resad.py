@@ -3,10 +3,10 @@
     python3 scripts/bench resad --data DIR
 
 DIR holds data sets in any layout that `handful data check` knows, one a folder. Heads are trained on one part of them,
-tested on another, and the other way round; then `handful bench` runs with the heads,
-PatchCore and FastRecon at the same references. Killed, it goes on where it was; heads stay in resad/heads. A smaller
-table: --directions, --rows, --shots, --seeds, --updates; the page has all that there are results of in the folders
-whose names begin with a direction's.
+tested on another, and the other way round; then `handful bench` runs with the heads, PatchCore and FastRecon at equal
+references. Killed, it goes on where it was; heads stay in papers/resad/heads. A smaller table: --directions, --rows,
+--shots, --seeds, --updates; the page has all that there are results of in the folders whose names begin with a
+direction's.
 """
 
 import argparse
