@@ -69,9 +69,9 @@ def test_the_default_reaches_the_image_auroc_it_claims(category, least):
     assert 100 * image_auroc([s.anomalous for s in samples], [i.raw_score for i in inspections]) >= least
 
 
-@pytest.mark.parametrize(("method", "least"), [("resad", 75.0), ("fasl", 69.7)])
+@pytest.mark.parametrize(("method", "least"), [("resad", 75.1), ("fasl", 74.0)])
 def test_the_shipped_heads_reach_the_image_auroc_they_claim(method, least):
-    # benchmarks/papers/shipped_heads.md: 80.4 and 74.3 at 4 references, less two standard deviations, of 2.7 and 2.3.
+    # benchmarks/papers/shipped_heads.md: 79.5 and 76.4 at 4 references, less two standard deviations, of 2.2 and 1.2.
     detector = Detector(method).fit(references("bsdata/ballscrew", shots=4, seed=0))
     samples = category_in("bsdata/ballscrew").test
     inspections = detector.inspect([sample.path for sample in samples])
