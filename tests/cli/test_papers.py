@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -150,6 +151,23 @@ def test_a_plan_says_cells_missing_things_and_hours(command_line, miniatures, no
     assert runs["few"]["cells"] == 270 and not runs["few"]["can_run"] and runs["few"]["hours"] > 1
     assert not any("weights resnet18" in text for text in json.loads(lines[-1])["missing"])
     assert any("weights vgg11_bn" in text for text in json.loads(lines[-1])["missing"])
+
+
+def test_a_plan_says_what_a_given_data_set_lacks(command_line, miniatures, no_weights, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(miniatures["mvtec_ad"], half)
+    shutil.rmtree(half / "tile/test")
+    shutil.rmtree(half / "bottle/ground_truth")
+    _, lines, _ = command_line("bench", "--paper", "fastrecon", "--data", f"mvtec_ad:{half}", "--plan")
+    (said,) = [line for line in lines if line.startswith("incomplete: ")]
+    assert said.startswith("incomplete: data set mvtec_ad: 14 of 15 categories cannot be used: cable, capsule, ")
+    assert ", tile, " in said and "differ, the first: bottle: " in said and f"handful data check {half}" in said
+    other = ("--data", f"mvtec_ad:{miniatures['visa']}")
+    _, lines, _ = command_line("bench", "--paper", "coft-ad", *other, "--plan", "--json")
+    (said,) = json.loads(lines[-1])["incomplete"]
+    assert "15 of 15 categories cannot be used" in said and "categories of another data set: candle, pcb1;" in said
+    _, lines, _ = command_line("bench", "--paper", "resad", *given(miniatures, "brats"), "--plan")
+    assert not any(line.startswith("incomplete: ") for line in lines)
 
 
 def test_no_plan_imports_torch():
