@@ -170,6 +170,23 @@ def test_a_plan_says_what_a_given_data_set_lacks(command_line, miniatures, no_we
     assert not any(line.startswith("incomplete: ") for line in lines)
 
 
+def test_the_table_of_another_paper_is_kept(command_line, miniatures, tmp_path):
+    out = tmp_path / "out"
+    fast = (*given(miniatures, "mvtec_ad", "mpdd"), *NETWORK, "--shots", "2", "--categories", "bottle", "--out", out)
+    assert command_line("bench", "--paper", "fastrecon", *fast)[0] == 0
+    page, options = (out / "paper.md").read_bytes(), (*given(miniatures, "mvtec_ad", "visa"), *NETWORK, "--shots", "1")
+    code, lines, said = command_line("bench", "--paper", "patchcore", *options, "--out", out)
+    assert (code, lines, len(said)) == (2, [], 1) and (out / "paper.md").read_bytes() == page
+    assert "`--out` must be a folder without the table of another paper, got " in said[0]
+    assert command_line("bench", "--paper", "fastrecon", *fast)[0] == 0
+
+
+def test_a_table_names_the_runs_that_were_not_asked_for(command_line, miniatures, tmp_path):
+    options = (*given(miniatures, "mvtec_ad", "visa"), *NETWORK, "--shots", "1", "--categories", "bottle")
+    assert command_line("bench", "--paper", "patchcore", *options, "--out", tmp_path / "out")[0] == 0
+    assert "\nNot run:\n\n- full: not asked for.\n\n## few\n" in (tmp_path / "out/paper.md").read_text()
+
+
 def test_no_plan_imports_torch():
     program = (
         "import sys\n"

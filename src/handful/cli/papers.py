@@ -190,8 +190,8 @@ def run(
     """Run a paper's jobs and write its table.
 
     Raises:
-        SettingError: if the folder of the results was left out, or data or weights are missing, unless `available` is
-            set and at least one job can run.
+        SettingError: if the folder of the results was left out or holds the table of another paper, or data or weights
+            are missing, unless `available` is set and at least one job can run.
         HandfulError: see `handful.evaluation.papers.run` and `handful.evaluation.benchmark.Benchmark`.
         typer.Exit: with exit code 2 if cells have failed.
     """
@@ -206,6 +206,7 @@ def run(
     from handful.evaluation.papers import tables
     from handful.evaluation.papers.figure import write_figure
 
+    tables.check_folder(paper, out)
     prepared, failed, cells = [], 0, 0
     for job in planned.jobs:
         if not job.can_run:
@@ -275,8 +276,13 @@ def _lacking(planned: Planned) -> list[str]:
 
 
 def _skipped(planned: Planned) -> list[str]:
-    """A sentence on each job that was not run, and on each data set that a job left out."""
-    said = []
+    """A sentence on each run and job that was not run, and on each data set that a job left out."""
+    names = [job.name for job in planned.jobs]
+    said = [
+        f"{run}: not asked for."
+        for run in planned.paper.runs
+        if not any(name == run or name.startswith(f"{run}-") for name in names)
+    ]
     for job in planned.jobs:
         if not job.can_run:
             said.append(f"{job.name}: data or weights are missing.")
