@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -150,6 +151,40 @@ def test_a_plan_says_cells_missing_things_and_hours(command_line, miniatures, no
     assert runs["few"]["cells"] == 270 and not runs["few"]["can_run"] and runs["few"]["hours"] > 1
     assert not any("weights resnet18" in text for text in json.loads(lines[-1])["missing"])
     assert any("weights vgg11_bn" in text for text in json.loads(lines[-1])["missing"])
+
+
+def test_a_plan_says_what_a_given_data_set_lacks(command_line, miniatures, no_weights, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(miniatures["mvtec_ad"], half)
+    shutil.rmtree(half / "tile/test")
+    shutil.rmtree(half / "bottle/ground_truth")
+    _, lines, _ = command_line("bench", "--paper", "fastrecon", "--data", f"mvtec_ad:{half}", "--plan")
+    (said,) = [line for line in lines if line.startswith("incomplete: ")]
+    assert said.startswith("incomplete: data set mvtec_ad: 14 of 15 categories cannot be used: cable, capsule, ")
+    assert ", tile, " in said and "differ, the first: bottle: " in said and f"handful data check {half}" in said
+    other = ("--data", f"mvtec_ad:{miniatures['visa']}")
+    _, lines, _ = command_line("bench", "--paper", "coft-ad", *other, "--plan", "--json")
+    (said,) = json.loads(lines[-1])["incomplete"]
+    assert "15 of 15 categories cannot be used" in said and "categories of another data set: candle, pcb1;" in said
+    _, lines, _ = command_line("bench", "--paper", "resad", *given(miniatures, "brats"), "--plan")
+    assert not any(line.startswith("incomplete: ") for line in lines)
+
+
+def test_the_table_of_another_paper_is_kept(command_line, miniatures, tmp_path):
+    out = tmp_path / "out"
+    fast = (*given(miniatures, "mvtec_ad", "mpdd"), *NETWORK, "--shots", "2", "--categories", "bottle", "--out", out)
+    assert command_line("bench", "--paper", "fastrecon", *fast)[0] == 0
+    page, options = (out / "paper.md").read_bytes(), (*given(miniatures, "mvtec_ad", "visa"), *NETWORK, "--shots", "1")
+    code, lines, said = command_line("bench", "--paper", "patchcore", *options, "--out", out)
+    assert (code, lines, len(said)) == (2, [], 1) and (out / "paper.md").read_bytes() == page
+    assert "`--out` must be a folder without the table of another paper, got " in said[0]
+    assert command_line("bench", "--paper", "fastrecon", *fast)[0] == 0
+
+
+def test_a_table_names_the_runs_that_were_not_asked_for(command_line, miniatures, tmp_path):
+    options = (*given(miniatures, "mvtec_ad", "visa"), *NETWORK, "--shots", "1", "--categories", "bottle")
+    assert command_line("bench", "--paper", "patchcore", *options, "--out", tmp_path / "out")[0] == 0
+    assert "\nNot run:\n\n- full: not asked for.\n\n## few\n" in (tmp_path / "out/paper.md").read_text()
 
 
 def test_no_plan_imports_torch():

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -289,6 +290,13 @@ def test_every_number_of_resads_own_table_has_its_cell(tmp_path):
         if one.method.startswith("resad") and one.tag == "OFF" and one.backbone in ("", "wide_resnet50_2")
     ]
     assert len(found) == len(own) > 30 and set(found.values()) == {one.value for one in own}
+
+
+def test_the_pages_name_papers_that_are_there():
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "benchmarks").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"--paper ([a-z][\w-]*)", page.read_text())}
+    assert named == {*PAPERS}
 
 
 def test_data_sets_say_where_they_come_from():

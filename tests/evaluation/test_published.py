@@ -55,6 +55,7 @@ def test_no_number_stands_twice():
         ("patchcore", "mvtec_ad", MEAN, 4, "image_auroc", "ResAD", 80.6, None),
         ("patchcore", "mvtec_ad", MEAN, 1, "aupro", "WinCLIP protocol", 79.7, None),
         ("patchcore", "mpdd", MEAN, 2, "image_auroc", "FastRef", 71.4, None),
+        ("patchcore", "mvtec_ad", MEAN, None, "pixel_auroc", "anomalib", 98.0, None),
         ("fasl", "mvtec_ad", MEAN, 1, "image_auroc", "FASL", 94.4, 0.5),
         ("fasl", "mvtec_ad", MEAN, 1, "image_f1_oracle", "FASL", 95.1, None),
         ("fasl", "mvtec_ad", MEAN, 1, "pixel_f1_oracle", "FASL", 58.6, None),

@@ -23,14 +23,17 @@ from handful.backbones.timm import state_digest
 from handful.data.images import read_picture
 from handful.data.preprocessing import Preprocessing
 from handful.detector import Detector
-from handful.methods.fasl import FASL, ScoreLearning
+from handful.methods.fasl import FASL, ScoreLearning, scoring
 from handful.methods.reb import DefectClassification
 from handful.methods.resad import ResAD, ResidualTraining
 from handful.methods.winclip import WinCLIP
+from handful.ops.crops import overlap_mean
+from handful.ops.maps import pixel_map
 from handful.ops.seeding import seeded
 
 DATA = Path(os.environ.get("HANDFUL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CATEGORIES = ["bottle", "screw", "tile"]
+EQUAL = 1e-6  # difference of two cosines that float32 and other code for features turn round; seen up to 6e-7
 
 pytestmark = [
     pytest.mark.dataset,
@@ -89,8 +92,7 @@ def blocks(maps, *, pixels=16):
 
 
 def assert_alike(ours, theirs):
-    # Ranks as good as equal, and within 1e-3 of the range. Measured: 4e-5 at most, of float32 in another order, and
-    # 7e-4 for FASL's scores, where two good patches may be equally like a patch.
+    # Ranks as good as equal, and within 1e-3 of the range. Measured: 4e-5 at most, of float32 in another order.
     assert spearmanr(ours.ravel(), theirs.ravel()).statistic >= 0.999
     assert np.abs(ours - theirs).max() <= 1e-3 * np.ptp(theirs)
 
@@ -254,10 +256,8 @@ def test_resad_is_the_authors_on_a_random_head(category):
     scores, maps = golden.scored_over_set(method, backbone, bring=shorter_side_224)
     # The code subtracts likelihoods from their highest sum, ours from the number of levels.
     for ours, key in ((scores, "scores"), (blocks(maps), "maps")):
-        theirs = golden.numbers[f"centres.{key}"]
+        theirs = golden.numbers[f"corners.{key}"]
         assert_alike(ours - ours.mean(), theirs - theirs.mean(dtype=float))
-    # As the code is, maps are enlarged with corners on corners.
-    assert spearmanr(scores, golden.numbers["corners.scores"]).statistic >= 0.98
 
 
 def wide_clip(folder, *, layers=12):
@@ -308,25 +308,45 @@ def random_fasl_head():
     return head.eval()
 
 
+def undecided(pictures, references):
+    """Where two good patches are equally like a patch at any level, and rounding chooses: (N, h, w, D)s → (N, h, w)."""
+    found = torch.zeros(pictures[0].shape[:3], dtype=torch.bool)
+    for level, good in zip(pictures, references, strict=True):
+        directions = F.normalize(level.double(), dim=3)
+        bank = torch.unique(F.normalize(good.flatten(0, -2).double(), dim=1), dim=0)  # a picture may be drawn twice
+        highest = torch.stack([(one @ bank.T).topk(2).values for one in directions.flatten(1, 2)])  # (N, h·w, 2)
+        found |= (highest.diff(dim=2)[..., 0] > -EQUAL).unflatten(1, level.shape[1:3])
+    return found
+
+
+def assert_alike_where_decided(ours, theirs, known, *, reach):
+    """As `assert_alike` for scores and maps, but for what lies within reach of a patch that rounding decides.
+
+    There differences of up to 4e-2 were seen, in 9 of 1,000 blocks; elsewhere of 1e-6.
+    """
+    spread = F.max_pool2d(known.float()[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0] > 0
+    for one, other, excused in zip(ours, theirs, (known.flatten(1).any(1), spread), strict=True):
+        off = np.abs(one - other) / np.ptp(other)
+        assert spearmanr(one.ravel(), other.ravel()).statistic >= 0.999
+        assert off[~excused.numpy()].max(initial=0) <= 1e-3
+        assert (off > 1e-3).sum() <= max(1, 0.02 * off.size) and off.max() <= 5e-2
+
+
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_fasl_is_the_authors_on_random_heads(category, tmp_path):
     golden, head = Golden("fasl", category), random_fasl_head()
     assert state_digest(head.state_dict()) == golden.head_sha256, "other heads than the authors' code had"
-    method = FASL(paper_compat=True).take_head(head)
-    bring = partial(squeezed, side=168)
-    scores, maps = golden.scored_over_set(method, wide_clip(tmp_path), bring=bring)
-    assert_alike(scores, golden.numbers["centres.scores"])
-    ours, theirs = blocks(maps, pixels=14), golden.numbers["centres.maps"]
-    assert spearmanr(ours.ravel(), theirs.ravel()).statistic >= 0.999
-    # Where two good patches are equally like a patch, rounding chooses: one of 9,216, seen in 9x9 around it.
-    off = np.abs(ours - theirs) / np.ptp(theirs)
-    assert off.max() <= 5e-3 and (off > 1e-3).mean() <= 0.01
-    # As the code is, maps are enlarged with corners on corners.
-    assert spearmanr(scores, golden.numbers["corners.scores"]).statistic >= 0.98
+    references, pictures = golden.features(wide_clip(tmp_path), bring=partial(squeezed, side=168))
+    scores, maps = over_set(FASL(paper_compat=True).take_head(head), references, pictures)
+    theirs = golden.numbers["corners.scores"], golden.numbers["corners.maps"]
+    known = undecided(pictures.levels, references.levels)
+    assert_alike_where_decided((scores, blocks(maps, pixels=14)), theirs, known, reach=5)  # NAM's 4, and 1 between
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_fasl_with_crops_is_the_authors_on_random_heads(category, tmp_path):
+def test_fasl_with_crops_is_the_authors_on_random_heads(category, tmp_path, monkeypatch):
+    # Their maps were enlarged with pixel centres half a step in for these numbers.
+    monkeypatch.setattr(scoring, "pixel_map", lambda *of, corners, **options: pixel_map(*of, **options))
     golden, head = Golden("fasl_windows", category), random_fasl_head()
     assert state_digest(head.state_dict()) == golden.head_sha256, "other heads than the authors' code had"
     windows = {"win_size": 8, "win_stride": 4, "paper_compat": True}
@@ -338,19 +358,17 @@ def test_fasl_with_crops_is_the_authors_on_random_heads(category, tmp_path):
         scores, maps = over_set(FASL(**windows, **settings).take_head(head), *seen)
         return scores, blocks(maps, pixels=14)
 
-    for key, settings in {
-        "nam.mul": {"winmode": "mul", "win_index": 0},
-        "asl.only": {"winmode": "only", "win_index": 0, "nam": False},
-    }.items():
-        scores, maps = scored(**settings)
-        # Rounding chooses between good patches that are equally like a patch, which moves scores by up to 1.6e-3.
-        for ours, theirs, most in (
-            (scores, golden.numbers[f"{key}.scores"], 2e-3),
-            (maps, golden.numbers[f"{key}.maps"], 5e-2),
-        ):
-            off = np.abs(ours - theirs) / np.ptp(theirs)
-            assert spearmanr(ours.ravel(), theirs.ravel()).statistic >= 0.999
-            assert off.max() <= most and (off > 1e-3).mean() <= 0.15
+    references, pictures = ([level.flatten(0, 1) for level in some.crops.levels] for some in seen)  # (B·W, h, w, D)
+    of_crops = undecided(pictures, references).float().unflatten(0, (len(golden.pictures), -1))
+    in_crops = torch.stack([overlap_mean(one, (12, 12), method.crops_wanted) for one in of_crops]) > 0
+    known = in_crops | undecided(seen[1].levels, seen[0].levels)
+    for key, settings, patches, reach in (
+        ("nam.mul", {"winmode": "mul", "win_index": 0}, known, 5),
+        ("asl.only", {"winmode": "only", "win_index": 0, "nam": False}, in_crops, 1),
+    ):
+        theirs = golden.numbers[f"{key}.scores"], golden.numbers[f"{key}.maps"]
+        assert_alike_where_decided(scored(**settings), theirs, patches, reach=reach)
+    assert in_crops.float().mean() <= 0.1  # else hardly anything is compared
     # The code's index takes one crop of the references for each, by the class token, and then looks in all of them.
     scores, _ = scored(winmode="mul", win_index=4)
     assert spearmanr(scores, golden.numbers["index.mul.scores"]).statistic >= 0.6

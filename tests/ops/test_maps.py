@@ -9,11 +9,12 @@ from handful.ops.maps import merge_levels, pixel_map, pool_neighbourhood, top_sh
 
 @pytest.mark.parametrize(("grid", "size"), [((10, 15), (40, 60)), ((40, 40), (320, 320)), ((7, 5), (7, 5))])
 @pytest.mark.parametrize("sigma", [4.0, 0.8, 0.0])
-def test_map_is_the_bilinear_enlargement_blurred_as_scipy_does(grid, size, sigma):
+@pytest.mark.parametrize("corners", [False, True])
+def test_map_is_the_bilinear_enlargement_blurred_as_scipy_does(grid, size, sigma, corners):
     patches = torch.from_numpy(np.random.default_rng(0).random((1, *grid), dtype=np.float32))
-    enlarged = F.interpolate(patches[None], size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    enlarged = F.interpolate(patches[None], size=size, mode="bilinear", align_corners=corners)[0, 0].numpy()
     expected = ndimage.gaussian_filter(enlarged, sigma) if sigma else enlarged
-    ours = pixel_map(patches, size, sigma=sigma)[0].numpy()
+    ours = pixel_map(patches, size, sigma=sigma, corners=corners)[0].numpy()
     assert np.abs(ours - expected).max() < 1e-5  # float32 sums in another order
 
 

@@ -128,18 +128,25 @@ def open_paper(name: str, data: Sequence[str], asked: "Overrides", *, out: Path 
 
 
 def print_plan(planned: Planned, *, as_json: bool) -> None:
-    """Print the plan: jobs, estimated time on this machine, missing data and weights, assumed settings, departures."""
+    """Print the plan: jobs, estimated time on this machine, missing data and weights, what is assumed."""
     from handful.evaluation.papers.estimate import EFFICIENCY, estimate, measured_rate
-    from handful.evaluation.papers.plan import cell_count, describe, missing
+    from handful.evaluation.papers.plan import cell_count, describe, incomplete, missing
 
     rate = measured_rate()
     paper, estimates = planned.paper, [estimate(job) for job in planned.jobs]
-    lacking = list(missing(planned.jobs))
+    lacking, differing = list(missing(planned.jobs)), list(incomplete(planned.jobs))
     if as_json:
         for job, one in zip(planned.jobs, estimates, strict=True):
             facts = {"run": job.name, "cells": cell_count(job), "can_run": job.can_run, "heads": list(job.untrained)}
             print_json({**facts, "hours": round(one.hours(rate), 1), "gigabytes": round(one.gigabytes, 1)})
-        print_json({"missing": lacking, "assumed": paper.assumed, "departures": list(paper.departures)})
+        print_json(
+            {
+                "missing": lacking,
+                "incomplete": differing,
+                "assumed": paper.assumed,
+                "departures": list(paper.departures),
+            }
+        )
         return
     say(f"{paper.name}: {paper.title}, {paper.authors}, {paper.venue}, {paper.year}")
     say(f"protocol: {paper.protocol}")
@@ -152,6 +159,8 @@ def print_plan(planned: Planned, *, as_json: bool) -> None:
             say(f"  trains the heads {', '.join(job.untrained)}, {said}")
     for sentence in lacking:
         say(f"missing: {sentence}")
+    for sentence in differing:
+        say(f"incomplete: {sentence}")
     for place, reason in paper.assumed.items():
         say(f"assumed: {place}: {reason}")
     for sentence in paper.departures:
@@ -181,8 +190,8 @@ def run(
     """Run a paper's jobs and write its table.
 
     Raises:
-        SettingError: if the folder of the results was left out, or data or weights are missing, unless `available` is
-            set and at least one job can run.
+        SettingError: if the folder of the results was left out or holds the table of another paper, or data or weights
+            are missing, unless `available` is set and at least one job can run.
         HandfulError: see `handful.evaluation.papers.run` and `handful.evaluation.benchmark.Benchmark`.
         typer.Exit: with exit code 2 if cells have failed.
     """
@@ -197,6 +206,7 @@ def run(
     from handful.evaluation.papers import tables
     from handful.evaluation.papers.figure import write_figure
 
+    tables.check_folder(paper, out)
     prepared, failed, cells = [], 0, 0
     for job in planned.jobs:
         if not job.can_run:
@@ -266,8 +276,13 @@ def _lacking(planned: Planned) -> list[str]:
 
 
 def _skipped(planned: Planned) -> list[str]:
-    """A sentence on each job that was not run, and on each data set that a job left out."""
-    said = []
+    """A sentence on each run and job that was not run, and on each data set that a job left out."""
+    names = [job.name for job in planned.jobs]
+    said = [
+        f"{run}: not asked for."
+        for run in planned.paper.runs
+        if not any(name == run or name.startswith(f"{run}-") for name in names)
+    ]
     for job in planned.jobs:
         if not job.can_run:
             said.append(f"{job.name}: data or weights are missing.")

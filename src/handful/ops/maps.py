@@ -35,7 +35,7 @@ def resize_grid(level: Tensor, grid: tuple[int, ...], *, mode: Literal["area", "
     return F.interpolate(channels_first, size=grid, mode=mode, **aligned).permute(0, 2, 3, 1)
 
 
-def pixel_map(patch_scores: Tensor, size: tuple[int, int], *, sigma: float) -> Tensor:
+def pixel_map(patch_scores: Tensor, size: tuple[int, int], *, sigma: float, corners: bool = False) -> Tensor:
     """Resize patch scores to the model-input frame by bilinear interpolation, then blur by a Gaussian.
 
     Both steps are linear and separable, so that a small matrix for each axis does both. The blur is that of
@@ -45,21 +45,23 @@ def pixel_map(patch_scores: Tensor, size: tuple[int, int], *, sigma: float) -> T
         patch_scores: (B, h, w).
         size: (H, W) of the frame.
         sigma: of the blur, in model-input pixels; the papers' 4 is for 224 to 256 pixels; 0 for no blur.
+        corners: whether the corner patches' centres lie on the corner pixels (torch's `align_corners`), as in some
+            authors' code; else each patch covers its share of the frame.
 
     Returns:
         (B, H, W).
     """
     grid = patch_scores.shape[1:]
-    down, across = (_enlargement(*sides, sigma).to(patch_scores) for sides in zip(grid, size, strict=True))
+    down, across = (_enlargement(*sides, sigma, corners).to(patch_scores) for sides in zip(grid, size, strict=True))
     # Pictures are computed one by one, so that a picture gets the same map alone and in a batch.
     return torch.stack([down @ picture @ across.T for picture in patch_scores])
 
 
 @lru_cache(maxsize=32)
-def _enlargement(grid: int, pixels: int, sigma: float) -> Tensor:
+def _enlargement(grid: int, pixels: int, sigma: float, corners: bool) -> Tensor:
     """The weight of each of `grid` patches in a row in each of `pixels`: (pixels, grid) float64."""
     patches = torch.eye(grid, dtype=torch.float64)
-    rows = F.interpolate(patches[:, None], size=pixels, mode="linear", align_corners=False)  # (grid, 1, pixels)
+    rows = F.interpolate(patches[:, None], size=pixels, mode="linear", align_corners=corners)  # (grid, 1, pixels)
     if sigma > 0:
         radius = int(4 * sigma + 0.5)
         kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma).square())

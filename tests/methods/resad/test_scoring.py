@@ -29,7 +29,7 @@ def test_the_codes_form_takes_likelihoods_as_shares_of_the_test_sets_highest(cla
     plain = create("resad", {"sigma": 0.0}).take_head(head).fit(classes[0].references).score(classes[0].queries)
     assert torch.equal(torch.cat([scores.image for scores in scored]), plain.image) and plain.parts == ()
     fine, coarse = (torch.cat([scores.parts[level] for scores in scored]) for level in (0, 1))  # (6, h, w) log p
-    shares = [pixel_map((one - one.max()).exp(), (48, 48), sigma=0.0) for one in (fine, coarse)]
+    shares = [pixel_map((one - one.max()).exp(), (48, 48), sigma=0.0, corners=True) for one in (fine, coarse)]
     whole = list(method.over_test_set([scores.parts for scores in scored]))
     maps = torch.cat([scores.maps for scores in whole])
     assert torch.allclose(maps, 2 - shares[0] - shares[1], atol=1e-6) and maps.min() >= 0

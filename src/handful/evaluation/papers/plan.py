@@ -17,6 +17,7 @@ from handful.evaluation.papers import (
     Variant,
     read_datasets,
 )
+from handful.evaluation.published import OFFICIAL_CATEGORIES
 from handful.types import Dataset
 
 HEADS, MADE = "heads", "data"  # folders of trained heads and of made data sets inside the results
@@ -181,6 +182,25 @@ def missing(of_paper: Sequence[Job]) -> Iterator[str]:
     for backbone in dict.fromkeys(job.backbone.name for job in of_paper if job.weights_missing):
         repository = next(job.backbone.repository for job in of_paper if job.backbone.name == backbone)
         yield f"weights {backbone}: {repository} on the hub; --weights auto downloads them"
+
+
+def incomplete(of_paper: Sequence[Job]) -> Iterator[str]:
+    """A line on each data set given that lacks categories or files, or has categories of another data set."""
+    given: dict[str, Dataset] = {}
+    for job in of_paper:
+        made = job.paper.made
+        tested = {made[name].source if name in made else name: one for name, one in job.datasets.items()}
+        given |= {name: one for name, one in {**tested, job.run.trained_on: job.source}.items() if one is not None}
+    for name, dataset in given.items():
+        there = [category.name for category in dataset.categories]
+        official = OFFICIAL_CATEGORIES.get(name, there)
+        absent, foreign = [one for one in official if one not in there], [one for one in there if one not in official]
+        lacks = [sentence for sentence in dataset.missing if sentence.partition(":")[0] in there]
+        said = [f"{len(absent)} of {len(official)} categories cannot be used: {', '.join(absent)}"] if absent else []
+        said += [f"categories of another data set: {', '.join(foreign)}"] if foreign else []
+        said += [f"files or counts differ, the first: {lacks[0].rstrip('.')}"] if lacks else []
+        if said:
+            yield f"data set {name}: {'; '.join(said)}; such figures are marked; handful data check {dataset.root}"
 
 
 def counts(job: Job, name: str) -> list[tuple[int, int]] | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean, stdev
 
+from handful.errors import SettingError
 from handful.evaluation import results
 from handful.evaluation.papers import Paper
 from handful.evaluation.papers.plan import Job
@@ -83,6 +84,16 @@ def lines(prepared: Prepared) -> list[Line]:
     return found
 
 
+def check_folder(paper: Paper, out: Path) -> None:
+    """Raise SettingError if the folder of the results holds the table of another paper, which would be lost."""
+    page = out / PAGE
+    if page.is_file() and not page.read_text(encoding="utf-8").startswith(f"{_title(paper)}\n"):
+        raise SettingError(
+            f"`--out` must be a folder without the table of another paper, got {out}, whose {PAGE} is not that of "
+            f"{paper.name}; choose another folder."
+        )
+
+
 def write(paper: Paper, prepared: Sequence[Prepared], skipped: Iterable[str], out: Path) -> Path:
     """Write paper.csv and paper.md.
 
@@ -108,6 +119,10 @@ def write(paper: Paper, prepared: Sequence[Prepared], skipped: Iterable[str], ou
     with replacing(out / PAGE) as file:
         file.write(("\n".join(_page(paper, prepared, found, list(skipped))).rstrip() + "\n").encode())
     return out / PAGE
+
+
+def _title(paper: Paper) -> str:
+    return f"# {paper.title}"
 
 
 def _beside(
@@ -191,7 +206,7 @@ def _incomplete(dataset: str, category: str, categories: Sequence[str], missing:
 
 
 def _page(paper: Paper, prepared: Sequence[Prepared], found: Sequence[Line], skipped: Sequence[str]) -> Iterator[str]:
-    yield from (f"# {paper.title}", "", f"{paper.authors}, {paper.venue}, {paper.year}: {paper.url}", "")
+    yield from (_title(paper), "", f"{paper.authors}, {paper.venue}, {paper.year}: {paper.url}", "")
     yield from (f"Protocol: {paper.protocol}.", "", _READING, "")
     if skipped:
         yield from ("Not run:", "", *(f"- {sentence}" for sentence in skipped), "")

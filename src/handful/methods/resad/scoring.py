@@ -23,7 +23,7 @@ The training is in `handful.methods.resad.training`. Departures in scoring:
   set on logarithms of scores, so scores must be positive. It changes no order.
 - The map is blurred by a `sigma` of 4, as the authors' code does and the paper does not say.
 - Maps are enlarged with pixel centres half a step in; the code sets corners on corners, which moves its image scores by
-  2 to 7 % of their range. With pixel centres there too, `paper_compat` gives its scores and maps up to a constant
+  2 to 7 % of their range. `paper_compat` does so, too, and gives the code's scores and maps up to a constant
   (tests/golden/resad_whole.md).
 - Pictures come in whole, resized bicubically; the code resizes the shorter side to 224, likewise, and keeps the middle.
   Pictures that are so cut before they are given, at a `size` of 224, go in as they are.
@@ -103,7 +103,7 @@ class ResAD(Method):
     Attributes:
         share: the share of patch scores that the image score averages; 0 for the maximum, as in the paper.
         sigma: of the map's Gaussian blur, in model-input pixels.
-        paper_compat: whether an evaluation reports the scores of the authors' code, which divides each level's
+        paper_compat: whether an evaluation reports the scores and maps of the authors' code, which divides each level's
             likelihoods by the highest likelihood of the whole test set, see `over_test_set`. Verdicts do not change.
     """
 
@@ -162,7 +162,7 @@ class ResAD(Method):
         for *levels, size in parts:
             height, width = size[0].tolist()
             shares = [
-                pixel_map((lp - top).exp(), (height, width), sigma=self.sigma)
+                pixel_map((lp - top).exp(), (height, width), sigma=self.sigma, corners=True)
                 for lp, top in zip(levels, highest, strict=True)
             ]
             maps = len(levels) - torch.stack(shares).sum(0)
