@@ -115,6 +115,11 @@ def check_packages(subject: str, extra: str) -> None:
         raise PackageError(f'{subject} needs {named}: pip install "handful[{extra}]".', name=missing[0])
 
 
+def number_of(count: int, noun: str) -> str:
+    """A number with its noun, for messages: 1 picture, 4 pictures."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def first_cause(error: BaseException) -> BaseException:
     """The first error in the chain of causes of an error."""
     return error if error.__cause__ is None else first_cause(error.__cause__)

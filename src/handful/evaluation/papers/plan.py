@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from handful.data.layouts.registry import LAYOUTS
-from handful.errors import SettingError
+from handful.errors import SettingError, number_of
 from handful.evaluation.papers import (
     Paper,
     PaperBackbone,
@@ -224,7 +224,7 @@ def describe(job: Job) -> str:
     height, width = job.backbone.size
     return (
         f"{job.name}: {after}{job.backbone.name} at {width}x{height}; {tested} categories by {draws} by variants "
-        f"{_listed(run.variants)} = {cell_count(job)} cells"
+        f"{_listed(run.variants)} = {number_of(cell_count(job), 'cell')}"
     )
 
 
