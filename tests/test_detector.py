@@ -287,7 +287,7 @@ def test_an_unfitted_detector_says_so(use, tmp_path):
         ({"settings": {"share": 1.5}}, r"`share` must be in \[0, 1\], got 1.5"),
         ({"size": 5}, "32 to 4096"),
         ({"size": (64, 64, 3)}, "32 to 4096"),
-        ({"false_alarm_rate": 0}, "false_alarm_rate"),
+        ({"false_alarm_rate": 0}, "false-alarm rate"),
     ],
 )
 def test_options_out_of_bounds_are_refused_before_anything_is_loaded(options, sentence):

@@ -146,7 +146,7 @@ def test_one_reference_says_what_it_assumes():
 
 @pytest.mark.parametrize("rate", [0, 0.5, -1, 2, 1e-300, 5e-324, float("nan")])
 def test_a_rate_out_of_bounds_is_refused(rate):
-    with pytest.raises(SettingError, match="false_alarm_rate"):
+    with pytest.raises(SettingError, match="false-alarm rate"):
         calibrate(good_scores(2), good_scores(2), false_alarm_rate=rate)
 
 

@@ -91,10 +91,8 @@ def teach(
     if undo is not None:
         ways.append(lambda detector: detector.undo(undo))
     if len(ways) + log != 1:
-        raise SettingError(
-            f"`teach` must be told one of --good, --ignore, --defect, --undo and --log, got {len(ways) + log}; do one "
-            f"after the other."
-        )
+        got = f"{len(ways) + log}; do one after the other" if ways or log else "none; see `handful teach --help`"
+        raise SettingError(f"`teach` must be told one of --good, --ignore, --defect, --undo and --log, got {got}.")
     if log:
         _log(inspector, as_json)
         return

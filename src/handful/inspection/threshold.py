@@ -135,7 +135,10 @@ def _is_number(value: object) -> bool:
 def check_rate(false_alarm_rate: float) -> None:
     """Raise SettingError unless the rate is in [1e-6, 0.5): for a smaller one no threshold would be finite."""
     if not SMALLEST_RATE <= false_alarm_rate < 0.5:
-        raise SettingError(f"`false_alarm_rate` must be in [{SMALLEST_RATE:g}, 0.5), got {false_alarm_rate!r}.")
+        raise SettingError(
+            f"The false-alarm rate must be a share in [{SMALLEST_RATE:g}, 0.5), got {false_alarm_rate!r}; "
+            f"3 of 100 is 0.03."
+        )
 
 
 @dataclass(frozen=True)
