@@ -102,6 +102,13 @@ def test_an_oblong_input_keeps_places_right(squeeze, shape):
     assert bad.heatmap.shape == shape
 
 
+def test_a_detector_says_what_it_is(detector, tmp_path):
+    assert repr(Detector("patchcore", **QUICK)) == "<Detector by patchcore, not fitted>"
+    said = f"<Detector by handful on tf_efficientnet_lite0, 4 good pictures, threshold {detector.raw_threshold:.4g}>"
+    detector.save(tmp_path / "part.handful")
+    assert repr(detector) == repr(Detector.load(tmp_path / "part.handful")) == said
+
+
 def test_one_reference_answers():
     alone = Detector(**QUICK).fit(disc(0))
     good, bad = alone.inspect([disc(50), disc(51, defect=(30, 30, 30))])
