@@ -352,7 +352,7 @@ def test_another_rate_comes_from_the_same_scores(make, fitted, picture):
     other = Detector("patchcore", backbone=fitted._needed.backbone, false_alarm_rate=0.05).fit(references)
     detector.set_rate(0.05)
     assert detector.calibration == other.calibration
-    with pytest.raises(SettingError, match="false_alarm_rate"):
+    with pytest.raises(SettingError, match="false-alarm rate"):
         detector.set_rate(0.7)
 
 

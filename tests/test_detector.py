@@ -102,6 +102,13 @@ def test_an_oblong_input_keeps_places_right(squeeze, shape):
     assert bad.heatmap.shape == shape
 
 
+def test_a_detector_says_what_it_is(detector, tmp_path):
+    assert repr(Detector("patchcore", **QUICK)) == "<Detector by patchcore, not fitted>"
+    said = f"<Detector by handful on tf_efficientnet_lite0, 4 good pictures, threshold {detector.raw_threshold:.4g}>"
+    detector.save(tmp_path / "part.handful")
+    assert repr(detector) == repr(Detector.load(tmp_path / "part.handful")) == said
+
+
 def test_one_reference_answers():
     alone = Detector(**QUICK).fit(disc(0))
     good, bad = alone.inspect([disc(50), disc(51, defect=(30, 30, 30))])
@@ -287,7 +294,7 @@ def test_an_unfitted_detector_says_so(use, tmp_path):
         ({"settings": {"share": 1.5}}, r"`share` must be in \[0, 1\], got 1.5"),
         ({"size": 5}, "32 to 4096"),
         ({"size": (64, 64, 3)}, "32 to 4096"),
-        ({"false_alarm_rate": 0}, "false_alarm_rate"),
+        ({"false_alarm_rate": 0}, "false-alarm rate"),
     ],
 )
 def test_options_out_of_bounds_are_refused_before_anything_is_loaded(options, sentence):

@@ -153,7 +153,7 @@ def test_scale_brings_what_scores_without_torch(environment, place):
     refuses(environment("base"), place, "scale", *SCORED)
     python = environment("scale")
     code, out, said = called(python, place, *SCORED)
-    assert code == 0 and out.startswith("4 pictures in 1 shards") and "torch" not in installed(python), said
+    assert code == 0 and out.startswith("4 pictures in 1 shard:") and "torch" not in installed(python), said
 
 
 def test_fit_brings_what_teaches_with_its_weights(environment, place):

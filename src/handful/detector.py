@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
-from handful.errors import NotFittedError, SettingError, needing
+from handful.errors import NotFittedError, SettingError, needing, number_of
 
 with needing("handful.Detector", "fit"):
     from handful import corrections, methods
@@ -143,6 +143,12 @@ class Detector:
         self._inspector: tuple[InspectorState, Inspector] | None = None
         self._files: dict[str, str] = {}  # the digest of each file that was loaded or saved, by its absolute path
         self._changing = threading.RLock()
+
+    def __repr__(self) -> str:
+        if (state := self._state) is None:
+            return f"<Detector by {self.method.name}, not fitted>"
+        pictures, threshold = number_of(len(state.references), "good picture"), state.calibration.threshold
+        return f"<Detector by {self.method.name} on {state.backbone.spec.name}, {pictures}, threshold {threshold:.4g}>"
 
     @one_at_a_time
     def fit(

@@ -29,9 +29,11 @@ Every message is a sentence that states the condition, the value that came, and 
         print(error)
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 # Of each extra in pyproject.toml: the module that shows whether a package is there → the package. Weights are left out:
 # a backbone without its weights has a sentence of its own.
@@ -109,10 +111,44 @@ def needing(subject: str, extra: str) -> Iterator[None]:
 
 def check_packages(subject: str, extra: str) -> None:
     """Raise PackageError if a package of an extra is not installed; `subject` begins the sentence, see `needing`."""
-    missing = [package for module, package in EXTRAS[extra].items() if find_spec(module) is None]
-    if missing:
+    if missing := missing_packages(extra):
         named = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
-        raise PackageError(f'{subject} needs {named}: pip install "handful[{extra}]".', name=missing[0])
+        raise PackageError(f"{subject} needs {named}: {install_command(extra)}.", name=missing[0])
+
+
+def missing_packages(extra: str) -> list[str]:
+    """The packages of an extra in `EXTRAS` that are not installed."""
+    return [package for module, package in EXTRAS[extra].items() if find_spec(module) is None]
+
+
+def install_command(extra: str) -> str:
+    """The command that adds an extra to the installation that runs: pip's, or that of pipx or uv.
+
+    pip does not reach an environment that pipx or uv has made for `handful` alone. A uv tool holds only the packages
+    that its last command named, so the command names the extras that are installed, too.
+    """
+    place = Path(sys.prefix)
+    if (place / "uv-receipt.toml").is_file():
+        extras = sorted({extra, *(one for one in EXTRAS if not missing_packages(one))})
+        return f'uv tool install "handful[{",".join(extras)}]"'
+    return f'{_pip(place)} install "handful[{extra}]"'
+
+
+def repair_command(*words: str) -> str:
+    """The command that repairs a package of the installation that runs: `pip install` with words, or that of uv."""
+    place = Path(sys.prefix)
+    if (place / "uv-receipt.toml").is_file():
+        return "uv tool upgrade --reinstall handful"
+    return f"{_pip(place)} install {' '.join(words)}"
+
+
+def _pip(place: Path) -> str:
+    return f"pipx runpip {place.name}" if (place / "pipx_metadata.json").is_file() else "pip"
+
+
+def number_of(count: int, noun: str) -> str:
+    """A number with its noun, for messages: 1 picture, 4 pictures."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def first_cause(error: BaseException) -> BaseException:

@@ -74,7 +74,7 @@ def test_threshold_is_sharpened_and_set_anew(command_line, own, more):
     ("arguments", "saying"),
     [
         (("--set", "1", "--rate", "0.1"), "must stand alone"),
-        (("--rate", "0.9"), "false_alarm_rate"),
+        (("--rate", "0.9"), "false-alarm rate"),
         (("--set", "0"), "above the score of a typical good part"),
         (("--normals", "nowhere.png"), "nowhere.png must be a readable picture"),
     ],
@@ -119,9 +119,16 @@ def test_a_missed_defect_is_taken_at_a_named_cost(command_line, own, odd):
     assert command_line("inspect", own, odd)[0] == 1
 
 
-@pytest.mark.parametrize("arguments", [(), ("--log", "--undo", "1"), ("--good", "a.png", "--defect", "b.png")])
-def test_teach_does_one_thing_at_a_time(command_line, own, arguments):
-    refused(command_line("teach", own, *arguments), "one of --good, --ignore")
+@pytest.mark.parametrize(
+    ("arguments", "got"),
+    [
+        ((), "none; see `handful teach --help`"),
+        (("--log", "--undo", "1"), "2; do one after the other"),
+        (("--good", "a.png", "--defect", "b.png"), "2; do one after the other"),
+    ],
+)
+def test_teach_does_one_thing_at_a_time(command_line, own, arguments, got):
+    refused(command_line("teach", own, *arguments), f"one of --good, --ignore.*, got {re.escape(got)}")
 
 
 def test_teach_takes_several_pictures_after_one_option(command_line, own, more):

@@ -141,5 +141,13 @@ def test_handful_alone_names_the_first_commands(command_line):
     assert {"demo", "fit", "inspect", "teach", "doctor"} <= named
 
 
+def test_handful_alone_says_what_its_first_commands_need(command_line, monkeypatch):
+    find = errors.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "torch" else find(name))
+    code, said, on_stderr = command_line()
+    assert (code, on_stderr, said[:-1]) == (0, [], main_module.FIRST.splitlines())
+    assert "the demo" in said[-1] and said[-1].endswith(': pip install "handful[fit]"')
+
+
 def test_a_command_line_to_copy_is_quoted():
     assert output.command_of("fit", "my parts", "-o", "a.handful") == "handful fit 'my parts' -o a.handful"

@@ -93,8 +93,8 @@ def test_a_run_goes_on_where_it_was_and_tests_only_with_given_heads(command_line
     before = results.read_text()
     results.write_text(before.splitlines()[0] + "\n")  # as if killed after the training
     code, lines, said = command_line("bench", "--paper", "resad", *options)
-    assert (code, said[:2]) == (0, ["run from-visa", "1 cells"]) and len(lines) == 1
-    assert command_line("bench", "--paper", "resad", *options)[2][1] == "1 cells, 1 done before"
+    assert (code, said[:2]) == (0, ["run from-visa", "1 cell"]) and len(lines) == 1
+    assert command_line("bench", "--paper", "resad", *options)[2][1] == "1 cell, 1 done before"
     assert head.stat().st_mtime_ns == written and head.name == "visa-full.safetensors"
 
     anew = [*options[:-1], tmp_path / "anew", "--heads", f"visa-full:{head}"]

@@ -146,7 +146,7 @@ def test_one_reference_says_what_it_assumes():
 
 @pytest.mark.parametrize("rate", [0, 0.5, -1, 2, 1e-300, 5e-324, float("nan")])
 def test_a_rate_out_of_bounds_is_refused(rate):
-    with pytest.raises(SettingError, match="false_alarm_rate"):
+    with pytest.raises(SettingError, match="false-alarm rate"):
         calibrate(good_scores(2), good_scores(2), false_alarm_rate=rate)
 
 
@@ -233,3 +233,12 @@ def test_a_prior_says_how_a_single_reference_is_widened_and_how_good_parts_sprea
     assert "3 mild variations of it and what lies elsewhere in it" in words and "1.18 times as high" in words
     words = calibrate(one, one, false_alarm_rate=0.01).rests_on
     assert "elsewhere" not in words and "2 times as high" in words
+
+
+def test_the_basis_names_one_view_and_one_picture_in_the_singular():
+    many = np.full((40, 1), 2.0)
+    assert (
+        "40 good pictures, each scored in 1 mild variation by" in calibrate(many, many, false_alarm_rate=0.01).rests_on
+    )
+    one = calibrate(many[:1], many[:1], false_alarm_rate=0.01).rests_on
+    assert one.startswith("a single good picture: 1 mild variation of it")

@@ -1,13 +1,20 @@
 """docs/file-format.md names every entry and field of a saved inspector, and its example reads one without Handful."""
 
+import hashlib
+import io
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+import openvino
 import pytest
+import safetensors.numpy
+from PIL import Image
 
 from handful import Detector, backbones
+from handful.fitting.revisions import Kind
 from handful.inspection.threshold import Prior
 from handful.saved import archive
 
@@ -48,7 +55,8 @@ def test_the_page_names_every_field(file):
     named = set(re.findall(r"`([\w.-]+)`", PAGE))
     fields = names(manifest) | names(archive._FORM) | names(json.loads(entries["revisions.json"])) | set(calibration)
     assert len(fields) > 60
-    assert not fields - named - {"digest"} - set(Prior.__dataclass_fields__)  # docs/threshold.md has these
+    assert not (fields | set(Prior.__dataclass_fields__)) - named - {"digest"}
+    assert set(get_args(Kind)) <= named  # of a revision
 
 
 def test_the_example_gives_the_digest_without_handful(file, monkeypatch, capsys):
@@ -57,3 +65,42 @@ def test_the_example_gives_the_digest_without_handful(file, monkeypatch, capsys)
     assert "handful." not in re.sub(r"part\.handful", "", example)
     exec(compile(example, "docs/file-format.md", "exec"), {})
     assert capsys.readouterr().out.strip() == archive.read(file)[0]["digest"]
+
+
+def test_the_weights_have_the_digest_that_the_page_describes(file):
+    manifest, _, entries = archive.read(file)
+    weights = sorted(safetensors.numpy.load(entries["backbone.safetensors"]).items())
+    text = b"".join(name.encode() + tensor.tobytes() for name, tensor in weights)
+    assert hashlib.sha256(text).hexdigest() == manifest["backbone"]["weights_sha256"]
+
+
+def test_the_page_states_the_size_of_thumbnails(tmp_path, picture_factory):
+    (longest,) = (int(number) for number in re.findall(r"its longer side (\d+) pixels at most", PAGE))
+    tiny = backbones.create("test_efficientnet", weights="random", size=64, engine="torch", device="cpu")
+    pictures = [np.tile(picture_factory(number), (6, 6, 1)) for number in range(2)]
+    detector = Detector(backbone=tiny).fit(pictures, try_defects=False)
+    detector.save(tmp_path / "large.handful")
+    thumbnail = archive.read(tmp_path / "large.handful")[2]["reference-000.jpg"]
+    assert max(pictures[0].shape) > longest == max(Image.open(io.BytesIO(thumbnail)).size)
+
+
+def test_the_graphs_take_and_give_what_the_page_says(file):
+    manifest, _, entries = archive.read(file)
+    height, width = manifest["backbone"]["size"]
+    state = safetensors.numpy.load(entries["method.safetensors"])
+    levels = range(len(manifest["backbone"]["levels"]))
+
+    def graph(name):
+        weights = openvino.Tensor(np.frombuffer(entries[f"{name}.bin"], np.uint8))
+        return openvino.Core().read_model(entries[f"{name}.xml"], weights)
+
+    backbone, scoring = graph("backbone"), graph("scoring")
+    features = safetensors.numpy.load(entries["features.safetensors"])
+    assert [tuple(one.shape) for one in backbone.inputs] == [(1, 3, height, width)]
+    shapes = [(1, *features[f"level.{number}"].shape[1:]) for number in levels]
+    assert [tuple(one.shape) for one in backbone.outputs] == shapes
+    named = {name for one in scoring.inputs for name in one.names if re.match(r"level|state|good", name)}
+    kept = {f"state.{name}" for name, tensor in state.items() if tensor.size and name != "depths"}
+    assert named == kept | {f"{kind}.{number}" for kind in ("level", "good") for number in levels}
+    assert [tuple(one.shape) for one in scoring.outputs] == [(1, height, width), (1,)]
+    assert state["usual"].shape in ((0,), (4,))

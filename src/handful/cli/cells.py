@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from handful.cli.output import print_json, say
+from handful.errors import number_of
 
 if TYPE_CHECKING:
     from handful.evaluation.benchmark import Benchmark
@@ -18,7 +19,7 @@ SAY_EVERY = 30  # seconds between two lines on the time left, where no terminal 
 def run_cells(benchmark: "Benchmark", *, as_json: bool) -> int:
     """Run the unfinished cells and print each row; returns the number of failed cells."""
     done = len(benchmark.cells) - len(benchmark.unfinished)
-    print(f"{len(benchmark.cells)} cells{f', {done} done before' if done else ''}", file=sys.stderr)
+    print(f"{number_of(len(benchmark.cells), 'cell')}{f', {done} done before' if done else ''}", file=sys.stderr)
     failed = 0
     for row in _with_time_left(benchmark.run(), len(benchmark.unfinished)):
         failed += bool(row.error)

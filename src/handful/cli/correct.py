@@ -11,7 +11,7 @@ import typer
 
 from handful.cli.options import DeviceOption, HeadOption, JsonOption
 from handful.cli.output import complain, pictures_of, print_json, say
-from handful.errors import SettingError, needing
+from handful.errors import SettingError, needing, number_of
 
 if TYPE_CHECKING:
     from handful.detector import Detector
@@ -91,10 +91,8 @@ def teach(
     if undo is not None:
         ways.append(lambda detector: detector.undo(undo))
     if len(ways) + log != 1:
-        raise SettingError(
-            f"`teach` must be told one of --good, --ignore, --defect, --undo and --log, got {len(ways) + log}; do one "
-            f"after the other."
-        )
+        got = f"{len(ways) + log}; do one after the other" if ways or log else "none; see `handful teach --help`"
+        raise SettingError(f"`teach` must be told one of --good, --ignore, --defect, --undo and --log, got {got}.")
     if log:
         _log(inspector, as_json)
         return
@@ -123,9 +121,10 @@ def basis_rows(basis: "Basis") -> dict[str, str]:
     from handful.inspection.threshold import of_parts
 
     asked = f"for {of_parts(basis.false_alarm_rate)}"
+    predict = f"{number_of(basis.pictures, 'good picture')} predict{'s' if basis.pictures == 1 else ''}"
     return {
         "threshold": f"{basis.raw_threshold:.4g} (typical good part {basis.typical:.4g})",
-        "rejects": f"{of_parts(basis.predicted_rate)} good parts, as {basis.pictures} good pictures predict",
+        "rejects": f"{of_parts(basis.predicted_rate)} good parts, as {predict}",
         "range": f"{basis.low:.4g} to {basis.high:.4g}: where the threshold {asked} lies, nine times in ten",
         "rests on": basis.rests_on,
     }

@@ -16,7 +16,7 @@ from handful.cli.fit import fit
 from handful.cli.inspect import inspect
 from handful.cli.options import JsonOption
 from handful.cli.output import command_of, print_json, say, suggest
-from handful.errors import OutputError, check_packages
+from handful.errors import OutputError, check_packages, install_command
 
 CELLS = {"good": 60, "defective": 40}  # solar cells; 4 references are drawn from 20 of the good cells
 DRAWN = {"references": 4, "good": 12, "defective": 12}
@@ -111,8 +111,8 @@ def _draw(out: Path) -> str:
         write_png(out / name, drawn.part(seed, kind))
     return (
         f"{count} good parts to learn from, {DRAWN['good']} good and {DRAWN['defective']} defective ones to inspect: "
-        'drawn by this program, so the verdicts say nothing about real parts; pip install "handful[demo]" brings '
-        "real ones"
+        f"drawn by this program, so the verdicts say nothing about real parts; {install_command('demo')} brings real "
+        "ones"
     )
 
 

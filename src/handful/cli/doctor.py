@@ -9,7 +9,7 @@ import typer
 
 from handful.cli.options import JsonOption
 from handful.cli.output import FAILED, complain, pictures_of, print_json, say
-from handful.errors import HandfulError, SettingError
+from handful.errors import HandfulError, SettingError, install_command
 
 if TYPE_CHECKING:
     from handful.evaluation.selftest import SelfTest
@@ -47,7 +47,7 @@ def doctor(
             said.append(str(error))  # may name files
         except ModuleNotFoundError as error:
             broken = type(error).__name__
-            said.append(f'{inspector} needs {error.name} to inspect, got none; run: pip install "handful[fit]".')
+            said.append(f"{inspector} needs {error.name} to inspect, got none; run: {install_command('fit')}.")
             problems.append(f"The inspector needs {error.name}, which is not installed.")
     if as_json:
         print_json(
@@ -102,7 +102,7 @@ def _machine_lines(facts: dict[str, Any]) -> Iterator[str]:
         )
     yield _row("packages", _versions(facts["packages"]))
     for extra, found in facts["extras"].items():
-        lacking = "" if found["whole"] else f'; for all of it: pip install "handful[{extra}]"'
+        lacking = "" if found["whole"] else f"; for all of it: {install_command(extra)}"
         yield _row(f"[{extra}]", _versions(found["packages"]) + lacking)
     weights = facts["weights"]
     cached = f"; in the hub's cache: {', '.join(weights['cached'])}" if weights["cached"] else ""

@@ -10,7 +10,7 @@ import typer
 
 from handful.cli.options import JsonOption, NewFolderOption
 from handful.cli.output import print_json, say
-from handful.errors import needing
+from handful.errors import needing, number_of
 
 
 def export(
@@ -51,6 +51,6 @@ def export(
     for one in written.agreements:
         say(
             f"{one.format}: within {one.score:.1g} of the inspector's scores and {one.map:.1g} of its heatmaps on "
-            f"{one.pictures} pictures"
+            + number_of(one.pictures, "picture")
         )
     say(f"not in the graph: the capture gate, regions and evidence; {DESCRIPTION} says how a program uses it")

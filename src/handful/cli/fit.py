@@ -28,7 +28,7 @@ from handful.cli.options import (
     parse_levels,
 )
 from handful.cli.output import command_of, complain, mixed_depths, pictures_of, print_json, say, suggest
-from handful.errors import needing
+from handful.errors import needing, number_of
 from handful.files import check_place
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def fit(
         return
     for sentence in notes:
         complain(sentence)
-    pictures = f"{len(references)} good picture{'s' if len(references) > 1 else ''}"
+    pictures = number_of(len(references), "good picture")
     if mixed := mixed_depths([(r.name, r.bits) for r in detector.references]):
         pictures += f", {mixed}"
     elif detector.bits > 8:

@@ -27,7 +27,7 @@ from handful.cli.inspect import inspect
 from handful.cli.options import ManyValues
 from handful.cli.output import FAILED, complain, say
 from handful.cli.score import score
-from handful.errors import HandfulError
+from handful.errors import HandfulError, install_command, missing_packages
 from handful.version import __version__
 
 app = typer.Typer(
@@ -72,6 +72,8 @@ def _handful(
     if context.invoked_subcommand is None:
         for line in FIRST.splitlines():
             say(line)
+        if missing_packages("fit"):
+            say(f"This installation inspects; teaching, correcting and the demo need more: {install_command('fit')}")
 
 
 for verb in (fit, inspect, info, papers.papers, demo):

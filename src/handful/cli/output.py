@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from handful.errors import OutputError
+from handful.errors import OutputError, number_of
 
 if TYPE_CHECKING:
     from handful.data.images import Gathered
@@ -74,7 +74,7 @@ def pictures_of(paths: Sequence[Path], *, recursive: bool) -> "Gathered":
     if found.left_out:
         named = ", ".join(f"{one.path} ({one.reason})" for one in found.left_out[:NAMED])
         more = f", and {len(found.left_out) - NAMED} more" if len(found.left_out) > NAMED else ""
-        complain(f"left out {len(found.left_out)} beside {len(found.sources)} pictures: {named}{more}.")
+        complain(f"left out {len(found.left_out)} beside {number_of(len(found.sources), 'picture')}: {named}{more}.")
     return found
 
 

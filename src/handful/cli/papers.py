@@ -13,7 +13,7 @@ from handful.cli.options import JsonOption, check_categories, create_backbone, o
 from handful.cli.output import FAILED, complain, print_json, say
 from handful.cli.train import shown
 from handful.data.progress import bar
-from handful.errors import SettingError
+from handful.errors import SettingError, number_of
 
 if TYPE_CHECKING:
     from handful.evaluation.cells import Shots
@@ -170,7 +170,8 @@ def print_plan(planned: Planned, *, as_json: bool) -> None:
         say(f"not to be compared with the paper's numbers: {changed}; the hours are still those of the paper's own")
     total = sum(one.hours(rate) for one in estimates)
     say(
-        f"{sum(map(cell_count, planned.jobs))} cells, about {_hours(total)} on this machine's processor, roughly: "
+        f"{number_of(sum(map(cell_count, planned.jobs)), 'cell')}, about {_hours(total)} on this machine's processor, "
+        f"roughly: "
         f"operations counted by hand, at {EFFICIENCY:.0%} of the {rate:.0f} · 10⁹ a second that NumPy makes here now; "
         f"without decoding, metrics and figures, and not for a GPU"
     )

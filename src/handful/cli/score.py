@@ -10,7 +10,7 @@ import typer
 
 from handful.cli.options import JsonOption, MaxPixelsOption, among
 from handful.cli.output import FAILED, NAMED, OK, complain, print_json, say, suggest
-from handful.errors import needing
+from handful.errors import needing, number_of
 
 if TYPE_CHECKING:
     from handful.scale.planning import Found
@@ -115,9 +115,9 @@ def _say_planned(found: "Found") -> None:
     if found.left_out_count:
         named = ", ".join(f"{one.path} ({one.reason})" for one in found.left_out[:NAMED])
         more = f", and {found.left_out_count - NAMED} more" if found.left_out_count > NAMED else ""
-        complain(f"left out {found.left_out_count} beside {found.pictures} pictures: {named}{more}.")
+        complain(f"left out {found.left_out_count} beside {number_of(found.pictures, 'picture')}: {named}{more}.")
     if found.twice:
-        complain(f"left out {found.twice} pictures that were named before.")
+        complain(f"left out {number_of(found.twice, 'picture')} named before.")
 
 
 @contextmanager
@@ -157,4 +157,5 @@ def _state(state: "Progress") -> dict[str, Any]:
 
 def _line(total: dict[str, Any], out: str) -> str:
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in total["verdicts"].items())
-    return f"{total['pictures']} pictures in {total['shards']} shards: {verdicts}; {out}"
+    said = f"{number_of(total['pictures'], 'picture')} in {number_of(total['shards'], 'shard')}"
+    return f"{said}: {verdicts}; {out}"

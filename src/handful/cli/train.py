@@ -23,7 +23,7 @@ from handful.cli.options import (
 )
 from handful.cli.output import pictures_of, print_json, say
 from handful.data.progress import bar
-from handful.errors import SettingError, needing
+from handful.errors import SettingError, needing, number_of
 from handful.files import check_place
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def train(
         print_json({"path": str(output), "seconds": seconds, "loss": loss, "settings": training.tuning.settings})
     else:
         said = "" if loss is None else f", loss {loss:.3f}"
-        say(f"{output}: {backbone} trained by {name} on {len(references)} good pictures, {seconds:.0f} s{said}")
+        pictures = number_of(len(references), "good picture")
+        say(f"{output}: {backbone} trained by {name} on {pictures}, {seconds:.0f} s{said}")
 
 
 def train_head(

@@ -16,11 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from handful.errors import repair_command
 from handful.scale.pool import cores
 from handful.version import __version__
 
 NAME = "handful"
-FOR_DEVELOPERS = ("dev", "peers")  # extras that no user needs
+FOR_DEVELOPERS = ("dev", "docs", "peers")  # extras that no user needs
 THREAD_SETTINGS = (
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "OPENBLAS_THREAD_TIMEOUT", "MKL_NUM_THREADS"),
     *("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE"),
@@ -141,7 +142,8 @@ def _describe_packages(described: _Described) -> None:
         if not one.met(version):
             limits = ",".join(way + limit for way, limit in one.limits)
             described.problems.append(
-                f"{one.package}{limits} must be installed, got {version or 'none'}; run: pip install --upgrade {NAME}"
+                f"{one.package}{limits} must be installed, got {version or 'none'}; run: "
+                f"{repair_command('--upgrade', NAME)}"
             )
     described.facts["extras"] = {
         extra: _extra(extra, wanted) for extra in sorted(extras) if extra not in FOR_DEVELOPERS
@@ -228,8 +230,8 @@ def _openvino(described: _Described) -> dict[str, Any] | None:
         threads = core.get_property("CPU", "INFERENCE_NUM_THREADS")
     except (ImportError, RuntimeError, OSError) as error:
         described.problems.append(
-            f"OpenVINO must run on this computer, got {type(error).__name__}; install it again: pip install "
-            "--force-reinstall openvino"
+            f"OpenVINO must run on this computer, got {type(error).__name__}; install it again: "
+            f"{repair_command('--force-reinstall', 'openvino')}"
         )
         return {"version": version_of("openvino"), "precisions": [], "threads": None}
     precisions = [shown for shown, own in (("f32", "fp32"), ("bf16", "bf16")) if own in able]
@@ -244,8 +246,8 @@ def _torch(described: _Described) -> dict[str, Any] | None:
         import torch
     except (ImportError, OSError, RuntimeError) as error:
         described.problems.append(
-            f"torch must be importable where it is installed, got {type(error).__name__}; install it again: pip "
-            "install --force-reinstall torch"
+            f"torch must be importable where it is installed, got {type(error).__name__}; install it again: "
+            f"{repair_command('--force-reinstall', 'torch')}"
         )
         return {"version": version_of("torch"), "threads": None, "cuda": None, "gpus": []}
     gpus = [

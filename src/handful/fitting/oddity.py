@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from handful.errors import InputError
+from handful.errors import InputError, number_of
 from handful.fitting import signs
 from handful.fitting.signs import WARN, Kind, Sign
 from handful.inspection.gate import ReferenceStatistics
@@ -98,7 +98,7 @@ def check_near(names: Sequence[str], scores: Sequence[float], *, missed: int) ->
         return
     name, score = far[0]
     others = f" and {len(far) - 1} more" if len(far) > 1 else ""
-    recorded = f", and {missed} recorded defect{'s' if missed > 1 else ''} would be missed" if missed else ""
+    recorded = f", and {number_of(missed, 'recorded defect')} would be missed" if missed else ""
     raise InputError(
         f"Pictures to learn as good must be near the known good pictures, got {name}{others}, which scores "
         f"{score:.2f}, where a typical good part scores 0 and the threshold is 1; every part like it would pass "

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from handful.errors import InputError, SettingError
+from handful.errors import InputError, SettingError, number_of
 from handful.inspection.threshold import (
     LARGEST,
     PATCHCORE,
@@ -324,9 +324,10 @@ class History:
                 f"A threshold must lie above the score of a typical good part, {calibration.typical:.4g}, and be at "
                 f"most {LARGEST:g}, got {threshold:g}; choose a {other} threshold."
             )
+        scored = len(self.image_scores) + len(self.further)
         words = (
-            f"A person, who set it by hand; the scores of {len(self.image_scores) + len(self.further)} good pictures "
-            f"predict that {of_parts(self.prediction.rate(threshold))} good parts are rejected."
+            f"A person, who set it by hand; the scores of {number_of(scored, 'good picture')} predict that "
+            f"{of_parts(self.prediction.rate(threshold))} good parts are rejected."
         )
         return replace(calibration, threshold=threshold, rests_on=words)
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from handful.errors import number_of
+
 LOW = 0.5  # detection rate of synthetic defects below which a warning is given
 HALF = 0.5  # share of the spots of a diameter that must be found for the diameter to count as seen
 
@@ -81,7 +83,7 @@ class Visibility:
     def _since(self) -> str:
         if not self.changed:
             return ""
-        return f"; measured at fit, before {self.changed} correction{'s' if self.changed > 1 else ''} of what is learnt"
+        return f"; measured at fit, before {number_of(self.changed, 'correction')} of what is learnt"
 
     @property
     def caution(self) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handful.errors import InspectorError, SettingError
+from handful.errors import InspectorError, SettingError, number_of
 from handful.ops import student_t
 
 # The priors were measured on good test pictures of the development categories, only `Prior.ample` on defects too:
@@ -135,7 +135,10 @@ def _is_number(value: object) -> bool:
 def check_rate(false_alarm_rate: float) -> None:
     """Raise SettingError unless the rate is in [1e-6, 0.5): for a smaller one no threshold would be finite."""
     if not SMALLEST_RATE <= false_alarm_rate < 0.5:
-        raise SettingError(f"`false_alarm_rate` must be in [{SMALLEST_RATE:g}, 0.5), got {false_alarm_rate!r}.")
+        raise SettingError(
+            f"The false-alarm rate must be a share in [{SMALLEST_RATE:g}, 0.5), got {false_alarm_rate!r}; "
+            f"3 of 100 is 0.03."
+        )
 
 
 @dataclass(frozen=True)
@@ -232,18 +235,19 @@ def calibrate(
 
 def _basis(references: int, views: int, further: int, prior: Prior) -> str:
     """The basis of a threshold in words."""
-    unseen = f"{further} further good picture{'s' if further > 1 else ''} that the inspector had not seen"
+    unseen = f"{number_of(further, 'further good picture')} that the inspector had not seen"
     if prior.aside(references, further):
         return f"{unseen}, the {'single one' if references == 1 else references} that it has learnt left aside"
     if references > 1:
         basis = (
-            f"{references} good pictures, each scored in {views} mild variations by an inspector that had not seen it"
+            f"{number_of(references, 'good picture')}, each scored in {number_of(views, 'mild variation')} by an "
+            f"inspector that had not seen it"
         )
         return f"{basis}, and {unseen} either" if further else basis
     places = " and what lies elsewhere in it" if prior.among_places else ""
     return (
-        f"a single good picture: {views} mild variations of it{places}, and the assumption that other good parts score "
-        f"{prior.widening:g} times as high"
+        f"a single good picture: {number_of(views, 'mild variation')} of it{places}, and the assumption that other "
+        f"good parts score {prior.widening:g} times as high"
     )
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from handful.data.layouts.registry import LAYOUTS
-from handful.errors import SettingError
+from handful.errors import SettingError, install_command, number_of
 from handful.evaluation.papers import (
     Paper,
     PaperBackbone,
@@ -178,7 +178,7 @@ def missing(of_paper: Sequence[Job]) -> Iterator[str]:
         one = sources[name]
         yield f"data set {name} ({one.title}): {one.source}; give it as --data {name}:FOLDER"
     if any(name in job.paper.made for job in of_paper for name in job.datasets) and find_spec("kornia") is None:
-        yield 'package kornia, which makes the corrupted data sets: pip install "handful[corrupt]"'
+        yield f"package kornia, which makes the corrupted data sets: {install_command('corrupt')}"
     for backbone in dict.fromkeys(job.backbone.name for job in of_paper if job.weights_missing):
         repository = next(job.backbone.repository for job in of_paper if job.backbone.name == backbone)
         yield f"weights {backbone}: {repository} on the hub; --weights auto downloads them"
@@ -244,7 +244,7 @@ def describe(job: Job) -> str:
     height, width = job.backbone.size
     return (
         f"{job.name}: {after}{job.backbone.name} at {width}x{height}; {tested} categories by {draws} by variants "
-        f"{_listed(run.variants)} = {cell_count(job)} cells"
+        f"{_listed(run.variants)} = {number_of(cell_count(job), 'cell')}"
     )
 
 
