@@ -201,6 +201,23 @@ def test_the_large_picture_zooms_and_moves_by_keyboard_wheel_and_mouse(page_of_a
     assert not page.locator("#viewer").is_visible()
 
 
+@pytest.mark.parametrize("key", ["+", "1"])
+def test_a_key_zooms_from_the_whole_picture_to_the_first_region(tmp_path, monkeypatch, tab, key):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(pixels(1800, 2400)).save("large.jpg")
+    page = tab(written(tmp_path / "report", [defect("large.jpg", size=(2400, 1800))]))  # its region lies in a corner
+    page.locator(".open").first.click()
+    for _ in range(3 if key == "+" else 1):
+        page.keyboard.press(key)
+    found = page.evaluate(
+        "(() => { const box = document.querySelector('#whole .box').getBoundingClientRect(),"
+        " shown = stage.getBoundingClientRect();"
+        " return [box.left + box.width / 2 - shown.left, box.top + box.height / 2 - shown.top,"
+        " shown.width, shown.height] })()"
+    )
+    assert 0 < found[0] < found[2] and 0 < found[1] < found[3]
+
+
 def test_the_wheel_keeps_the_place_under_the_mouse(page_of_all_kinds, tab):
     page = tab(page_of_all_kinds)
     page.locator(".open").first.click()
