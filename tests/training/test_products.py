@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from handful.training import products as made
 from handful.training.products import DEFECTIVE, GOOD, REFERENCES, made_product
 
 SIZE = (48, 64)
@@ -23,6 +24,14 @@ def test_a_product_has_good_pictures_and_then_defective_pictures_with_masks(prod
 def test_a_number_gives_the_same_pictures_again(products):
     for (picture, mask), (again, same) in zip(products[2], made_product(2, SIZE), strict=True):
         assert np.array_equal(picture, again) and np.array_equal(mask, same)
+
+
+def test_a_defect_lies_where_its_mask_says(products, monkeypatch):
+    monkeypatch.setattr(made, "make_defect", lambda picture, *_, **__: (picture, None))
+    for product, number in zip(products, range(4), strict=True):
+        for (picture, mask), (before, _) in zip(product, made_product(number, SIZE), strict=True):
+            changed = (picture != before).any(2)
+            assert not changed[~mask].any() and changed.any() == mask.any()
 
 
 def test_good_pictures_of_a_product_are_nearer_in_colour_than_those_of_others(products):

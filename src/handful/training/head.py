@@ -178,7 +178,7 @@ class HeadTrainer:
     def _made(self, number: int) -> AuxiliaryClass:
         """The features and masks of a made product."""
         height, width = self.backbone.spec.size
-        pictures = [_made(pixels, mask) for pixels, mask in made_product(number, (height, width))]
+        pictures = [_as_shown(pixels, mask) for pixels, mask in made_product(number, (height, width))]
         inputs = [one.image for one in pictures[:REFERENCES]]
         return self._class(f"made product {number}", inputs, pictures[REFERENCES:], validated=False)
 
@@ -225,7 +225,7 @@ class HeadTrainer:
         pixels: NDArray[np.uint8] = (image * 255).round().byte().permute(1, 2, 0).numpy()
         generator = np.random.default_rng([self.seed, row])
         recipe = RECIPES[int(generator.integers(len(RECIPES)))]
-        return _made(*make_defect(pixels, foreground(pixels), recipe=recipe, generator=generator))
+        return _as_shown(*make_defect(pixels, foreground(pixels), recipe=recipe, generator=generator))
 
     def _augmented(self, shown: Sequence[_Shown]) -> list[_Shown]:
         """The augmented pictures that the training needs, made from labelled pictures."""
@@ -273,8 +273,8 @@ class HeadTrainer:
         return found.number
 
 
-def _made(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> _Shown:
-    """A made picture (H, W, 3), and its mask (H, W), True where anomalous."""
+def _as_shown(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> _Shown:
+    """A picture (H, W, 3) in the model-input frame and its mask (H, W), True where anomalous, as tensors."""
     return _Shown(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255, torch.from_numpy(mask), bool(mask.any()))
 
 
