@@ -319,17 +319,20 @@ def undecided(pictures, references):
     return found
 
 
-def assert_alike_where_decided(ours, theirs, known, *, reach):
+def assert_alike_where_decided(ours, theirs, known, *, reach, most, share):
     """As `assert_alike` for scores and maps, but for what lies within reach of a patch that rounding decides.
 
-    There differences of up to 4e-2 were seen, in 9 of 1,000 blocks; elsewhere of 1e-6.
+    There scores and maps may differ by `most` of their range, and a share of the blocks by more than 1e-3 of it;
+    elsewhere differences of 1e-6 were seen.
     """
     spread = F.max_pool2d(known.float()[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0] > 0
-    for one, other, excused in zip(ours, theirs, (known.flatten(1).any(1), spread), strict=True):
+    of_pictures = known.flatten(1).any(1)
+    for one, other, excused, bound in zip(ours, theirs, (of_pictures, spread), most, strict=True):
         off = np.abs(one - other) / np.ptp(other)
         assert spearmanr(one.ravel(), other.ravel()).statistic >= 0.999
         assert off[~excused.numpy()].max(initial=0) <= 1e-3
-        assert (off > 1e-3).sum() <= max(1, 0.02 * off.size) and off.max() <= 5e-2
+        assert off.max() <= bound
+    assert (off > 1e-3).mean() <= share  # of the maps' blocks
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -340,7 +343,7 @@ def test_fasl_is_the_authors_on_random_heads(category, tmp_path):
     scores, maps = over_set(FASL(paper_compat=True).take_head(head), references, pictures)
     theirs = golden.numbers["corners.scores"], golden.numbers["corners.maps"]
     known = undecided(pictures.levels, references.levels)
-    assert_alike_where_decided((scores, blocks(maps, pixels=14)), theirs, known, reach=5)  # NAM's 4, and 1 between
+    assert_alike_where_decided((scores, blocks(maps, pixels=14)), theirs, known, reach=5, most=(1e-3, 5e-3), share=0.01)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -362,12 +365,12 @@ def test_fasl_with_crops_is_the_authors_on_random_heads(category, tmp_path, monk
     of_crops = undecided(pictures, references).float().unflatten(0, (len(golden.pictures), -1))
     in_crops = torch.stack([overlap_mean(one, (12, 12), method.crops_wanted) for one in of_crops]) > 0
     known = in_crops | undecided(seen[1].levels, seen[0].levels)
-    for key, settings, patches, reach in (
+    for key, settings, patches, reach in (  # NAM reaches 4 patches, and 1 lies between centres
         ("nam.mul", {"winmode": "mul", "win_index": 0}, known, 5),
         ("asl.only", {"winmode": "only", "win_index": 0, "nam": False}, in_crops, 1),
     ):
         theirs = golden.numbers[f"{key}.scores"], golden.numbers[f"{key}.maps"]
-        assert_alike_where_decided(scored(**settings), theirs, patches, reach=reach)
+        assert_alike_where_decided(scored(**settings), theirs, patches, reach=reach, most=(2e-3, 5e-2), share=0.02)
     assert in_crops.float().mean() <= 0.1  # else hardly anything is compared
     # The code's index takes one crop of the references for each, by the class token, and then looks in all of them.
     scores, _ = scored(winmode="mul", win_index=4)
