@@ -87,7 +87,7 @@ def lines(prepared: Prepared) -> list[Line]:
 def check_folder(paper: Paper, out: Path) -> None:
     """Raise SettingError if the folder of the results holds the table of another paper, which would be lost."""
     page = out / PAGE
-    if page.is_file() and not page.read_text(encoding="utf-8").startswith(f"{_title(paper)}\n"):
+    if page.is_file() and not page.read_text("utf-8", "replace").startswith(f"{_title(paper)}\n"):
         raise SettingError(
             f"`--out` must be a folder without the table of another paper, got {out}, whose {PAGE} is not that of "
             f"{paper.name}; choose another folder."
