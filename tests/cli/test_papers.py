@@ -179,6 +179,9 @@ def test_the_table_of_another_paper_is_kept(command_line, miniatures, tmp_path):
     assert (code, lines, len(said)) == (2, [], 1) and (out / "paper.md").read_bytes() == page
     assert "`--out` must be a folder without the table of another paper, got " in said[0]
     assert command_line("bench", "--paper", "fastrecon", *fast)[0] == 0
+    (out / "paper.md").write_bytes(b"\xff a page of somebody else")
+    code, _, said = command_line("bench", "--paper", "fastrecon", *fast)
+    assert code == 2 and len(said) == 1 and "without the table of another paper" in said[0]
 
 
 def test_a_table_names_the_runs_that_were_not_asked_for(command_line, miniatures, tmp_path):
